@@ -1,0 +1,54 @@
+"""evlvideo: image-pretrained EVLGen checkpoints become video captioners, and are told how good they are.
+
+The public names are imported when they are first used, so that `import evlvideo` does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evlvideo.config import RunConfig, load_config
+    from evlvideo.errors import UserError
+    from evlvideo.evaluation.evaluate import evaluate
+    from evlvideo.evaluation.metrics import score_captions
+    from evlvideo.models.captioner import EvlVideoForCaptioning
+    from evlvideo.models.configuration import EvlVideoConfig
+    from evlvideo.models.processing import EvlVideoProcessor
+    from evlvideo.training.run import train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "EvlVideoConfig": "evlvideo.models.configuration",
+    "EvlVideoForCaptioning": "evlvideo.models.captioner",
+    "EvlVideoProcessor": "evlvideo.models.processing",
+    "RunConfig": "evlvideo.config",
+    "UserError": "evlvideo.errors",
+    "evaluate": "evlvideo.evaluation.evaluate",
+    "load_config": "evlvideo.config",
+    "score_captions": "evlvideo.evaluation.metrics",
+    "train": "evlvideo.training.run",
+}
+
+__all__ = [
+    "EvlVideoConfig",
+    "EvlVideoForCaptioning",
+    "EvlVideoProcessor",
+    "RunConfig",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "load_config",
+    "score_captions",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

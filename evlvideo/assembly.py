@@ -1,0 +1,108 @@
+"""From a run's config to its clips, data sets and models."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from evlvideo.config import DataConfig, RunConfig
+from evlvideo.data.annotations import CaptionedClip, locate, read_split
+from evlvideo.data.datasets import CaptionDataset
+from evlvideo.data.transforms import eval_transform, train_transform
+from evlvideo.errors import UserError
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.processing import EvlVideoProcessor
+
+
+def read_clips(data: DataConfig, split: str) -> list[CaptionedClip]:
+    """The clips of a split of a run's data set."""
+    root = locate(data.dataset, Path(data.root) if data.root else None)
+    return read_split(data.dataset, split, root, Path(data.video_root) if data.video_root else None)
+
+
+def references_of(clips: Sequence[CaptionedClip]) -> dict[str, list[str]]:
+    """Clip id → captions."""
+    return {clip.clip_id: list(clip.captions) for clip in clips}
+
+
+def train_dataset(
+    config: RunConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip], *, per_caption: bool
+) -> CaptionDataset:
+    """Clips as they are trained on: frames and crops at random, by the seed of the run."""
+    data = config.data
+    return CaptionDataset(
+        clips,
+        num_frames=data.num_frames,
+        sampling=data.train_sampling,
+        image_size=processor.image_size,
+        transform=train_transform(
+            processor.image_size, processor.image_mean, processor.image_std, data.crop_scale_min, data.horizontal_flip
+        ),
+        seed=config.seed,
+        per_caption=per_caption,
+    )
+
+
+def evaluation_dataset(
+    data: DataConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip]
+) -> CaptionDataset:
+    """Clips as they are captioned: frames chosen and scaled without any randomness."""
+    return CaptionDataset(
+        clips,
+        num_frames=data.num_frames,
+        sampling=data.eval_sampling,
+        image_size=processor.image_size,
+        transform=eval_transform(processor.image_size, processor.image_mean, processor.image_std),
+        seed=0,
+        per_caption=False,
+    )
+
+
+def start_model(config: RunConfig, *, tower_dtype: torch.dtype) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
+    """Open the checkpoint that a run starts from, with the changes that the run makes to it."""
+    directory = checkpoint_directory(config.init)
+    changes = {name: value for name, value in asdict(config.model).items() if value is not None}
+    architecture = EvlVideoConfig.from_pretrained(directory)
+    if changes:
+        architecture = EvlVideoConfig.from_dict({**architecture.to_dict(), **changes})
+    model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, tower_dtype=tower_dtype)
+    return model, EvlVideoProcessor.from_pretrained(directory)
+
+
+def open_model(checkpoint: Path | str, config: RunConfig) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
+    """Open a checkpoint for captioning, in the run's precision, on this process's GPU or on the CPU."""
+    device = PartialState().device
+    precision = resolve_precision(config.training.precision) if device.type == "cuda" else "fp32"
+    directory = checkpoint_directory(str(checkpoint))
+    model = EvlVideoForCaptioning.from_pretrained(directory, tower_dtype=tower_dtype(precision))
+    return model.to(device), EvlVideoProcessor.from_pretrained(directory)
+
+
+def resolve_precision(precision: str) -> str:
+    """`auto` is bf16 on a GPU that has it, else fp32.
+
+    Raises:
+        UserError: half precision is asked for, and there is no GPU that has it.
+    """
+    gpu = torch.cuda.is_available()
+    available = {"fp32": True, "fp16": gpu, "bf16": gpu and torch.cuda.is_bf16_supported()}
+    if precision == "auto":
+        return "bf16" if available["bf16"] else "fp32"
+    if not available[precision]:
+        allowed = ", ".join(["auto", *(name for name in available if available[name])])
+        raise UserError(f"training.precision is {precision}, and there is no GPU that has it; allowed here: {allowed}.")
+    return precision
+
+
+def tower_dtype(precision: str) -> torch.dtype:
+    """Frozen towers are kept in the type that they compute in."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+
+
+def trained_parameters(model: EvlVideoForCaptioning) -> int:
+    """How many numbers take gradients."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

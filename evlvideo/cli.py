@@ -1,0 +1,170 @@
+"""The command line: each command translates its arguments into one call."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evlvideo.errors import Interrupted, UserError
+
+app = typer.Typer(
+    help="Turn an image-pretrained EVLGen checkpoint into a video captioner, and say how good it is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_INTERRUPTED = 130
+_MISTAKE = 2
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes to the config: key=value, such as training.max_steps=100.")
+]
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="The run, as YAML.")],
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+) -> None:
+    """Fine-tune, by cross-entropy or by self-critical training, as the config says."""
+    from evlvideo.config import load_config
+
+    run = load_config(config, overrides)
+    _prepare()
+    from evlvideo.training.run import train as run_training
+
+    directory = run_training(run, resume=resume)
+    typer.echo(f"{directory}: done. Next: evlvideo evaluate {directory} --split test")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Split of the run's data set.")] = "test",
+    shuffle_frames: Annotated[
+        bool, typer.Option("--shuffle-frames", help="Put frames out of order, to see whether order matters.")
+    ] = False,
+) -> None:
+    """Caption a split with a run's best checkpoint, and score it."""
+    from evlvideo.run_directory import evaluation_directory, run_config
+
+    config = run_config(run, overrides)
+    _prepare()
+    from evlvideo.evaluation.evaluate import evaluate as evaluate_run
+    from evlvideo.evaluation.score import score_lines
+
+    result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames)
+    typer.echo("\n".join(score_lines(result)))
+    directory = evaluation_directory(run, result.dataset, split, shuffle_frames=shuffle_frames)
+    typer.echo(f"Predictions and scores are in {directory}.")
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Option(help='JSON: [{"image_id": …, "caption": …}] or {id: caption}.')],
+    references: Annotated[Path, typer.Option(help="MSR-VTT's official JSON, a COCO-like one, or {id: [captions]}.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the result, with per-clip scores, as JSON.")] = None,
+) -> None:
+    """Score anyone's captions."""
+    _prepare()
+    from evlvideo.evaluation.score import score_files, score_lines
+
+    result = score_files(predictions, references)
+    if out is not None:
+        result.save(out)
+    typer.echo("\n".join(score_lines(result)))
+
+
+@app.command()
+def caption(
+    checkpoint: Annotated[str, typer.Option(help="A run, a checkpoint directory, a hub name, or mini.")],
+    videos: Annotated[list[Path] | None, typer.Argument(help="Video files.")] = None,
+    captions: Annotated[int, typer.Option(help="Captions of each video, the likeliest first.")] = 1,
+) -> None:
+    """Caption video files."""
+    if not videos:
+        raise UserError("No videos were given; name at least one file.")
+    _prepare()
+    from evlvideo.evaluation.caption_files import caption_files
+
+    for video, texts in zip(videos, caption_files(videos, checkpoint, captions_per_video=captions), strict=True):
+        for text in texts:
+            typer.echo(f"{video}\t{text}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Directories of evaluated runs, in the table's order.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split they were evaluated on.")] = "test",
+    out: Annotated[Path, typer.Option(help="Directory for the report.")] = Path("report"),
+    clips: Annotated[int, typer.Option(help="Clips in the report's gallery.")] = 24,
+    quoted: Annotated[bool, typer.Option("--quoted", help="Add published numbers, marked as quoted.")] = False,
+) -> None:
+    """Put runs into one table, and write a report to look at."""
+    _prepare()
+    from evlvideo.comparison.compare import compare as compare_runs
+    from evlvideo.comparison.renderers import to_rich
+
+    comparison = compare_runs(runs or [], split=split, out=out, gallery_clips=clips, quoted=quoted)
+    _show(to_rich(comparison.table))
+    typer.echo(f"The report is {comparison.report}.")
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Directory for the demo's runs and report; an earlier demo there is replaced.")
+    ] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seeds every run.")] = 42,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Train the mini checkpoint first, instead of using the packaged one.")
+    ] = False,
+) -> None:
+    """Run the whole chain in miniature: fine-tune, SCST, evaluate, compare."""
+    _prepare()
+    from evlvideo.comparison.renderers import to_rich
+    from evlvideo.demo import run_demo
+
+    comparison = run_demo(out, seed=seed, from_scratch=from_scratch)
+    _show(to_rich(comparison.table))
+    typer.echo(f"The report is {comparison.report}.")
+
+
+def _prepare() -> None:
+    """Set up what a person sees: our log lines, and not the libraries' bars and notes."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from rich.console import Console
+    from rich.logging import RichHandler
+    from transformers.utils import logging as transformers_logging
+
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", datefmt="%H:%M:%S", handlers=[handler])
+    logging.getLogger("evlvideo").setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def _show(renderable: object) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(_INTERRUPTED if isinstance(error, Interrupted) else _MISTAKE)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted.", err=True)
+        sys.exit(_INTERRUPTED)

@@ -1,0 +1,1 @@
+"""One table and one page in which systems stand beside each other, scored the same way."""

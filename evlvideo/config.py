@@ -1,0 +1,369 @@
+"""A run, from one YAML file and `key=value` overrides.
+
+Every default of a run stands here, except those of the model's architecture, which stand in
+:class:`evlvideo.models.configuration.EvlVideoConfig`.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from evlvideo.errors import UserError
+
+
+@dataclass
+class ModelConfig:
+    """What to change in the checkpoint named by `init`. `None` keeps the checkpoint's value."""
+
+    fusion: str | None = None
+    """Where frames become one: `mean` (before the connector), `mean_tokens` or `concat` (after it)."""
+    contextualizer: str | None = None
+    """Where frames see each other: `none`, `in_tower` (in the vision blocks), `merged` (over merged tokens)."""
+    contextualizer_blocks: list[int] | None = None
+    """Vision blocks, counted from 0, that get an in-tower contextualizer; all of them where nothing is named."""
+    frame_positions: bool | None = None
+    """Whether contextualizers know the order of the frames. The published forms do not."""
+    merge_r: Any = None
+    """Tokens merged in each connector layer: a number, a list with one a layer, or `[r, inflection]` as a schedule."""
+
+
+@dataclass
+class DataConfig:
+    """Clips, and how frames are taken from them."""
+
+    dataset: str = "msrvtt"
+    """`msrvtt` (official JSON and videos under `root`) or `mini` (rendered on first use)."""
+    root: str | None = None
+    """Directory of the data set; `mini` has one of its own in the cache where none is named."""
+    video_root: str | None = None
+    """Directory of the video files; `root`/videos where none is named."""
+    train_split: str = "train"
+    """Split to train on."""
+    validation_split: str = "validate"
+    """Split that selects the best checkpoint."""
+    validation_clips: int | None = None
+    """Validate on the first this many clips only; all of them where nothing is named."""
+    num_frames: int = 4
+    """Frames taken from each clip."""
+    captions_per_clip: int = 1
+    """Captions of a clip in one step, for which it is decoded and encoded once. The published recipe has one."""
+    train_sampling: str = "headtail"
+    """How training frames are chosen: `headtail` (random in both halves) or `uniform`."""
+    eval_sampling: str = "uniform"
+    """How evaluation frames are chosen."""
+    crop_scale_min: float = 0.5
+    """Smallest area of the random resized crop in training, as a share of the frame."""
+    horizontal_flip: float = 0.5
+    """Probability of a horizontal flip in training. Zero where captions tell left from right."""
+    num_workers: int = 4
+    """Processes that decode; 0 decodes in the training process."""
+
+
+@dataclass
+class TrainingConfig:
+    """Optimisation."""
+
+    max_steps: int = 50_000
+    """Optimizer steps."""
+    batch_size: int = 4
+    """Clips per process and forward pass."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes per optimizer step."""
+    learning_rate: float = 1e-5
+    """Peak learning rate."""
+    contextualizer_learning_rate_factor: float = 1.0
+    """Factor on the learning rate of contextualizers, which start from nothing. The published recipe has none, 1."""
+    min_learning_rate: float = 1e-6
+    """Learning rate at the end of the cosine."""
+    warmup_steps: int = 1000
+    """Steps of linear warm-up."""
+    warmup_learning_rate: float = 1e-8
+    """Learning rate of the first step."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay, on matrices only."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm. 0 leaves them as they are."""
+    precision: str = "auto"
+    """`bf16`, `fp16`, `fp32`, or `auto`: bf16 on a GPU that has it, else fp32."""
+    eval_steps: int = 1000
+    """Steps between validations; a checkpoint is saved at each."""
+    keep_checkpoints: int = 2
+    """Resumable checkpoints kept, beside the best."""
+    log_steps: int = 50
+    """Steps between log lines."""
+    tensorboard: bool = False
+    """Also write TensorBoard files under the run directory."""
+
+
+@dataclass
+class GenerationConfig:
+    """Decoding at evaluation. Lengths count new tokens."""
+
+    num_beams: int = 5
+    """Beams; 1 is greedy."""
+    max_new_tokens: int = 20
+    """Most tokens of a caption."""
+    min_new_tokens: int = 5
+    """Fewest tokens of a caption."""
+    length_penalty: float = 1.0
+    """Exponent on the length in a beam's score; above 1 favours longer captions."""
+    batch_size: int = 16
+    """Clips captioned at once."""
+
+
+@dataclass
+class ScstConfig:
+    """Self-critical sequence training."""
+
+    num_samples: int = 5
+    """Captions sampled for each clip."""
+    baseline: str = "greedy"
+    """What a reward is compared with: `greedy` (the greedy caption's) or `loo` (the mean of the clip's others)."""
+    temperature: float = 1.0
+    """Temperature of the samples, and of the log-probabilities that are trained."""
+    max_new_tokens: int = 20
+    """Most tokens of a sampled caption."""
+
+
+@dataclass
+class RunConfig:
+    """One training run."""
+
+    stage: str = "caption"
+    """`caption` (cross-entropy) or `scst` (self-critical)."""
+    init: str = "mini"
+    """Checkpoint to start from: a directory, a hub name, or `mini`, the one inside the package."""
+    output_dir: str = "runs/run"
+    """Where the run is written."""
+    seed: int = 42
+    """Seeds Python, NumPy, torch and the data's workers."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    scst: ScstConfig = field(default_factory=ScstConfig)
+
+    def __post_init__(self) -> None:
+        _raise_all(_problems(_flatten(asdict(self))))
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "stage": ("caption", "scst"),
+    "model.fusion": ("mean", "mean_tokens", "concat"),
+    "model.contextualizer": ("none", "in_tower", "merged"),
+    "data.dataset": ("msrvtt", "mini"),
+    "data.train_sampling": ("uniform", "headtail"),
+    "data.eval_sampling": ("uniform", "headtail"),
+    "training.precision": ("auto", "bf16", "fp16", "fp32"),
+    "scst.baseline": ("greedy", "loo"),
+}
+"""Allowed values of every key that takes a name."""
+
+_AT_LEAST: dict[str, float] = {
+    "seed": 0,
+    "data.validation_clips": 1,
+    "data.num_frames": 1,
+    "data.captions_per_clip": 1,
+    "data.num_workers": 0,
+    "training.max_steps": 1,
+    "training.batch_size": 1,
+    "training.gradient_accumulation_steps": 1,
+    "training.min_learning_rate": 0,
+    "training.warmup_steps": 0,
+    "training.warmup_learning_rate": 0,
+    "training.weight_decay": 0,
+    "training.max_grad_norm": 0,
+    "training.eval_steps": 1,
+    "training.keep_checkpoints": 1,
+    "training.log_steps": 1,
+    "generation.num_beams": 1,
+    "generation.max_new_tokens": 1,
+    "generation.min_new_tokens": 0,
+    "generation.batch_size": 1,
+    "scst.num_samples": 1,
+    "scst.max_new_tokens": 1,
+}
+
+
+def _problems(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a run's values, given by dotted key; every type is right already."""
+    problems = [
+        f"{key} is {values[key]!r}; allowed: {', '.join(allowed)}"
+        for key, allowed in CHOICES.items()
+        if values[key] is not None and values[key] not in allowed
+    ]
+    problems += [
+        f"{key} is {values[key]}; it must be at least {least:g}"
+        for key, least in _AT_LEAST.items()
+        if values[key] is not None and not least <= values[key] < math.inf
+    ]
+    minimum, maximum = values["generation.min_new_tokens"], values["generation.max_new_tokens"]
+    if minimum > maximum:
+        problems.append(f"generation.min_new_tokens is {minimum}, more than generation.max_new_tokens, {maximum}")
+    if not 0 < values["data.crop_scale_min"] <= 1:
+        problems.append(f"data.crop_scale_min is {values['data.crop_scale_min']}; it must be above 0 and at most 1")
+    if not 0 <= values["data.horizontal_flip"] <= 1:
+        problems.append(f"data.horizontal_flip is {values['data.horizontal_flip']}; it must be between 0 and 1")
+    problems += [
+        f"{key} is {values[key]}; it must be above 0"
+        for key in ("training.learning_rate", "scst.temperature")
+        if not 0 < values[key] < math.inf
+    ]
+    if values["training.min_learning_rate"] > values["training.learning_rate"]:
+        problems.append(
+            f"training.min_learning_rate is {values['training.min_learning_rate']}, more than "
+            f"training.learning_rate, {values['training.learning_rate']}"
+        )
+    if not math.isfinite(values["generation.length_penalty"]):
+        problems.append(f"generation.length_penalty is {values['generation.length_penalty']}; it must be finite")
+    if values["scst.baseline"] == "loo" and values["scst.num_samples"] < 2:
+        problems.append("scst.baseline=loo compares samples of one clip; set scst.num_samples to 2 or more")
+    if not _is_merge_schedule(values["model.merge_r"]):
+        problems.append(
+            f"model.merge_r is {values['model.merge_r']!r}; it must be a number, a list of one a layer, "
+            "or [r, inflection]"
+        )
+    return problems
+
+
+def _is_merge_schedule(value: Any) -> bool:
+    numbers = value if isinstance(value, list) and value else [value]
+    return value is None or all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            values.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            values[prefix + name] = value
+    return values
+
+
+def _raise_all(problems: list[str], config: str = "The config") -> None:
+    if problems:
+        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UserError(f"{config} has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read a run from YAML, with `key=value` overrides in dotted form (`training.max_steps=10`).
+
+    Raises:
+        UserError: the file cannot be read, is not YAML, or has unknown keys or wrong values; all of them are listed.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        asked = OmegaConf.to_container(
+            OmegaConf.merge(_read_yaml(Path(path)), *map(_read_override, overrides or [])),
+            resolve=True,
+            throw_on_missing=True,
+        )
+    except OmegaConfBaseException as error:
+        key, reason = getattr(error, "full_key", None) or "a key", str(error).splitlines()[0]
+        raise UserError(f"The config {path} has no usable value for {key}: {reason}.") from error
+    assert isinstance(asked, dict)
+    run = OmegaConf.structured(RunConfig)
+    problems = _set_values(run, asked, RunConfig)
+    defaults_and_values = OmegaConf.to_container(run)
+    assert isinstance(defaults_and_values, dict)
+    values: dict[str, Any] = {str(key): value for key, value in defaults_and_values.items()}
+    _raise_all(problems + _problems(_flatten(values)), f"The config {path}")
+    loaded = OmegaConf.to_object(run)
+    assert isinstance(loaded, RunConfig)
+    return loaded
+
+
+def _read_yaml(path: Path) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        given = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise UserError(f"The config {path} is not valid YAML: {error}") from error
+    except OSError as error:
+        raise UserError(f"The config {path} cannot be read: {error.strerror or error}.") from error
+    if not OmegaConf.is_dict(given):
+        raise UserError(f"The config {path} must hold `key: value` lines at its top level.")
+    return given
+
+
+def _read_override(override: str) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    key, equals, _ = override.partition("=")
+    if not equals or not all(part.strip() for part in key.split(".")):
+        raise UserError(f"The override {override!r} is not of the form key=value, such as training.max_steps=100.")
+    try:
+        return OmegaConf.from_dotlist([override])
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"The value of the override {override!r} cannot be read: {error}") from error
+
+
+def _set_values(run: Any, given: Mapping[Any, Any], section: type, prefix: str = "") -> list[str]:
+    """Set what is right in `run`, a structured config, and return what is wrong: unknown keys and wrong types."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    types = get_type_hints(section)
+    problems = []
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        if key not in types:
+            problems.append(f"unknown key {name}; {_hint(str(key), types, prefix)}")
+        elif is_dataclass(types[key]):
+            if isinstance(value, dict):
+                problems += _set_values(run, value, types[key], f"{name}.")
+            elif value is not None:  # a section whose keys are all commented out is null
+                allowed = ", ".join(get_type_hints(types[key]))
+                problems.append(f"{name} is {value!r}; it is a section with the keys {allowed}")
+        else:
+            try:
+                OmegaConf.update(run, name, value, merge=False)
+            except OmegaConfBaseException:
+                shown = "null" if value is None else repr(value)
+                problems.append(f"{name} is {shown}; it must be {_describe(types[key])}")
+    return problems
+
+
+def _hint(key: str, allowed: Mapping[str, Any], prefix: str) -> str:
+    if "." in key:
+        return "in YAML, write the section and its key on two lines, the key indented"
+    elsewhere = [name for name in _flatten(asdict(RunConfig())) if name.rpartition(".")[2] == key]
+    close = elsewhere or [prefix + name for name in difflib.get_close_matches(key, allowed, n=1)]
+    return f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
+
+
+_TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list[int]: "a list of whole numbers",
+    type(None): "null",
+}
+
+
+def _describe(annotation: Any) -> str:
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return " or ".join(_TYPE_NAMES[option] for option in options)
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write the whole run, defaults included, as YAML that :func:`load_config` reads back."""
+    from omegaconf import OmegaConf
+
+    from evlvideo.files import write_text
+
+    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))

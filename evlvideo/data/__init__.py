@@ -1,0 +1,1 @@
+"""From annotated video files to batches: annotations, sampling, decoding, transforms, datasets, collation."""

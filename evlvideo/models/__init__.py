@@ -1,0 +1,1 @@
+"""The captioner, from its pure parts (merging, contextualizers) to the transformers model."""

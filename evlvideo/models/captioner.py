@@ -1,0 +1,310 @@
+"""The captioner: frozen vision tower, trained connector, frozen language model.
+
+Source: EVLGen (Jian et al., ACL 2024). Notation: `B` clips, `T` frames, `N` tokens of a frame, `D` channels of the
+tower, `H` hidden size of the connector, `M` merged tokens, `P` soft tokens of a clip (`M`, or `T·M` when concatenated),
+`E` width of the language model, `L` text tokens, `V` vocabulary.
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BertConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import CausalLMOutput
+
+from evlvideo.models.checkpoint import (
+    checkpoint_directory,
+    load_frozen_towers,
+    load_trained_weights,
+    read_text_config,
+    write_manifest,
+)
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.frozen import tower_of
+from evlvideo.models.merging import Reduction
+from evlvideo.models.temporal import MergedContextualizer
+from evlvideo.models.tomeformer import TomeFormer, load_bert_weights
+from evlvideo.models.vision import VisionTower
+
+_ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
+
+
+class Float32LayerNorm(nn.LayerNorm):
+    """A layer norm that computes in float32 whatever it is given, and returns float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(…, D)` → `(…, D)`."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
+
+
+class EvlVideoForCaptioning(PreTrainedModel):
+    """EVLGen, for images and video: one class, whose variants are values of its configuration.
+
+    `from_pretrained` opens a checkpoint and the frozen towers it names; `from_towers` starts a new one.
+    """
+
+    config_class = EvlVideoConfig
+    base_model_prefix = "captioner"
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(self, config: EvlVideoConfig) -> None:
+        super().__init__(config)
+        self.vision_tower = VisionTower(
+            config.vision_tower, overrides=config.vision_overrides, final_norm=config.vision_final_norm
+        )
+        bert, text = config.bert_config, config.text_config
+        assert isinstance(bert, BertConfig) and text is not None
+        max_frames = config.max_frames if config.frame_positions else None
+        if config.contextualizer == "in_tower":
+            self.vision_tower.insert_contextualizers(config.contextualizer_blocks, max_frames)
+        self.ln_vision = Float32LayerNorm(self.vision_tower.dim)
+        self.vision_projection = nn.Linear(self.vision_tower.dim, bert.hidden_size)
+        self.connector = TomeFormer(
+            bert,
+            merge_r=config.merge_r,
+            reduction=cast("Reduction", config.merge_reduction),
+            class_token=self.vision_tower.has_class_token,
+        )
+        self.contextualizer = (
+            MergedContextualizer(bert.hidden_size, max_frames=max_frames) if config.contextualizer == "merged" else None
+        )
+        self.language_model = AutoModelForCausalLM.from_config(text)
+        self.language_projection = nn.Linear(bert.hidden_size, self.language_model.get_input_embeddings().embedding_dim)
+        self.tower_fingerprints: dict[str, str] = {}
+        self.post_init()
+        self.freeze_towers()
+
+    def freeze_towers(self) -> None:
+        """Let exactly the weights that :func:`~evlvideo.models.frozen.tower_of` calls trained take gradients."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(tower_of(name) is None)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "EvlVideoForCaptioning":
+        """Set the mode of the trained parts; frozen towers stay in eval mode."""
+        super().train(mode)
+        if hasattr(self, "language_model"):
+            self.language_model.train(False)
+        return self
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """BERT's initialisation for what is trained; towers bring their own weights."""
+        std = self.config.bert_config.initializer_range
+        if isinstance(module, nn.Linear | nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                init.zeros_(module.bias)
+
+    def features_to_prompt(self, features: Tensor) -> Tensor:
+        """Turn the tower's output into the soft prompt.
+
+        Args:
+            features: vision tokens, `(B, T, N, D)`.
+
+        Returns:
+            soft prompt, `(B, P, E)`.
+        """
+        if self.config.fusion == "mean":
+            features = features.mean(dim=1, keepdim=True)  # (B, 1, N, D)
+        tokens = self.vision_projection(
+            self.ln_vision(features).to(self.vision_projection.weight.dtype)
+        )  # (B, T, N, H)
+        merged = self.connector(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, T, M, H)
+        if self.contextualizer is not None:
+            merged = self.contextualizer(merged)
+        if self.config.fusion == "mean_tokens":
+            merged = merged.mean(dim=1, keepdim=True)  # (B, 1, M, H)
+        return self.language_projection(merged.flatten(1, 2))  # (B, P, E)
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Frames `(B, T, 3, height, width)` → soft prompt `(B, P, E)`."""
+        return self.features_to_prompt(self.vision_tower(pixel_values))
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        soft_prompt: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        logits_to_keep: int = 0,
+    ) -> CausalLMOutput:
+        """Teacher-forced pass.
+
+        Args:
+            pixel_values: frames, `(B, T, 3, height, width)`; or give `soft_prompt`.
+            input_ids: text tokens, `(B, L)`, or `(k·B, L)` for `k` texts of each clip in turn, which is encoded once;
+                padded on the right; the soft prompt is not in them.
+            attention_mask: ones on text, zeros on padding, as `input_ids`.
+            labels: targets, as `input_ids`, −100 where there is none; the first token is a target like any other.
+            soft_prompt: output of :meth:`encode`, `(B, P, E)`.
+            num_items_in_batch: targets over which the loss is averaged, where that is not this batch alone.
+            logits_to_keep: return logits of this many last places only; 0 returns all.
+
+        Returns:
+            loss (where there are labels) and logits `(k·B, P + L, V)`, or the last of them.
+        """
+        if soft_prompt is None:
+            assert pixel_values is not None, "give pixel_values or soft_prompt"
+            soft_prompt = self.encode(pixel_values)
+        assert input_ids is not None and attention_mask is not None
+        text = self.language_model.get_input_embeddings()(input_ids)  # (k·B, L, E)
+        soft_prompt = soft_prompt.repeat_interleave(len(input_ids) // len(soft_prompt), dim=0)  # (k·B, P, E)
+        prefix_mask = attention_mask.new_ones(soft_prompt.shape[:2])
+        logits: Tensor = self.language_model(
+            inputs_embeds=torch.cat([soft_prompt.to(text.dtype), text], dim=1),
+            attention_mask=torch.cat([prefix_mask, attention_mask], dim=1),
+            logits_to_keep=logits_to_keep,
+            use_cache=False,
+        ).logits
+        loss = None if labels is None else caption_loss(logits, labels, num_items_in_batch)
+        return CausalLMOutput(loss=loss, logits=logits)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        pixel_values: Tensor | None = None,
+        *,
+        soft_prompt: Tensor | None = None,
+        prompt_ids: Tensor | None = None,
+        max_new_tokens: int = 30,
+        **generation: Any,
+    ) -> Tensor:
+        """Caption clips.
+
+        Args:
+            pixel_values: frames, `(B, T, 3, height, width)`; or give `soft_prompt`.
+            soft_prompt: output of :meth:`encode`, `(B, P, E)`.
+            prompt_ids: tokens that every caption continues, `(L)` or `(B, L)`, without the opening one.
+            max_new_tokens: most tokens to generate.
+            generation: further arguments of transformers' `generate`, such as `num_beams` or `min_new_tokens`.
+
+        Returns:
+            new tokens only, `(B · num_return_sequences, ≤ max_new_tokens)`, filled with the padding token.
+        """
+        if soft_prompt is None:
+            assert pixel_values is not None, "give pixel_values or soft_prompt"
+            soft_prompt = self.encode(pixel_values)
+        batch = soft_prompt.shape[0]
+        opening = torch.full((batch, 1), self.config.bos_token_id, device=soft_prompt.device)
+        if prompt_ids is not None:
+            opening = torch.cat([opening, prompt_ids.to(opening).expand(batch, -1)], dim=1)
+        text = self.language_model.get_input_embeddings()(opening)
+        prefix = torch.cat([soft_prompt.to(text.dtype), text], dim=1)  # (B, P + 1, E)
+        return self.language_model.generate(
+            inputs_embeds=prefix,
+            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.config.end_token_id,
+            pad_token_id=self.config.pad_token_id,
+            **{"do_sample": False, "top_k": 0 if generation.get("do_sample") else None, **generation},
+        )
+
+    def save_pretrained(self, save_directory: str | Path, *, full: bool = False, **kwargs: Any) -> None:  # type: ignore[override]
+        """Write configuration, trained weights, and the manifest of the frozen towers.
+
+        Args:
+            save_directory: where to; made if missing.
+            full: also write the towers, so that the checkpoint stands alone.
+            kwargs: passed on to transformers.
+        """
+        state = kwargs.pop("state_dict", None) or self.state_dict()
+        if not full:
+            state = {name: value for name, value in state.items() if tower_of(name) is None}
+        super().save_pretrained(save_directory, state_dict=state, **kwargs)
+        if kwargs.get("is_main_process", True):
+            write_manifest(self, Path(save_directory), full=full)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        config: EvlVideoConfig | None = None,
+        tower_dtype: torch.dtype | None = None,
+        **hub: Any,
+    ) -> "EvlVideoForCaptioning":
+        """Open a checkpoint, in eval mode.
+
+        Args:
+            pretrained_model_name_or_path: a directory, a hub name, or `mini`.
+            config: a changed configuration, for example with a contextualizer that the checkpoint does not have yet;
+                weights that are new by it start as they are initialised.
+            tower_dtype: type of the frozen towers; float32 where nothing is given.
+            hub: `revision` and `token` for a hub name. What `AutoModel` adds of its own has no effect here.
+
+        Raises:
+            UserError: no checkpoint there, weights that are missing or too many, or towers that are not those it was
+                trained with.
+            TypeError: an argument that is not among these.
+        """
+        unknown = hub.keys() - {"revision", "token", *_ADDED_BY_AUTO_MODEL}
+        if unknown:
+            raise TypeError(f"from_pretrained takes no {', '.join(sorted(unknown))}; the towers' type is tower_dtype.")
+        directory = checkpoint_directory(
+            str(pretrained_model_name_or_path), revision=hub.get("revision"), token=hub.get("token")
+        )
+        saved = EvlVideoConfig.from_pretrained(directory)
+        config = config or saved
+        model = cls(config)
+        new = _weight_names(config) - _weight_names(saved) if config is not saved else set()
+        load_frozen_towers(model, directory, dtype=tower_dtype or torch.float32)
+        load_trained_weights(model, directory, may_be_missing=new)
+        model.freeze_towers()
+        return model.eval()
+
+    @classmethod
+    def from_towers(
+        cls, config: EvlVideoConfig, *, bert: str | None = None, tower_dtype: torch.dtype | None = None
+    ) -> "EvlVideoForCaptioning":
+        """Start a new captioner from frozen towers.
+
+        Args:
+            config: the architecture; `text_config` is read from the language model where it is not given.
+            bert: BERT checkpoint for the connector, by hub name or folder; `None` initialises it at random.
+            tower_dtype: type of the frozen towers; float32 where nothing is given.
+        """
+        if config.text_config is None:
+            config.text_config = read_text_config(config.language_model)
+        model = cls(config)
+        load_frozen_towers(model, None, dtype=tower_dtype or torch.float32)
+        if bert is not None:
+            load_bert_weights(model.connector, bert)
+        model.freeze_towers()
+        return model.eval()
+
+
+def _weight_names(config: EvlVideoConfig) -> set[str]:
+    with torch.device("meta"):
+        return set(EvlVideoForCaptioning(config).state_dict())
+
+
+def caption_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """Cross-entropy over the targets of a batch, in float32.
+
+    Args:
+        logits: `(B, ≥ L + 1, V)`; the last `L + 1` places are the last soft token and the text.
+        labels: `(B, L)`, −100 where there is no target.
+        num_items_in_batch: targets to average over; those of `labels` where nothing is given.
+
+    Returns:
+        a scalar.
+    """
+    length = labels.shape[1]
+    predicting = logits[:, -(length + 1) : -1].float()  # (B, L, V)
+    total = F.cross_entropy(predicting.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+    return total / ((labels != -100).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+AutoConfig.register("evlvideo", EvlVideoConfig)
+AutoModel.register(EvlVideoConfig, EvlVideoForCaptioning)

@@ -1,0 +1,187 @@
+"""Bipartite soft matching of tokens, and schedules of how many tokens each layer merges.
+
+Source: Token Merging (Bolya et al., ICLR 2023), sections 3 and 4.1; EVLGen (Jian et al., ACL 2024) for the plain mean.
+Notation: `B` batch, `N` tokens, `C` channels, `r` tokens merged away.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, cast, get_args
+
+import torch
+from torch import Tensor
+
+from evlvideo.errors import UserError
+
+Reduction = Literal["mean", "size_weighted"]
+REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+
+_ScatterReduction = Literal["mean", "sum", "amax"]
+
+
+class Merge(Protocol):
+    """Maps tokens `(B, N, C)` to `(B, N − r, C)`: unmerged even tokens first, then the odd tokens."""
+
+    def __call__(self, x: Tensor, reduction: _ScatterReduction = "mean") -> Tensor:
+        """Reduce each odd token with the even tokens that were matched with it."""
+        ...
+
+
+class Unmerge(Protocol):
+    """Maps merged tokens `(B, N − r, C)` back to `(B, N, C)`; merged tokens share one value."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Put every token back to its place."""
+        ...
+
+
+def mergeable_tokens(num_tokens: int, class_token: bool) -> int:
+    """How many of `num_tokens` one matching can merge away at most: half of those that are not protected."""
+    return (num_tokens - int(class_token)) // 2
+
+
+def bipartite_soft_matching(metric: Tensor, r: int, *, class_token: bool = False) -> tuple[Merge, Unmerge]:
+    """Match tokens at even places with their most similar token at an odd place, and keep the `r` best pairs.
+
+    Similarities are computed in float32 whatever the type of `metric`; the choice of pairs has no gradient.
+
+    Args:
+        metric: what is compared, by cosine similarity, `(B, N, C)`.
+        r: pairs to merge; capped at half of the mergeable tokens.
+        class_token: keep the token at place 0 out of every merge.
+
+    Returns:
+        merge and unmerge, to apply to any tensor `(B, N, ·)` of the same tokens.
+
+    Raises:
+        ValueError: `r` is negative.
+    """
+    if r < 0:
+        raise ValueError(f"r is {r}; the number of merged tokens cannot be negative.")
+    batch, tokens, _ = metric.shape
+    r = min(r, mergeable_tokens(tokens, class_token))
+    if r == 0:
+        return _keep, _keep_all
+    source, partner, kept = _match(metric, r, class_token)  # (B, r, 1), (B, r, 1), (B, N_even − r, 1)
+
+    def merge(x: Tensor, reduction: _ScatterReduction = "mean") -> Tensor:
+        even, odd = x[:, ::2], x[:, 1::2]
+        channels = x.shape[-1]
+        unmerged = even.gather(1, kept.expand(-1, -1, channels))
+        sources = even.gather(1, source.expand(-1, -1, channels))
+        odd = odd.scatter_reduce(1, partner.expand(-1, -1, channels), sources, reduction)
+        return torch.cat([unmerged, odd], dim=1)  # (B, N − r, C)
+
+    def unmerge(x: Tensor) -> Tensor:
+        channels = x.shape[-1]
+        unmerged, odd = x[:, : kept.shape[1]], x[:, kept.shape[1] :]
+        out = x.new_empty(batch, tokens, channels)
+        out[:, 1::2] = odd
+        out.scatter_(1, (2 * kept).expand(-1, -1, channels), unmerged)
+        out.scatter_(1, (2 * source).expand(-1, -1, channels), odd.gather(1, partner.expand(-1, -1, channels)))
+        return out  # (B, N, C)
+
+    return merge, unmerge
+
+
+@torch.no_grad()
+def _match(metric: Tensor, r: int, class_token: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices among the even tokens of sources and of kept ones, and among the odd tokens of the sources' partners."""
+    metric = metric.float()
+    metric = metric / metric.norm(dim=-1, keepdim=True)
+    similarity = metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)  # (B, N_even, N_odd)
+    if class_token:
+        similarity[:, 0] = -torch.inf
+    best, best_partner = similarity.max(dim=-1)  # (B, N_even)
+    order = best.argsort(dim=-1, descending=True)
+    source, kept = order[:, :r], order[:, r:]
+    if class_token:
+        # The class token is the least similar of all; sorting brings it back to place 0.
+        kept = kept.sort(dim=-1).values
+    partner = best_partner.gather(1, source)
+    return source.unsqueeze(-1), partner.unsqueeze(-1), kept.unsqueeze(-1)
+
+
+def _keep(x: Tensor, reduction: _ScatterReduction = "mean") -> Tensor:
+    return x
+
+
+def _keep_all(x: Tensor) -> Tensor:
+    return x
+
+
+def merge_mean(merge: Merge, x: Tensor) -> Tensor:
+    """Average each partner with its sources, all with the same weight, `(B, N, C)` → `(B, N − r, C)` (EVLGen)."""
+    return merge(x, "mean")
+
+
+def merge_size_weighted(merge: Merge, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Average each partner with its sources, weighted by how many original tokens each stands for (ToMe).
+
+    Args:
+        merge: from :func:`bipartite_soft_matching`.
+        x: tokens, `(B, N, C)`.
+        size: original tokens behind each, `(B, N, 1)`.
+
+    Returns:
+        tokens `(B, N − r, C)` and their sizes `(B, N − r, 1)`.
+    """
+    merged = merge(x * size, "sum")
+    size = merge(size, "sum")
+    return merged / size, size
+
+
+def merge_source(merge: Merge, source: Tensor) -> Tensor:
+    """Follow which original tokens are in which merged token, for pictures.
+
+    Args:
+        merge: from :func:`bipartite_soft_matching`.
+        source: `(B, N, N_original)` of zeros and ones; start from :func:`identity_source`.
+
+    Returns:
+        `(B, N − r, N_original)`.
+    """
+    return merge(source, "amax")
+
+
+def identity_source(batch: int, tokens: int, device: torch.device | None = None) -> Tensor:
+    """Every token comes from itself: `(B, N, N)`."""
+    return torch.eye(tokens, device=device).expand(batch, tokens, tokens)
+
+
+def merge_schedule(r: int | Sequence[float], num_layers: int) -> list[int]:
+    """How many tokens each layer merges.
+
+    Args:
+        r: one number for all layers; or a list with one number a layer; or `(r, inflection)`, `r` on average with
+            inflection −1 (all early) … 0 (constant) … 1 (all late), a linear ramp as in ToMe. In a model of two
+            layers, a pair of integers is one number a layer.
+        num_layers: layers of the connector.
+
+    Raises:
+        UserError: a negative or fractional number, an inflection outside −1…1, or a list of another length.
+    """
+    if isinstance(r, int):
+        values: list[float] = [r] * num_layers
+    elif len(r) == num_layers and all(isinstance(value, int) for value in r):
+        values = list(r)
+    elif len(r) == 2:
+        average, inflection = r
+        if not -1 <= inflection <= 1:
+            raise UserError(f"merge_r is {list(r)}; the inflection, its second number, must lie between -1 and 1.")
+        first = int(average * (1 - inflection))
+        step = 2 * (average - first) / max(1, num_layers - 1)
+        values = [int(first + step * layer) for layer in range(num_layers)]
+    else:
+        raise UserError(
+            f"merge_r has {len(r)} numbers for {num_layers} layers; give one number, one a layer, or [r, inflection]."
+        )
+    if any(value < 0 or value != int(value) for value in values):
+        raise UserError(f"merge_r is {r}; every layer merges a whole number of tokens, 0 or more.")
+    return [int(value) for value in cast("list[int]", values)]
+
+
+def tokens_after(num_tokens: int, schedule: Sequence[int], class_token: bool) -> int:
+    """How many of `num_tokens` are left after all layers of `schedule`, with each layer's cap."""
+    for r in schedule:
+        num_tokens -= min(r, mergeable_tokens(num_tokens, class_token))
+    return num_tokens

@@ -1,0 +1,135 @@
+"""Frames and text to tensors, and tokens back to captions.
+
+Text is the opening token, an optional prompt, the caption, and the ending, as EVLGen writes it: for OPT the ending is a
+newline, for Vicuna `</s>`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
+
+from evlvideo.models.configuration import EvlVideoConfig
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IGNORED = -100
+"""Label of a token that is not a target."""
+
+
+class EvlVideoProcessor(ProcessorMixin):
+    """What a captioner needs to know of its inputs.
+
+    Args:
+        tokenizer: the language model's.
+        image_size: height and width of a frame, in pixels.
+        image_mean: per channel, of values in 0…1.
+        image_std: per channel.
+        prompt: text that every caption continues; not a target.
+        end_of_text: text that ends a caption; one token.
+        max_text_tokens: longest text, opening and ending included; what is beyond is cut off.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_size: int = 224,
+        image_mean: Sequence[float] = CLIP_MEAN,
+        image_std: Sequence[float] = CLIP_STD,
+        prompt: str = "",
+        end_of_text: str = "\n",
+        max_text_tokens: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        self.image_size = image_size
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+        self.prompt = prompt
+        self.end_of_text = end_of_text
+        self.max_text_tokens = max_text_tokens
+        super().__init__(tokenizer, **kwargs)
+
+    @property
+    def end_token_id(self) -> int:
+        """The token of `end_of_text`."""
+        return self._tokenize(self.end_of_text)[-1]
+
+    @property
+    def bos_token_id(self) -> int:
+        """The opening token."""
+        return int(self.tokenizer.bos_token_id)
+
+    @property
+    def pad_token_id(self) -> int:
+        """The token that fills a batch; the ending where the tokenizer has none."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.end_token_id if pad is None else pad)
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def prompt_ids(self) -> Tensor | None:
+        """Tokens of the prompt, `(L)`; `None` where there is no prompt."""
+        return torch.tensor(self._tokenize(self.prompt)) if self.prompt else None
+
+    def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """Captions to model inputs.
+
+        Args:
+            captions: `B` captions.
+
+        Returns:
+            `input_ids`, `attention_mask`, `labels`, each `(B, L)`, padded on the right. The opening token is a target
+            unless a prompt follows it; the prompt and padding are none.
+        """
+        prompt = self._tokenize(self.prompt) if self.prompt else []
+        rows = []
+        for caption in captions:
+            row = [self.bos_token_id, *prompt, *self._tokenize(self._joined(caption) + self.end_of_text)]
+            rows.append(row[: self.max_text_tokens])
+        length = max(len(row) for row in rows)
+        input_ids = torch.full((len(rows), length), self.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for place, row in enumerate(rows):
+            input_ids[place, : len(row)] = torch.tensor(row)
+            attention_mask[place, : len(row)] = 1
+        labels = input_ids.masked_fill(attention_mask == 0, IGNORED)
+        if prompt:
+            labels[:, : 1 + len(prompt)] = IGNORED
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+    def _joined(self, caption: str) -> str:
+        """On one line: a line break inside a caption would end it."""
+        caption = " ".join(caption.split())
+        return f" {caption}" if self.prompt else caption
+
+    def frames(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Frames of one clip, uint8 `(T, height, width, 3)`, to `pixel_values`, float32 `(T, 3, size, size)`."""
+        from evlvideo.data.transforms import eval_transform
+
+        return eval_transform(self.image_size, self.image_mean, self.image_std)(frames)
+
+    def captions(self, token_ids: Tensor) -> list[str]:
+        """New tokens `(B, L)` of :meth:`EvlVideoForCaptioning.generate` to captions."""
+        texts = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        return [" ".join(text.split(self.end_of_text)[0].split()) for text in texts]
+
+    def __call__(
+        self, videos: Sequence[NDArray[np.uint8]] | None = None, text: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Clips of the same number of frames, and captions, to model inputs."""
+        inputs: dict[str, Tensor] = {}
+        if videos is not None:
+            inputs["pixel_values"] = torch.stack([self.frames(video) for video in videos])
+        if text is not None:
+            inputs.update(self.text(text))
+        return inputs
+
+
+AutoProcessor.register(EvlVideoConfig, EvlVideoProcessor)

@@ -1,0 +1,143 @@
+"""The frozen vision tower: any timm ViT by name, and where contextualizers sit in its blocks.
+
+Notation: `B` clips, `T` frames, `N` tokens of a frame (class token and patches), `D` channels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from evlvideo.errors import UserError
+from evlvideo.models.temporal import InTowerContextualizer
+
+
+class _Insertion:
+    """Adds a contextualizer's context to a block's stream after attention and its residual, before the MLP.
+
+    A pre-norm block computes `x = x + drop_path1(attention branch)`. The stream after attention is thus the block's
+    input plus what `drop_path1` returns, and adding the context to what it returns adds it to the stream, whatever
+    the block does around it (layer scale, rotary positions). The block's code and its weights' names stay as they are.
+    """
+
+    def __init__(self, contextualizer: InTowerContextualizer) -> None:
+        self.contextualizer = contextualizer
+        self.frames = 1
+        self._entered: Tensor | None = None
+
+    def enter(self, block: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        self._entered = arguments[0]
+
+    def leave(self, drop_path: nn.Module, arguments: tuple[Tensor, ...], attention: Tensor) -> Tensor:
+        assert self._entered is not None
+        stream = (self._entered + attention).unflatten(0, (-1, self.frames))  # (B, T, N, D)
+        self._entered = None
+        # The tower may be in half precision while what is trained is in float32.
+        context = self.contextualizer(stream.to(self.contextualizer.alpha.dtype))
+        return attention + context.flatten(0, 1).to(attention.dtype)
+
+
+class VisionTower(nn.Module):
+    """A frozen timm ViT, `(B, T, 3, height, width)` → `(B, T, N, D)`.
+
+    It is in eval mode always and its weights take no gradient; contextualizers in its blocks do.
+
+    Args:
+        name: timm's name of the model.
+        overrides: arguments for `timm.create_model`, such as `depth` or `img_size`.
+        final_norm: whether the tower's last norm is kept. EVLGen's has none.
+    """
+
+    vit: Any
+
+    def __init__(self, name: str, *, overrides: dict[str, Any] | None = None, final_norm: bool = True) -> None:
+        super().__init__()
+        try:
+            self.vit = timm.create_model(name, pretrained=False, **{"num_classes": 0, **(overrides or {})})
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"timm cannot make the vision tower {name!r} with {overrides or {}}: {error}") from error
+        if not hasattr(self.vit, "blocks") or not hasattr(self.vit, "num_prefix_tokens"):
+            raise UserError(f"The vision tower {name!r} is not a ViT; name a timm model made of transformer blocks.")
+        if not final_norm:
+            self.vit.norm = nn.Identity()
+        self._insertions: list[_Insertion] = []
+        self.vit.requires_grad_(False)
+        self.eval()
+
+    @property
+    def dim(self) -> int:
+        """Channels `D` of a token."""
+        return int(self.vit.embed_dim)
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the token at place 0 is a class token."""
+        return bool(self.vit.num_prefix_tokens)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of a frame, in pixels."""
+        return int(self.vit.patch_embed.img_size[0])
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens `N` of a frame."""
+        return int(self.vit.patch_embed.num_patches + self.vit.num_prefix_tokens)
+
+    def insert_contextualizers(self, blocks: Sequence[int] | None, max_frames: int | None) -> None:
+        """Put a contextualizer between attention and MLP of the chosen blocks.
+
+        Args:
+            blocks: their numbers, from 0; all of them where `None`.
+            max_frames: see :class:`~evlvideo.models.temporal.InTowerContextualizer`.
+
+        Raises:
+            UserError: there is no such block, or the tower's blocks have no MLP after attention.
+        """
+        depth = len(self.vit.blocks)
+        for number in range(depth) if blocks is None else sorted(set(blocks)):
+            if not 0 <= number < depth:
+                raise UserError(f"contextualizer_blocks names block {number}; the tower has blocks 0 to {depth - 1}.")
+            block = self.vit.blocks[number]
+            if not (hasattr(block, "drop_path1") and hasattr(block, "norm2") and hasattr(block, "mlp")):
+                raise UserError(
+                    f"The tower's {type(block).__name__} has no place between attention and MLP; use "
+                    "contextualizer=merged, or a ViT whose blocks run one after the other."
+                )
+            block.temporal_merge = InTowerContextualizer(self.dim, max_frames=max_frames)
+            insertion = _Insertion(block.temporal_merge)
+            block.register_forward_pre_hook(insertion.enter)
+            block.drop_path1.register_forward_hook(insertion.leave)
+            self._insertions.append(insertion)
+
+    def train(self, mode: bool = True) -> "VisionTower":
+        """Stay in eval mode: a frozen tower has no dropout and updates no statistics."""
+        return super().train(False)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Encode clips.
+
+        Args:
+            pixel_values: normalised frames, `(B, T, 3, height, width)`.
+
+        Returns:
+            tokens after the last block (and its norm where kept), `(B, T, N, D)`.
+
+        Raises:
+            UserError: the input has another number of dimensions.
+        """
+        if pixel_values.dim() != 5:
+            raise UserError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}; it must be (batch, frames, channels, height, "
+                "width). An image is a video of one frame."
+            )
+        batch, frames = pixel_values.shape[:2]
+        for insertion in self._insertions:
+            insertion.frames = frames
+        images = pixel_values.flatten(0, 1).to(self.vit.patch_embed.proj.weight.dtype)
+        # Without contextualizers nothing in the tower is trained, and keeping its activations would be waste.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self._insertions)):
+            tokens = self.vit.forward_features(images)  # (B·T, N, D)
+        return tokens.unflatten(0, (batch, frames))

@@ -1,0 +1,1 @@
+"""Training: cross-entropy, self-critical sequence training, its rewards and baselines."""

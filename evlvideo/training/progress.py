@@ -1,0 +1,98 @@
+"""What a run tells while it goes on: a progress bar, a log line, and `log.jsonl` for curves."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from evlvideo.files import write_text
+from evlvideo.run_directory import LOG_NAME
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = {
+    "loss": "loss {:.3f}",
+    "learning_rate": "lr {:.1e}",
+    "grad_norm": "gradient norm {:.2f}",
+    "reward": "reward {:.3f}",
+    "greedy_reward": "greedy {:.3f}",
+    "zero_advantage_share": "no advantage {:.0%}",
+    "sample_tokens": "tokens {:.1f}",
+    "entropy": "entropy {:.2f}",
+    "validation_cider": "validation CIDEr {:.3f}",
+}
+
+
+class RunProgress(TrainerCallback):
+    """Shows a run, and writes its log.
+
+    Args:
+        directory: of the run.
+        console: where the progress bar is drawn, if it is a terminal.
+    """
+
+    def __init__(self, directory: Path, console: Console) -> None:
+        self._path = directory / LOG_NAME
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._name = directory.name
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Draw the bar."""
+        if state.is_local_process_zero:
+            self._task = self._progress.add_task(self._name, total=state.max_steps, completed=state.global_step)
+            self._progress.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write a line, and the whole log anew, so that a resumed run's log is that of an uninterrupted one."""
+        if not state.is_world_process_zero:
+            return
+        write_text(self._path, "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in state.log_history))
+        shown = [form.format(logs[key]) for key, form in _SHOWN.items() if logs and key in logs]
+        if shown:
+            logger.info("%s step %d/%d  %s", self._name, state.global_step, state.max_steps, "  ".join(shown))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Remove the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar, also after an error."""
+        self._progress.stop()

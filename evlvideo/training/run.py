@@ -1,0 +1,212 @@
+"""One training run, from its config to a directory that holds all there is to know of it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from transformers import TrainerState, TrainingArguments, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
+
+from evlvideo.assembly import (
+    evaluation_dataset,
+    read_clips,
+    references_of,
+    resolve_precision,
+    start_model,
+    tower_dtype,
+    train_dataset,
+    trained_parameters,
+)
+from evlvideo.config import DataConfig, RunConfig, save_config
+from evlvideo.data.annotations import CaptionedClip
+from evlvideo.data.collate import CaptionCollator
+from evlvideo.errors import Interrupted, UserError
+from evlvideo.evaluation.results import git_commit
+from evlvideo.files import write_json
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.checkpoint import load_trained_weights
+from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME
+from evlvideo.training.interruption import StopOnSignal
+from evlvideo.training.progress import RunProgress
+from evlvideo.training.rewards import CiderReward
+from evlvideo.training.self_critical import SelfCriticalTrainer
+from evlvideo.training.trainer import CaptionTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def train(config: RunConfig, *, resume: bool = False, console: Console | None = None) -> Path:
+    """Train, and leave the best checkpoint by validation CIDEr in the run's directory.
+
+    Args:
+        config: the run.
+        resume: go on from the newest checkpoint of the run's directory.
+        console: where progress is drawn.
+
+    Returns:
+        the run's directory.
+
+    Raises:
+        UserError: something that the config names is not there or does not fit; nothing is written then.
+        Interrupted: a signal stopped the run.
+    """
+    directory = Path(config.output_dir)
+    checkpoint = _checkpoint_to_resume(directory, resume)
+    train_clips, validation_clips = _read_clips(config.data)
+    set_seed(config.seed)
+    precision = resolve_precision(config.training.precision)
+    model, processor = start_model(config, tower_dtype=tower_dtype(precision))
+    trainer = _make_trainer(config, model, processor, train_clips, validation_clips, precision)
+    save_config(config, directory / CONFIG_NAME)
+
+    progress = RunProgress(directory, console or Console(stderr=True))
+    stop = StopOnSignal()
+    trainer.add_callback(progress)
+    trainer.add_callback(stop)
+    try:
+        with stop.listening():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        progress.close()
+    if stop.stopped and trainer.state.global_step < config.training.max_steps:
+        raise Interrupted(
+            f"Stopped at step {trainer.state.global_step} of {config.training.max_steps}, with a checkpoint in "
+            f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to go on."
+        )
+    if trainer.is_world_process_zero():
+        _finish(config, trainer, directory)
+    trainer.accelerator.wait_for_everyone()
+    return directory
+
+
+def _checkpoint_to_resume(directory: Path, resume: bool) -> Path | None:
+    found = _newest_checkpoint(directory / CHECKPOINTS_NAME)
+    if resume and found is None:
+        raise UserError(
+            f"There is no checkpoint to resume from in {directory / CHECKPOINTS_NAME}; train without --resume."
+        )
+    if not resume and (found is not None or (directory / SUMMARY_NAME).exists()):
+        raise UserError(
+            f"{directory} already holds a run. Add --resume to go on with it, or name another output_dir, or remove it."
+        )
+    return found if resume else None
+
+
+def _newest_checkpoint(directory: Path) -> Path | None:
+    """The newest complete one: the trainer's state is written last, so that a killed save is passed over."""
+    complete = [path for path in directory.glob("checkpoint-*") if _is_complete(path)]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    except (OSError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _read_clips(data: DataConfig) -> tuple[list[CaptionedClip], list[CaptionedClip]]:
+    return read_clips(data, data.train_split), read_clips(data, data.validation_split)[: data.validation_clips]
+
+
+def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
+    """A run's config in transformers' words."""
+    training = config.training
+    return TrainingArguments(
+        output_dir=str(Path(config.output_dir) / CHECKPOINTS_NAME),
+        max_steps=training.max_steps,
+        per_device_train_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="cosine_warmup_with_min_lr",
+        lr_scheduler_kwargs={
+            "min_lr": training.min_learning_rate,
+            "warmup_lr_rate": training.warmup_learning_rate / training.learning_rate,
+        },
+        warmup_steps=training.warmup_steps,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        eval_strategy="steps",
+        eval_steps=training.eval_steps,
+        save_strategy="steps",
+        save_steps=training.eval_steps,
+        # The best checkpoint is one of those that transformers counts.
+        save_total_limit=training.keep_checkpoints + 1,
+        metric_for_best_model="cider",
+        greater_is_better=True,
+        logging_steps=training.log_steps,
+        logging_nan_inf_filter=False,
+        report_to=["tensorboard"] if training.tensorboard else [],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=config.data.num_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+        seed=config.seed,
+        data_seed=config.seed,
+    )
+
+
+def _make_trainer(
+    config: RunConfig,
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    train_clips: list[CaptionedClip],
+    validation_clips: list[CaptionedClip],
+    precision: str,
+) -> CaptionTrainer:
+    scst = config.stage == "scst"
+    common: dict[str, Any] = {
+        "model": model,
+        "args": training_arguments(config, precision),
+        "processor": processor,
+        "train_dataset": train_dataset(config, processor, train_clips, per_caption=not scst),
+        "eval_dataset": evaluation_dataset(config.data, processor, validation_clips),
+        "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
+        "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
+        "generation": config.generation,
+        "validation_references": references_of(validation_clips),
+    }
+    if not scst:
+        return CaptionTrainer(**common)
+    return SelfCriticalTrainer(reward=CiderReward(references_of(train_clips)), scst=config.scst, **common)
+
+
+def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None:
+    """Put the best checkpoint's weights and the run's summary into the run's directory."""
+    state = trainer.state
+    seconds = trainer.training_seconds
+    model = trainer.captioner
+    best_step = state.best_global_step or state.global_step
+    if best_step != state.global_step:
+        load_trained_weights(model, directory / CHECKPOINTS_NAME / f"checkpoint-{best_step}")
+    model.save_pretrained(directory)
+    trainer.processor.save_pretrained(directory)
+    write_json(
+        directory / SUMMARY_NAME,
+        {
+            "name": directory.name,
+            "stage": config.stage,
+            "init": config.init,
+            "seed": config.seed,
+            "commit": git_commit(),
+            "steps": state.global_step,
+            "best_step": best_step,
+            "best_cider": state.best_metric,
+            "trained_parameters": trained_parameters(model),
+            "training_seconds": seconds,
+        },
+    )
+    logger.info(
+        "%s: best validation CIDEr %.3f at step %d, after %.0f s of training",
+        directory,
+        state.best_metric,
+        best_step,
+        seconds,
+    )

@@ -1,0 +1,214 @@
+"""Cross-entropy training on transformers' Trainer, validated by the captions it generates."""
+
+import importlib.util
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import trainer as transformers_trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from evlvideo.config import GenerationConfig
+from evlvideo.errors import UserError
+from evlvideo.evaluation.metrics import score_captions
+from evlvideo.evaluation.predict import generate_captions
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.checkpoint import load_trained_weights
+from evlvideo.models.frozen import is_contextualizer
+from evlvideo.models.processing import EvlVideoProcessor
+
+_library = importlib.util.find_spec("datasets")
+if _library is None or _library.origin is None:
+    # A mere folder called `datasets` in the working directory (this project has one) is taken for the library of that
+    # name by transformers, whose trainer then asks it for a class.
+    transformers_trainer.is_datasets_available = lambda: False  # type: ignore[attr-defined]
+
+SELECTION_TOKENIZER = "python"
+"""Validation selects alike on machines with Java and without."""
+MODEL_INPUTS = ("pixel_values", "input_ids", "attention_mask", "labels")
+
+
+class _EpochOfDataset(TrainerCallback):
+    """Tells the data set its epoch, which accelerate's loader does not where several processes share it."""
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        kwargs["train_dataloader"].dataset.set_epoch(int(state.epoch or 0))
+
+
+class CaptionTrainer(Trainer):
+    """Trains by cross-entropy, and validates by the CIDEr of generated captions.
+
+    Batches are those of :class:`evlvideo.data.collate.CaptionCollator`. Everything else (precision, accumulation,
+    several processes, resuming) is transformers'.
+
+    Args:
+        model: the captioner.
+        args: transformers' arguments.
+        processor: of the model; saved beside it.
+        train_dataset: items of one caption each.
+        eval_dataset: items of one clip each.
+        data_collator: makes batches of them.
+        generation: how validation captions are decoded.
+        validation_references: clip id → captions, of the clips in `eval_dataset`.
+        contextualizer_learning_rate_factor: on the learning rate of contextualizers.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: EvlVideoForCaptioning,
+        args: TrainingArguments,
+        processor: EvlVideoProcessor,
+        train_dataset: Dataset[dict[str, Any]],
+        eval_dataset: Dataset[dict[str, Any]],
+        data_collator: Any,
+        generation: GenerationConfig,
+        validation_references: Mapping[str, list[str]],
+        contextualizer_learning_rate_factor: float = 1.0,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=data_collator,
+            processing_class=processor,
+        )
+        # The run has a progress bar and a log of its own.
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(_EpochOfDataset)
+        self.generation = generation
+        self.validation_references = validation_references
+        self.contextualizer_learning_rate_factor = contextualizer_learning_rate_factor
+        self._clock = 0.0
+        self._validation_seconds = 0.0
+        self._seconds_before_resuming = 0.0
+
+    @property
+    def captioner(self) -> EvlVideoForCaptioning:
+        """The model without what wraps it for several processes."""
+        return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def processor(self) -> EvlVideoProcessor:
+        """Of the model."""
+        assert isinstance(self.processing_class, EvlVideoProcessor)
+        return self.processing_class
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The mean cross-entropy over the targets of the whole step, whatever its accumulation.
+
+        Raises:
+            UserError: the loss is not finite; the message names the clips of the batch.
+        """
+        given = {name: inputs[name] for name in MODEL_INPUTS}
+        # The loss needs the last soft token's logits and the text's; those of the prefix would be computed for nothing.
+        given["logits_to_keep"] = given["labels"].shape[1] + 1
+        result: Any = super().compute_loss(model, given, return_outputs, num_items_in_batch)
+        self.check_finite(result[0] if return_outputs else result, inputs["clip_ids"])
+        return result
+
+    def check_finite(self, loss: Tensor, clip_ids: list[str]) -> None:
+        """Stop a run that diverged, before it overwrites good checkpoints."""
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"The loss is {loss.item()} at step {self.state.global_step + 1}, in the batch of the clips "
+                f"{', '.join(clip_ids)}. Lower training.learning_rate, or set training.precision to bf16 or fp32, and "
+                "resume from the last checkpoint."
+            )
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Caption the validation clips and score them; the best checkpoint is chosen by `eval_cider`."""
+        started = time.perf_counter()
+        with self.autocast_smart_context_manager():
+            captions = generate_captions(
+                self.captioner,
+                self.processor,
+                cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset),
+                self.generation,
+                num_workers=self.args.dataloader_num_workers,
+            )
+        # Every process has all captions, so that all of them choose the same best step.
+        scores = score_captions(captions, self.validation_references, metrics=("cider",), tokenizer=SELECTION_TOKENIZER)
+        self._validation_seconds += time.perf_counter() - started
+        cider = scores.corpus["cider"]
+        self.log({"validation_cider": cider})
+        metrics = {"eval_cider": cider}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train, or go on from a checkpoint; from that of the last step, nothing is trained."""
+        self._clock = time.perf_counter()
+        if isinstance(resume_from_checkpoint, str):
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            if state.global_step >= self.args.max_steps:
+                # transformers would make one step more.
+                self.state = state
+                return self._load_from_checkpoint(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the seconds that training took so far."""
+        # transformers' closing line: a mean over all steps of the losses since the last resume.
+        logs.pop("train_loss", None)
+        logs["training_seconds"] = self.training_seconds
+        super().log(logs, start_time)
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds spent on training, without validation, and with those before an interruption."""
+        return self._seconds_before_resuming + time.perf_counter() - self._clock - self._validation_seconds
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+        self._seconds_before_resuming = next(
+            (entry["training_seconds"] for entry in reversed(state.log_history) if "training_seconds" in entry), 0.0
+        )
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            # Not the parent's: it would accept any missing weight.
+            load_trained_weights(self.captioner, Path(resume_from_checkpoint))
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW, with a learning rate of its own for contextualizers."""
+        if self.optimizer is None:
+            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = optimizer_class(self._parameter_groups(model or self.captioner), **arguments)
+        return self.optimizer
+
+    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Weight decay is for matrices: not for norms, biases and gates."""
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                groups[is_contextualizer(name), parameter.dim() >= 2].append(parameter)
+        factor = self.contextualizer_learning_rate_factor
+        return [
+            {
+                "params": parameters,
+                "weight_decay": self.args.weight_decay if decayed else 0.0,
+                "lr": self.args.learning_rate * (factor if contextualizer else 1.0),
+            }
+            # The log shows the first group's learning rate: not a contextualizer's.
+            for (contextualizer, decayed), parameters in sorted(groups.items())
+        ]

@@ -1,0 +1,103 @@
+"""Run the demo on several seeds, and state what each form gains, over all clips and by what they can be told from.
+
+    python scripts/benchmarks/mini_seeds.py --seeds 1 2 3 --out runs/mini-seeds
+
+Writes `mini_seeds.json`, from which `docs/benchmarks.md` is made. Seeds that were run before are not run again.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import statistics
+from pathlib import Path
+
+import torch
+
+from evlvideo.demo import FINE_TUNED, SCST, run_demo
+from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.evaluation.results import EvaluationResult, git_commit, read_predictions, versions
+from evlvideo.files import read_json, write_json
+from evlvideo.run_directory import (
+    PREDICTIONS_NAME,
+    RESULT_NAME,
+    SUMMARY_NAME,
+    evaluation_directory,
+)
+
+BASELINE = "mean"
+SUBSETS = ("all", "one_frame", "several_frames", "frame_order")
+
+
+def main() -> None:
+    """Run what is missing, and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/mini-seeds"), help="directory (%(default)s)")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("evlvideo").setLevel(logging.INFO)
+    for seed in options.seeds:
+        if not (options.out / f"seed-{seed}" / "report").is_dir():
+            run_demo(options.out / f"seed-{seed}", seed=seed)
+    report = study([options.out / f"seed-{seed}" for seed in options.seeds])
+    write_json(options.out / "mini_seeds.json", report)
+    print(
+        json.dumps(
+            {key: report[key] for key in ("cider_over_mean", "scst_over_start", "changed_by_shuffling")}, indent=1
+        )
+    )
+
+
+def study(demos: list[Path]) -> dict[str, object]:
+    """Differences in test CIDEr (×100) on each seed, by subset, and captions that change when frames are shuffled."""
+    cider = {demo.name: {name: _cider(demo / name) for name in (*FINE_TUNED, SCST)} for demo in demos}
+    starts = {demo.name: Path(read_json(demo / SCST / SUMMARY_NAME)["init"]).name for demo in demos}
+    over_mean = {
+        name: _differences([(cider[demo.name][name], cider[demo.name][BASELINE]) for demo in demos])
+        for name in FINE_TUNED
+        if name != BASELINE
+    }
+    over_start = _differences([(cider[demo.name][SCST], cider[demo.name][starts[demo.name]]) for demo in demos])
+    return {
+        "machine": {"cpus": torch.get_num_threads(), "platform": platform.platform()},
+        "versions": versions(),
+        "commit": git_commit(),
+        "cider": cider,
+        "cider_over_mean": over_mean,
+        "scst_start": starts,
+        "scst_over_start": over_start,
+        "changed_by_shuffling": {name: [_changed(demo / name) for demo in demos] for name in FINE_TUNED},
+        "training_seconds": {
+            name: [read_json(demo / name / SUMMARY_NAME)["training_seconds"] for demo in demos]
+            for name in (*FINE_TUNED, SCST)
+        },
+    }
+
+
+def _cider(run: Path) -> dict[str, float]:
+    result = EvaluationResult.load(evaluation_directory(run, "mini", "test") / RESULT_NAME)
+    subsets = {name: scores["cider"] for name, scores in (result.evidence_scores or {}).items()}
+    return {name: round(100 * value, 2) for name, value in {"all": result.scores["cider"], **subsets}.items()}
+
+
+def _differences(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, object]:
+    by_subset = {}
+    for subset in SUBSETS:
+        values = [round(form[subset] - other[subset], 2) for form, other in pairs]
+        by_subset[subset] = {"seeds": values, "mean": round(statistics.mean(values), 2)}
+    return by_subset
+
+
+def _changed(run: Path) -> float:
+    """Share of test clips that get another caption when their frames are out of order."""
+    shuffled = evaluation_directory(run, "mini", "test", shuffle_frames=True)
+    if not (shuffled / PREDICTIONS_NAME).is_file():
+        evaluate(run, shuffle_frames=True)
+    before = read_predictions(evaluation_directory(run, "mini", "test") / PREDICTIONS_NAME)
+    after = read_predictions(shuffled / PREDICTIONS_NAME)
+    return round(sum(before[clip] != after[clip] for clip in before) / len(before), 4)
+
+
+if __name__ == "__main__":
+    main()

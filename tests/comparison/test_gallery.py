@@ -1,0 +1,109 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from evlvideo.comparison import gallery
+from evlvideo.comparison.runs import read_runs
+from evlvideo.data.annotations import CaptionedClip
+from evlvideo.errors import UserError
+
+CONFIG = "data: {dataset: msrvtt, root: nowhere}\n"
+
+
+def frames_for(clip: CaptionedClip) -> list[np.ndarray]:
+    return [np.zeros((8, 8, 3), np.uint8)] * 4
+
+
+@pytest.fixture
+def annotated(monkeypatch, tmp_path):
+    """Give clips video0 … video5 in two categories, without files."""
+    clips = [
+        CaptionedClip(f"video{index}", tmp_path / f"video{index}.mp4", ("a ball", "a red ball"), category=index % 2)
+        for index in range(6)
+    ]
+    monkeypatch.setattr(gallery, "read_split", lambda *args, **kwargs: clips)
+
+
+def test_the_choice_is_spread_over_the_groups():
+    groups = {f"a{index}": "common" for index in range(90)} | {f"b{index}": "rare" for index in range(4)}
+    chosen = gallery.choose_clips(groups, 10)
+    assert Counter(groups[clip] for clip in chosen) == {"common": 6, "rare": 4}
+
+
+def test_the_choice_depends_on_the_seed_alone():
+    groups = {f"video{index}": "" for index in range(50)}
+    backwards = dict(reversed(groups.items()))
+    assert gallery.choose_clips(groups, 9, seed=3) == gallery.choose_clips(backwards, 9, seed=3)
+    assert gallery.choose_clips(groups, 9, seed=3) != gallery.choose_clips(groups, 9, seed=4)
+
+
+def test_more_clips_than_there_are_gives_all_once():
+    groups = {f"video{index}": str(index % 2) for index in range(5)}
+    assert sorted(gallery.choose_clips(groups, 24)) == sorted(groups)
+
+
+def test_cards_hold_captions_scores_references_and_frames(make_run, annotated):
+    captions = {f"video{index}": f"caption {index}" for index in range(6)}
+    better = {clip: {"cider": 2.0} for clip in captions}
+    runs = [make_run("mean", captions=captions, config=CONFIG), make_run("concat", per_clip=better)]
+    built = gallery.build_gallery(read_runs(runs, "test"), 6, frames_for=frames_for)
+    card = next(card for card in built.cards if card.clip_id == "video3")
+    assert [caption.text for caption in card.captions] == ["caption 3", "a ball rolls left"]
+    assert [caption.cider for caption in card.captions] == pytest.approx([0.3, 2.0])
+    assert [caption.best for caption in card.captions] == [False, True]
+    assert card.spread == pytest.approx(1.7)
+    assert card.references == ("a ball", "a red ball")
+    assert len(card.pictures) == 4
+    assert built.groups == {"music": 3, "people": 3}
+    assert built.remarks == ()
+
+
+def test_missing_videos_leave_out_the_pictures_and_say_so(make_run, annotated):
+    built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 3)
+    assert len(built.cards) == 3
+    assert all(card.pictures == () and card.references for card in built.cards)
+    assert "shown without frames" in built.remarks[0]
+
+
+def test_some_missing_videos_are_counted(make_run, annotated):
+    def some(clip: CaptionedClip) -> list[np.ndarray]:
+        if clip.clip_id == "video0":
+            raise UserError("video0.mp4 is missing.")
+        return frames_for(clip)
+
+    built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 6, frames_for=some)
+    assert built.remarks == ("1 clip is shown without frames: video0.mp4 is missing.",)
+
+
+def test_annotations_that_cannot_be_read_leave_the_captions(make_run):
+    built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 3)
+    assert [card.references for card in built.cards] == [()] * 3
+    assert "nowhere" in built.remarks[0]
+
+
+def test_a_run_without_a_config_is_shown_by_its_captions(make_run):
+    built = gallery.build_gallery(read_runs([make_run("mean")], "test"), 3)
+    assert built.cards[0].captions[0].text == "a ball rolls left"
+    assert "No run says where its clips are" in built.remarks[0]
+
+
+def test_a_clip_that_one_system_did_not_caption_is_shown(make_run, annotated):
+    runs = [make_run("all", config=CONFIG), make_run("none", captions={"video0": "x"}, per_clip={}, clips_scored=0)]
+    built = gallery.build_gallery(read_runs(runs, "test"), 6, frames_for=frames_for)
+    card = next(card for card in built.cards if card.clip_id == "video1")
+    assert (card.captions[1].text, card.captions[1].cider) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"evidence": "frame_order", "category": 1}, "frame order"),
+        ({"category": 0}, "music"),
+        ({"category": 19}, "advertisement"),
+        ({"category": 20}, "category 20"),
+        ({}, ""),
+    ],
+)
+def test_clips_are_grouped_by_evidence_or_category(tmp_path, fields, name):
+    assert gallery.group_of(CaptionedClip("video0", tmp_path, ("a ball",), **fields)) == name

@@ -1,0 +1,75 @@
+import pytest
+
+from evlvideo.comparison.reported import quoted_entries
+from evlvideo.comparison.runs import read_runs
+from evlvideo.comparison.table import Entry, Table, build_table, run_entry
+
+
+def entry(name: str, cider: float | None, **fields: object) -> Entry:
+    return Entry(name=name, regime="trained", values={"cider": cider}, **fields)  # type: ignore[arg-type]
+
+
+def cells(table: Table, key: str) -> list[tuple[str, bool]]:
+    place = [column.key for column in table.columns].index(key)
+    return [(row.cells[place].text, row.cells[place].best) for row in table.rows]
+
+
+def test_columns_stand_in_the_poster_s_order(make_run):
+    table = build_table("t", [run_entry(run) for run in read_runs([make_run("mean")], "test")])
+    titles = ["CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "trained parameters", "training seconds"]
+    assert [column.title for column in table.columns] == titles
+    assert [cell.text for cell in table.rows[0].cells] == ["50.0", "40.0", "30.0", "60.0", "1,234,567", "61"]
+
+
+def test_evidence_classes_get_columns_from_least_to_most(make_run):
+    scores = {name: {"cider": 0.25} for name in ("frame_order", "one_frame", "several_frames")}
+    table = build_table("t", [run_entry(run) for run in read_runs([make_run("mean", evidence_scores=scores)], "test")])
+    grouped = [column.title for column in table.columns if column.group]
+    assert grouped == ["one frame", "several frames", "frame order"]
+
+
+def test_the_best_value_is_marked():
+    assert cells(build_table("t", [entry("a", 0.5), entry("b", 0.7)]), "cider") == [("50.0", False), ("70.0", True)]
+
+
+def test_values_that_print_alike_are_marked_alike():
+    table = build_table("t", [entry("a", 0.70001), entry("b", 0.70002), entry("c", 0.1)])
+    assert cells(table, "cider") == [("70.0", True), ("70.0", True), ("10.0", False)]
+
+
+def test_one_row_alone_is_not_the_best():
+    assert cells(build_table("t", [entry("a", 0.5)]), "cider") == [("50.0", False)]
+
+
+def test_quoted_rows_are_marked_and_never_the_best():
+    table = build_table("t", [*quoted_entries("msrvtt", "test"), entry("a", 0.1), entry("b", 0.2)])
+    assert table.rows[0].tags == ("quoted",)
+    assert [text for text, best in cells(table, "cider") if best] == ["20.0"]
+    assert any("not measured here" in remark for remark in table.remarks)
+
+
+def test_partial_rows_are_marked_and_never_the_best():
+    partial = entry("a", 0.9, clips_scored=5, clips_expected=1000)
+    table = build_table("t", [partial, entry("b", 0.5), entry("c", 0.4)])
+    assert table.rows[0].tags == ("5 of 1,000 clips",)
+    assert cells(table, "cider") == [("90.0", False), ("50.0", True), ("40.0", False)]
+
+
+def test_a_skipped_metric_is_a_dash_with_its_reason_once(make_run):
+    scores = {"bleu_4": 0.4, "rouge_l": 0.6, "cider": 0.5}
+    runs = [make_run(name, scores=scores, skipped={"meteor": "no Java runtime."}) for name in ("one", "two")]
+    table = build_table("t", [run_entry(run) for run in read_runs(runs, "test")])
+    assert table.footnotes == ("METEOR: no Java runtime.",)
+    assert [(row.cells[2].text, row.cells[2].note) for row in table.rows] == [("–", 1), ("–", 1)]
+
+
+@pytest.mark.parametrize(("dataset", "split"), [("mini", "test"), ("msrvtt", "validate")])
+def test_nothing_is_quoted_where_nothing_was_published(dataset, split):
+    assert quoted_entries(dataset, split) == []
+
+
+def test_the_quoted_numbers_are_the_poster_s():
+    quoted = {row.name: row.values for row in quoted_entries("msrvtt", "test")}
+    assert quoted["EVLGen-video-scst"] == {"cider": 0.740, "bleu_4": 0.492, "meteor": 0.330, "rouge_l": 0.665}
+    assert quoted["Video-LLaMA"]["cider"] == 0.593
+    assert len(quoted) == 8

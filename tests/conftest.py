@@ -1,0 +1,63 @@
+"""What every test gets: random state as it was, and CUDA tests only where there is CUDA."""
+
+import os
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from toy_run import Toy
+
+
+@pytest.fixture(autouse=True)
+def restore_random_state() -> Iterator[None]:
+    """Put the generators of Python, NumPy and torch back, so that no test seeds the next one."""
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    yield
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+    torch.set_rng_state(torch_state)
+    if cuda_states:
+        torch.cuda.set_rng_state_all(cuda_states)
+
+
+@pytest.fixture(scope="session")
+def toy_files(tmp_path_factory: pytest.TempPathFactory) -> "Toy":
+    """The toy checkpoint and data set, written once."""
+    from toy_run import make_toy
+
+    return make_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def toy(toy_files: "Toy") -> Iterator["Toy"]:
+    """The toy, while the mini data set has its number of clips."""
+    from toy_run import SPLITS
+
+    from evlvideo.data.mini import build
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "SPLITS", SPLITS)
+        yield toy_files
+
+
+@pytest.fixture
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without Java."""
+    from evlvideo.evaluation import java
+
+    monkeypatch.setattr(java, "_java_on_path", lambda: None)
+    monkeypatch.setattr(java, "_java_of_package", lambda: None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("needs_cuda") is None or torch.cuda.is_available():
+        return
+    if os.environ.get("EVLVIDEO_REQUIRE_CUDA"):
+        pytest.fail("EVLVIDEO_REQUIRE_CUDA is set, and torch finds no CUDA device")
+    pytest.skip("needs a CUDA device")

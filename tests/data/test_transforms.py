@@ -1,0 +1,99 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from evlvideo.data.transforms import eval_transform, train_transform
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+
+def noise(frames: int = 4, height: int = 32, width: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def still(frames: int = 4) -> np.ndarray:
+    """One noisy picture, in every frame."""
+    return noise(1).repeat(frames, axis=0)
+
+
+def test_eval_normalises_and_changes_nothing_else() -> None:
+    frames = noise()
+    expected = (torch.from_numpy(frames) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    torch.testing.assert_close(eval_transform(32, MEAN, STD)(frames), expected.permute(0, 3, 1, 2))
+
+
+def test_eval_resizes_frames_of_another_size() -> None:
+    video = eval_transform(16, MEAN, STD)(noise(2, 48, 20))
+    assert video.shape == (2, 3, 16, 16)
+    assert video.dtype == torch.float32
+
+
+def test_eval_draws_nothing() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    eval_transform(16, MEAN, STD)(noise())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_train_gives_square_float_frames() -> None:
+    video = train_transform(24, MEAN, STD, 0.5, 0.5)(noise(3))
+    assert video.shape == (3, 3, 24, 24)
+    assert video.dtype == torch.float32
+    assert video.is_contiguous()
+
+
+def test_train_draws_once_for_all_frames() -> None:
+    transform = train_transform(24, MEAN, STD, 0.5, 0.5)
+    for seed in range(10):
+        torch.manual_seed(seed)
+        video = transform(still())
+        assert torch.equal(video, video[:1].expand_as(video))
+
+
+def test_train_follows_the_global_generator() -> None:
+    transform = train_transform(24, MEAN, STD, 0.5, 0.5)
+    videos = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        videos.append(transform(noise()))
+    assert torch.equal(videos[0], videos[1])
+    assert not torch.equal(videos[0], videos[2])
+
+
+@pytest.mark.parametrize(("probability", "flips"), [(0.0, {False}), (1.0, {True}), (0.5, {False, True})])
+def test_flips_have_the_given_probability(probability: float, flips: set[bool]) -> None:
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    frames[:, :, :16] = 255
+    transform = train_transform(32, ZERO, ONE, 0.9, probability)
+    videos = [transform(frames) for _ in range(30)]
+    assert {bool(video[..., -4:].mean() > video[..., :4].mean()) for video in videos} == flips
+
+
+def test_crops_are_at_least_as_large_as_asked() -> None:
+    # A ramp: the range of values that is left tells the share of the width that the crop kept.
+    frames = np.tile(np.arange(0, 256, 4, dtype=np.uint8)[None, None, :, None], (1, 64, 1, 3))
+    wide, narrow = (train_transform(64, ZERO, ONE, scale, 0.0) for scale in (0.9, 0.1))
+    kept_wide, kept_narrow = (
+        [float(np.ptp(transform(frames).numpy())) for _ in range(40)] for transform in (wide, narrow)
+    )
+    assert min(kept_wide) > 0.8
+    assert min(kept_narrow) < 0.5
+
+
+def test_bicubic_overshoot_is_cut_off() -> None:
+    video = train_transform(64, ZERO, ONE, 0.5, 0.5)(np.where(noise() > 127, 255, 0).astype(np.uint8))
+    assert video.min() >= 0
+    assert video.max() <= 1
+
+
+def test_transforms_travel_to_spawned_workers() -> None:
+    for transform in (train_transform(24, MEAN, STD, 0.5, 0.5), eval_transform(24, MEAN, STD)):
+        assert pickle.loads(pickle.dumps(transform))(noise()).shape == (4, 3, 24, 24)
+
+
+def test_frames_turned_by_the_decoder_are_accepted() -> None:
+    turned = np.rot90(noise(), axes=(1, 2))  # negative strides
+    assert eval_transform(32, MEAN, STD)(turned).shape == (4, 3, 32, 32)

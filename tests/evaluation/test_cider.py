@@ -1,0 +1,104 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evlvideo.errors import UserError
+from evlvideo.evaluation.cider import END_OF_TEXT, CiderD
+
+CASES = Path(__file__).parents[1] / "fixtures" / "cider" / "cases.json"
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(CASES.read_text())
+    return loaded
+
+
+def scores_of(scorer: CiderD, hypotheses: dict[str, str]) -> list[float]:
+    return [scorer.score(hypothesis, clip_id) for clip_id, hypothesis in hypotheses.items()]
+
+
+@pytest.mark.parametrize("expected", ["cider_d", "cider"])
+def test_equals_the_reference_with_frequencies_of_the_evaluated_references(
+    cases: dict[str, Any], expected: str
+) -> None:
+    scores = scores_of(CiderD(cases["references"]), cases["hypotheses"])
+    assert scores == pytest.approx(cases[expected], rel=1e-9, abs=1e-9)
+
+
+def test_equals_the_reference_with_frequencies_of_a_training_split(cases: dict[str, Any]) -> None:
+    scorer = CiderD(cases["references"], cases["train_references"].values())
+    assert scores_of(scorer, cases["hypotheses"]) == pytest.approx(cases["cider_d_train_df"], rel=1e-9, abs=1e-9)
+
+
+words = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), max_size=8).map(" ".join)
+corpora = st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=3)), min_size=1, max_size=4)
+
+
+@given(corpora)
+def test_equals_pycocoevalcap(corpus: list[tuple[str, list[str]]]) -> None:
+    cider = pytest.importorskip("pycocoevalcap.cider.cider")
+    references = {str(index): group for index, (_, group) in enumerate(corpus)}
+    hypotheses = {str(index): hypothesis for index, (hypothesis, _) in enumerate(corpus)}
+    if not any(text for group in references.values() for text in group):
+        return  # pycocoevalcap cannot score without any word
+    _, expected = cider.Cider().compute_score(references, {name: [text] for name, text in hypotheses.items()})
+    assert scores_of(CiderD(references), hypotheses) == pytest.approx(list(expected), rel=1e-9, abs=1e-9)
+
+
+def test_score_does_not_depend_on_what_was_scored_before(cases: dict[str, Any]) -> None:
+    documents = list(cases["train_references"].values())
+    forward = CiderD(cases["references"], documents)
+    backward = CiderD(cases["references"], documents)
+    hypotheses = dict(reversed(cases["hypotheses"].items()))
+    assert scores_of(forward, cases["hypotheses"]) == scores_of(backward, hypotheses)[::-1]
+
+
+REFERENCES = {"one": ["a man runs", "a man is running"], "two": ["a dog sleeps", "the dog sleeps"]}
+
+
+def test_end_of_text_is_one_more_word() -> None:
+    marked = {name: [f"{text} END" for text in group] for name, group in REFERENCES.items()}
+    with_end = CiderD(REFERENCES, end_of_text=True)
+    assert with_end.score("a man runs", "one", ended=True) == CiderD(marked).score("a man runs END", "one")
+    assert with_end.score("a man runs", "one", ended=False) == CiderD(marked).score("a man runs", "one")
+    assert with_end.score("a man runs", "one", ended=True) > with_end.score("a man runs", "one", ended=False)
+
+
+def test_no_word_of_a_caption_is_the_end_of_text() -> None:
+    assert len(END_OF_TEXT.split()) > 1
+
+
+def test_ended_counts_only_with_end_of_text() -> None:
+    scorer = CiderD(REFERENCES)
+    assert scorer.score("a man runs", "one", ended=True) == scorer.score("a man runs", "one", ended=False)
+
+
+def test_n_grams_outside_the_documents_weigh_most() -> None:
+    scorer = CiderD({"clip": ["zebra"]}, [["a dog"], ["a cat"]])
+    # One matching word of one order out of four, times ten.
+    assert math.isclose(scorer.score("zebra", "clip"), 2.5)
+
+
+def test_empty_hypothesis_scores_zero() -> None:
+    assert CiderD(REFERENCES).score("", "one") == 0
+
+
+def test_unknown_clip() -> None:
+    with pytest.raises(UserError, match="no references for the clip 'three'"):
+        CiderD(REFERENCES).score("a man", "three")
+
+
+def test_clip_without_references() -> None:
+    with pytest.raises(UserError, match="1 have none, such as 'empty'"):
+        CiderD({"empty": []})
+
+
+def test_no_documents() -> None:
+    with pytest.raises(UserError, match="at least one document"):
+        CiderD(REFERENCES, [])

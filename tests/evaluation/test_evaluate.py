@@ -1,0 +1,215 @@
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from toy_run import Toy
+
+from evlvideo.assembly import evaluation_dataset, open_model, references_of
+from evlvideo.config import GenerationConfig, RunConfig
+from evlvideo.errors import UserError
+from evlvideo.evaluation.evaluate import ShuffledFrames, evaluate
+from evlvideo.evaluation.metrics import METRICS, score_captions
+from evlvideo.evaluation.predict import generate_captions
+from evlvideo.evaluation.results import EvaluationResult, read_predictions, references_digest
+from evlvideo.files import write_json
+
+pytestmark = pytest.mark.usefixtures("no_java")
+
+NO_ORDER: dict[str, dict[str, Any]] = {
+    "mean": {"fusion": "mean"},
+    "in_tower": {"fusion": "mean", "contextualizer": "in_tower"},
+    "merged": {"fusion": "mean_tokens", "contextualizer": "merged"},
+}
+ORDER: dict[str, dict[str, Any]] = {
+    "in_tower_positions": {**NO_ORDER["in_tower"], "frame_positions": True},
+    "merged_positions": {**NO_ORDER["merged"], "frame_positions": True},
+}
+
+
+class Frames(Dataset[dict[str, Any]]):
+    """Clips whose frames tell their number."""
+
+    def __init__(self, clips: int, frames: int) -> None:
+        self.clips, self.frames = clips, frames
+
+    def __len__(self) -> int:
+        return self.clips
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"clip_id": str(index), "pixel_values": torch.arange(self.frames).reshape(-1, 1, 1, 1), "captions": []}
+
+
+def order(frames: Tensor) -> list[int]:
+    return frames.flatten().tolist()
+
+
+@pytest.fixture(scope="module")
+def run(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the package's own layout, not to be changed but for its evaluations."""
+    directory = toy.finished_run(tmp_path_factory.mktemp("evaluated") / "system", fusion="mean")
+    write_json(directory / "training.json", {"training_seconds": 12.5})
+    return directory
+
+
+@pytest.fixture
+def result(run: Path) -> EvaluationResult:
+    return evaluate(run)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 8])
+def test_shuffled_frames_are_the_same_frames_in_another_order(frames: int) -> None:
+    shuffled = ShuffledFrames(Frames(40, frames), seed=1)
+    for index in range(len(shuffled)):
+        found = order(shuffled[index]["pixel_values"])
+        assert sorted(found) == list(range(frames)) != found
+
+
+def test_shuffled_frames_are_in_the_same_order_at_every_call() -> None:
+    first, second = (ShuffledFrames(Frames(10, 8), seed=3) for _ in range(2))
+    for index in range(10):
+        assert order(first[index]["pixel_values"]) == order(second[index]["pixel_values"])
+
+
+def test_shuffled_frames_have_an_order_of_their_own_in_each_clip() -> None:
+    shuffled = ShuffledFrames(Frames(10, 8), seed=3)
+    assert len({tuple(order(shuffled[index]["pixel_values"])) for index in range(10)}) > 5
+
+
+def test_a_single_frame_stays_where_it_is() -> None:
+    assert order(ShuffledFrames(Frames(1, 1), seed=0)[0]["pixel_values"]) == [0]
+
+
+def test_shuffling_leaves_the_rest_of_an_item_alone() -> None:
+    shuffled = ShuffledFrames(Frames(3, 4), seed=0)
+    assert len(shuffled) == 3
+    assert shuffled[2]["clip_id"] == "2"
+
+
+def captions_in_both_orders(toy: Toy, directory: Path, model: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    run = toy.finished_run(directory, open_gates=True, **model)
+    config = toy.config(run)
+    captioner, processor = open_model(run, config)
+    dataset = evaluation_dataset(config.data, processor, toy.clips("test") + toy.clips("train"))
+    # Of one length, so that there is much that can differ.
+    generation = GenerationConfig(num_beams=2, max_new_tokens=12, min_new_tokens=12)
+    straight = generate_captions(captioner, processor, dataset, generation)
+    shuffled = generate_captions(captioner, processor, ShuffledFrames(dataset, 0), generation)
+    return straight, shuffled
+
+
+@pytest.mark.parametrize("form", NO_ORDER)
+def test_forms_without_frame_positions_do_not_see_the_order(toy: Toy, tmp_path: Path, form: str) -> None:
+    straight, shuffled = captions_in_both_orders(toy, tmp_path / "run", NO_ORDER[form])
+    assert shuffled == straight
+
+
+@pytest.mark.parametrize("form", ORDER)
+def test_forms_with_frame_positions_see_the_order(toy: Toy, tmp_path: Path, form: str) -> None:
+    straight, shuffled = captions_in_both_orders(toy, tmp_path / "run", ORDER[form])
+    assert shuffled != straight
+
+
+def test_every_clip_of_the_split_has_a_prediction(toy: Toy, run: Path, result: EvaluationResult) -> None:
+    predictions = read_predictions(run / "evaluation" / "mini-test" / "predictions.json")
+    assert set(predictions) == {clip.clip_id for clip in toy.clips("test")}
+    assert result.clips_scored == result.clips_expected == len(predictions)
+
+
+def test_the_result_is_written_as_it_is_returned(run: Path, result: EvaluationResult) -> None:
+    assert EvaluationResult.load(run / "evaluation" / "mini-test" / "result.json") == result
+
+
+def test_the_result_says_what_it_depends_on(toy: Toy, run: Path, result: EvaluationResult) -> None:
+    assert (result.name, result.dataset, result.split) == ("system", "mini", "test")
+    assert result.references.description == "mini:test"
+    assert result.references.sha256 == references_digest(references_of(toy.clips("test")))
+    assert result.references.captions == 6 * 20
+    assert result.decoding == {
+        "num_beams": 2,
+        "max_new_tokens": 10,
+        "min_new_tokens": 1,
+        "length_penalty": 1.0,
+        "num_frames": 3,
+        "sampling": "uniform",
+    }
+    assert (result.seed, result.checkpoint, result.training_seconds) == (42, str(run), 12.5)
+    assert result.versions["torch"] == version("torch")
+    assert result.trained_parameters is not None and result.trained_parameters > 0
+
+
+def test_scores_are_those_of_the_predictions(toy: Toy, run: Path, result: EvaluationResult) -> None:
+    predictions = read_predictions(run / "evaluation" / "mini-test" / "predictions.json")
+    scores = score_captions(predictions, references_of(toy.clips("test")))
+    assert result.scores == scores.corpus
+    assert result.per_clip == scores.per_clip
+
+
+def test_without_java_meteor_is_named_as_skipped(result: EvaluationResult) -> None:
+    assert set(result.scores) == set(METRICS) - {"meteor"}
+    assert "no Java runtime" in result.skipped["meteor"]
+    assert result.tokenizer == "python"
+
+
+def test_scores_by_evidence_are_means_over_their_clips(toy: Toy, result: EvaluationResult) -> None:
+    by_evidence: dict[str, list[str]] = {}
+    for clip in toy.clips("test"):
+        assert clip.evidence is not None
+        by_evidence.setdefault(clip.evidence, []).append(clip.clip_id)
+    assert set(by_evidence) == {"one_frame", "several_frames", "frame_order"}
+    assert result.evidence_clips == {name: len(members) for name, members in by_evidence.items()}
+    assert result.evidence_scores is not None
+    for name, members in by_evidence.items():
+        mean = sum(result.per_clip[clip_id]["cider"] for clip_id in members) / len(members)
+        assert result.evidence_scores[name]["cider"] == pytest.approx(mean)
+
+
+def test_evaluating_twice_gives_the_same(run: Path, result: EvaluationResult) -> None:
+    predictions = run / "evaluation" / "mini-test" / "predictions.json"
+    before = predictions.read_bytes()
+    assert evaluate(run) == result
+    assert predictions.read_bytes() == before
+
+
+def test_another_split_has_a_place_of_its_own(toy: Toy, run: Path) -> None:
+    found = evaluate(run, split="validate")
+    assert set(found.per_clip) == {clip.clip_id for clip in toy.clips("validate")}
+    assert (run / "evaluation" / "mini-validate" / "result.json").is_file()
+
+
+def test_shuffled_frames_stand_beside_and_in_the_result(toy: Toy, tmp_path: Path) -> None:
+    run = toy.finished_run(tmp_path / "run", open_gates=True, **ORDER["in_tower_positions"])
+    straight, shuffled = evaluate(run), evaluate(run, shuffle_frames=True)
+    assert shuffled.decoding == {**straight.decoding, "shuffled_frames": True}
+    beside = [run / "evaluation" / name for name in ("mini-test", "mini-test-shuffled")]
+    assert [EvaluationResult.load(path / "result.json") for path in beside] == [straight, shuffled]
+    first, second = (read_predictions(path / "predictions.json") for path in beside)
+    assert first != second
+
+
+def test_other_decoding_stands_in_the_result(toy: Toy, run: Path) -> None:
+    config: RunConfig = replace(toy.config(run), generation=GenerationConfig(num_beams=1, max_new_tokens=6))
+    found = evaluate(run, split="validate", config=config)
+    assert (found.decoding["num_beams"], found.decoding["max_new_tokens"]) == (1, 6)
+
+
+def test_the_batch_size_is_no_part_of_the_decoding(result: EvaluationResult) -> None:
+    assert "batch_size" not in result.decoding
+
+
+def test_a_directory_without_a_checkpoint_is_refused(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        evaluate(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_split_is_refused_and_nothing_written(toy: Toy, tmp_path: Path) -> None:
+    run = toy.finished_run(tmp_path / "run")
+    before = sorted(run.rglob("*"))
+    with pytest.raises(UserError, match="no split 'tset'; allowed: train, validate, test"):
+        evaluate(run, split="tset")
+    assert sorted(run.rglob("*")) == before

@@ -1,0 +1,159 @@
+import json
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from evlvideo.errors import UserError
+from evlvideo.evaluation import meteor as meteor_module
+from evlvideo.evaluation import tokenization
+from evlvideo.evaluation.java import find_java
+from evlvideo.evaluation.metrics import METRICS, score_captions
+
+MSRVTT = Path(__file__).parents[3] / "shared" / "data" / "msrvtt"
+needs_java = pytest.mark.skipif(find_java() is None, reason="needs a Java runtime")
+
+WITHOUT_METEOR = [metric for metric in METRICS if metric != "meteor"]
+REFERENCES = {
+    "one": ["a man is playing a guitar", "someone plays the guitar"],
+    "two": ["a dog runs on the grass", "a brown dog is running"],
+    "three": ["a woman is cooking", "a lady cooks in a kitchen"],
+}
+PREDICTIONS = {"three": "a woman is cooking", "two": "a dog is running", "one": "a man is singing"}
+
+
+@pytest.fixture
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenization, "find_java", lambda: None)
+    monkeypatch.setattr("evlvideo.evaluation.java.find_java", lambda: None)
+
+
+def test_without_java_all_but_meteor_is_reported(no_java: None) -> None:
+    scores = score_captions(PREDICTIONS, REFERENCES)
+    assert scores.tokenizer == "python"
+    assert list(scores.corpus) == WITHOUT_METEOR
+    assert list(scores.skipped) == ["meteor"]
+    assert "no Java runtime" in scores.skipped["meteor"]
+    assert "\n" not in scores.skipped["meteor"]
+
+
+def test_every_clip_has_every_metric() -> None:
+    scores = score_captions(PREDICTIONS, REFERENCES, WITHOUT_METEOR, tokenizer="python")
+    assert list(scores.per_clip) == list(REFERENCES)
+    assert all(list(clip) == WITHOUT_METEOR for clip in scores.per_clip.values())
+
+
+def test_exact_caption_scores_highest() -> None:
+    per_clip = score_captions(PREDICTIONS, REFERENCES, WITHOUT_METEOR, tokenizer="python").per_clip
+    assert per_clip["three"]["rouge_l"] == 1
+    assert all(per_clip["three"][metric] > per_clip["one"][metric] for metric in WITHOUT_METEOR)
+
+
+def test_corpus_scores_that_are_means() -> None:
+    scores = score_captions(PREDICTIONS, REFERENCES, WITHOUT_METEOR, tokenizer="python")
+    for metric in ("rouge_l", "cider"):
+        mean = sum(clip[metric] for clip in scores.per_clip.values()) / len(REFERENCES)
+        assert scores.corpus[metric] == pytest.approx(mean)
+
+
+def test_some_metrics_only() -> None:
+    assert list(score_captions(PREDICTIONS, REFERENCES, ["bleu_4"], tokenizer="python").corpus) == ["bleu_4"]
+
+
+def test_scorers_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    score_captions(PREDICTIONS, REFERENCES, WITHOUT_METEOR, tokenizer="python")
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_caption_without_words_scores_zero() -> None:
+    predictions = {**PREDICTIONS, "one": " \n . "}
+    references = {**REFERENCES, "one": ["...", "a man"]}
+    scores = score_captions(predictions, references, WITHOUT_METEOR, tokenizer="python")
+    assert scores.per_clip["one"] == pytest.approx(dict.fromkeys(WITHOUT_METEOR, 0), abs=1e-9)
+
+
+def test_all_captions_empty() -> None:
+    scores = score_captions(dict.fromkeys(PREDICTIONS, ""), REFERENCES, WITHOUT_METEOR, tokenizer="python")
+    assert scores.corpus == pytest.approx(dict.fromkeys(WITHOUT_METEOR, 0), abs=1e-9)
+
+
+def test_subset_of_everything_equals_the_whole() -> None:
+    scores = score_captions(
+        PREDICTIONS, REFERENCES, WITHOUT_METEOR, tokenizer="python", subsets={"all": list(REFERENCES), "none": []}
+    )
+    assert scores.subsets["all"] == pytest.approx(scores.corpus)
+    assert scores.subsets["none"] == {}
+
+
+def test_cider_of_a_subset_keeps_the_frequencies_of_the_whole() -> None:
+    scores = score_captions(
+        PREDICTIONS, REFERENCES, WITHOUT_METEOR, tokenizer="python", subsets={"some": ["one", "three"]}
+    )
+    expected = (scores.per_clip["one"]["cider"] + scores.per_clip["three"]["cider"]) / 2
+    assert scores.subsets["some"]["cider"] == pytest.approx(expected)
+    alone = {clip_id: REFERENCES[clip_id] for clip_id in ("one", "three")}
+    captions = {clip_id: PREDICTIONS[clip_id] for clip_id in alone}
+    apart = score_captions(captions, alone, WITHOUT_METEOR, tokenizer="python").corpus
+    assert scores.subsets["some"]["bleu_4"] == pytest.approx(apart["bleu_4"])
+
+
+def test_missing_and_unknown_clips_are_listed_together() -> None:
+    predictions = {"one": "a man", "four": "a cat", "five": "a bird"}
+    with pytest.raises(UserError) as raised:
+        score_captions(predictions, REFERENCES)
+    assert "2 of 3 clips have no caption: two, three" in str(raised.value)
+    assert "2 of 3 captions are for unknown clips: four, five" in str(raised.value)
+
+
+def test_long_lists_are_cut() -> None:
+    references = {f"clip{i}": ["a man"] for i in range(40)}
+    with pytest.raises(UserError, match=r"40 of 40 clips have no caption: clip0, .*clip9, …;"):
+        score_captions({}, references)
+
+
+def test_references_without_words() -> None:
+    with pytest.raises(UserError, match="1 clips have no reference with a word in it: one"):
+        score_captions(PREDICTIONS, {**REFERENCES, "one": ["..."]}, WITHOUT_METEOR, tokenizer="python")
+
+
+def test_nothing_to_score() -> None:
+    with pytest.raises(UserError, match="nothing to score"):
+        score_captions({}, {})
+
+
+def test_unknown_metric() -> None:
+    with pytest.raises(UserError, match="Unknown metrics: spice; allowed: bleu_1"):
+        score_captions(PREDICTIONS, REFERENCES, ["spice", "cider"])
+
+
+def test_meteor_that_fails_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        failure = "its Java program failed"
+
+        def score(self, *_: object) -> None:
+            return None
+
+    scores = score_captions(PREDICTIONS, REFERENCES, tokenizer="python", meteor=Broken())  # type: ignore[arg-type]
+    assert scores.skipped == {"meteor": "its Java program failed"}
+    assert list(scores.corpus) == WITHOUT_METEOR
+    assert meteor_module.NO_JAVA not in scores.skipped.values()
+
+
+@pytest.mark.slow
+@needs_java
+@pytest.mark.skipif(not MSRVTT.is_dir(), reason="needs the official MSR-VTT annotation")
+def test_one_human_against_the_others_on_msrvtt() -> None:
+    with zipfile.ZipFile(MSRVTT / "test_videodatainfo.json.zip") as archive:
+        sentences = json.loads(archive.read("test_videodatainfo.json"))["sentences"]
+    captions: dict[str, list[str]] = defaultdict(list)
+    for sentence in sorted(sentences, key=lambda sentence: sentence["sen_id"]):
+        captions[sentence["video_id"]].append(sentence["caption"])
+    scores = score_captions(
+        {clip_id: group[0] for clip_id, group in captions.items()},
+        {clip_id: group[1:] for clip_id, group in captions.items()},
+        tokenizer="ptb",
+    )
+    printed = {metric: round(100 * scores.corpus[metric], 1) for metric in ("bleu_4", "meteor", "rouge_l", "cider")}
+    assert printed == {"bleu_4": 30.4, "meteor": 27.7, "rouge_l": 53.6, "cider": 43.0}

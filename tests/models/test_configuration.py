@@ -1,0 +1,95 @@
+"""The captioner's configuration: EVLGen's defaults, its round trip, and contradictions reported together."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import MakeConfig
+from transformers import AutoConfig, BertConfig, OPTConfig
+
+from evlvideo.errors import UserError
+from evlvideo.models.configuration import CONTEXTUALIZERS, FUSIONS, EvlVideoConfig
+
+
+def test_defaults_are_evlgen_images() -> None:
+    config = EvlVideoConfig()
+    assert (config.vision_tower, config.vision_final_norm) == ("eva_giant_patch14_clip_224", False)
+    assert (config.language_model, config.bos_token_id, config.end_token_id) == ("facebook/opt-2.7b", 2, 50118)
+    assert (config.merge_r, config.merge_reduction) == (19, "mean")
+    assert (config.fusion, config.contextualizer, config.frame_positions) == ("mean", "none", False)
+    bert = config.bert_config
+    assert isinstance(bert, BertConfig)
+    assert (bert.num_hidden_layers, bert.hidden_size, bert.num_attention_heads) == (12, 768, 12)
+    assert (bert.layer_norm_eps, bert.hidden_dropout_prob) == (1e-12, 0.1)
+
+
+def test_round_trip_through_a_directory(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(
+        contextualizer="in_tower", contextualizer_blocks=[0], frame_positions=True, merge_r=[3, 0.5], max_frames=7
+    )
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(loaded, EvlVideoConfig)
+    assert {**loaded.to_dict(), "_name_or_path": ""} == config.to_dict()
+    assert loaded.merge_r == [3, 0.5]
+    assert isinstance(loaded.bert_config, BertConfig)
+
+
+def test_round_trip_keeps_the_language_models_configuration(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(text_config=OPTConfig(hidden_size=40, num_hidden_layers=1, num_attention_heads=4))
+    config.save_pretrained(tmp_path)
+    loaded = EvlVideoConfig.from_pretrained(tmp_path)
+    assert isinstance(loaded.text_config, OPTConfig)
+    assert loaded.text_config.to_dict() == config.text_config.to_dict()
+
+
+def test_file_names_the_model_type(make_config: MakeConfig, tmp_path: Path) -> None:
+    make_config().save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "evlvideo"
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("contextualizer", CONTEXTUALIZERS)
+def test_combinations(fusion: str, contextualizer: str) -> None:
+    if (fusion, contextualizer) == ("mean", "merged"):
+        with pytest.raises(UserError, match="set fusion to mean_tokens or concat"):
+            EvlVideoConfig(fusion=fusion, contextualizer=contextualizer)
+    else:
+        config = EvlVideoConfig(fusion=fusion, contextualizer=contextualizer)
+        assert (config.fusion, config.contextualizer) == (fusion, contextualizer)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fusion": "max"}, "fusion is 'max'; allowed: mean, mean_tokens, concat"),
+        ({"contextualizer": "both"}, "contextualizer is 'both'; allowed: none, in_tower, merged"),
+        ({"merge_reduction": "sum"}, "merge_reduction is 'sum'; allowed: mean, size_weighted"),
+        ({"frame_positions": True}, "frame_positions is on"),
+        ({"contextualizer_blocks": [0]}, "contextualizer is not in_tower"),
+        ({"max_frames": 0}, "max_frames is 0"),
+        ({"merge_r": -3}, "merge_r is -3"),
+        ({"merge_r": [1, 2, 3]}, "3 numbers for 12 layers"),
+        ({"merge_r": [19, 2.0]}, "between -1 and 1"),
+    ],
+)
+def test_problem_is_a_user_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        EvlVideoConfig(**changes)
+
+
+def test_all_problems_are_reported_together() -> None:
+    with pytest.raises(UserError) as caught:
+        EvlVideoConfig(fusion="max", frame_positions=True, max_frames=-1, merge_r=[19, 2.0])
+    assert len(str(caught.value).splitlines()) == 1 + 4
+
+
+def test_unknown_language_model_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="'nobodys_model', which transformers does not know"):
+        EvlVideoConfig(text_config={"model_type": "nobodys_model"})
+
+
+def test_bert_sizes_set_the_length_of_the_schedule() -> None:
+    config = EvlVideoConfig(bert_config={"num_hidden_layers": 3}, merge_r=[4, 3, 2])
+    assert config.bert_config.num_hidden_layers == 3

@@ -1,0 +1,112 @@
+"""Which weights are frozen, and how a tower is told from another."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import MakeModel
+from torch import nn
+
+from evlvideo.errors import UserError
+from evlvideo.models.frozen import TowerRecord, check_same_tower, fingerprint, locate, tower_of
+
+
+@pytest.mark.parametrize(
+    ("name", "tower"),
+    [
+        ("vision_tower.vit.blocks.0.attn.qkv.weight", "vision_tower"),
+        ("vision_tower.vit.cls_token", "vision_tower"),
+        ("language_model.model.decoder.embed_tokens.weight", "language_model"),
+        ("vision_tower.vit.blocks.0.temporal_merge.alpha", None),
+        ("vision_tower.vit.blocks.38.temporal_merge.frame_positions.weight", None),
+        ("ln_vision.weight", None),
+        ("vision_projection.bias", None),
+        ("connector.encoder.layer.0.attention.self.query.weight", None),
+        ("contextualizer.alpha", None),
+        ("language_projection.weight", None),
+    ],
+)
+def test_tower_of_a_weight(name: str, tower: str | None) -> None:
+    assert tower_of(name) == tower
+
+
+def test_source_inside_the_package_is_found_there() -> None:
+    import evlvideo
+
+    assert (
+        Path(locate("package:mini/vit.safetensors")) == Path(evlvideo.__file__).parent / "assets/mini/vit.safetensors"
+    )
+
+
+@pytest.mark.parametrize("source", ["facebook/opt-2.7b", "/some/where", "relative/folder"])
+def test_any_other_source_stays_as_it_is(source: str) -> None:
+    assert locate(source) == source
+
+
+@pytest.fixture
+def model(make_model: MakeModel):
+    return make_model(contextualizer="in_tower")
+
+
+@pytest.mark.parametrize("tower", ["vision_tower", "language_model"])
+def test_fingerprint_is_the_same_in_bfloat16(model, tower: str) -> None:
+    frozen = getattr(model, tower)
+    assert fingerprint(copy.deepcopy(frozen).bfloat16()) == fingerprint(frozen)
+
+
+def test_fingerprint_tells_a_weight(model) -> None:
+    before = fingerprint(model.vision_tower)
+    with torch.no_grad():
+        model.vision_tower.vit.cls_token[0, 0, 0] += 0.1
+    assert fingerprint(model.vision_tower) != before
+
+
+def test_fingerprint_tells_a_tower_of_another_depth() -> None:
+    def layers(count: int) -> nn.Module:
+        return nn.Sequential(*(nn.Linear(2, 2) for _ in range(count))).apply(lambda m: m.requires_grad_(False))
+
+    torch.manual_seed(0)
+    two = layers(2)
+    torch.manual_seed(0)
+    assert fingerprint(layers(3)) != fingerprint(two)
+
+
+def test_fingerprint_tells_names_and_shapes() -> None:
+    flat, square = nn.Module(), nn.Module()
+    flat.register_buffer("a", torch.ones(4))
+    square.register_buffer("a", torch.ones(2, 2))
+    other = nn.Module()
+    other.register_buffer("b", torch.ones(4))
+    assert len({fingerprint(flat), fingerprint(square), fingerprint(other)}) == 3
+
+
+def test_fingerprint_does_not_see_contextualizers(model, make_model: MakeModel) -> None:
+    with torch.no_grad():
+        model.vision_tower.vit.blocks[0].temporal_merge.alpha += 1
+    assert fingerprint(model.vision_tower) == fingerprint(make_model().vision_tower)
+
+
+def test_fingerprint_is_taken_of_strided_weights_too() -> None:
+    tower, transposed = nn.Linear(3, 5, bias=False), nn.Linear(3, 5, bias=False)
+    transposed.weight.data = tower.weight.data.t().contiguous().t()
+    assert not transposed.weight.is_contiguous()
+    assert fingerprint(transposed) == fingerprint(tower)
+
+
+def test_same_tower_passes() -> None:
+    check_same_tower("vision_tower", TowerRecord("eva.pth", "abc"), "abc")
+
+
+def test_another_tower_is_a_user_error_with_source_and_fingerprints() -> None:
+    expected, found = "a" * 64, "b" * 64
+    with pytest.raises(UserError) as caught:
+        check_same_tower("vision_tower", TowerRecord("eva.pth", expected), found)
+    message = str(caught.value)
+    assert "vision tower read from 'eva.pth'" in message
+    assert found[:12] in message
+    assert expected[:12] in message
+
+
+def test_record_as_json() -> None:
+    assert TowerRecord("eva.pth", "abc").to_json() == {"source": "eva.pth", "fingerprint": "abc"}

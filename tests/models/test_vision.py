@@ -1,0 +1,235 @@
+"""The frozen tower, and contextualizers between attention and MLP of its blocks."""
+
+import copy
+from typing import Any
+
+import pytest
+import timm
+import torch
+from tiny_models import NUM_TOKENS, VISION, VISION_SIZES, PublishedCase, chirp, fill, open_gates, pixels
+from torch import Tensor, nn
+
+from evlvideo.errors import UserError
+from evlvideo.models.temporal import InTowerContextualizer
+from evlvideo.models.vision import VisionTower
+
+
+def tower(name: str = VISION, final_norm: bool = True, **overrides: Any) -> VisionTower:
+    built = VisionTower(name, overrides=VISION_SIZES | overrides, final_norm=final_norm)
+    fill(built)
+    return built
+
+
+def contextual_tower(
+    blocks: list[int] | None = None, max_frames: int | None = None, name: str = VISION, **overrides: Any
+) -> VisionTower:
+    built = tower(name, **overrides)
+    built.insert_contextualizers(blocks, max_frames)
+    for module in built.modules():
+        if isinstance(module, InTowerContextualizer):
+            fill(module)
+    return built
+
+
+def published_tower(case: PublishedCase) -> VisionTower:
+    built = VisionTower("eva_giant_patch14_clip_224", overrides=case.vision_overrides, final_norm=False)
+    if case.sizes["video"]:
+        built.insert_contextualizers(None, None)
+    weights = torch.load(case.directory / "eva_vit.pth", weights_only=True)
+    built.vit.load_state_dict(weights | case.weights_of("vision_tower.vit."))
+    return built
+
+
+def test_features_equal_the_published_ones(published: PublishedCase) -> None:
+    features = published_tower(published)(published.inputs["pixel_values"])
+    torch.testing.assert_close(features, published.expected["vision_features"], rtol=0, atol=2e-5)
+
+
+def test_features_equal_timms() -> None:
+    built = tower()
+    images = pixels(2, 3)
+    expected = built.vit.forward_features(images.flatten(0, 1)).unflatten(0, (2, 3))
+    assert torch.equal(built(images), expected)
+
+
+def test_shape_of_features() -> None:
+    built = tower()
+    assert built(pixels(2, 3)).shape == (2, 3, NUM_TOKENS, 48)
+    assert (built.num_tokens, built.dim, built.image_size, built.has_class_token) == (NUM_TOKENS, 48, 32, True)
+
+
+def test_tower_without_a_class_token_says_so() -> None:
+    built = tower(class_token=False, global_pool="avg")
+    assert not built.has_class_token
+    assert built(pixels(1, 2)).shape == (1, 2, built.num_tokens, 48) == (1, 2, 16, 48)
+
+
+def test_final_norm_can_be_left_out() -> None:
+    with_norm, without = tower(), tower(final_norm=False)
+    assert not [name for name in without.vit.state_dict() if name.startswith("norm.")]
+    normed = with_norm.vit.norm(without(pixels(1, 1)))
+    torch.testing.assert_close(with_norm(pixels(1, 1)), normed)
+
+
+def test_no_weight_takes_a_gradient() -> None:
+    assert not [name for name, weight in tower().named_parameters() if weight.requires_grad]
+
+
+def test_tower_stays_in_eval_mode() -> None:
+    built = contextual_tower(drop_path_rate=0.5, proj_drop_rate=0.5)
+    built.train()
+    assert not [name for name, module in built.named_modules() if module.training]
+    assert torch.equal(built(pixels(1, 2)), built(pixels(1, 2)))
+
+
+def test_training_a_parent_leaves_the_tower_in_eval_mode() -> None:
+    parent = nn.ModuleDict({"tower": tower()}).train()
+    assert parent.training
+    assert not [name for name, module in parent["tower"].named_modules() if module.training]
+
+
+def test_features_without_contextualizers_have_no_graph() -> None:
+    assert not tower()(pixels(1, 2).requires_grad_()).requires_grad
+
+
+def test_only_contextualizers_get_gradients() -> None:
+    built = open_gates(contextual_tower())
+    built(pixels(1, 2)).square().sum().backward()
+    with_gradient = {name for name, weight in built.named_parameters() if weight.grad is not None}
+    assert with_gradient == {name for name, _ in built.named_parameters() if ".temporal_merge." in name}
+
+
+def test_contextualizers_under_no_grad_keep_no_graph() -> None:
+    with torch.no_grad():
+        assert not open_gates(contextual_tower())(pixels(1, 2)).requires_grad
+
+
+def test_closed_contextualizers_change_no_bit() -> None:
+    assert torch.equal(contextual_tower()(pixels(2, 3)), tower()(pixels(2, 3)))
+
+
+def test_contextualizers_leave_the_names_of_weights_untouched() -> None:
+    plain = timm.create_model(VISION, num_classes=0, **VISION_SIZES).state_dict()
+    ours = contextual_tower().vit.state_dict()
+    assert plain.keys() <= ours.keys()
+    added = {name.split(".temporal_merge.")[-1] for name in ours.keys() - plain.keys()}
+    assert added == {"alpha", "query.weight", "query.bias", "key.weight", "key.bias"}
+
+
+@pytest.mark.parametrize(("blocks", "where"), [(None, [0, 1]), ([1], [1]), ([], [])])
+def test_contextualizers_sit_in_the_chosen_blocks(blocks: list[int] | None, where: list[int]) -> None:
+    built = contextual_tower(blocks)
+    assert [number for number, block in enumerate(built.vit.blocks) if hasattr(block, "temporal_merge")] == where
+
+
+def test_a_block_named_twice_has_one_contextualizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = contextual_tower([1, 1])
+    calls: list[Tensor] = []
+    monkeypatch.setattr(InTowerContextualizer, "forward", lambda _self, x: calls.append(x) or torch.zeros_like(x))
+    built(pixels(1, 2))
+    assert len(calls) == 1
+
+
+def by_hand(built: VisionTower, images: Tensor) -> Tensor:
+    """A plain timm ViT written out, with the context added between attention and MLP."""
+    vit, frames = built.vit, images.shape[1]
+    x = vit.patch_embed(images.flatten(0, 1))
+    x = torch.cat([vit.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + vit.pos_embed
+    for block in vit.blocks:
+        x = x + block.ls1(block.attn(block.norm1(x)))
+        if hasattr(block, "temporal_merge"):
+            x = x + block.temporal_merge(x.unflatten(0, (-1, frames))).flatten(0, 1)
+        x = x + block.ls2(block.mlp(block.norm2(x)))
+    return vit.norm(x).unflatten(0, images.shape[:2])
+
+
+@pytest.mark.parametrize("init_values", [None, 0.3])
+@pytest.mark.parametrize("blocks", [None, [1]])
+def test_context_is_added_between_attention_and_mlp(init_values: float | None, blocks: list[int] | None) -> None:
+    built = open_gates(contextual_tower(blocks, init_values=init_values))
+    assert isinstance(built.vit.blocks[0].ls1, nn.Identity) == (init_values is None)
+    torch.testing.assert_close(built(pixels(2, 3)), by_hand(built, pixels(2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_eva_blocks_take_contextualizers_too() -> None:
+    sizes = {**VISION_SIZES, "qkv_fused": True}
+    built = VisionTower("eva_giant_patch14_clip_224", overrides=sizes)
+    fill(built)
+    before = built(pixels(1, 3))
+    built.insert_contextualizers([0], None)
+    assert torch.equal(built(pixels(1, 3)), before)
+    assert not torch.allclose(open_gates(built)(pixels(1, 3)), before, atol=1e-2)
+
+
+def test_frames_of_a_clip_see_each_other_and_clips_do_not() -> None:
+    built = open_gates(contextual_tower())
+    changed = pixels(2, 3)
+    changed[0, 0] += chirp(3, 32, 32, offset=1.0)
+    difference = (built(changed) - built(pixels(2, 3))).abs().amax(dim=(2, 3))
+    assert (difference[0] > 1e-3).all()
+    assert not difference[1].any()
+
+
+def test_number_of_frames_may_differ_from_call_to_call() -> None:
+    built = open_gates(contextual_tower())
+    images = pixels(2, 4)
+    whole = built(images)
+    built(images[:, :3])
+    assert torch.equal(built(images), whole)
+
+
+def test_a_copy_has_contextualizers_of_its_own() -> None:
+    built = contextual_tower()
+    twin = copy.deepcopy(built)
+    open_gates(twin)
+    assert not torch.allclose(twin(pixels(1, 3)), built(pixels(1, 3)), atol=1e-2)
+    assert torch.equal(built(pixels(1, 3)), tower()(pixels(1, 3)))
+
+
+def test_half_precision_tower_keeps_contextualizers_in_float32() -> None:
+    built = open_gates(contextual_tower())
+    expected = built(pixels(1, 3))
+    for name, weight in built.named_parameters():
+        if ".temporal_merge." not in name:
+            weight.data = weight.data.bfloat16()
+    features = built(pixels(1, 3))
+    assert features.dtype == torch.bfloat16
+    torch.testing.assert_close(features.float(), expected, rtol=0.1, atol=0.1)
+
+
+def test_unknown_timm_name_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="'vit_of_nobody'"):
+        VisionTower("vit_of_nobody")
+
+
+def test_unknown_override_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="deepness"):
+        VisionTower(VISION, overrides={"deepness": 3})
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050"])
+def test_tower_that_is_no_vit_is_a_user_error(name: str) -> None:
+    with pytest.raises(UserError, match=f"'{name}' is not a ViT"):
+        VisionTower(name)
+
+
+@pytest.mark.parametrize("number", [2, -1])
+def test_unknown_block_is_a_user_error(number: int) -> None:
+    with pytest.raises(UserError, match=f"block {number}; the tower has blocks 0 to 1"):
+        tower().insert_contextualizers([0, number], None)
+
+
+def test_parallel_blocks_are_a_user_error() -> None:
+    parallel = tower("vit_tiny_patch16_224", block_fn=timm.models.vision_transformer.ParallelScalingBlock)
+    with pytest.raises(UserError, match="ParallelScalingBlock has no place between attention and MLP"):
+        parallel.insert_contextualizers(None, None)
+
+
+def test_one_image_without_a_frame_axis_is_a_user_error() -> None:
+    with pytest.raises(UserError, match=r"shape \(2, 3, 32, 32\).*video of one frame"):
+        tower()(pixels(2, 1)[:, 0])
+
+
+def test_more_frames_than_positions_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="4 frames"):
+        contextual_tower(max_frames=3)(pixels(1, 4))

@@ -1,0 +1,118 @@
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from evlvideo.errors import UserError
+from evlvideo.files import inside, read_json, replacing, write_json, write_text
+
+
+def test_text_is_written_as_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "σ = 6\n")
+    assert (tmp_path / "a.txt").read_bytes() == "σ = 6\n".encode()
+
+
+def test_parent_directories_are_made(tmp_path: Path) -> None:
+    write_text(tmp_path / "a/b/c.txt", "x")
+    assert (tmp_path / "a/b/c.txt").read_text() == "x"
+
+
+def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "a longer old text")
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError), replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_failure_leaves_no_new_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"x": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_no_new_file(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_old_file_stands_while_the_new_one_is_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+        assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_the_temporary_file_lies_beside_the_file_and_has_its_suffix(tmp_path: Path) -> None:
+    """Renaming is atomic within a file system only, and encoders choose their format by suffix."""
+    with replacing(tmp_path / "a.mp4") as temporary:
+        assert (temporary.parent, temporary.suffix) == (tmp_path, ".mp4")
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(UserError, match=r"a\.txt cannot be written"):
+        write_text(tmp_path / "file/a.txt", "x")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o644
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    value = {"caption": "a dog – running", "scores": [0.1, 1e-17, None]}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
+
+
+def test_a_missing_json_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.json cannot be read"):
+        read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"{'a': 1}"])
+def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json is not a JSON file"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("name", ["video1.mp4", "a/b.mp4", "a/../b.mp4", "./b.mp4", "..b.mp4"])
+def test_names_under_the_root_are_joined(tmp_path: Path, name: str) -> None:
+    assert inside(tmp_path, name).is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "..", "a\0b", "../root-with-a-longer-name/x"])
+def test_names_that_lead_out_of_the_root_are_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(UserError) as raised:
+        inside(root, name)
+    assert repr(name) in str(raised.value)
+
+
+def test_links_under_the_root_are_the_users_own_and_followed(tmp_path: Path) -> None:
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "x.mp4").write_text("clip")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path / "pool", target_is_directory=True)
+    assert inside(root, "link/x.mp4").read_text() == "clip"

@@ -1,0 +1,34 @@
+import torch
+
+from evlvideo.training.baselines import BASELINES, greedy_baseline, loo_baseline
+
+REWARDS = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]])
+GREEDY = torch.tensor([2.0, 5.0])
+
+
+def test_greedy_baseline_is_the_clips_greedy_reward_for_all_its_samples() -> None:
+    assert greedy_baseline(REWARDS, GREEDY).tolist() == [[2, 2, 2], [5, 5, 5]]
+
+
+def test_loo_baseline_is_the_mean_of_the_clips_other_samples() -> None:
+    assert loo_baseline(REWARDS).tolist() == [[4, 3.5, 1.5], [1.5, 1.5, 0]]
+
+
+def test_loo_advantages_of_a_clip_sum_to_zero() -> None:
+    rewards = torch.rand(4, 5, dtype=torch.float64)
+    assert (rewards - loo_baseline(rewards)).sum(dim=1).abs().max() < 1e-12
+
+
+def test_loo_baseline_does_not_look_at_the_greedy_reward() -> None:
+    assert torch.equal(loo_baseline(REWARDS, GREEDY), loo_baseline(REWARDS, GREEDY + 1))
+
+
+def test_equal_rewards_have_no_loo_advantage() -> None:
+    rewards = torch.full((2, 3), 0.7)
+    assert (rewards - loo_baseline(rewards)).abs().max() < 1e-6
+
+
+def test_configs_name_every_baseline() -> None:
+    from evlvideo.config import CHOICES
+
+    assert set(BASELINES) == set(CHOICES["scst.baseline"])

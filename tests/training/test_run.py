@@ -1,0 +1,350 @@
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor
+from toy_run import Toy, start
+from transformers import TrainerCallback
+
+from evlvideo.config import RunConfig, load_config, save_config
+from evlvideo.errors import Interrupted, UserError
+from evlvideo.files import read_json
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.training import run as run_module
+from evlvideo.training.run import train
+
+MODEL = {"fusion": "mean_tokens", "contextualizer": "merged", "frame_positions": True}
+# Ends after the checkpoint of step 4, in the middle of step 5.
+KILL = """
+import os, signal
+from evlvideo.training.trainer import CaptionTrainer
+original = CaptionTrainer.training_step
+def step(self, *args, **kwargs):
+    if self.state.global_step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *args, **kwargs)
+CaptionTrainer.training_step = step
+"""
+
+
+def config_of(toy: Toy, directory: Path, stage: str, **sections: Any) -> RunConfig:
+    run = {"stage": stage, **sections.pop("run", {})}
+    return toy.config(directory, model=MODEL, run=run, **sections)
+
+
+def quietly(config: RunConfig, **arguments: Any) -> Path:
+    return train(config, console=Console(quiet=True), **arguments)
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """The log without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        {name: value for name, value in line.items() if "second" not in name and "runtime" not in name}
+        for line in lines
+    ]
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    return {name: value for name, value in read_json(run / "training.json").items() if "second" not in name}
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two nested states are equal, bit for bit."""
+    if isinstance(first, Tensor):
+        return isinstance(second, Tensor) and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second)
+
+
+def assert_same_run(run: Path, other: Path, step: int = 6) -> None:
+    ends = [directory / "checkpoints" / f"checkpoint-{step}" for directory in (run, other)]
+    for name in ("optimizer.pt", "scheduler.pt"):
+        states = [torch.load(end / name, weights_only=True) for end in ends]
+        assert same(*states), name
+    assert same(*[load_file(end / "model.safetensors") for end in ends])
+    assert same(*[load_file(directory / "model.safetensors") for directory in (run, other)])
+    # The random state to go on from, but for Python's, whose form differs.
+    states = [torch.load(end / "rng_state.pth", weights_only=False) for end in ends]
+    assert same(*[state["cpu"] for state in states])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A finished run of each stage. They are not to be changed."""
+    return {
+        stage: quietly(config_of(toy, tmp_path_factory.mktemp(stage) / "run", stage)) for stage in ("caption", "scst")
+    }
+
+
+@pytest.fixture(scope="module")
+def killed(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of each stage that was killed after its second checkpoint, in a directory with a folder `datasets`."""
+    runs, processes = {}, {}
+    for stage in ("caption", "scst"):
+        working = tmp_path_factory.mktemp(f"killed-{stage}")
+        (working / "datasets").mkdir()
+        runs[stage] = working / "run"
+        save_config(config_of(toy, runs[stage], stage), working / "config.yaml")
+        processes[stage] = start("train", "config.yaml", setup=KILL, cwd=working)
+    for process in processes.values():
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, errors
+    return runs
+
+
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_a_killed_run_that_is_resumed_equals_one_that_was_not_killed(
+    toy: Toy, tmp_path: Path, stage: str, killed: dict[str, Path], uninterrupted: dict[str, Path]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(killed[stage], run)
+    assert not (run / "training.json").exists()
+    quietly(config_of(toy, run, stage), resume=True)
+    assert_same_run(run, uninterrupted[stage])
+    assert log_of(run) == log_of(uninterrupted[stage])
+    assert summary_of(run) == summary_of(uninterrupted[stage])
+
+
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_the_compared_runs_train_and_draw_at_random(uninterrupted: dict[str, Path], toy: Toy, stage: str) -> None:
+    first, last = (
+        load_file(uninterrupted[stage] / "checkpoints" / f"checkpoint-{step}" / "model.safetensors") for step in (4, 6)
+    )
+    assert not same(first, last)
+    losses = [line["loss"] for line in log_of(uninterrupted[stage]) if "loss" in line]
+    assert len(set(losses)) == 6
+
+
+def test_another_seed_is_another_run(toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    run = quietly(config_of(toy, tmp_path / "run", "scst", run={"seed": 43}, training={"max_steps": 1}))
+    assert log_of(run)[0]["loss"] != log_of(uninterrupted["scst"])[0]["loss"]
+
+
+def test_a_folder_called_datasets_in_the_working_directory_does_no_harm(killed: dict[str, Path]) -> None:
+    for run in killed.values():
+        assert (run.parent / "datasets").is_dir()
+        assert (run / "checkpoints" / "checkpoint-4" / "trainer_state.json").is_file()
+
+
+@pytest.mark.parametrize("state", [None, "", '{"global_step": 6', "[]", "null", '{"unknown": 1}'])
+def test_a_half_written_checkpoint_is_passed_over(
+    toy: Toy, tmp_path: Path, state: str | None, killed: dict[str, Path]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(killed["caption"], run)
+    broken = run / "checkpoints" / "checkpoint-6"
+    shutil.copytree(run / "checkpoints" / "checkpoint-4", broken)
+    (broken / "optimizer.pt").write_bytes(b"half")
+    (broken / "trainer_state.json").unlink()
+    if state is not None:
+        (broken / "trainer_state.json").write_text(state)
+    found = run_module._checkpoint_to_resume(run, resume=True)
+    assert found == run / "checkpoints" / "checkpoint-4"
+
+
+def test_a_half_written_checkpoint_is_replaced_on_the_way(
+    toy: Toy, tmp_path: Path, killed: dict[str, Path], uninterrupted: dict[str, Path]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(killed["caption"], run)
+    broken = run / "checkpoints" / "checkpoint-6"
+    broken.mkdir()
+    (broken / "model.safetensors").write_bytes(b"half")
+    quietly(config_of(toy, run, "caption"), resume=True)
+    assert_same_run(run, uninterrupted["caption"])
+
+
+def test_a_run_killed_after_its_last_step_is_finished_by_resuming(
+    toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted["caption"], run)
+    (run / "training.json").unlink()
+    (run / "model.safetensors").unlink()
+    quietly(config_of(toy, run, "caption"), resume=True)
+    assert_same_run(run, uninterrupted["caption"])
+    assert summary_of(run) == summary_of(uninterrupted["caption"])
+
+
+def test_seconds_before_a_kill_count(toy: Toy, tmp_path: Path, killed: dict[str, Path]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(killed["caption"], run)
+    path = run / "checkpoints" / "checkpoint-4" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    state["log_history"][-1]["training_seconds"] = 1000.0
+    path.write_text(json.dumps(state))
+    quietly(config_of(toy, run, "caption"), resume=True)
+    assert 1000 < read_json(run / "training.json")["training_seconds"] < 1100
+
+
+class Signal(TrainerCallback):
+    """Sends this process a signal in the middle of a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step - 1:
+            signal.raise_signal(signal.SIGINT)
+
+
+def signalled(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let Ctrl-C be pressed during a step of the next run."""
+    original = run_module._make_trainer
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        trainer = original(*args, **kwargs)
+        trainer.add_callback(Signal(step))
+        return trainer
+
+    monkeypatch.setattr(run_module, "_make_trainer", make)
+
+
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on_as_if_nothing_was(
+    toy: Toy, tmp_path: Path, stage: str, uninterrupted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(toy, tmp_path / "run", stage)
+    with monkeypatch.context() as patch:
+        signalled(patch, step=3)
+        with pytest.raises(Interrupted, match=r"Stopped at step 3 of 6, with a checkpoint in .*--resume"):
+            quietly(config)
+    assert (tmp_path / "run" / "checkpoints" / "checkpoint-3" / "trainer_state.json").is_file()
+    assert not (tmp_path / "run" / "training.json").exists()
+    quietly(config, resume=True)
+    assert_same_run(tmp_path / "run", uninterrupted[stage])
+    assert log_of(tmp_path / "run") == log_of(uninterrupted[stage])
+    assert summary_of(tmp_path / "run") == summary_of(uninterrupted[stage])
+
+
+def test_ctrl_c_in_the_last_step_lets_the_run_finish(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(toy, tmp_path / "run", "caption", training={"max_steps": 2})
+    signalled(monkeypatch, step=2)
+    quietly(config)
+    assert read_json(tmp_path / "run" / "training.json")["steps"] == 2
+
+
+def test_ctrl_c_at_a_terminal_reaches_the_workers_too_and_stops_in_order(toy: Toy, tmp_path: Path) -> None:
+    config = config_of(
+        toy, tmp_path / "run", "caption", data={"num_workers": 1}, training={"max_steps": 100_000, "eval_steps": 50_000}
+    )
+    save_config(config, tmp_path / "config.yaml")
+    process = start("train", "config.yaml", cwd=tmp_path)
+    give_up = threading.Timer(60, process.kill)
+    give_up.start()
+    while not (tmp_path / "run" / "log.jsonl").is_file() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    give_up.cancel()
+    assert process.returncode == 130, errors
+    assert "--resume" in errors and "Traceback" not in errors + output
+    assert "run step 1/100000  loss" in errors
+    checkpoints = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert len(checkpoints) == 1
+    step = int(checkpoints[0].rpartition("-")[2])
+    assert f"Stopped at step {step} of 100000" in errors
+
+
+def test_resuming_needs_a_checkpoint(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no checkpoint to resume from in .*checkpoints; train without --resume"):
+        quietly(config_of(toy, tmp_path / "run", "caption"), resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_a_used_directory_is_not_trained_into(toy: Toy, stage: str, uninterrupted: dict[str, Path]) -> None:
+    run = uninterrupted[stage]
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(UserError, match=r"already holds a run\. Add --resume"):
+        quietly(config_of(toy, run, stage))
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_finished_run_without_its_resumable_checkpoints_is_not_trained_into(toy: Toy, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "training.json").write_text("{}")
+    with pytest.raises(UserError, match="already holds a run"):
+        quietly(config_of(toy, run, "caption"))
+
+
+@pytest.mark.parametrize(
+    "sections, message",
+    [
+        ({"data": {"train_split": "trian"}}, "no split 'trian'; allowed: train, validate, test"),
+        ({"data": {"validation_split": "val"}}, "no split 'val'; allowed: train, validate, test"),
+        ({"data": {"video_root": "/nowhere"}}, "video root /nowhere is not a directory"),
+        ({"data": {"root": "/nowhere"}}, "data root /nowhere is not a directory"),
+        ({"run": {"init": "/nowhere"}}, "no checkpoint at /nowhere"),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_is_written(
+    toy: Toy, tmp_path: Path, sections: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        quietly(config_of(toy, tmp_path / "run", "caption", **sections))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_holds_its_config(uninterrupted: dict[str, Path], toy: Toy) -> None:
+    for stage, run in uninterrupted.items():
+        assert load_config(run / "config.yaml") == config_of(toy, run, stage)
+
+
+def test_a_finished_run_holds_its_summary(uninterrupted: dict[str, Path], toy: Toy) -> None:
+    run = uninterrupted["caption"]
+    summary = read_json(run / "training.json")
+    ciders = {line["step"]: line["validation_cider"] for line in log_of(run) if "validation_cider" in line}
+    assert summary["best_cider"] == max(ciders.values()) == ciders[summary["best_step"]]
+    assert (summary["name"], summary["stage"], summary["init"]) == ("run", "caption", str(toy.checkpoint))
+    assert (summary["steps"], summary["seed"]) == (6, 42)
+    assert summary["training_seconds"] > 0
+    trained = load_file(run / "model.safetensors")
+    assert summary["trained_parameters"] == sum(weight.numel() for weight in trained.values())
+
+
+def test_a_finished_run_is_a_checkpoint(uninterrupted: dict[str, Path]) -> None:
+    model = EvlVideoForCaptioning.from_pretrained(uninterrupted["scst"])
+    assert (model.config.contextualizer, model.config.frame_positions) == ("merged", True)
+
+
+def test_a_run_starts_from_another(toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    start_from = uninterrupted["caption"]
+    config = toy.config(tmp_path / "run", init=start_from, run={"stage": "scst"}, training={"max_steps": 1})
+    config.training.learning_rate = config.training.min_learning_rate = 1e-20
+    config.training.warmup_steps = 0
+    run = quietly(config)
+    assert same(load_file(run / "model.safetensors"), load_file(start_from / "model.safetensors"))
+
+
+def test_validation_may_look_at_the_first_clips_only(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    original = run_module._make_trainer
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        trainer = original(*args, **kwargs)
+        seen.append(list(trainer.validation_references))
+        return trainer
+
+    monkeypatch.setattr(run_module, "_make_trainer", make)
+    quietly(config_of(toy, tmp_path / "run", "caption", data={"validation_clips": 2}, training={"max_steps": 1}))
+    assert seen == [[clip.clip_id for clip in toy.clips("validate")][:2]]
+
+
+def test_workers_change_nothing(toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    quietly(config_of(toy, tmp_path / "run", "caption", data={"num_workers": 2}))
+    assert_same_run(tmp_path / "run", uninterrupted["caption"])

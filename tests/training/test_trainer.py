@@ -1,0 +1,283 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
+from transformers import TrainerCallback
+
+from evlvideo.config import RunConfig
+from evlvideo.errors import UserError
+from evlvideo.files import read_json
+from evlvideo.models.frozen import tower_of
+from evlvideo.training import trainer as trainer_module
+from evlvideo.training.run import train, training_arguments
+
+FORMS: dict[str, dict[str, Any]] = {
+    "concat": {"fusion": "concat"},
+    "mean": {"fusion": "mean"},
+    "in_tower": {"fusion": "mean", "contextualizer": "in_tower", "frame_positions": True},
+    "merged": {"fusion": "mean_tokens", "contextualizer": "merged", "frame_positions": True},
+}
+ONE_STEP = {"max_steps": 1, "eval_steps": 100, "warmup_steps": 0}
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+class LearningRates(TrainerCallback):
+    """Notes the learning rate that each step is made with."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_pre_optimizer_step(self, *args: Any, optimizer: torch.optim.Optimizer, **kwargs: Any) -> None:
+        self.values.append(optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+@pytest.mark.parametrize("form", FORMS)
+def test_one_step_changes_exactly_what_is_trained(toy: Toy, tmp_path: Path, form: str, stage: str) -> None:
+    config = toy.config(tmp_path, model=FORMS[form], training=ONE_STEP, run={"stage": stage})
+    trainer = make_trainer(config)
+    # At closed gates, queries and keys take no gradient yet.
+    open_all_gates(trainer.captioner)
+    before = weights(trainer.captioner)
+    trainer.train()
+    after = weights(trainer.captioner)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if tower_of(name) is None}
+
+
+def test_frozen_towers_take_no_gradient_and_stay_in_eval_mode(toy: Toy, tmp_path: Path) -> None:
+    trainer = make_trainer(toy.config(tmp_path, training=ONE_STEP))
+    trainer.train()
+    model = trainer.captioner
+    assert model.training and model.connector.training
+    assert not any(module.training for module in model.language_model.modules())
+    assert not any(module.training for module in model.vision_tower.vit.modules())
+    assert all(weight.grad is None for name, weight in model.named_parameters() if tower_of(name) is not None)
+
+
+def test_the_optimizer_holds_exactly_what_is_trained(toy: Toy, tmp_path: Path) -> None:
+    trainer = make_trainer(toy.config(tmp_path))
+    optimizer = trainer.create_optimizer()
+    optimized = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    trained = {id(weight) for name, weight in trainer.captioner.named_parameters() if tower_of(name) is None}
+    assert optimized == trained
+
+
+def after_one_plain_step(config: RunConfig) -> dict[str, Tensor]:
+    """The weights after a step of gradient descent without dropout: the gradient, to what was there before."""
+    trainer = make_trainer(config)
+    trainer.args.optim, trainer.args.max_grad_norm = "sgd", 0.0
+    switch_dropout_off(trainer.captioner)
+    trainer.train()
+    return weights(trainer.captioner)
+
+
+def test_a_batch_of_8_is_2_times_4_accumulated(toy: Toy, tmp_path: Path) -> None:
+    fixed = {**ONE_STEP, "learning_rate": 0.1, "min_learning_rate": 0.1}
+    whole = toy.config(tmp_path / "whole", training={**fixed, "batch_size": 8})
+    halves = toy.config(tmp_path / "halves", training={**fixed, "batch_size": 4, "gradient_accumulation_steps": 2})
+    start = weights(make_trainer(whole).captioner)
+    first, second = after_one_plain_step(whole), after_one_plain_step(halves)
+    assert max(float((first[name] - start[name]).abs().max()) for name in first) > 1e-3
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], atol=1e-6, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_loss_that_is_not_finite_stops_and_names_the_clips(toy: Toy, tmp_path: Path, value: float) -> None:
+    trainer = make_trainer(toy.config(tmp_path))
+    with torch.no_grad():
+        trainer.captioner.language_projection.bias[0] = value
+    with pytest.raises(UserError, match=r"The loss is nan at step 1, in the batch of the clips video\d+, video\d+"):
+        trainer.train()
+    assert not list((tmp_path / "checkpoints").glob("checkpoint-*"))
+
+
+def test_the_best_validation_cider_chooses_what_the_run_directory_holds(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([0.1, 0.9, 0.3])
+    original = trainer_module.score_captions
+
+    def score(*args: Any, **kwargs: Any) -> Any:
+        return replace(original(*args, **kwargs), corpus={"cider": next(told)})
+
+    monkeypatch.setattr(trainer_module, "score_captions", score)
+    run = train(toy.config(tmp_path / "run"), console=Console(quiet=True))
+    summary = read_json(run / "training.json")
+    assert (summary["best_step"], summary["best_cider"], summary["steps"]) == (4, 0.9, 6)
+    best, last = (load_file(run / "checkpoints" / f"checkpoint-{step}" / "model.safetensors") for step in (4, 6))
+    kept = load_file(run / "model.safetensors")
+    assert all(torch.equal(kept[name], best[name]) for name in best)
+    assert not all(torch.equal(kept[name], last[name]) for name in best)
+
+
+def test_the_best_checkpoint_is_kept_while_older_ones_go(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([0.9, 0.1, 0.2, 0.3])
+    original = trainer_module.score_captions
+
+    def score(*args: Any, **kwargs: Any) -> Any:
+        return replace(original(*args, **kwargs), corpus={"cider": next(told)})
+
+    monkeypatch.setattr(trainer_module, "score_captions", score)
+    config = toy.config(tmp_path / "run", training={"max_steps": 4, "eval_steps": 1, "keep_checkpoints": 1})
+    run = train(config, console=Console(quiet=True))
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"checkpoint-1", "checkpoint-4"}
+    assert read_json(run / "training.json")["best_step"] == 1
+
+
+def test_the_last_step_is_validated_whatever_the_interval(toy: Toy, tmp_path: Path) -> None:
+    config = toy.config(tmp_path / "run", training={"max_steps": 3, "eval_steps": 2})
+    run = train(config, console=Console(quiet=True))
+    assert [entry["step"] for entry in log_of(run) if "validation_cider" in entry] == [2, 3]
+
+
+def test_learning_rate_warms_up_to_its_peak_and_falls_to_its_minimum(toy: Toy, tmp_path: Path) -> None:
+    schedule = {
+        "max_steps": 8,
+        "warmup_steps": 3,
+        "learning_rate": 1e-3,
+        "min_learning_rate": 1e-4,
+        "warmup_learning_rate": 1e-8,
+        "eval_steps": 100,
+    }
+    trainer = make_trainer(toy.config(tmp_path, training=schedule))
+    noted = LearningRates()
+    trainer.add_callback(noted)
+    trainer.train()
+    values = noted.values
+    assert values[0] == pytest.approx(1e-8)
+    assert values[1] == pytest.approx((1e-8 + 1e-3) / 2)
+    assert values[2] == pytest.approx(1e-3)
+    assert values[-1] == pytest.approx(1e-4)
+    assert values[2:] == sorted(values[2:], reverse=True)
+
+
+def test_weight_decay_is_for_matrices(toy: Toy, tmp_path: Path) -> None:
+    model = {"fusion": "mean_tokens", "contextualizer": "merged"}
+    trainer = make_trainer(toy.config(tmp_path, model=model, training={"weight_decay": 0.05}))
+    groups = trainer.create_optimizer().param_groups
+    decayed = [weight for group in groups if group["weight_decay"] == 0.05 for weight in group["params"]]
+    plain = [weight for group in groups if group["weight_decay"] == 0 for weight in group["params"]]
+    assert decayed and all(weight.dim() == 2 for weight in decayed)
+    assert plain and all(weight.dim() <= 1 for weight in plain)
+
+
+@pytest.mark.parametrize("form", ["in_tower", "merged"])
+def test_contextualizers_have_a_learning_rate_of_their_own(toy: Toy, tmp_path: Path, form: str) -> None:
+    training = {"learning_rate": 1e-3, "contextualizer_learning_rate_factor": 30}
+    trainer = make_trainer(toy.config(tmp_path, model=FORMS[form], training=training))
+    groups = trainer.create_optimizer().param_groups
+    rates = {id(weight): group["lr"] for group in groups for weight in group["params"]}
+    for name, weight in trainer.captioner.named_parameters():
+        if weight.requires_grad:
+            ours = ".temporal_merge." in name or name.startswith("contextualizer.")
+            assert rates[id(weight)] == pytest.approx(3e-2 if ours else 1e-3), name
+    assert groups[0]["lr"] == pytest.approx(1e-3)  # the one that the log shows
+
+
+@pytest.mark.parametrize("stage, epochs", [("caption", [0]), ("scst", [0, 1, 2])])
+def test_the_data_set_is_told_its_epoch(
+    toy: Toy, tmp_path: Path, stage: str, epochs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(toy.config(tmp_path, run={"stage": stage}))
+    dataset: Any = trainer.train_dataset
+    seen: list[int] = []
+    original = type(dataset).__getitem__
+
+    def get(self: Any, index: int) -> Any:
+        if self is dataset:
+            seen.append(int(self._epoch))
+        return original(self, index)
+
+    monkeypatch.setattr(type(dataset), "__getitem__", get)
+    trainer.train()
+    assert sorted(set(seen)) == epochs
+
+
+def test_training_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
+    run = train(toy.config(tmp_path / "run", training={"max_steps": 2}), console=Console(quiet=True))
+    training = [entry for entry in log_of(run) if "loss" in entry]
+    assert [entry["step"] for entry in training] == [1, 2]
+    assert training[0].keys() == {"step", "epoch", "loss", "learning_rate", "grad_norm", "training_seconds"}
+
+
+def test_validation_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
+    run = train(toy.config(tmp_path / "run", training={"max_steps": 2}), console=Console(quiet=True))
+    validation = [entry for entry in log_of(run) if "validation_cider" in entry]
+    assert [entry.keys() for entry in validation] == [{"step", "epoch", "validation_cider", "training_seconds"}]
+
+
+def test_validation_captions_every_validation_clip(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+    original = trainer_module.score_captions
+
+    def score(captions: dict[str, str], *args: Any, **kwargs: Any) -> Any:
+        seen.append(set(captions))
+        return original(captions, *args, **kwargs)
+
+    monkeypatch.setattr(trainer_module, "score_captions", score)
+    make_trainer(toy.config(tmp_path)).evaluate()
+    assert seen == [{clip.clip_id for clip in toy.clips("validate")}]
+
+
+def test_validation_draws_nothing_at_random(toy: Toy, tmp_path: Path) -> None:
+    trainer = make_trainer(toy.config(tmp_path))
+    before = torch.get_rng_state()
+    trainer.evaluate()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(toy.config(tmp_path, training={"max_steps": 1}))
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    def captions(*args: Any, **kwargs: Any) -> dict[str, str]:
+        nonlocal now
+        now += 1000
+        return {clip.clip_id: "a ball" for clip in toy.clips("validate")}
+
+    monkeypatch.setattr(trainer_module.time, "perf_counter", clock)
+    monkeypatch.setattr(trainer_module, "generate_captions", captions)
+    trainer.train()
+    assert trainer.training_seconds == 0
+
+
+@pytest.mark.parametrize("precision, expected", [("bf16", (True, False)), ("fp16", (False, True))])
+def test_precision_is_passed_on(
+    toy: Toy, tmp_path: Path, precision: str, expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    arguments = training_arguments(toy.config(tmp_path), "fp32")
+    assert (arguments.bf16, arguments.fp16) == (False, False)
+    changed = training_arguments(toy.config(tmp_path), precision)
+    assert (changed.bf16, changed.fp16) == expected
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.needs_cuda
+def test_steps_on_a_gpu(toy: Toy, tmp_path: Path, precision: str) -> None:
+    config = toy.config(tmp_path / "run", model=FORMS["merged"], training={"max_steps": 2, "precision": precision})
+    run = train(config, console=Console(quiet=True))
+    losses = [entry["loss"] for entry in log_of(run) if "loss" in entry]
+    assert len(losses) == 2 and all(0 < loss < 20 for loss in losses)
+    assert all(weight.dtype == torch.float32 for weight in load_file(run / "model.safetensors").values())
