@@ -4,11 +4,14 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evlvideo.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     help="Turn an image-pretrained EVLGen checkpoint into a video captioner, and say how good it is.",
@@ -35,10 +38,10 @@ def train(
     from evlvideo.config import load_config
 
     run = load_config(config, overrides)
-    _prepare()
+    console = _prepare()
     from evlvideo.training.run import train as run_training
 
-    directory = run_training(run, resume=resume)
+    directory = run_training(run, resume=resume, console=console)
     typer.echo(f"{directory}: done. Next: evlvideo evaluate {directory} --split test")
 
 
@@ -129,27 +132,36 @@ def demo(
     ] = False,
 ) -> None:
     """Run the whole chain in miniature: fine-tune, SCST, evaluate, compare."""
-    _prepare()
+    console = _prepare()
     from evlvideo.comparison.renderers import to_rich
     from evlvideo.demo import run_demo
 
-    comparison = run_demo(out, seed=seed, from_scratch=from_scratch)
+    comparison = run_demo(out, seed=seed, from_scratch=from_scratch, console=console)
     _show(to_rich(comparison.table))
     typer.echo(f"The report is {comparison.report}.")
 
 
-def _prepare() -> None:
-    """Set up what a person sees: our log lines, and not the libraries' bars and notes."""
+def _prepare() -> "Console":
+    """Set up what a person sees: our log lines, and not the libraries' bars and notes.
+
+    Returns:
+        where log lines go, and progress bars must go, so that they do not write over each other.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from rich.console import Console
     from rich.logging import RichHandler
     from transformers.utils import logging as transformers_logging
 
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        # A log file has no width; lines that a search should find are not broken.
+        console.width = 200
+    handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", datefmt="%H:%M:%S", handlers=[handler])
     logging.getLogger("evlvideo").setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    return console
 
 
 def _show(renderable: object) -> None:

@@ -10,12 +10,16 @@ import json
 import logging
 import platform
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from evlvideo.assembly import evaluation_dataset, open_model, read_clips, references_of
 from evlvideo.demo import FINE_TUNED, SCST, run_demo
 from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.evaluation.metrics import score_captions
+from evlvideo.evaluation.predict import generate_captions
 from evlvideo.evaluation.results import EvaluationResult, git_commit, read_predictions, versions
 from evlvideo.files import read_json, write_json
 from evlvideo.run_directory import (
@@ -23,6 +27,7 @@ from evlvideo.run_directory import (
     RESULT_NAME,
     SUMMARY_NAME,
     evaluation_directory,
+    run_config,
 )
 
 BASELINE = "mean"
@@ -67,6 +72,10 @@ def study(demos: list[Path]) -> dict[str, object]:
         "cider_over_mean": over_mean,
         "scst_start": starts,
         "scst_over_start": over_start,
+        "greedy_cider": {
+            demo.name: {"start": _greedy_cider(demo / starts[demo.name]), SCST: _greedy_cider(demo / SCST)}
+            for demo in demos
+        },
         "changed_by_shuffling": {name: [_changed(demo / name) for demo in demos] for name in FINE_TUNED},
         "training_seconds": {
             name: [read_json(demo / name / SUMMARY_NAME)["training_seconds"] for demo in demos]
@@ -79,6 +88,16 @@ def _cider(run: Path) -> dict[str, float]:
     result = EvaluationResult.load(evaluation_directory(run, "mini", "test") / RESULT_NAME)
     subsets = {name: scores["cider"] for name, scores in (result.evidence_scores or {}).items()}
     return {name: round(100 * value, 2) for name, value in {"all": result.scores["cider"], **subsets}.items()}
+
+
+def _greedy_cider(run: Path) -> float:
+    """Test CIDEr × 100 of greedy captions: what SCST compares its samples with."""
+    config = run_config(run)
+    clips = read_clips(config.data, "test")
+    model, processor = open_model(run, config)
+    generation = replace(config.generation, num_beams=1)
+    captions = generate_captions(model, processor, evaluation_dataset(config.data, processor, clips), generation)
+    return round(100 * score_captions(captions, references_of(clips), metrics=("cider",)).corpus["cider"], 2)
 
 
 def _differences(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, object]:
