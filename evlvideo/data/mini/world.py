@@ -174,7 +174,7 @@ def _sample(rng: random.Random, kind: str) -> Scene:
     shapes = rng.sample(SHAPES, count)
     if kind == "spin" and shapes[0] not in SYMMETRY_DEGREES:
         shapes[0] = rng.choice([shape for shape in SYMMETRY_DEGREES if shape not in shapes])
-    items = tuple(_item(rng, shape, colour) for shape, colour in zip(shapes, colours, strict=False))
+    items = tuple(_item(rng, shape, colour) for shape, colour in zip(shapes, colours[:count], strict=True))
     event = _event(rng, kind, frames, items[0], colours[2])
     return Scene(
         width=width,
