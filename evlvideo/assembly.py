@@ -1,19 +1,19 @@
 """From a run's config to its clips, data sets and models."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
-from evlvideo.config import DataConfig, RunConfig
+from evlvideo.architecture import changed_by_run, check_same_architecture, run_architecture
+from evlvideo.config import TOWERS, DataConfig, RunConfig
 from evlvideo.data.annotations import CaptionedClip, locate, read_split
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.transforms import eval_transform, train_transform
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.models.checkpoint import checkpoint_directory, read_text_config
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 
@@ -63,14 +63,26 @@ def evaluation_dataset(
 
 
 def start_model(config: RunConfig, *, tower_dtype: torch.dtype) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
-    """Open the checkpoint that a run starts from, with the changes that the run makes to it."""
+    """Make the model that a run starts from: a new one, or a checkpoint's with the changes that the run makes to it."""
+    if config.init == TOWERS:
+        return _new_model(config, tower_dtype)
     directory = checkpoint_directory(config.init)
-    changes = {name: value for name, value in asdict(config.model).items() if value is not None}
-    architecture = EvlVideoConfig.from_pretrained(directory)
-    if changes:
-        architecture = EvlVideoConfig.from_dict({**architecture.to_dict(), **changes})
-    model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, tower_dtype=tower_dtype)
+    saved = EvlVideoConfig.from_pretrained(directory)
+    if config.architecture is not None:
+        check_same_architecture(Path(config.architecture), saved, directory)
+    model = EvlVideoForCaptioning.from_pretrained(
+        directory, config=changed_by_run(saved, config), tower_dtype=tower_dtype
+    )
     return model, EvlVideoProcessor.from_pretrained(directory)
+
+
+def _new_model(config: RunConfig, tower_dtype: torch.dtype) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
+    architecture = run_architecture(config)
+    # The file states the language model's sizes for estimates; its own configuration says all.
+    architecture.text_config = read_text_config(architecture.language_model)
+    check_same_architecture(Path(str(config.architecture)), architecture, Path(architecture.language_model))
+    model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, tower_dtype=tower_dtype)
+    return model, EvlVideoProcessor.for_towers(model.config, model.vision_tower)
 
 
 def open_model(checkpoint: Path | str, config: RunConfig) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:

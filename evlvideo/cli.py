@@ -29,6 +29,37 @@ Overrides = Annotated[
 
 
 @app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A published .pth; with --to-published, a run or checkpoint of ours.")],
+    out: Annotated[Path, typer.Option(help="Directory of our checkpoint; with --to-published, the .pth.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Sizes that the file does not tell: key=value, such as vision_overrides.num_heads=16."),
+    ] = None,
+    vision: Annotated[
+        str, typer.Option(help="The vision tower: its published file, or timm's name of it.")
+    ] = "eva_giant_patch14_clip_224",
+    language_model: Annotated[str, typer.Option(help="The language model: a hub name or a folder.")] = "",
+    to_published: Annotated[bool, typer.Option("--to-published", help="The other way: ours to published.")] = False,
+) -> None:
+    """Turn a published EVLGen checkpoint into ours, or ours into a published one."""
+    _prepare()
+    from evlvideo import convert as conversion
+
+    if to_published:
+        conversion.to_published(source, out)
+        typer.echo(f"{out}: written in the published form.")
+        return
+    if not language_model:
+        raise UserError("No language model was named; give --language-model, such as facebook/opt-2.7b or a folder.")
+    config = conversion.from_published(
+        Path(source), out, vision=vision, language_model=language_model, overrides=overrides or []
+    )
+    typer.echo(conversion.described(config))
+    typer.echo(f"{out}: converted. Next: evlvideo caption VIDEO --checkpoint {out}")
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="The run, as YAML.")],
     overrides: Overrides = None,

@@ -13,6 +13,10 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from evlvideo.errors import UserError
+from evlvideo.yaml_values import read_values
+
+TOWERS = "towers"
+"""The `init` of a new model."""
 
 
 @dataclass
@@ -136,7 +140,12 @@ class RunConfig:
     stage: str = "caption"
     """`caption` (cross-entropy) or `scst` (self-critical)."""
     init: str = "mini"
-    """Checkpoint to start from: a directory, a hub name, or `mini`, the one inside the package."""
+    """Checkpoint to start from: a directory, a hub name, or `mini`, the packaged one; `towers` makes a new model."""
+    architecture: str | None = None
+    """YAML file of the model's architecture: what `init: towers` makes, what estimates are of, and what a checkpoint
+    must be."""
+    connector_init: str | None = None
+    """BERT checkpoint that a new model's connector starts from, by hub name or folder; random where none is named."""
     output_dir: str = "runs/run"
     """Where the run is written."""
     seed: int = 42
@@ -213,6 +222,10 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
         for key in ("training.learning_rate", "scst.temperature")
         if not 0 < values[key] < math.inf
     ]
+    if values["init"] == TOWERS and values["architecture"] is None:
+        problems.append(f"init is {TOWERS}, a new model; name its architecture, a YAML file")
+    if values["init"] != TOWERS and values["connector_init"] is not None:
+        problems.append(f"connector_init starts a new connector, but init is {values['init']!r}; set init to {TOWERS}")
     if values["training.min_learning_rate"] > values["training.learning_rate"]:
         problems.append(
             f"training.min_learning_rate is {values['training.min_learning_rate']}, more than "
@@ -258,18 +271,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
         UserError: the file cannot be read, is not YAML, or has unknown keys or wrong values; all of them are listed.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    try:
-        asked = OmegaConf.to_container(
-            OmegaConf.merge(_read_yaml(Path(path)), *map(_read_override, overrides or [])),
-            resolve=True,
-            throw_on_missing=True,
-        )
-    except OmegaConfBaseException as error:
-        key, reason = getattr(error, "full_key", None) or "a key", str(error).splitlines()[0]
-        raise UserError(f"The config {path} has no usable value for {key}: {reason}.") from error
-    assert isinstance(asked, dict)
+    asked = read_values(path, "config", overrides)
     run = OmegaConf.structured(RunConfig)
     problems = _set_values(run, asked, RunConfig)
     defaults_and_values = OmegaConf.to_container(run)
@@ -279,36 +282,6 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     loaded = OmegaConf.to_object(run)
     assert isinstance(loaded, RunConfig)
     return loaded
-
-
-def _read_yaml(path: Path) -> Any:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        given = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise UserError(f"The config {path} is not valid YAML: {error}") from error
-    except OSError as error:
-        raise UserError(f"The config {path} cannot be read: {error.strerror or error}.") from error
-    if not OmegaConf.is_dict(given):
-        raise UserError(f"The config {path} must hold `key: value` lines at its top level.")
-    return given
-
-
-def _read_override(override: str) -> Any:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    key, equals, _ = override.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
-        raise UserError(f"The override {override!r} is not of the form key=value, such as training.max_steps=100.")
-    try:
-        return OmegaConf.from_dotlist([override])
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"The value of the override {override!r} cannot be read: {error}") from error
 
 
 def _set_values(run: Any, given: Mapping[Any, Any], section: type, prefix: str = "") -> list[str]:

@@ -5,13 +5,14 @@ tower, `H` hidden size of the connector, `M` merged tokens, `P` soft tokens of a
 `E` width of the language model, `L` text tokens, `V` vocabulary.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BertConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -19,13 +20,14 @@ from evlvideo.models.checkpoint import (
     checkpoint_directory,
     load_frozen_towers,
     load_trained_weights,
+    read_manifest,
     read_text_config,
     write_manifest,
 )
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.frozen import tower_of
 from evlvideo.models.merging import Reduction
-from evlvideo.models.temporal import MergedContextualizer
+from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
 from evlvideo.models.tomeformer import TomeFormer, load_bert_weights
 from evlvideo.models.vision import VisionTower
 
@@ -47,6 +49,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
     `from_pretrained` opens a checkpoint and the frozen towers it names; `from_towers` starts a new one.
     """
 
+    config: EvlVideoConfig
     config_class = EvlVideoConfig
     base_model_prefix = "captioner"
     main_input_name = "pixel_values"
@@ -55,16 +58,30 @@ class EvlVideoForCaptioning(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
 
-    def __init__(self, config: EvlVideoConfig) -> None:
+    def __init__(self, config: EvlVideoConfig, *, empty_language_model: bool = False) -> None:
+        """Build a captioner at random.
+
+        Args:
+            config: the architecture.
+            empty_language_model: leave the language model without memory, for one that is put in its place; billions of
+                weights would be drawn for nothing.
+        """
         super().__init__(config)
         self.vision_tower = VisionTower(
             config.vision_tower, overrides=config.vision_overrides, final_norm=config.vision_final_norm
         )
-        bert, text = config.bert_config, config.text_config
-        assert isinstance(bert, BertConfig) and text is not None
+        bert = config.bert
         max_frames = config.max_frames if config.frame_positions else None
         if config.contextualizer == "in_tower":
-            self.vision_tower.insert_contextualizers(config.contextualizer_blocks, max_frames)
+            self.vision_tower.insert_contextualizers(
+                config.contextualizer_blocks,
+                lambda: InTowerContextualizer(
+                    self.vision_tower.dim,
+                    attention_dim=config.contextualizer_attention_dim,
+                    num_heads=config.contextualizer_heads,
+                    max_frames=max_frames,
+                ),
+            )
         self.ln_vision = Float32LayerNorm(self.vision_tower.dim)
         self.vision_projection = nn.Linear(self.vision_tower.dim, bert.hidden_size)
         self.connector = TomeFormer(
@@ -74,9 +91,12 @@ class EvlVideoForCaptioning(PreTrainedModel):
             class_token=self.vision_tower.has_class_token,
         )
         self.contextualizer = (
-            MergedContextualizer(bert.hidden_size, max_frames=max_frames) if config.contextualizer == "merged" else None
+            MergedContextualizer(bert.hidden_size, num_heads=config.contextualizer_heads, max_frames=max_frames)
+            if config.contextualizer == "merged"
+            else None
         )
-        self.language_model = AutoModelForCausalLM.from_config(text)
+        with torch.device("meta") if empty_language_model else nullcontext():
+            self.language_model = AutoModelForCausalLM.from_config(config.text)
         self.language_projection = nn.Linear(bert.hidden_size, self.language_model.get_input_embeddings().embedding_dim)
         self.tower_fingerprints: dict[str, str] = {}
         self.post_init()
@@ -97,7 +117,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """BERT's initialisation for what is trained; towers bring their own weights."""
-        std = self.config.bert_config.initializer_range
+        std = self.config.bert.initializer_range
         if isinstance(module, nn.Linear | nn.Embedding):
             init.normal_(module.weight, mean=0.0, std=std)
             if isinstance(module, nn.Linear) and module.bias is not None:
@@ -256,7 +276,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         )
         saved = EvlVideoConfig.from_pretrained(directory)
         config = config or saved
-        model = cls(config)
+        model = cls(config, empty_language_model="language_model" in read_manifest(directory))
         new = _weight_names(config) - _weight_names(saved) if config is not saved else set()
         load_frozen_towers(model, directory, dtype=tower_dtype or torch.float32)
         load_trained_weights(model, directory, may_be_missing=new)
@@ -276,7 +296,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """
         if config.text_config is None:
             config.text_config = read_text_config(config.language_model)
-        model = cls(config)
+        model = cls(config, empty_language_model=True)
         load_frozen_towers(model, None, dtype=tower_dtype or torch.float32)
         if bert is not None:
             load_bert_weights(model.connector, bert)

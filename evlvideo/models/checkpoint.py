@@ -1,7 +1,10 @@
 """Checkpoints on disk: finding them, and loading exactly the weights that should be there."""
 
+import re
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import timm
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from evlvideo.models.captioner import EvlVideoForCaptioning
 
 MINI_CHECKPOINT = "mini"
+_AFTER_LAST_BLOCK = ("norm.", "fc_norm.", "head.")
+"""What a vision tower's file may hold and a tower that ends with its last block does not use."""
 _LISTED = 10
 
 
@@ -144,17 +149,14 @@ def _load_vision_weights(model: "EvlVideoForCaptioning") -> None:
     else:
         state = read_weights(Path(locate(config.vision_weights)))
     vit = model.vision_tower.vit
-    expected = {name for name in vit.state_dict() if ".temporal_merge." not in name}
+    own = {name: value for name, value in vit.state_dict().items() if ".temporal_merge." not in name}
     if not config.vision_final_norm:
-        state = {name: value for name, value in state.items() if not name.startswith("norm.")}
-    _check_names(
-        f"The vision tower's weights {config.vision_weights!r}", expected - state.keys(), state.keys() - expected
-    )
-    _load(f"the vision tower's weights {config.vision_weights!r}", vit, state)
+        state = {name: value for name, value in state.items() if not name.startswith(_AFTER_LAST_BLOCK)}
+    copy_weights(f"The vision tower's weights {config.vision_weights!r}", own, _first_blocks(state, len(vit.blocks)))
 
 
 def _timm_weights(name: str, overrides: dict[str, Any]) -> dict[str, Tensor]:
-    """Pretrained weights of a tower; one with a smaller `depth` takes the first blocks.
+    """Pretrained weights of a tower of timm's own depth.
 
     timm itself loads another depth strictly or not at all strictly, as the number of classes has it.
     """
@@ -163,8 +165,13 @@ def _timm_weights(name: str, overrides: dict[str, Any]) -> dict[str, Tensor]:
         state = timm.create_model(name, pretrained=True, **{"num_classes": 0, **whole}).state_dict()
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"timm gives no weights for the vision tower {name!r} with {overrides}: {error}") from error
-    beyond = tuple(f"blocks.{number}." for number in range(overrides.get("depth", len(state)), len(state)))
-    return {key: value for key, value in state.items() if not key.startswith(beyond)}
+    return state
+
+
+def _first_blocks(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """A tower with a smaller depth takes the first blocks of deeper weights, as EVLGen's does."""
+    beyond = tuple(f"blocks.{number}." for number in range(depth, len(state)))
+    return {name: value for name, value in state.items() if not name.startswith(beyond)}
 
 
 def load_trained_weights(
@@ -184,9 +191,9 @@ def load_trained_weights(
     towers = read_manifest(directory)
     # A tied weight is stored once, under the name of the one it is tied to.
     tied = set(model.all_tied_weights_keys)
-    expected = {name for name in model.state_dict() if tower_of(name) not in towers} - tied
-    _check_names(f"The checkpoint {directory}", expected - state.keys() - may_be_missing, state.keys() - expected)
-    _load(f"the checkpoint {directory}", model, state)
+    own = {name: value for name, value in model.state_dict().items() if tower_of(name) not in towers}
+    own = {name: value for name, value in own.items() if name not in tied}
+    copy_weights(f"The checkpoint {directory}", own, state, may_be_missing=may_be_missing)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -201,6 +208,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        # torch advises to load it all the same, which would run whatever code the file brings.
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = (
+            f"they need {asked[1]}, which could run code, and only tensors and plain containers are read; save the "
+            "weights alone, as a dictionary of tensors"
+            if asked
+            else "the file is broken, or holds something else than tensors and plain containers"
+        )
+        raise UserError(f"The weights {path} could not be read: {reason}.") from error
     except Exception as error:  # both readers raise types of their own for a broken file
         raise UserError(f"The weights {path} could not be read: {error}") from error
     if not isinstance(content, dict):
@@ -208,25 +225,42 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _check_names(what: str, missing: AbstractSet[str], unexpected: AbstractSet[str]) -> None:
+def copy_weights(
+    what: str,
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    *,
+    may_be_missing: AbstractSet[str] = frozenset(),
+    listed: int | None = _LISTED,
+) -> None:
+    """Copy weights into a model's, which they have to fit name for name and shape for shape.
+
+    Args:
+        what: how an error calls the weights.
+        own: the model's tensors by name; they are written to.
+        state: the weights.
+        may_be_missing: names in `own` that need not be in `state`.
+        listed: most names of one kind in an error; `None` lists all.
+
+    Raises:
+        UserError: weights are missing, have no place, or are of another shape; then nothing was copied.
+    """
+    problems = {
+        "are missing": sorted(own.keys() - state.keys() - may_be_missing),
+        "have no place in the model": sorted(state.keys() - own.keys()),
+        "have other shapes": [
+            f"{name} is {tuple(state[name].shape)}, the model's {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & state.keys())
+            if own[name].shape != state[name].shape
+        ],
+    }
     parts = [
-        f"{len(names)} weights {problem}: {', '.join(sorted(names)[:_LISTED])}{', …' if len(names) > _LISTED else ''}"
-        for problem, names in (("are missing", missing), ("have no place in the model", unexpected))
-        if names
+        f"{len(found)} weights {problem}: {', '.join(found[:listed] + ['…'] * (len(found) > len(found[:listed])))}"
+        for problem, found in problems.items()
+        if found
     ]
     if parts:
         raise UserError(f"{what} does not fit the model: {'; '.join(parts)}.")
-
-
-def _load(what: str, module: torch.nn.Module, state: dict[str, Tensor]) -> None:
-    own = module.state_dict()
-    wrong = [
-        f"{name} is {tuple(value.shape)}, the model's {tuple(own[name].shape)}"
-        for name, value in state.items()
-        if own[name].shape != value.shape
-    ]
-    if wrong:
-        raise UserError(f"Weights of {what} have other shapes: {'; '.join(wrong[:_LISTED])}.")
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)

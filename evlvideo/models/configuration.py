@@ -51,6 +51,10 @@ class EvlVideoConfig(PreTrainedConfig):
     """Where frames see each other: `none`, `in_tower` (as published) or `merged`."""
     contextualizer_blocks: list[int] | None = None
     """Tower blocks with a contextualizer, from 0; all where nothing is named."""
+    contextualizer_attention_dim: int = 256
+    """Width of an in-tower contextualizer's queries and keys, over all heads."""
+    contextualizer_heads: int = 8
+    """Heads of a contextualizer."""
     frame_positions: bool = False
     """Whether contextualizers know the order of the frames."""
     max_frames: int = 32
@@ -75,6 +79,18 @@ class EvlVideoConfig(PreTrainedConfig):
         if problems:
             raise UserError("The model's configuration has a problem:\n" + "\n".join(f"  - {p}" for p in problems))
 
+    @property
+    def bert(self) -> BertConfig:
+        """The connector's sizes."""
+        assert isinstance(self.bert_config, BertConfig)
+        return self.bert_config
+
+    @property
+    def text(self) -> PreTrainedConfig:
+        """The language model's own configuration; `from_towers` has read it where it was not given."""
+        assert isinstance(self.text_config, PreTrainedConfig), "text_config was not given"
+        return self.text_config
+
     def _problems(self) -> list[str]:
         choices = (
             ("fusion", self.fusion, FUSIONS),
@@ -98,7 +114,7 @@ class EvlVideoConfig(PreTrainedConfig):
         if self.max_frames < 1:
             problems.append(f"max_frames is {self.max_frames}; it must be at least 1")
         try:
-            merge_schedule(self.merge_r, self.bert_config.num_hidden_layers)  # type: ignore[union-attr]
+            merge_schedule(self.merge_r, self.bert.num_hidden_layers)
         except UserError as error:
             problems.append(str(error))
         return problems

@@ -11,14 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
+from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.frozen import locate
+from evlvideo.models.vision import VisionTower
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IGNORED = -100
 """Label of a token that is not a target."""
+_ENDINGS = {"opt": "\n"}
+"""Text that ends a caption, by the language model's kind; the others' is their own ending, `</s>` for Vicuna."""
 
 
 class EvlVideoProcessor(ProcessorMixin):
@@ -54,6 +59,40 @@ class EvlVideoProcessor(ProcessorMixin):
         self.end_of_text = end_of_text
         self.max_text_tokens = max_text_tokens
         super().__init__(tokenizer, **kwargs)
+
+    @classmethod
+    def for_towers(cls, config: EvlVideoConfig, vision_tower: VisionTower, **changes: Any) -> "EvlVideoProcessor":
+        """The processor of a new captioner: the language model's tokenizer and ending, the tower's size and colours.
+
+        Args:
+            config: names the language model; its tokens are set to the tokenizer's.
+            vision_tower: the tower.
+            changes: arguments that should be others.
+
+        Raises:
+            UserError: the language model brings no tokenizer, or one without an opening token.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(locate(config.language_model))
+        except (OSError, ValueError) as error:
+            raise UserError(f"The language model {config.language_model!r} brings no tokenizer: {error}") from error
+        if tokenizer.bos_token_id is None:
+            raise UserError(
+                f"The tokenizer of {config.language_model!r} has no opening token (bos_token), which captions start "
+                "with; set one in its tokenizer_config.json."
+            )
+        kind = config.text.model_type
+        values = {
+            "image_size": vision_tower.image_size,
+            "image_mean": vision_tower.vit.pretrained_cfg["mean"],
+            "image_std": vision_tower.vit.pretrained_cfg["std"],
+            "end_of_text": _ENDINGS.get(kind, tokenizer.eos_token),
+        }
+        processor = cls(tokenizer, **(values | changes))
+        config.bos_token_id = processor.bos_token_id
+        config.end_token_id = processor.end_token_id
+        config.pad_token_id = processor.pad_token_id
+        return processor
 
     @property
     def end_token_id(self) -> int:

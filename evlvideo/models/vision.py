@@ -3,7 +3,7 @@
 Notation: `B` clips, `T` frames, `N` tokens of a frame (class token and patches), `D` channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import timm
@@ -86,12 +86,14 @@ class VisionTower(nn.Module):
         """Tokens `N` of a frame."""
         return int(self.vit.patch_embed.num_patches + self.vit.num_prefix_tokens)
 
-    def insert_contextualizers(self, blocks: Sequence[int] | None, max_frames: int | None) -> None:
+    def insert_contextualizers(
+        self, blocks: Sequence[int] | None, make_contextualizer: Callable[[], InTowerContextualizer]
+    ) -> None:
         """Put a contextualizer between attention and MLP of the chosen blocks.
 
         Args:
             blocks: their numbers, from 0; all of them where `None`.
-            max_frames: see :class:`~evlvideo.models.temporal.InTowerContextualizer`.
+            make_contextualizer: makes one of the tower's width; called once a block.
 
         Raises:
             UserError: there is no such block, or the tower's blocks have no MLP after attention.
@@ -106,7 +108,7 @@ class VisionTower(nn.Module):
                     f"The tower's {type(block).__name__} has no place between attention and MLP; use "
                     "contextualizer=merged, or a ViT whose blocks run one after the other."
                 )
-            block.temporal_merge = InTowerContextualizer(self.dim, max_frames=max_frames)
+            block.temporal_merge = make_contextualizer()
             insertion = _Insertion(block.temporal_merge)
             block.register_forward_pre_hook(insertion.enter)
             block.drop_path1.register_forward_hook(insertion.leave)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tiny_models import MakeConfig, MakeModel, PublishedCase, Towers, tiny_config, tiny_model, write_towers
+from tiny_models import MakeConfig, MakeModel, Towers, tiny_config, tiny_model, write_towers
 
 from evlvideo.models.captioner import EvlVideoForCaptioning
 
@@ -33,8 +33,3 @@ def make_model(towers: Towers) -> MakeModel:
         return copy.deepcopy(built[key])
 
     return make
-
-
-@pytest.fixture(scope="session", params=["opt-image", "opt-video"])
-def published(request: pytest.FixtureRequest) -> PublishedCase:
-    return PublishedCase.read(request.param)

@@ -1,4 +1,4 @@
-"""The captioner: values of the published implementation, what is trained, what it knows of frames, and generation."""
+"""The captioner: what is trained, what it knows of frames, and generation."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,6 @@ from tiny_models import (
     NUM_MERGED_TOKENS,
     MakeConfig,
     MakeModel,
-    PublishedCase,
     chirp,
     fill,
     open_gates,
@@ -45,54 +44,6 @@ every_context = pytest.mark.parametrize("form", CONTEXTS, ids=named)
 order_free = pytest.mark.parametrize(
     "form", [form for form in FORMS if form["fusion"] != "concat"], ids=named
 )  # concatenation puts frames in order
-
-
-# The published implementation
-
-
-@pytest.fixture(scope="module")
-def published_model(published: PublishedCase) -> EvlVideoForCaptioning:
-    return published.model()
-
-
-def test_soft_prompt_equals_the_published_one(published: PublishedCase, published_model: EvlVideoForCaptioning) -> None:
-    prompt = published_model.encode(published.inputs["pixel_values"])
-    torch.testing.assert_close(prompt, published.expected["soft_prompt"], rtol=0, atol=2e-5)
-
-
-def test_logits_equal_the_published_ones(published: PublishedCase, published_model: EvlVideoForCaptioning) -> None:
-    logits = published_model(**published.inputs).logits
-    torch.testing.assert_close(logits, published.expected["logits"], rtol=0, atol=2e-5)
-
-
-def test_loss_equals_the_published_one(published: PublishedCase, published_model: EvlVideoForCaptioning) -> None:
-    loss = published_model(**published.inputs).loss
-    torch.testing.assert_close(loss, published.expected["loss"][0], rtol=0, atol=2e-6)
-
-
-def test_greedy_caption_equals_the_published_one(
-    published: PublishedCase, published_model: EvlVideoForCaptioning
-) -> None:
-    tokens = published_model.generate(published.inputs["pixel_values"], max_new_tokens=8)
-    assert torch.equal(tokens, published.expected["greedy_ids"])
-
-
-def test_beam_caption_equals_the_published_one(
-    published: PublishedCase, published_model: EvlVideoForCaptioning
-) -> None:
-    beam = published.sizes["generation"]["beam"]
-    tokens = published_model.generate(published.inputs["pixel_values"], max_new_tokens=8, **beam)
-    assert torch.equal(tokens, published.expected["beam5_ids"])
-
-
-def test_trained_weights_are_those_of_the_published_checkpoint(
-    published: PublishedCase, published_model: EvlVideoForCaptioning
-) -> None:
-    trained = {name for name, weight in published_model.named_parameters() if weight.requires_grad}
-    assert trained == published.weights.keys()
-
-
-# Frames
 
 
 @every_form

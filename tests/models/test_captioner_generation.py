@@ -9,7 +9,6 @@ from tiny_models import (
     PAD,
     MakeConfig,
     MakeModel,
-    PublishedCase,
     pixels,
 )
 
@@ -138,10 +137,3 @@ def test_captions_are_generated_on_cuda(make_config: MakeConfig, generation: dic
     assert tokens.device.type == "cuda"
     assert tokens.shape[0] == 2 * generation.get("num_return_sequences", 1)
     assert 0 <= int(tokens.min()) <= int(tokens.max()) < 120
-
-
-@pytest.mark.needs_cuda
-def test_greedy_captions_on_cuda_are_those_on_the_cpu(published: PublishedCase) -> None:
-    model = published.model().to("cuda")
-    tokens = model.generate(published.inputs["pixel_values"].to("cuda"), max_new_tokens=8)
-    assert torch.equal(tokens.cpu(), published.expected["greedy_ids"])

@@ -1,6 +1,5 @@
-"""Toy towers and captioners whose weights are formulas, and the published implementation's values at toy size."""
+"""Toy towers and captioners whose weights are formulas."""
 
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -151,72 +150,3 @@ def text_batch(batch: int = 2) -> dict[str, Tensor]:
         "attention_mask": attention_mask,
         "labels": input_ids.masked_fill(attention_mask == 0, -100),
     }
-
-
-def our_name(published: str) -> str:
-    """Name in our captioner of a weight in a published checkpoint."""
-    renamed = {
-        "visual_encoder.": "vision_tower.vit.",
-        "VLconnector.": "connector.",
-        "VL_proj.": "vision_projection.",
-        "opt_proj.": "language_projection.",
-    }
-    prefix = next((prefix for prefix in renamed if published.startswith(prefix)), "")
-    return renamed.get(prefix, "") + published.removeprefix(prefix)
-
-
-@dataclass(frozen=True)
-class PublishedCase:
-    """One toy case of the published implementation: its sizes, inputs, weights and outputs."""
-
-    directory: Path
-    sizes: dict[str, Any]
-    inputs: dict[str, Tensor]
-    expected: dict[str, Tensor]
-    weights: dict[str, Tensor]
-    """What was trained, under our names."""
-
-    @classmethod
-    def read(cls, name: str) -> "PublishedCase":
-        """Read `opt-image` or `opt-video`."""
-        directory = FIXTURES / name
-        checkpoint = torch.load(directory / "checkpoint.pth", weights_only=True)
-        return cls(
-            directory=directory,
-            sizes=json.loads((directory / "case.json").read_text()),
-            inputs=load_file(directory / "inputs.safetensors"),
-            expected=load_file(directory / "expected.safetensors"),
-            weights={our_name(key): value for key, value in checkpoint["model"].items()},
-        )
-
-    @property
-    def vision_overrides(self) -> dict[str, Any]:
-        names = ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
-        return {name: self.sizes["vision"][name] for name in names}
-
-    @property
-    def bert_sizes(self) -> dict[str, Any]:
-        return {name: value for name, value in self.sizes["connector"].items() if name != "r"}
-
-    def weights_of(self, prefix: str) -> dict[str, Tensor]:
-        """The trained weights of one module, under its own names."""
-        return {name.removeprefix(prefix): w for name, w in self.weights.items() if name.startswith(prefix)}
-
-    def model(self) -> EvlVideoForCaptioning:
-        """The captioner with the case's weights, in eval mode."""
-        config = EvlVideoConfig(
-            vision_tower="eva_giant_patch14_clip_224",
-            vision_overrides=self.vision_overrides,
-            vision_weights=str(self.directory / "eva_vit.pth"),
-            language_model=str(self.directory / "llm"),
-            bert_config=self.bert_sizes,
-            merge_r=self.sizes["connector"]["r"],
-            contextualizer="in_tower" if self.sizes["video"] else "none",
-            bos_token_id=self.sizes["generation"]["bos_token_id"],
-            end_token_id=self.sizes["generation"]["eos_token_id"],
-        )
-        model = EvlVideoForCaptioning.from_towers(config)
-        own = model.state_dict()
-        for name, value in self.weights.items():
-            own[name].copy_(value)
-        return model
