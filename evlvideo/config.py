@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
+from evlvideo.data.annotations import DATASETS
 from evlvideo.errors import UserError
 from evlvideo.yaml_values import read_values
 
@@ -36,15 +37,33 @@ class ModelConfig:
 
 
 @dataclass
+class SourceConfig:
+    """One of several data sets that a run trains on."""
+
+    dataset: str = "jsonl"
+    """Its name, as in `data.dataset`."""
+    root: str | None = None
+    """Its directory."""
+    video_root: str | None = None
+    """Directory of its videos or images; the data set's own place under `root` where none is named."""
+    split: str = "train"
+    """The split to train on."""
+    ratio: float = 1.0
+    """How often it is drawn from, against the other sources' ratios."""
+
+
+@dataclass
 class DataConfig:
     """Clips, and how frames are taken from them."""
 
     dataset: str = "msrvtt"
-    """`msrvtt` (official JSON and videos under `root`) or `mini` (rendered on first use)."""
+    """A data set by name, such as `msrvtt`, `jsonl` (one's own) or `mini` (rendered on first use); see datasets/."""
     root: str | None = None
     """Directory of the data set; `mini` has one of its own in the cache where none is named."""
     video_root: str | None = None
-    """Directory of the video files; `root`/videos where none is named."""
+    """Directory of the video or image files; the data set's own place under `root` where none is named."""
+    sources: list[SourceConfig] = field(default_factory=list)
+    """Several data sets to train on, by ratio, in place of `train_split`; validation is on `dataset` all the same."""
     train_split: str = "train"
     """Split to train on."""
     validation_split: str = "validate"
@@ -164,7 +183,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "stage": ("caption", "scst"),
     "model.fusion": ("mean", "mean_tokens", "concat"),
     "model.contextualizer": ("none", "in_tower", "merged"),
-    "data.dataset": ("msrvtt", "mini"),
+    "data.dataset": tuple(DATASETS),
     "data.train_sampling": ("uniform", "headtail"),
     "data.eval_sampling": ("uniform", "headtail"),
     "training.precision": ("auto", "bf16", "fp16", "fp32"),
@@ -235,6 +254,11 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"generation.length_penalty is {values['generation.length_penalty']}; it must be finite")
     if values["scst.baseline"] == "loo" and values["scst.num_samples"] < 2:
         problems.append("scst.baseline=loo compares samples of one clip; set scst.num_samples to 2 or more")
+    for place, source in enumerate(values["data.sources"]):
+        if source["dataset"] not in DATASETS:
+            problems.append(f"data.sources[{place}].dataset is {source['dataset']!r}; allowed: {', '.join(DATASETS)}")
+        if not 0 < source["ratio"] < math.inf:
+            problems.append(f"data.sources[{place}].ratio is {source['ratio']}; it must be above 0")
     if not _is_merge_schedule(values["model.merge_r"]):
         problems.append(
             f"model.merge_r is {values['model.merge_r']!r}; it must be a number, a list of one a layer, "
@@ -284,23 +308,29 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     return loaded
 
 
-def _set_values(run: Any, given: Mapping[Any, Any], section: type, prefix: str = "") -> list[str]:
+def _set_values(run: Any, given: Any, section: type, prefix: str = "") -> list[str]:
     """Set what is right in `run`, a structured config, and return what is wrong: unknown keys and wrong types."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     types = get_type_hints(section)
+    if not isinstance(given, Mapping):
+        return [f"{prefix.rstrip('.')} is {given!r}; it is a section with the keys {', '.join(types)}"]
     problems = []
     for key, value in given.items():
         name = f"{prefix}{key}"
         if key not in types:
             problems.append(f"unknown key {name}; {_hint(str(key), types, prefix)}")
         elif is_dataclass(types[key]):
-            if isinstance(value, dict):
+            if value is not None:  # a section whose keys are all commented out is null
                 problems += _set_values(run, value, types[key], f"{name}.")
-            elif value is not None:  # a section whose keys are all commented out is null
-                allowed = ", ".join(get_type_hints(types[key]))
-                problems.append(f"{name} is {value!r}; it is a section with the keys {allowed}")
+        elif (entry := _entry_type(types[key])) and isinstance(value, list):
+            OmegaConf.update(run, name, [entry() for _ in value], merge=False)
+            problems += [
+                problem
+                for place, values in enumerate(value)
+                for problem in _set_values(run, values, entry, f"{name}[{place}].")
+            ]
         else:
             try:
                 OmegaConf.update(run, name, value, merge=False)
@@ -318,12 +348,19 @@ def _hint(key: str, allowed: Mapping[str, Any], prefix: str) -> str:
     return f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
 
 
+def _entry_type(annotation: Any) -> type | None:
+    """The section that every entry of a list is; `None` for what is no list of sections."""
+    entries = [option for option in get_args(annotation) if is_dataclass(option)]
+    return entries[0] if get_origin(annotation) is list and entries else None
+
+
 _TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
     str: "text",
     list[int]: "a list of whole numbers",
+    list[SourceConfig]: "a list of sections, each with a dataset and a ratio",
     type(None): "null",
 }
 
