@@ -1,44 +1,39 @@
-"""Clips and captions from annotation files, by named split.
+"""Clips and captions of the data sets, by name and named split; counts are checked.
 
-MSR-VTT's official layout is read, which the mini data set shares: `train_val_videodatainfo.json` and
-`test_videodatainfo.json` under the root (or its `annotations` folder), and one mp4 file for each clip under `videos`.
+The formats are read in :mod:`evlvideo.data.readers`. Splits have the same names in every data set: `train`, `validate`
+and `test`, as far as it has them.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from evlvideo.data.clips import CaptionedClip
+from evlvideo.data.readers import jsonl, karpathy, lavis, msrvtt, msvd, webvid
+from evlvideo.data.readers.common import Reader, clip_name, json_entries, needed, read_json_object, some
 from evlvideo.errors import UserError
-from evlvideo.files import inside, read_json
 
+__all__ = ["DATASETS", "CaptionedClip", "DatasetFacts", "locate", "read_references", "read_split"]
 
-@dataclass(frozen=True, slots=True)
-class CaptionedClip:
-    """A video file and what people wrote about it."""
-
-    clip_id: str
-    """Name of the clip in the annotation, such as `video7010`."""
-    video: Path
-    """Its video file."""
-    captions: tuple[str, ...]
-    """All captions, in the order of their `sen_id`."""
-    category: int | None = None
-    """MSR-VTT's topic number, from 0 to 19."""
-    evidence: str | None = None
-    """What the captions can be told from, in the mini data set: `one_frame`, `several_frames` or `frame_order`."""
+PURPOSES = ("captioning", "retrieval")
+"""What a split is read for."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """What a complete data set holds."""
+    """What a complete data set holds, and how it is read."""
 
-    clips: Callable[[], Mapping[str, int]]
-    """Gives the number of clips of each split."""
-    captions_per_clip: int
-    retrieval_splits: tuple[str, ...] = ()
-    """Splits that exist for another task, and on which captions are not scored."""
+    read: Reader
+    """Reads a split of its format."""
+    clips: Callable[[], Mapping[str, int | None]]
+    """Gives the number of clips of each split; `None` where copies of the data set differ."""
+    captions_per_clip: int | None = None
+    """Captions of every clip, where all have as many."""
+    retrieval_splits: Mapping[str, int] = field(default_factory=dict)
+    """Clips of the splits that exist for another task, and on which captions are not scored."""
+    media_folders: tuple[str, ...] = ("videos",)
+    """Where the media files are, under the root: the first of these folders that is there."""
 
 
 def _mini_clips() -> Mapping[str, int]:
@@ -49,11 +44,29 @@ def _mini_clips() -> Mapping[str, int]:
 
 DATASETS: dict[str, DatasetFacts] = {
     "msrvtt": DatasetFacts(
-        clips=lambda: {"train": 6513, "validate": 497, "test": 2990},
+        msrvtt.read,
+        lambda: {"train": 6513, "validate": 497, "test": 2990},
         captions_per_clip=20,
-        retrieval_splits=("train_7k", "train_9k", "jsfusion"),
+        retrieval_splits={"train_7k": 7010, "train_9k": 9000, "jsfusion": 1000},
     ),
-    "mini": DatasetFacts(clips=_mini_clips, captions_per_clip=20),
+    "mini": DatasetFacts(msrvtt.read, _mini_clips, captions_per_clip=20),
+    "msvd": DatasetFacts(
+        msvd.read, lambda: {"train": 1200, "validate": 100, "test": 670}, media_folders=("videos", "YouTubeClips")
+    ),
+    "webvid": DatasetFacts(webvid.read, lambda: {"train": None, "validate": None}),
+    "coco": DatasetFacts(
+        karpathy.read_coco,
+        lambda: {"train": 113_287, "validate": 5000, "test": 5000},
+        media_folders=("images",),
+    ),
+    "flickr30k": DatasetFacts(
+        karpathy.read_flickr30k,
+        lambda: {"train": 29_000, "validate": 1014, "test": 1000},
+        captions_per_clip=5,
+        media_folders=("images", "flickr30k-images"),
+    ),
+    "lavis": DatasetFacts(lavis.read, lambda: dict.fromkeys(lavis.SUFFIXES), media_folders=("videos", "images")),
+    "jsonl": DatasetFacts(jsonl.read, lambda: dict.fromkeys(jsonl.SPLITS), media_folders=(".",)),
 }
 """Data sets by name."""
 
@@ -64,7 +77,7 @@ def locate(dataset: str, root: Path | None) -> Path:
     Raises:
         UserError: the data set is unknown, or it needs a root and has none.
     """
-    _facts(dataset)
+    facts_of(dataset)
     if root is not None:
         return root
     if dataset != "mini":
@@ -75,40 +88,39 @@ def locate(dataset: str, root: Path | None) -> Path:
 
 
 def read_split(
-    dataset: str, split: str, root: Path, video_root: Path | None = None, check_files: bool = True
+    dataset: str,
+    split: str,
+    root: Path,
+    video_root: Path | None = None,
+    check_files: bool = True,
+    *,
+    purpose: str = "captioning",
+    facts: DatasetFacts | None = None,
 ) -> list[CaptionedClip]:
     """Read the clips of one split, in the order of the annotation.
 
     Args:
         dataset: a key of :data:`DATASETS`.
-        split: `train`, `validate` or `test`.
+        split: `train`, `validate` or `test`, as far as the data set has them, or one of its retrieval splits.
         root: directory of the data set.
-        video_root: directory of the video files; `root`/videos where none is named.
-        check_files: whether every clip's video must be there.
+        video_root: directory of the video or image files; the data set's folder under `root` where none is named.
+        check_files: whether every clip's file must be there.
+        purpose: `retrieval` has to be named to read a split made for it; all else is read for `captioning`.
+        facts: what the data set holds, where that is not what is known by its name.
 
     Raises:
-        UserError: the data set or split is unknown or for retrieval, a file or directory is missing or malformed, the
-            numbers of clips or captions are not the data set's own, or clips are not on disk.
+        UserError: the data set or split is unknown or for another purpose, a file or directory is missing or
+            malformed, the numbers of clips or captions are not the data set's own, or clips are not on disk.
     """
-    facts = _facts(dataset)
-    expected = _expected_clips(dataset, facts, split)
-    path = _annotation_file(root, "test" if split == "test" else "train_val")
-    videos = video_root or root / "videos"
-    if check_files and not videos.is_dir():
-        raise UserError(f"The video root {videos} is not a directory; set data.video_root to the one with the videos.")
-    clips = [clip for clip, of_split in _read_official(path, videos) if of_split == split]
-    if len(clips) != expected:
-        raise UserError(
-            f"{path} lists {len(clips)} clips of {dataset}:{split}, which has {expected}; get the official file again."
-        )
-    uneven = [clip.clip_id for clip in clips if len(clip.captions) != facts.captions_per_clip]
-    if uneven:
-        raise UserError(
-            f"{path} has not {facts.captions_per_clip} captions for {_some(uneven)} of {dataset}:{split}; "
-            "get the official file again."
-        )
+    facts = facts or facts_of(dataset)
+    _check_split(dataset, facts, split, purpose)
+    media = media_root(facts, root, video_root)
+    clips = list(facts.read(root, media, split))
+    problem = next(count_problems(dataset, facts, split, clips), None)
+    if problem:
+        raise UserError(problem)
     if check_files:
-        _check_videos(clips, videos)
+        _check_videos(clips, media)
     return clips
 
 
@@ -121,12 +133,13 @@ def read_references(path: Path) -> dict[str, list[str]]:
     Raises:
         UserError: the file is none of these, names a clip in its captions only, or has a clip without captions.
     """
-    content = _object(path)
+    content = read_json_object(path)
     if content.keys() >= {"videos", "sentences"}:
-        return {clip.clip_id: list(clip.captions) for clip, _ in _read_official(path, path.parent)}
+        return {clip.clip_id: list(clip.captions) for clip, _ in msrvtt.read_official(path, path.parent)}
     if content.keys() >= {"images", "annotations"}:
-        ids = [str(_field(path, image, "id")) for image in _entries(path, content, "images")]
-        return _captions(path, ids, _entries(path, content, "annotations"), "image_id")
+        images = json_entries(path, content, "images")
+        ids = [clip_name(place, needed(place, image, "id")) for place, image in images]
+        return msrvtt.group_captions(path, ids, json_entries(path, content, "annotations"), "image_id")
     if not content:
         raise UserError(f"{path} holds no clips; give references.")
     for clip_id, captions in content.items():
@@ -138,117 +151,62 @@ def read_references(path: Path) -> dict[str, list[str]]:
     return content
 
 
-def _facts(dataset: str) -> DatasetFacts:
+def facts_of(dataset: str) -> DatasetFacts:
+    """Look a data set up.
+
+    Raises:
+        UserError: it is unknown.
+    """
     if dataset not in DATASETS:
         raise UserError(f"The data set is {dataset!r}; allowed: {', '.join(DATASETS)}.")
     return DATASETS[dataset]
 
 
-def _expected_clips(dataset: str, facts: DatasetFacts, split: str) -> int:
+def media_root(facts: DatasetFacts, root: Path, video_root: Path | None) -> Path:
+    """Choose the directory of the media files: the one named, or the first folder under the root that is there."""
+    if video_root is not None:
+        return video_root
+    folders = [root / name for name in facts.media_folders]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def count_problems(dataset: str, facts: DatasetFacts, split: str, clips: Sequence[CaptionedClip]) -> Iterator[str]:
+    """Tell where the numbers of clips and captions are not the data set's own."""
+    retrieval = split in facts.retrieval_splits
+    expected = facts.retrieval_splits[split] if retrieval else facts.clips()[split]
+    name = f"{dataset}:{split}"
+    if not clips:
+        yield f"The annotation lists no clips of {name}; add some, or name another split."
+    elif expected not in (None, len(clips)):
+        yield f"The annotation lists {len(clips)} clips of {name}, which has {expected}; get the official file again."
+    uneven = [clip.clip_id for clip in clips if len(clip.captions) != facts.captions_per_clip]
+    if uneven and facts.captions_per_clip is not None and not retrieval:
+        yield (
+            f"The annotation has not {facts.captions_per_clip} captions for {some(uneven)} of {name}; "
+            "get the official file again."
+        )
+
+
+def _check_split(dataset: str, facts: DatasetFacts, split: str, purpose: str) -> None:
     clips = facts.clips()
-    if split in facts.retrieval_splits:
+    if purpose not in PURPOSES:
+        raise UserError(f"The purpose is {purpose!r}; allowed: {', '.join(PURPOSES)}.")
+    if split in facts.retrieval_splits and purpose != "retrieval":
         raise UserError(
             f"{dataset}:{split} is a split for retrieval, which cuts across the captioning splits, so captions scored "
             f"on it compare with no published number; allowed: {', '.join(clips)}."
         )
-    if split not in clips:
+    if split not in clips and split not in facts.retrieval_splits:
         raise UserError(f"The data set {dataset!r} has no split {split!r}; allowed: {', '.join(clips)}.")
-    return clips[split]
 
 
-def _annotation_file(root: Path, part: str) -> Path:
-    if not root.is_dir():
-        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the data set.")
-    name = f"{part}_videodatainfo.json"
-    for path in (root / name, root / "annotations" / name):
-        if path.is_file():
-            return path
-    raise UserError(f"There is no {name} in {root} or {root / 'annotations'}; unpack the official annotation there.")
-
-
-def _read_official(path: Path, video_root: Path) -> list[tuple[CaptionedClip, str]]:
-    """Read every clip of an official file, with its split."""
-    content = _object(path)
-    videos = _entries(path, content, "videos")
-    ids = [str(_field(path, video, "video_id")) for video in videos]
-    sentences = _entries(path, content, "sentences")
-    sentences = sorted(sentences, key=lambda sentence: _sentence_id(path, sentence))
-    captions = _captions(path, ids, sentences, "video_id")
-    return [
-        (
-            CaptionedClip(
-                clip_id=clip_id,
-                video=inside(video_root, f"{clip_id}.mp4"),
-                captions=tuple(captions[clip_id]),
-                category=video.get("category"),
-                evidence=video.get("evidence"),
-            ),
-            str(_field(path, video, "split")),
-        )
-        for clip_id, video in zip(ids, videos, strict=True)
-    ]
-
-
-def _captions(path: Path, ids: list[str], sentences: list[dict[str, Any]], id_key: str) -> dict[str, list[str]]:
-    """Group captions by clip, and hold the two lists against each other."""
-    twice = [clip_id for clip_id, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise UserError(f"{path} lists {_some(twice)} more than once; get the file again.")
-    captions: dict[str, list[str]] = {clip_id: [] for clip_id in ids}
-    unknown = []
-    for sentence in sentences:
-        clip_id, caption = str(_field(path, sentence, id_key)), _field(path, sentence, "caption")
-        if not isinstance(caption, str):
-            raise UserError(f"{path}: a caption of {clip_id!r} is {caption!r}; captions are strings.")
-        if clip_id in captions:
-            captions[clip_id].append(caption)
-        else:
-            unknown.append(clip_id)
-    if unknown:
-        raise UserError(f"{path} has captions of {_some(dict.fromkeys(unknown))}, not among its clips.")
-    bare = [clip_id for clip_id in ids if not captions[clip_id]]
-    if bare:
-        raise UserError(f"{path} has no captions of {_some(bare)}; every clip needs at least one.")
-    return captions
-
-
-def _check_videos(clips: list[CaptionedClip], video_root: Path) -> None:
-    missing = [clip.video.name for clip in clips if not clip.video.is_file()]
+def _check_videos(clips: list[CaptionedClip], media: Path) -> None:
+    if not media.is_dir():
+        raise UserError(f"The video root {media} is not a directory; set data.video_root to the one with the videos.")
+    # os.path's test, unlike Path's, also answers for names that no file can have.
+    missing = [os.path.relpath(clip.video, media) for clip in clips if not os.path.isfile(clip.video)]  # noqa: PTH113
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(clips)} videos are not in {video_root}: {_some(missing)}. "
+            f"{len(missing)} of {len(clips)} videos are not in {media}: {some(missing)}. "
             "Download the rest, or set data.video_root to the directory that holds them."
         )
-
-
-def _object(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a JSON {type(content).__name__}; an object with clips and captions is needed.")
-    return content
-
-
-def _entries(path: Path, content: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    entries = content.get(key)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{path} has no list of objects under {key!r}; get the file again.")
-    return entries
-
-
-def _field(path: Path, entry: dict[str, Any], key: str) -> Any:
-    if key not in entry:
-        raise UserError(f"{path} has an entry without {key!r}: {str(entry)[:80]}.")
-    return entry[key]
-
-
-def _sentence_id(path: Path, sentence: dict[str, Any]) -> int:
-    number = _field(path, sentence, "sen_id")
-    if not isinstance(number, int):
-        raise UserError(f"{path} has the sen_id {number!r}; it must be a whole number.")
-    return number
-
-
-def _some(names: Iterable[str], most: int = 3) -> str:
-    names = list(names)
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
