@@ -16,11 +16,16 @@ Reader = Callable[[Path, Path, str], Iterable[CaptionedClip]]
 """From the root of a data set, the root of its media files and a split's name to the split's clips, in order."""
 
 
+class NoAnnotationError(UserError):
+    """A data set's directory that does not have the annotation of a split."""
+
+
 def find_file(root: Path, *names: str) -> Path:
     """Find an annotation file by any of its names, under the root or its `annotations` folder.
 
     Raises:
-        UserError: the root is not a directory, or has none of the files.
+        NoAnnotationError: the root has none of the files.
+        UserError: the root is not a directory.
     """
     if not root.is_dir():
         raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the data set.")
@@ -28,7 +33,7 @@ def find_file(root: Path, *names: str) -> Path:
         for path in (root / name, root / "annotations" / name):
             if path.is_file():
                 return path
-    raise UserError(
+    raise NoAnnotationError(
         f"There is no {' or '.join(names)} in {root} or {root / 'annotations'}; put the published annotation there."
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evlvideo.data.clips import CaptionedClip
-from evlvideo.data.readers.common import all_captions, clip_name, media_file, needed, shown, some
+from evlvideo.data.readers.common import NoAnnotationError, all_captions, clip_name, media_file, needed, shown, some
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 
@@ -54,7 +54,7 @@ def _find(root: Path, suffix: str) -> Path:
         for path in sorted(directory.glob(pattern))
     ]
     if not found:
-        raise UserError(f"There is no *_{suffix}.json in {root} or {root / 'annotations'}; put the list there.")
+        raise NoAnnotationError(f"There is no *_{suffix}.json in {root} or {root / 'annotations'}; put the list there.")
     if len(found) > 1:
         names = some(str(path) for path in found)
         raise UserError(f"{len(found)} lists fit the split: {names}; keep one data set in a root.")
