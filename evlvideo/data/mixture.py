@@ -1,0 +1,177 @@
+"""Several data sets in one, by ratio.
+
+Where each item comes from is a function of the seed, the epoch and the item's index alone, so that neither the number
+of workers or processes nor a resumed run changes it.
+"""
+
+import bisect
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import Dataset
+
+from evlvideo.errors import UserError
+
+_MOST_SHARES = 1_000_000
+_WORD = (1 << 64) - 1
+
+
+class Source(Protocol):
+    """A data set that can be mixed; with a `set_epoch`, it is told the mixture's epoch."""
+
+    def __len__(self) -> int:
+        """Count the items."""
+        ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Give one item."""
+        ...
+
+
+class Mixture(Dataset[dict[str, Any]]):
+    """Items of several data sets in given proportions, such as LAION : CCS : COCO = 15 : 4 : 1.
+
+    The mixture is a row of blocks. A block has as many items as the ratios in lowest terms add up to, of each source
+    exactly its share, in an order of its own; so the proportions hold in every stretch of the mixture. Each source is
+    walked through in a shuffled order without repetition, across epochs, and in a new order once it is exhausted.
+
+    An epoch is by default so long that the source with the most items for its share is walked through once; the others
+    are then repeated. Items are those of the sources, so their clip ids should differ between sources, and they should
+    have as many frames where batches mix them.
+
+    Args:
+        sources: data sets by name.
+        ratios: the share of each, by the same names; numbers above 0, of which only the proportions count.
+        seed: seed of the run.
+        items_per_epoch: the length of an epoch, rounded up to whole blocks; see above where nothing is named.
+
+    Raises:
+        UserError: there are no sources, the names differ, a source is empty, a ratio is not above 0, or the ratios
+            have no small common measure.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        ratios: Mapping[str, float],
+        *,
+        seed: int,
+        items_per_epoch: int | None = None,
+    ) -> None:
+        _check(sources, ratios, items_per_epoch)
+        self.names = tuple(sources)
+        self.sources = tuple(sources.values())
+        self.seed = seed
+        self.shares = _shares([ratios[name] for name in self.names])
+        self._block = sum(self.shares)
+        self._firsts = [0, *itertools.accumulate(self.shares)]
+        self._sizes = [len(source) for source in self.sources]
+        if items_per_epoch is None:
+            pairs = zip(self._sizes, self.shares, strict=True)
+            self._blocks_per_epoch = max(math.ceil(size / share) for size, share in pairs)
+        else:
+            self._blocks_per_epoch = math.ceil(items_per_epoch / self._block)
+        # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0, for the mixture and for every source that has epochs."""
+        self._epoch.fill_(epoch)
+        for source in self.sources:
+            if hasattr(source, "set_epoch"):
+                source.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Count the items of an epoch."""
+        return self._blocks_per_epoch * self._block
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Give one item of the source that the index draws from."""
+        source, place = self.draw(index)
+        return self.sources[source][place]
+
+    def draw(self, index: int) -> tuple[int, int]:
+        """Tell where an item of this epoch comes from.
+
+        Returns:
+            The number of the source, and the index in it.
+
+        Raises:
+            IndexError: the index is not one of the epoch's.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"The index is {index}; an epoch of the mixture has {len(self)} items.")
+        block, place = divmod(index % len(self), self._block)
+        block += int(self._epoch) * self._blocks_per_epoch
+        slot = permuted(place, self._block, _mixed(self.seed, 0, block))
+        source = bisect.bisect_right(self._firsts, slot) - 1
+        step = block * self.shares[source] + slot - self._firsts[source]
+        walk, step = divmod(step, self._sizes[source])
+        return source, permuted(step, self._sizes[source], _mixed(self.seed, 1 + source, walk))
+
+
+def permuted(place: int, size: int, key: int) -> int:
+    """Shuffle the numbers below `size`: where `place` goes, without writing the order down.
+
+    A Feistel network shuffles the numbers of as many bits; what lands beyond `size` goes through it again until it does
+    not, which keeps it one to one (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002). It takes no memory,
+    where an order of 115 million items would take a gigabyte in every worker. Not meant to keep secrets.
+
+    Args:
+        place: a number from 0 to `size` - 1.
+        size: how many numbers are shuffled.
+        key: chooses the order.
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = place >> half, place & mask
+        for turn in range(6):
+            left, right = right, left ^ (_mixed(key, turn, right) & mask)
+        place = left << half | right
+        if place < size:
+            return place
+
+
+def _mixed(*numbers: int) -> int:
+    """Mix whole numbers to 64 bits that look random, with the steps of SplitMix64."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & _WORD
+        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _WORD
+        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _WORD
+        state ^= state >> 31
+    return state
+
+
+def _shares(ratios: Sequence[float]) -> list[int]:
+    """Bring ratios to whole numbers in lowest terms."""
+    # By way of its digits, 0.1 is a tenth.
+    fractions = [Fraction(str(ratio)) for ratio in ratios]
+    scale = math.lcm(*(fraction.denominator for fraction in fractions))
+    shares = [int(fraction * scale) for fraction in fractions]
+    divisor = math.gcd(*shares)
+    shares = [share // divisor for share in shares]
+    if sum(shares) > _MOST_SHARES:
+        raise UserError(
+            f"The ratios {', '.join(map(str, ratios))} have no small common measure; round them, as to 15, 4 and 1."
+        )
+    return shares
+
+
+def _check(sources: Mapping[str, Source], ratios: Mapping[str, float], items_per_epoch: int | None) -> None:
+    if not sources:
+        raise UserError("The mixture has no sources; name at least one.")
+    if sources.keys() != ratios.keys():
+        raise UserError(f"The mixture has the sources {', '.join(sources)} and ratios of {', '.join(ratios)}.")
+    for name, ratio in ratios.items():
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < math.inf:
+            raise UserError(f"The ratio of {name} is {ratio!r}; ratios are numbers above 0.")
+        if not len(sources[name]):
+            raise UserError(f"The source {name} of the mixture is empty; leave it out.")
+    if items_per_epoch is not None and items_per_epoch < 1:
+        raise UserError(f"items_per_epoch is {items_per_epoch}; it must be at least 1.")
