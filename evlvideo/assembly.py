@@ -1,6 +1,7 @@
 """From a run's config to its clips, data sets and models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from evlvideo.architecture import changed_by_run, check_same_architecture, run_a
 from evlvideo.config import TOWERS, DataConfig, RunConfig
 from evlvideo.data.annotations import CaptionedClip, locate, read_split
 from evlvideo.data.datasets import CaptionDataset
+from evlvideo.data.mixture import Mixture
 from evlvideo.data.transforms import eval_transform, train_transform
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -24,9 +26,37 @@ def read_clips(data: DataConfig, split: str) -> list[CaptionedClip]:
     return read_split(data.dataset, split, root, Path(data.video_root) if data.video_root else None)
 
 
+def read_training_clips(data: DataConfig) -> dict[str, list[CaptionedClip]]:
+    """The clips that a run trains on, by source: several data sets, or one split of one."""
+    if not data.sources:
+        return {f"{data.dataset}:{data.train_split}": read_clips(data, data.train_split)}
+    named: dict[str, list[CaptionedClip]] = {}
+    for place, source in enumerate(data.sources):
+        of_source = replace(data, dataset=source.dataset, root=source.root, video_root=source.video_root)
+        named[f"sources[{place}], {source.dataset}:{source.split}"] = read_clips(of_source, source.split)
+    return named
+
+
 def references_of(clips: Sequence[CaptionedClip]) -> dict[str, list[str]]:
     """Clip id → captions."""
     return {clip.clip_id: list(clip.captions) for clip in clips}
+
+
+def training_data(
+    config: RunConfig,
+    processor: EvlVideoProcessor,
+    sources: Mapping[str, Sequence[CaptionedClip]],
+    *,
+    per_caption: bool,
+) -> CaptionDataset | Mixture:
+    """What :func:`read_training_clips` gave, as one data set: by ratio where there are several sources."""
+    datasets = {
+        name: train_dataset(config, processor, clips, per_caption=per_caption) for name, clips in sources.items()
+    }
+    if not config.data.sources:
+        return next(iter(datasets.values()))
+    ratios = [source.ratio for source in config.data.sources]
+    return Mixture(datasets, dict(zip(datasets, ratios, strict=True)), seed=config.seed)
 
 
 def train_dataset(

@@ -120,6 +120,13 @@ def caption(
     checkpoint: Annotated[str, typer.Option(help="A run, a checkpoint directory, a hub name, or mini.")],
     videos: Annotated[list[Path] | None, typer.Argument(help="Video files.")] = None,
     captions: Annotated[int, typer.Option(help="Captions of each video, the likeliest first.")] = 1,
+    prompt: Annotated[str | None, typer.Option(help="Text that every caption continues.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A change to the config: key=value, such as generation.num_beams=3. May be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Caption video files."""
     if not videos:
@@ -127,7 +134,8 @@ def caption(
     _prepare()
     from evlvideo.evaluation.caption_files import caption_files
 
-    for video, texts in zip(videos, caption_files(videos, checkpoint, captions_per_video=captions), strict=True):
+    found = caption_files(videos, checkpoint, overrides=changes, captions_per_video=captions, prompt=prompt)
+    for video, texts in zip(videos, found, strict=True):
         for text in texts:
             typer.echo(f"{video}\t{text}")
 

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from evlvideo.data.annotations import DATASETS
 from evlvideo.errors import UserError
-from evlvideo.yaml_values import read_values
+from evlvideo.yaml_values import parse_overrides, read_values
 
 TOWERS = "towers"
 """The `init` of a new model."""
@@ -128,6 +128,12 @@ class GenerationConfig:
 
     num_beams: int = 5
     """Beams; 1 is greedy."""
+    do_sample: bool = False
+    """Draw captions at random, in place of searching for the likeliest; then beams are of no effect."""
+    top_p: float = 1.0
+    """Nucleus: draw from the likeliest tokens that have this much probability together."""
+    temperature: float = 1.0
+    """Temperature of drawing: below 1, likely tokens are drawn more often still."""
     max_new_tokens: int = 20
     """Most tokens of a caption."""
     min_new_tokens: int = 5
@@ -234,11 +240,13 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"generation.min_new_tokens is {minimum}, more than generation.max_new_tokens, {maximum}")
     if not 0 < values["data.crop_scale_min"] <= 1:
         problems.append(f"data.crop_scale_min is {values['data.crop_scale_min']}; it must be above 0 and at most 1")
+    if not 0 < values["generation.top_p"] <= 1:
+        problems.append(f"generation.top_p is {values['generation.top_p']}; it must be above 0 and at most 1")
     if not 0 <= values["data.horizontal_flip"] <= 1:
         problems.append(f"data.horizontal_flip is {values['data.horizontal_flip']}; it must be between 0 and 1")
     problems += [
         f"{key} is {values[key]}; it must be above 0"
-        for key in ("training.learning_rate", "scst.temperature")
+        for key in ("training.learning_rate", "scst.temperature", "generation.temperature")
         if not 0 < values[key] < math.inf
     ]
     if values["init"] == TOWERS and values["architecture"] is None:
@@ -294,15 +302,27 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     Raises:
         UserError: the file cannot be read, is not YAML, or has unknown keys or wrong values; all of them are listed.
     """
+    return _checked(read_values(path, "config", overrides), f"The config {path}")
+
+
+def config_of(overrides: list[str]) -> RunConfig:
+    """The defaults, with `key=value` overrides.
+
+    Raises:
+        UserError: there are unknown keys or wrong values; all of them are listed.
+    """
+    return _checked(parse_overrides(overrides), "What was given as key=value")
+
+
+def _checked(asked: dict[str, Any], where: str) -> RunConfig:
     from omegaconf import OmegaConf
 
-    asked = read_values(path, "config", overrides)
     run = OmegaConf.structured(RunConfig)
     problems = _set_values(run, asked, RunConfig)
     defaults_and_values = OmegaConf.to_container(run)
     assert isinstance(defaults_and_values, dict)
     values: dict[str, Any] = {str(key): value for key, value in defaults_and_values.items()}
-    _raise_all(problems + _problems(_flatten(values)), f"The config {path}")
+    _raise_all(problems + _problems(_flatten(values)), where)
     loaded = OmegaConf.to_object(run)
     assert isinstance(loaded, RunConfig)
     return loaded
@@ -350,8 +370,10 @@ def _hint(key: str, allowed: Mapping[str, Any], prefix: str) -> str:
 
 def _entry_type(annotation: Any) -> type | None:
     """The section that every entry of a list is; `None` for what is no list of sections."""
-    entries = [option for option in get_args(annotation) if is_dataclass(option)]
-    return entries[0] if get_origin(annotation) is list and entries else None
+    if get_origin(annotation) is not list:
+        return None
+    entry: type = get_args(annotation)[0]
+    return entry if is_dataclass(entry) else None
 
 
 _TYPE_NAMES = {

@@ -1,22 +1,51 @@
-"""Every YAML that is shipped loads, and opens with the command that uses it."""
+"""Every YAML that is shipped loads, opens with the command that uses it, and builds its model."""
 
 import shlex
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
-from evlvideo.config import load_config
+from evlvideo.architecture import read_architecture, run_architecture
+from evlvideo.config import TOWERS, RunConfig, load_config
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.training.run import training_arguments
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").rglob("*.y*ml"))
+ARCHITECTURES = sorted((ROOT / "configs" / "architectures").rglob("*.y*ml"))
+CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - set(ARCHITECTURES))
+EVLGEN_FORMS = {
+    f"{form}_{language}"
+    for form in ("concat", "mean", "image", "video", "scst")
+    for language in ("opt2.7b", "vicuna7b")
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
 
 
 def command(config: Path) -> list[str]:
     return shlex.split(config.read_text(encoding="utf-8").splitlines()[0])
 
 
+@cache
+def loaded(name: str) -> RunConfig:
+    return load_config(ROOT / "configs" / name)
+
+
+def with_architecture(run: RunConfig) -> RunConfig:
+    """Of a run that starts from another config's run and names no architecture, that one's start."""
+    before = {other.output_dir: other for other in map(load_config, CONFIGS)}
+    return run if run.architecture or run.init not in before else replace(run, init=before[run.init].init)
+
+
 def test_there_are_configs() -> None:
-    assert {path.parent.name for path in CONFIGS} >= {"mini", "msrvtt"}
+    assert {path.parent.name for path in CONFIGS} >= {"mini", "evlgen", "msrvtt", "msvd", "webvid"}
+    assert {path.stem for path in CONFIGS if path.parent.name == "msrvtt"} == EVLGEN_FORMS
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -31,26 +60,78 @@ class TestShippedConfig:
         others = [load_config(other).output_dir for other in CONFIGS if other != config]
         assert load_config(config).output_dir not in others
 
-    def test_starts_from_the_package_a_checkpoint_or_another_config(self, config: Path) -> None:
+    def test_starts_from_the_package_towers_a_checkpoint_or_another_config(self, config: Path) -> None:
         init = load_config(config).init
         written = {load_config(other).output_dir for other in CONFIGS if other != config}
-        assert init == "mini" or init.startswith("checkpoints/") or init in written
+        assert init in ("mini", TOWERS) or init.startswith("checkpoints/") or init in written
+
+    def test_builds_its_model(self, config: Path) -> None:
+        """On the meta device: every size, name and combination, and no memory."""
+        architecture = run_architecture(with_architecture(load_config(config)))
+        with torch.device("meta"):
+            model = EvlVideoForCaptioning(architecture)
+        assert any(weight.requires_grad for weight in model.parameters())
+
+    def test_is_understood_by_the_trainer(self, config: Path, tmp_path: Path) -> None:
+        arguments = training_arguments(load_config(config, [f"output_dir={tmp_path}"]), "fp32")
+        assert arguments.max_steps == load_config(config).training.max_steps
 
 
 @pytest.mark.parametrize("config", [path for path in CONFIGS if path.parent.name == "mini"], ids=lambda path: path.stem)
 def test_mini_configs_do_not_flip(config: Path) -> None:
     """A flipped clip contradicts captions that tell left from right."""
-    loaded = load_config(config)
-    assert (loaded.data.dataset, loaded.data.horizontal_flip) == ("mini", 0.0)
+    run = load_config(config)
+    assert (run.data.dataset, run.data.horizontal_flip) == ("mini", 0.0)
 
 
-def test_msrvtt_configs_follow_the_published_recipe() -> None:
-    loaded = load_config(ROOT / "configs/msrvtt/finetune_opt2.7b.yaml")
-    training, data, generation = loaded.training, loaded.data, loaded.generation
-    assert (loaded.model.fusion, loaded.model.contextualizer) == ("mean", "in_tower")
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda path: path.stem)
+def test_architectures_are_evlgens(architecture: Path) -> None:
+    found = read_architecture(architecture)
+    assert (found.vision_tower, found.vision_overrides) == ("eva_giant_patch14_clip_224", {"depth": 39})
+    assert (found.bert.hidden_size, found.bert.num_hidden_layers, found.merge_r) == (768, 12, 19)
+    assert (found.merge_reduction, found.vision_final_norm) == ("mean", False)
+
+
+@pytest.mark.parametrize("name", sorted(EVLGEN_FORMS - {"scst_opt2.7b", "scst_vicuna7b"}))
+def test_msrvtt_configs_follow_the_published_recipe(name: str) -> None:
+    run = loaded(f"msrvtt/{name}.yaml")
+    training, data, generation = run.training, run.data, run.generation
     assert (training.learning_rate, training.min_learning_rate) == (1e-5, 1e-6)
     assert (training.warmup_steps, training.warmup_learning_rate, training.weight_decay) == (1000, 1e-8, 0.05)
     assert (training.max_steps, training.batch_size) == (50_000, 4)
     assert (data.num_frames, data.train_sampling, data.eval_sampling) == (4, "headtail", "uniform")
     assert (data.crop_scale_min, data.horizontal_flip) == (0.5, 0.5)
     assert (generation.num_beams, generation.min_new_tokens, generation.max_new_tokens) == (5, 5, 20)
+
+
+@pytest.mark.parametrize(
+    ("form", "fusion", "contextualizer"),
+    [
+        ("concat", "concat", "none"),
+        ("mean", "mean", "none"),
+        ("image", "mean", "in_tower"),
+        ("video", "mean", "in_tower"),
+    ],
+)
+def test_msrvtt_configs_differ_in_the_model_alone(form: str, fusion: str, contextualizer: str) -> None:
+    run, other = loaded(f"msrvtt/{form}_opt2.7b.yaml"), loaded("msrvtt/mean_opt2.7b.yaml")
+    assert (run.model.fusion, run.model.contextualizer) == (fusion, contextualizer)
+    assert (run.data, run.training, run.generation) == (other.data, other.training, other.generation)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "ratios"),
+    [
+        ("pretrain_opt2.7b", 250_000, {"shards": 15, "lavis": 4, "coco": 1}),
+        ("pretrain_vicuna7b", 60_000, {"lavis": 45, "coco": 5}),
+    ],
+)
+def test_image_pre_training_follows_the_published_recipe(name: str, steps: int, ratios: dict[str, float]) -> None:
+    run = loaded(f"evlgen/{name}.yaml")
+    training, generation = run.training, run.generation
+    assert (run.init, run.connector_init, run.data.num_frames) == (TOWERS, "bert-base-uncased", 1)
+    assert {source.dataset: source.ratio for source in run.data.sources} == ratios
+    assert (training.learning_rate, training.min_learning_rate, training.warmup_learning_rate) == (1e-4, 1e-5, 1e-6)
+    assert (training.max_steps, training.warmup_steps, training.weight_decay) == (steps, 5000, 0.05)
+    assert 8 * training.batch_size * training.gradient_accumulation_steps == 1600
+    assert (generation.num_beams, generation.min_new_tokens, generation.max_new_tokens) == (5, 8, 30)

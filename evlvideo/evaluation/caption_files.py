@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import set_seed
 
 from evlvideo.assembly import open_model
-from evlvideo.config import RunConfig
+from evlvideo.config import RunConfig, config_of
 from evlvideo.data.decode import decode_frames
 from evlvideo.data.sampling import SAMPLERS
 from evlvideo.errors import UserError
@@ -16,7 +17,13 @@ from evlvideo.run_directory import CONFIG_NAME, run_config
 
 
 def caption_files(
-    videos: Sequence[Path], checkpoint: str, *, config: RunConfig | None = None, captions_per_video: int = 1
+    videos: Sequence[Path],
+    checkpoint: str,
+    *,
+    config: RunConfig | None = None,
+    overrides: list[str] | None = None,
+    captions_per_video: int = 1,
+    prompt: str | None = None,
 ) -> list[list[str]]:
     """Caption videos.
 
@@ -24,7 +31,9 @@ def caption_files(
         videos: files.
         checkpoint: a run, a checkpoint, or a hub name.
         config: frames and decoding; the run's own where nothing is given, or the defaults for a bare checkpoint.
-        captions_per_video: captions of each, the likeliest first; needs as many beams.
+        overrides: `key=value` changes to the run's own config.
+        captions_per_video: captions of each, the likeliest first; needs as many beams, or drawing at random.
+        prompt: text that every caption continues; the checkpoint's own where nothing is given.
 
     Returns:
         captions of each video.
@@ -39,13 +48,18 @@ def caption_files(
         raise UserError(f"{len(missing)} of {len(videos)} videos are not there: {', '.join(missing[:3])}.")
     directory = checkpoint_directory(checkpoint)
     if config is None:
-        config = run_config(directory) if (directory / CONFIG_NAME).is_file() else RunConfig()
-    if captions_per_video > config.generation.num_beams:
+        of_run = (directory / CONFIG_NAME).is_file()
+        config = run_config(directory, overrides) if of_run else config_of(overrides or [])
+    generation = config.generation
+    if captions_per_video > generation.num_beams and not generation.do_sample:
         raise UserError(
             f"{captions_per_video} captions a video need as many beams, and generation.num_beams is "
-            f"{config.generation.num_beams}."
+            f"{generation.num_beams}; set it higher, or set generation.do_sample=true."
         )
     model, processor = open_model(directory, config)
+    if prompt is not None:
+        processor.prompt = prompt
+    set_seed(config.seed)
     device = next(model.language_projection.parameters()).device
     sampler = SAMPLERS[config.data.eval_sampling]
     frames_wanted = config.data.num_frames
@@ -61,7 +75,7 @@ def caption_files(
             clip.unsqueeze(0).to(device),
             prompt_ids=processor.prompt_ids(),
             num_return_sequences=captions_per_video,
-            **decoding_arguments(config.generation),
+            **decoding_arguments(generation),
         )
         captions.append(processor.captions(tokens))
     return captions

@@ -62,11 +62,9 @@ def generate_captions(
 
 def decoding_arguments(generation: GenerationConfig) -> dict[str, Any]:
     """A run's decoding as arguments of :meth:`EvlVideoForCaptioning.generate`."""
-    arguments: dict[str, Any] = {
-        "num_beams": generation.num_beams,
-        "max_new_tokens": generation.max_new_tokens,
-        "min_new_tokens": generation.min_new_tokens,
-    }
+    lengths = {"max_new_tokens": generation.max_new_tokens, "min_new_tokens": generation.min_new_tokens}
+    if generation.do_sample:
+        return {**lengths, "do_sample": True, "top_p": generation.top_p, "temperature": generation.temperature}
     if generation.num_beams > 1:
-        arguments["length_penalty"] = generation.length_penalty
-    return arguments
+        return {**lengths, "num_beams": generation.num_beams, "length_penalty": generation.length_penalty}
+    return lengths

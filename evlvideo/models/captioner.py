@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutput
 
+from evlvideo.errors import UserError
 from evlvideo.models.checkpoint import (
     checkpoint_directory,
     load_frozen_towers,
@@ -209,9 +210,14 @@ class EvlVideoForCaptioning(PreTrainedModel):
             max_new_tokens: most tokens to generate.
             generation: further arguments of transformers' `generate`, such as `num_beams` or `min_new_tokens`.
 
+        Raises:
+            UserError: a length that would count the prompt too.
+
         Returns:
             new tokens only, `(B · num_return_sequences, ≤ max_new_tokens)`, filled with the padding token.
         """
+        if generation.keys() & {"max_length", "min_length"}:
+            raise UserError("Lengths count new tokens only: give max_new_tokens and min_new_tokens.")
         if soft_prompt is None:
             assert pixel_values is not None, "give pixel_values or soft_prompt"
             soft_prompt = self.encode(pixel_values)

@@ -22,6 +22,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IGNORED = -100
 """Label of a token that is not a target."""
+_FEWEST_TOKENS = 10
 _ENDINGS = {"opt": "\n"}
 """Text that ends a caption, by the language model's kind; the others' is their own ending, `</s>` for Vicuna."""
 
@@ -76,6 +77,12 @@ class EvlVideoProcessor(ProcessorMixin):
             tokenizer = AutoTokenizer.from_pretrained(locate(config.language_model))
         except (OSError, ValueError) as error:
             raise UserError(f"The language model {config.language_model!r} brings no tokenizer: {error}") from error
+        if len(tokenizer) < _FEWEST_TOKENS:
+            # From a folder without a tokenizer's files, transformers makes one that knows special tokens only.
+            raise UserError(
+                f"The language model {config.language_model!r} brings no tokenizer: save one beside it "
+                "(tokenizer.save_pretrained)."
+            )
         if tokenizer.bos_token_id is None:
             raise UserError(
                 f"The tokenizer of {config.language_model!r} has no opening token (bos_token), which captions start "
@@ -89,6 +96,12 @@ class EvlVideoProcessor(ProcessorMixin):
             "end_of_text": _ENDINGS.get(kind, tokenizer.eos_token),
         }
         processor = cls(tokenizer, **(values | changes))
+        if max(processor.bos_token_id, processor.end_token_id) >= config.text.vocab_size:
+            raise UserError(
+                f"The tokenizer of {config.language_model!r} opens and ends captions with the tokens "
+                f"{processor.bos_token_id} and {processor.end_token_id}, and the language model has "
+                f"{config.text.vocab_size}; give it the tokenizer that it was trained with."
+            )
         config.bos_token_id = processor.bos_token_id
         config.end_token_id = processor.end_token_id
         config.pad_token_id = processor.pad_token_id
@@ -156,7 +169,10 @@ class EvlVideoProcessor(ProcessorMixin):
 
     def captions(self, token_ids: Tensor) -> list[str]:
         """New tokens `(B, L)` of :meth:`EvlVideoForCaptioning.generate` to captions."""
-        texts = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        end = self.end_token_id
+        rows = [row[: row.index(end)] if end in row else row for row in token_ids.tolist()]
+        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        # An ending may also be inside a longer token, such as one of two newlines.
         return [" ".join(text.split(self.end_of_text)[0].split()) for text in texts]
 
     def __call__(

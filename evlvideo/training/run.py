@@ -1,6 +1,8 @@
 """One training run, from its config to a directory that holds all there is to know of it."""
 
 import logging
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,15 @@ from transformers.trainer import TRAINER_STATE_NAME
 from evlvideo.assembly import (
     evaluation_dataset,
     read_clips,
+    read_training_clips,
     references_of,
     resolve_precision,
     start_model,
     tower_dtype,
-    train_dataset,
     trained_parameters,
+    training_data,
 )
-from evlvideo.config import DataConfig, RunConfig, save_config
+from evlvideo.config import RunConfig, save_config
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.data.collate import CaptionCollator
 from evlvideo.errors import Interrupted, UserError
@@ -55,11 +58,12 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     """
     directory = Path(config.output_dir)
     checkpoint = _checkpoint_to_resume(directory, resume)
-    train_clips, validation_clips = _read_clips(config.data)
+    sources = read_training_clips(config.data)
+    validation_clips = read_clips(config.data, config.data.validation_split)[: config.data.validation_clips]
     set_seed(config.seed)
     precision = resolve_precision(config.training.precision)
     model, processor = start_model(config, tower_dtype=tower_dtype(precision))
-    trainer = _make_trainer(config, model, processor, train_clips, validation_clips, precision)
+    trainer = _make_trainer(config, model, processor, sources, validation_clips, precision)
     save_config(config, directory / CONFIG_NAME)
 
     progress = RunProgress(directory, console or Console(stderr=True))
@@ -109,10 +113,6 @@ def _is_complete(checkpoint: Path) -> bool:
     return True
 
 
-def _read_clips(data: DataConfig) -> tuple[list[CaptionedClip], list[CaptionedClip]]:
-    return read_clips(data, data.train_split), read_clips(data, data.validation_split)[: data.validation_clips]
-
-
 def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
     """A run's config in transformers' words."""
     training = config.training
@@ -157,7 +157,7 @@ def _make_trainer(
     config: RunConfig,
     model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
-    train_clips: list[CaptionedClip],
+    sources: Mapping[str, Sequence[CaptionedClip]],
     validation_clips: list[CaptionedClip],
     precision: str,
 ) -> CaptionTrainer:
@@ -166,7 +166,7 @@ def _make_trainer(
         "model": model,
         "args": training_arguments(config, precision),
         "processor": processor,
-        "train_dataset": train_dataset(config, processor, train_clips, per_caption=not scst),
+        "train_dataset": training_data(config, processor, sources, per_caption=not scst),
         "eval_dataset": evaluation_dataset(config.data, processor, validation_clips),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
         "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
@@ -175,7 +175,9 @@ def _make_trainer(
     }
     if not scst:
         return CaptionTrainer(**common)
-    return SelfCriticalTrainer(reward=CiderReward(references_of(train_clips)), scst=config.scst, **common)
+    return SelfCriticalTrainer(
+        reward=CiderReward(references_of(list(chain(*sources.values())))), scst=config.scst, **common
+    )
 
 
 def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None:

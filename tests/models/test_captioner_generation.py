@@ -12,6 +12,7 @@ from tiny_models import (
     pixels,
 )
 
+from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 
 
@@ -68,6 +69,41 @@ def test_all_captions_ended_ends_generation(make_model: MakeModel) -> None:
     model.config.end_token_id = first
     assert model.generate(pixels(1, 2), max_new_tokens=8).tolist() == [[first]]
     assert model.generate(pixels(1, 2), max_new_tokens=8, min_new_tokens=4).shape[1] >= 4
+
+
+@pytest.mark.parametrize("num_beams", [1, 3, 5])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_several_beams_give_several_captions_of_every_clip(make_model: MakeModel, num_beams: int, batch: int) -> None:
+    tokens = make_model().generate(
+        pixels(batch, 2), max_new_tokens=6, min_new_tokens=2, num_beams=num_beams, num_return_sequences=num_beams
+    )
+    captions = [tuple(row) for row in tokens.tolist()]
+    assert len(captions) == batch * num_beams
+    assert all(len(set(captions[i * num_beams : (i + 1) * num_beams])) == num_beams for i in range(batch))
+
+
+@pytest.mark.parametrize("top_p", [0.05, 1.0])
+def test_nucleus_keeps_the_likeliest_tokens(make_model: MakeModel, top_p: float) -> None:
+    model = make_model()
+    torch.manual_seed(0)
+    drawn = model.generate(pixels(1, 2), max_new_tokens=1, do_sample=True, top_p=top_p, num_return_sequences=60)
+    likeliest = int(model.generate(pixels(1, 2), max_new_tokens=1))
+    assert (set(drawn.flatten().tolist()) == {likeliest}) == (top_p < 0.1)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_fewest_tokens_are_held_with_beams_too(make_model: MakeModel, num_beams: int) -> None:
+    model = make_model()
+    model.config.end_token_id = int(model.generate(pixels(1, 2), max_new_tokens=1))
+    tokens = model.generate(pixels(2, 2), max_new_tokens=6, min_new_tokens=3, num_beams=num_beams)
+    assert model.config.end_token_id not in tokens[0, :3]
+    assert tokens.shape[1] <= 6
+
+
+@pytest.mark.parametrize("length", ["max_length", "min_length"])
+def test_length_that_counts_the_prefix_is_a_user_error(make_model: MakeModel, length: str) -> None:
+    with pytest.raises(UserError, match="count new tokens only"):
+        make_model().generate(pixels(1, 2), **{length: 10})
 
 
 def test_prompt_is_continued_and_not_returned(make_model: MakeModel) -> None:

@@ -1,0 +1,98 @@
+"""Converting checkpoints, as the command does it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from toy_run import LANGUAGE_SIZES, Toy, make_tokenizer
+from transformers import OPTConfig, OPTForCausalLM
+
+from evlvideo.convert import described, from_published, to_published
+from evlvideo.errors import UserError
+from evlvideo.evaluation.caption_files import caption_files
+from evlvideo.files import read_json
+from evlvideo.models.captioner import EvlVideoForCaptioning
+
+PUBLISHED = Path(__file__).parent / "fixtures" / "opt-video"
+HEADS = ["vision_overrides.num_heads=4", "bert_config.num_attention_heads=4"]
+
+
+@pytest.fixture
+def language_model(tmp_path: Path) -> Path:
+    """A language model of the published case's width, with a tokenizer."""
+    tokenizer = make_tokenizer(["a cat", "a dog"])
+    sizes = LANGUAGE_SIZES | {"hidden_size": 40, "word_embed_proj_dim": 40, "vocab_size": len(tokenizer)}
+    OPTForCausalLM(OPTConfig(**sizes)).save_pretrained(tmp_path / "llm")
+    tokenizer.save_pretrained(tmp_path / "llm")
+    return tmp_path / "llm"
+
+
+@pytest.fixture
+def converted(language_model: Path, tmp_path: Path) -> Path:
+    convert(language_model, tmp_path / "ours")
+    return tmp_path / "ours"
+
+
+def convert(language_model: Path, out: Path) -> str:
+    config = from_published(
+        PUBLISHED / "checkpoint.pth",
+        out,
+        vision=str(PUBLISHED / "eva_vit.pth"),
+        language_model=str(language_model),
+        overrides=HEADS,
+    )
+    return described(config)
+
+
+def test_converted_checkpoint_captions_videos(converted: Path, toy: Toy) -> None:
+    (captions,) = caption_files([toy.clips("test")[0].video], str(converted))
+    assert len(captions) == 1
+
+
+def test_what_was_found_is_told(language_model: Path, tmp_path: Path) -> None:
+    told = convert(language_model, tmp_path / "ours")
+    assert told.startswith("EVLGen-video: tower eva_giant_patch14_clip_224")
+    assert "3 layers with 40 channels and 4 heads, r = 2, language model opt" in told
+
+
+def test_conversion_leaves_nothing_but_the_checkpoint(converted: Path, tmp_path: Path) -> None:
+    assert {path.name for path in tmp_path.iterdir()} == {"llm", "ours"}
+    assert {"config.json", "model.safetensors", "towers.json"} < {path.name for path in converted.iterdir()}
+
+
+def test_checkpoint_names_its_towers_from_everywhere(language_model: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    convert(Path("llm"), Path("ours"))
+    monkeypatch.chdir("/")
+    assert EvlVideoForCaptioning.from_pretrained(tmp_path / "ours").config.language_model == str(language_model)
+
+
+def test_way_back_gives_the_published_file_again(converted: Path, tmp_path: Path) -> None:
+    to_published(str(converted), tmp_path / "back.pth")
+    original = torch.load(PUBLISHED / "checkpoint.pth", weights_only=True)
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert (back.keys(), back["config"]) == (original.keys(), original["config"])
+    assert back["model"].keys() == original["model"].keys()
+    assert all(torch.equal(back["model"][name], value) for name, value in original["model"].items())
+
+
+def test_failure_leaves_nothing(language_model: Path, tmp_path: Path) -> None:
+    (language_model / "tokenizer.json").unlink()
+    (language_model / "tokenizer_config.json").unlink()
+    with pytest.raises(UserError, match="brings no tokenizer"):
+        convert(language_model, tmp_path / "ours")
+    assert {path.name for path in tmp_path.iterdir()} == {"llm"}
+
+
+def test_checkpoint_that_is_there_is_not_written_over(converted: Path, language_model: Path) -> None:
+    before = read_json(converted / "config.json")
+    with pytest.raises(UserError, match="exists already"):
+        convert(language_model, converted)
+    assert read_json(converted / "config.json") == before
+
+
+def test_tokenizer_of_another_language_model_is_a_user_error(language_model: Path, tmp_path: Path) -> None:
+    sizes = LANGUAGE_SIZES | {"hidden_size": 40, "word_embed_proj_dim": 40, "vocab_size": 50}
+    OPTForCausalLM(OPTConfig(**sizes)).save_pretrained(language_model)
+    with pytest.raises(UserError, match="and the language model has 50"):
+        convert(language_model, tmp_path / "ours")
