@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evlvideo.data.clips import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.readers import jsonl, karpathy, lavis, msrvtt, msvd, webvid
 from evlvideo.data.readers.common import Reader, clip_name, json_entries, needed, read_json_object, some
 from evlvideo.errors import UserError

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from evlvideo.data.clips import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.files import inside, read_json
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evlvideo.data.clips import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.readers.common import (
     all_captions,
     check_new,

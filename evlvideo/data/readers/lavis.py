@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from evlvideo.data.clips import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.readers.common import NoAnnotationError, all_captions, clip_name, media_file, needed, shown, some
 from evlvideo.errors import UserError
 from evlvideo.files import read_json

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evlvideo.data.clips import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.readers.common import (
     check_new,
     clip_name,

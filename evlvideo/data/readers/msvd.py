@@ -8,7 +8,7 @@ file `<id>.avi`.
 from collections.abc import Iterator
 from pathlib import Path
 
-from evlvideo.data.clips import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.readers.common import (
     check_new,
     clip_name,

@@ -6,7 +6,7 @@ The video of a row is the file `<page_dir>/<videoid>.mp4`; rows without a `page_
 from collections.abc import Iterator
 from pathlib import Path
 
-from evlvideo.data.clips import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.readers.common import check_new, clip_name, find_file, media_file, one_caption, read_table
 
 FILES = {

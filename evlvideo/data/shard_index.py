@@ -1,0 +1,234 @@
+"""Where the samples of a tar shard are, so that each is read by its number without unpacking or reading from the start.
+
+A shard is an uncompressed tar file in which the members of a sample stand one after the other and share a key, the name
+up to the first dot: `000012.jpg`, `000012.txt`. The index lies beside the shard and is made once.
+"""
+
+import json
+import logging
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from evlvideo.data.readers.common import all_captions, clip_name, shown
+from evlvideo.errors import UserError
+from evlvideo.files import replacing
+
+MEDIA_SUFFIXES = ("jpg", "jpeg", "png", "webp", "mp4", "webm", "mkv", "avi", "mov")
+"""What a sample shows, by its suffix; the place in the list is written to the index, so it only grows at its end."""
+TEXT_SUFFIXES = ("txt", "json")
+"""What a sample says: the caption itself, or an object with `caption` or `captions`; where both are there, the first."""
+
+_FORMAT = "evlvideo-shard-1"
+_BLOCK = 512
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Where a sample's two members are in their shard."""
+
+    key: str
+    media_suffix: str
+    media_offset: int
+    """First byte of the image or video, from the start of the shard."""
+    media_bytes: int
+    text_suffix: str
+    text_offset: int
+    """First byte of the caption."""
+    text_bytes: int
+
+
+class ShardIndex:
+    """The samples of one shard, in its order; about 50 bytes a sample.
+
+    Args:
+        arrays: columns, each with one number a sample, and the keys one after the other.
+        left_out: samples of the shard that are not in the index.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], left_out: int) -> None:
+        self.arrays = arrays
+        self.left_out = left_out
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.arrays["key_end"])
+
+    def __getitem__(self, number: int) -> Sample:
+        """Find a sample, by its number from 0."""
+        row = {name: int(column[number]) for name, column in self.arrays.items() if name != "keys"}
+        start = int(self.arrays["key_end"][number - 1]) if number else 0
+        return Sample(
+            key=self.arrays["keys"][start : row["key_end"]].tobytes().decode(),
+            media_suffix=MEDIA_SUFFIXES[row["media_kind"]],
+            media_offset=row["media_offset"],
+            media_bytes=row["media_bytes"],
+            text_suffix=TEXT_SUFFIXES[row["text_kind"]],
+            text_offset=row["text_offset"],
+            text_bytes=row["text_bytes"],
+        )
+
+
+def open_index(shard: Path, index: Path) -> ShardIndex:
+    """Read a shard's index, which is made where it is not there.
+
+    Raises:
+        UserError: the shard or the index cannot be read, or the shard is not the one that the index was made of.
+    """
+    with _opened(shard, index) as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return ShardIndex(arrays, int(file.metadata()["left_out"]))
+
+
+def count_samples(shard: Path, index: Path) -> int:
+    """Count a shard's samples by the head of its index, which is made where it is not there.
+
+    Raises:
+        UserError: as :func:`open_index`.
+    """
+    with _opened(shard, index) as file:
+        return int(file.get_slice("key_end").get_shape()[0])
+
+
+def build_index(shard: Path) -> ShardIndex:
+    """Go through a shard once. Samples without media or without a caption that can be read are left out, and counted.
+
+    Raises:
+        UserError: the shard is not a tar file, is compressed or cut short, has a key twice, or has no samples at all.
+    """
+    samples: list[Sample] = []
+    left_out = 0
+    keys: set[str] = set()
+    try:
+        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for key, members in groupby(_members(archive), key=lambda member: _key(member.name)):
+                if key in keys:
+                    raise UserError(f"{shard}: the key {shown(key)} is there twice; write a sample's members together.")
+                keys.add(key)
+                sample = _sample(shard, file, key, list(members))
+                if sample is None:
+                    left_out += 1
+                else:
+                    samples.append(sample)
+            _check_end(shard, file, archive.offset)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UserError(f"{shard} cannot be read as an uncompressed tar file: {error}. Get it again.") from error
+    if not samples:
+        raise UserError(f"{shard} has no samples: no images or videos with captions in .txt or .json beside them.")
+    if left_out:
+        _logger.warning("%s: %d of %d samples lack media or a caption, and are left out.", shard, left_out, len(keys))
+    return ShardIndex(_columns(samples), left_out)
+
+
+def captions_of(place: str, content: bytes, suffix: str) -> tuple[str, ...]:
+    """Read a sample's captions from its text member.
+
+    Raises:
+        UserError: they are not UTF-8, blank, or not in the form that :data:`TEXT_SUFFIXES` names.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        if suffix == "txt":
+            return all_captions(place, text.strip())
+        entry = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: the caption cannot be read: {error}.") from error
+    if not isinstance(entry, dict):
+        raise UserError(f"{place} is {shown(entry)}; it must be an object with 'caption' or 'captions'.")
+    return all_captions(place, entry.get("captions", entry.get("caption")))
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in archive:
+        # Links, folders and files with holes are nothing that can be read by offset.
+        if member.isreg() and not member.issparse():
+            yield member
+
+
+def _key(name: str) -> str:
+    folder, _, last = name.rpartition("/")
+    key = last.partition(".")[0]
+    return f"{folder}/{key}" if folder else key
+
+
+def _sample(shard: Path, file: BinaryIO, key: str, members: list[tarfile.TarInfo]) -> Sample | None:
+    by_suffix = {member.name.rpartition("/")[2].partition(".")[2].lower(): member for member in members}
+    media = next((suffix for suffix in MEDIA_SUFFIXES if suffix in by_suffix), None)
+    text = next((suffix for suffix in TEXT_SUFFIXES if suffix in by_suffix), None)
+    if media is None or text is None or not by_suffix[media].size:
+        return None
+    file.seek(by_suffix[text].offset_data)
+    content = file.read(by_suffix[text].size)
+    try:
+        clip_name(str(shard), key)
+        captions_of(str(shard), content, text)
+    except UserError:
+        return None
+    return Sample(
+        key=key,
+        media_suffix=media,
+        media_offset=by_suffix[media].offset_data,
+        media_bytes=by_suffix[media].size,
+        text_suffix=text,
+        text_offset=by_suffix[text].offset_data,
+        text_bytes=by_suffix[text].size,
+    )
+
+
+def _check_end(shard: Path, file: BinaryIO, end: int) -> None:
+    # tarfile takes a broken header for the end of the file; the end is a block of zeros.
+    file.seek(end)
+    if file.read(_BLOCK) != bytes(_BLOCK):
+        raise UserError(f"{shard} is cut short or broken at byte {end}; get it again.")
+
+
+def _columns(samples: list[Sample]) -> dict[str, np.ndarray]:
+    keys = [sample.key.encode() for sample in samples]
+    return {
+        "media_kind": np.array([MEDIA_SUFFIXES.index(sample.media_suffix) for sample in samples], np.uint8),
+        "media_offset": np.array([sample.media_offset for sample in samples], np.int64),
+        "media_bytes": np.array([sample.media_bytes for sample in samples], np.int64),
+        "text_kind": np.array([TEXT_SUFFIXES.index(sample.text_suffix) for sample in samples], np.uint8),
+        "text_offset": np.array([sample.text_offset for sample in samples], np.int64),
+        "text_bytes": np.array([sample.text_bytes for sample in samples], np.int64),
+        "key_end": np.cumsum([len(key) for key in keys], dtype=np.int64),
+        "keys": np.frombuffer(b"".join(keys), np.uint8),
+    }
+
+
+@contextmanager
+def _opened(shard: Path, index: Path) -> Iterator[Any]:
+    facts = _facts(shard)
+    if not index.exists():
+        built = build_index(shard)
+        with replacing(index) as temporary:
+            save_file(built.arrays, temporary, metadata={**facts, "left_out": str(built.left_out)})
+    try:
+        with safe_open(index, framework="np") as file:
+            metadata = file.metadata() or {}
+            differing = [name for name, value in facts.items() if metadata.get(name) != value]
+            if differing:
+                raise UserError(
+                    f"{index} is not the index of {shard} as it is now (its {', '.join(differing)} differs). If the "
+                    "shard is right, delete the index, and it is made again; its samples may then have other numbers."
+                )
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{index} cannot be read: {error}. Delete it, and it is made again.") from error
+
+
+def _facts(shard: Path) -> dict[str, str]:
+    try:
+        status = shard.stat()
+    except OSError as error:
+        raise UserError(f"The shard {shard} cannot be read: {error.strerror or error}.") from error
+    return {"format": _FORMAT, "size": str(status.st_size), "mtime_ns": str(status.st_mtime_ns)}
