@@ -8,7 +8,8 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.architecture import changed_by_run, check_same_architecture, run_architecture
-from evlvideo.config import TOWERS, DataConfig, RunConfig
+from evlvideo.config import DataConfig, RunConfig
+from evlvideo.config_checks import TOWERS
 from evlvideo.data.annotations import CaptionedClip, locate, read_split
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mixture import Mixture

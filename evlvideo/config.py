@@ -5,19 +5,15 @@ Every default of a run stands here, except those of the model's architecture, wh
 """
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from evlvideo.data.annotations import DATASETS
+from evlvideo.config_checks import problems_of
 from evlvideo.errors import UserError
 from evlvideo.yaml_values import parse_overrides, read_values
-
-TOWERS = "towers"
-"""The `init` of a new model."""
 
 
 @dataclass
@@ -41,7 +37,7 @@ class SourceConfig:
     """One of several data sets that a run trains on."""
 
     dataset: str = "jsonl"
-    """Its name, as in `data.dataset`."""
+    """Its name, as in `data.dataset`, or `shards`: tar files under `root`, as img2dataset and webdataset write them."""
     root: str | None = None
     """Its directory."""
     video_root: str | None = None
@@ -182,102 +178,7 @@ class RunConfig:
     scst: ScstConfig = field(default_factory=ScstConfig)
 
     def __post_init__(self) -> None:
-        _raise_all(_problems(_flatten(asdict(self))))
-
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "stage": ("caption", "scst"),
-    "model.fusion": ("mean", "mean_tokens", "concat"),
-    "model.contextualizer": ("none", "in_tower", "merged"),
-    "data.dataset": tuple(DATASETS),
-    "data.train_sampling": ("uniform", "headtail"),
-    "data.eval_sampling": ("uniform", "headtail"),
-    "training.precision": ("auto", "bf16", "fp16", "fp32"),
-    "scst.baseline": ("greedy", "loo"),
-}
-"""Allowed values of every key that takes a name."""
-
-_AT_LEAST: dict[str, float] = {
-    "seed": 0,
-    "data.validation_clips": 1,
-    "data.num_frames": 1,
-    "data.captions_per_clip": 1,
-    "data.num_workers": 0,
-    "training.max_steps": 1,
-    "training.batch_size": 1,
-    "training.gradient_accumulation_steps": 1,
-    "training.min_learning_rate": 0,
-    "training.warmup_steps": 0,
-    "training.warmup_learning_rate": 0,
-    "training.weight_decay": 0,
-    "training.max_grad_norm": 0,
-    "training.eval_steps": 1,
-    "training.keep_checkpoints": 1,
-    "training.log_steps": 1,
-    "generation.num_beams": 1,
-    "generation.max_new_tokens": 1,
-    "generation.min_new_tokens": 0,
-    "generation.batch_size": 1,
-    "scst.num_samples": 1,
-    "scst.max_new_tokens": 1,
-}
-
-
-def _problems(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a run's values, given by dotted key; every type is right already."""
-    problems = [
-        f"{key} is {values[key]!r}; allowed: {', '.join(allowed)}"
-        for key, allowed in CHOICES.items()
-        if values[key] is not None and values[key] not in allowed
-    ]
-    problems += [
-        f"{key} is {values[key]}; it must be at least {least:g}"
-        for key, least in _AT_LEAST.items()
-        if values[key] is not None and not least <= values[key] < math.inf
-    ]
-    minimum, maximum = values["generation.min_new_tokens"], values["generation.max_new_tokens"]
-    if minimum > maximum:
-        problems.append(f"generation.min_new_tokens is {minimum}, more than generation.max_new_tokens, {maximum}")
-    if not 0 < values["data.crop_scale_min"] <= 1:
-        problems.append(f"data.crop_scale_min is {values['data.crop_scale_min']}; it must be above 0 and at most 1")
-    if not 0 < values["generation.top_p"] <= 1:
-        problems.append(f"generation.top_p is {values['generation.top_p']}; it must be above 0 and at most 1")
-    if not 0 <= values["data.horizontal_flip"] <= 1:
-        problems.append(f"data.horizontal_flip is {values['data.horizontal_flip']}; it must be between 0 and 1")
-    problems += [
-        f"{key} is {values[key]}; it must be above 0"
-        for key in ("training.learning_rate", "scst.temperature", "generation.temperature")
-        if not 0 < values[key] < math.inf
-    ]
-    if values["init"] == TOWERS and values["architecture"] is None:
-        problems.append(f"init is {TOWERS}, a new model; name its architecture, a YAML file")
-    if values["init"] != TOWERS and values["connector_init"] is not None:
-        problems.append(f"connector_init starts a new connector, but init is {values['init']!r}; set init to {TOWERS}")
-    if values["training.min_learning_rate"] > values["training.learning_rate"]:
-        problems.append(
-            f"training.min_learning_rate is {values['training.min_learning_rate']}, more than "
-            f"training.learning_rate, {values['training.learning_rate']}"
-        )
-    if not math.isfinite(values["generation.length_penalty"]):
-        problems.append(f"generation.length_penalty is {values['generation.length_penalty']}; it must be finite")
-    if values["scst.baseline"] == "loo" and values["scst.num_samples"] < 2:
-        problems.append("scst.baseline=loo compares samples of one clip; set scst.num_samples to 2 or more")
-    for place, source in enumerate(values["data.sources"]):
-        if source["dataset"] not in DATASETS:
-            problems.append(f"data.sources[{place}].dataset is {source['dataset']!r}; allowed: {', '.join(DATASETS)}")
-        if not 0 < source["ratio"] < math.inf:
-            problems.append(f"data.sources[{place}].ratio is {source['ratio']}; it must be above 0")
-    if not _is_merge_schedule(values["model.merge_r"]):
-        problems.append(
-            f"model.merge_r is {values['model.merge_r']!r}; it must be a number, a list of one a layer, "
-            "or [r, inflection]"
-        )
-    return problems
-
-
-def _is_merge_schedule(value: Any) -> bool:
-    numbers = value if isinstance(value, list) and value else [value]
-    return value is None or all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+        _raise_all(problems_of(_flatten(asdict(self))))
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -322,7 +223,7 @@ def _checked(asked: dict[str, Any], where: str) -> RunConfig:
     defaults_and_values = OmegaConf.to_container(run)
     assert isinstance(defaults_and_values, dict)
     values: dict[str, Any] = {str(key): value for key, value in defaults_and_values.items()}
-    _raise_all(problems + _problems(_flatten(values)), where)
+    _raise_all(problems + problems_of(_flatten(values)), where)
     loaded = OmegaConf.to_object(run)
     assert isinstance(loaded, RunConfig)
     return loaded

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from evlvideo.architecture import read_architecture, run_architecture
-from evlvideo.config import TOWERS, RunConfig, load_config
+from evlvideo.config import RunConfig, load_config
+from evlvideo.config_checks import TOWERS
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.training.run import training_arguments
 

@@ -29,6 +29,6 @@ def test_equal_rewards_have_no_loo_advantage() -> None:
 
 
 def test_configs_name_every_baseline() -> None:
-    from evlvideo.config import CHOICES
+    from evlvideo.config_checks import CHOICES
 
     assert set(BASELINES) == set(CHOICES["scst.baseline"])

@@ -1,0 +1,109 @@
+"""What the values of a run's config may be, beyond their types."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from evlvideo.data.annotations import DATASETS
+
+TOWERS = "towers"
+"""The `init` of a new model."""
+SHARDS = "shards"
+"""The data set of a source that is tar files."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "stage": ("caption", "scst"),
+    "model.fusion": ("mean", "mean_tokens", "concat"),
+    "model.contextualizer": ("none", "in_tower", "merged"),
+    "data.dataset": tuple(DATASETS),
+    "data.train_sampling": ("uniform", "headtail"),
+    "data.eval_sampling": ("uniform", "headtail"),
+    "training.precision": ("auto", "bf16", "fp16", "fp32"),
+    "scst.baseline": ("greedy", "loo"),
+}
+"""Allowed values of every key that takes a name."""
+
+_AT_LEAST: dict[str, float] = {
+    "seed": 0,
+    "data.validation_clips": 1,
+    "data.num_frames": 1,
+    "data.captions_per_clip": 1,
+    "data.num_workers": 0,
+    "training.max_steps": 1,
+    "training.batch_size": 1,
+    "training.gradient_accumulation_steps": 1,
+    "training.min_learning_rate": 0,
+    "training.warmup_steps": 0,
+    "training.warmup_learning_rate": 0,
+    "training.weight_decay": 0,
+    "training.max_grad_norm": 0,
+    "training.eval_steps": 1,
+    "training.keep_checkpoints": 1,
+    "training.log_steps": 1,
+    "generation.num_beams": 1,
+    "generation.max_new_tokens": 1,
+    "generation.min_new_tokens": 0,
+    "generation.batch_size": 1,
+    "scst.num_samples": 1,
+    "scst.max_new_tokens": 1,
+}
+
+
+def problems_of(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a run's values, given by dotted key; every type is right already."""
+    problems = [
+        f"{key} is {values[key]!r}; allowed: {', '.join(allowed)}"
+        for key, allowed in CHOICES.items()
+        if values[key] is not None and values[key] not in allowed
+    ]
+    problems += [
+        f"{key} is {values[key]}; it must be at least {least:g}"
+        for key, least in _AT_LEAST.items()
+        if values[key] is not None and not least <= values[key] < math.inf
+    ]
+    minimum, maximum = values["generation.min_new_tokens"], values["generation.max_new_tokens"]
+    if minimum > maximum:
+        problems.append(f"generation.min_new_tokens is {minimum}, more than generation.max_new_tokens, {maximum}")
+    if not 0 < values["data.crop_scale_min"] <= 1:
+        problems.append(f"data.crop_scale_min is {values['data.crop_scale_min']}; it must be above 0 and at most 1")
+    if not 0 < values["generation.top_p"] <= 1:
+        problems.append(f"generation.top_p is {values['generation.top_p']}; it must be above 0 and at most 1")
+    if not 0 <= values["data.horizontal_flip"] <= 1:
+        problems.append(f"data.horizontal_flip is {values['data.horizontal_flip']}; it must be between 0 and 1")
+    problems += [
+        f"{key} is {values[key]}; it must be above 0"
+        for key in ("training.learning_rate", "scst.temperature", "generation.temperature")
+        if not 0 < values[key] < math.inf
+    ]
+    if values["init"] == TOWERS and values["architecture"] is None:
+        problems.append(f"init is {TOWERS}, a new model; name its architecture, a YAML file")
+    if values["init"] != TOWERS and values["connector_init"] is not None:
+        problems.append(f"connector_init starts a new connector, but init is {values['init']!r}; set init to {TOWERS}")
+    if values["training.min_learning_rate"] > values["training.learning_rate"]:
+        problems.append(
+            f"training.min_learning_rate is {values['training.min_learning_rate']}, more than "
+            f"training.learning_rate, {values['training.learning_rate']}"
+        )
+    if not math.isfinite(values["generation.length_penalty"]):
+        problems.append(f"generation.length_penalty is {values['generation.length_penalty']}; it must be finite")
+    if values["scst.baseline"] == "loo" and values["scst.num_samples"] < 2:
+        problems.append("scst.baseline=loo compares samples of one clip; set scst.num_samples to 2 or more")
+    for place, source in enumerate(values["data.sources"]):
+        if source["dataset"] == SHARDS and values["stage"] == "scst":
+            problems.append(f"data.sources[{place}] are shards, and the scst stage needs all captions of every clip")
+        if source["dataset"] not in (*DATASETS, SHARDS):
+            allowed = ", ".join((*DATASETS, SHARDS))
+            problems.append(f"data.sources[{place}].dataset is {source['dataset']!r}; allowed: {allowed}")
+        if not 0 < source["ratio"] < math.inf:
+            problems.append(f"data.sources[{place}].ratio is {source['ratio']}; it must be above 0")
+    if not _is_merge_schedule(values["model.merge_r"]):
+        problems.append(
+            f"model.merge_r is {values['model.merge_r']!r}; it must be a number, a list of one a layer, "
+            "or [r, inflection]"
+        )
+    return problems
+
+
+def _is_merge_schedule(value: Any) -> bool:
+    numbers = value if isinstance(value, list) and value else [value]
+    return value is None or all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
