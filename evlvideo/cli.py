@@ -20,8 +20,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
 _INTERRUPTED = 130
 _MISTAKE = 2
+_INCOMPLETE = 1
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the config: key=value, such as training.max_steps=100.")
@@ -74,6 +78,39 @@ def train(
 
     directory = run_training(run, resume=resume, console=console)
     typer.echo(f"{directory}: done. Next: evlvideo evaluate {directory} --split test")
+
+
+@app.command()
+def estimate(
+    config: Annotated[Path, typer.Argument(help="The run, as YAML.")],
+    overrides: Overrides = None,
+) -> None:
+    """Tell what a run will cost, from its config alone: parameters, multiply-adds and memory."""
+    from evlvideo.config import load_config
+
+    run = load_config(config, overrides)
+    _prepare()
+    from evlvideo.estimate import estimate_table
+    from evlvideo.estimate.of_run import estimate_run
+
+    _show(estimate_table(estimate_run(run)))
+
+
+@data.command()
+def verify(
+    dataset: Annotated[str, typer.Argument(help="Name of the data set, such as msrvtt; see datasets/.")],
+    root: Annotated[Path, typer.Option(help="Its directory.")],
+    video_root: Annotated[Path | None, typer.Option(help="Directory of its videos or images.")] = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Also decode the first frame of every file.")] = False,
+) -> None:
+    """Check a data set on disk: counts, splits, overlaps and files. Exits with 1 where something is wrong."""
+    _prepare()
+    from evlvideo.data.verify import verify as verify_dataset
+
+    report = verify_dataset(dataset, root, video_root, decode=decode)
+    typer.echo("\n".join(report.lines()))
+    if not report.complete:
+        raise typer.Exit(_INCOMPLETE)
 
 
 @app.command()

@@ -64,10 +64,10 @@ def read_runs(directories: Sequence[Path], split: str) -> list[EvaluatedRun]:
             (all are listed, each with the command to run), or a file of a run cannot be read.
     """
     if not directories:
-        raise UserError("There are no runs to compare; name at least one run directory, such as runs/msrvtt-finetune.")
+        raise UserError("There are no runs to compare; name at least one run directory, such as runs/msrvtt-image.")
     for directory in directories:
         if not directory.is_dir():
-            raise UserError(f"{directory} is not a directory; name run directories, such as runs/msrvtt-finetune.")
+            raise UserError(f"{directory} is not a directory; name run directories, such as runs/msrvtt-image.")
     dataset, _, plain_split = split.rpartition(":")
     names = _unique_names(directories)
     evaluations = [_find_evaluation(directory, dataset, plain_split) for directory in directories]
