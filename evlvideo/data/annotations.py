@@ -14,7 +14,7 @@ from evlvideo.data.readers import jsonl, karpathy, lavis, msrvtt, msvd, webvid
 from evlvideo.data.readers.common import Reader, clip_name, json_entries, needed, read_json_object, some
 from evlvideo.errors import UserError
 
-__all__ = ["DATASETS", "CaptionedClip", "DatasetFacts", "locate", "read_references", "read_split"]
+__all__ = ["DATASETS", "CaptionedClip", "DatasetFacts", "locate", "read_references", "read_split", "stream_split"]
 
 PURPOSES = ("captioning", "retrieval")
 """What a split is read for."""
@@ -112,16 +112,46 @@ def read_split(
         UserError: the data set or split is unknown or for another purpose, a file or directory is missing or
             malformed, the numbers of clips or captions are not the data set's own, or clips are not on disk.
     """
+    return list(stream_split(dataset, split, root, video_root, check_files, purpose=purpose, facts=facts))
+
+
+def stream_split(
+    dataset: str,
+    split: str,
+    root: Path,
+    video_root: Path | None = None,
+    check_files: bool = True,
+    *,
+    purpose: str = "captioning",
+    facts: DatasetFacts | None = None,
+) -> Iterator[CaptionedClip]:
+    """Read as :func:`read_split`, clip by clip; what is wrong with all of them together is raised after the last.
+
+    For data sets of millions of clips, to be kept in a :class:`evlvideo.data.clip_table.ClipTable`.
+    """
     facts = facts or facts_of(dataset)
     _check_split(dataset, facts, split, purpose)
     media = media_root(facts, root, video_root)
-    clips = list(facts.read(root, media, split))
-    problem = next(count_problems(dataset, facts, split, clips), None)
-    if problem:
+    clips = 0
+    uneven: list[str] = []
+    missing: list[str] = []
+    for clip in facts.read(root, media, split):
+        clips += 1
+        if facts.captions_per_clip not in (None, len(clip.captions)):
+            uneven.append(clip.clip_id)
+        # os.path's test, unlike Path's, also answers for names that no file can have.
+        if check_files and not os.path.isfile(clip.video):  # noqa: PTH113
+            missing.append(os.path.relpath(clip.video, media))
+        yield clip
+    for problem in count_problems(dataset, facts, split, clips, uneven):
         raise UserError(problem)
-    if check_files:
-        _check_videos(clips, media)
-    return clips
+    if check_files and not media.is_dir():
+        raise UserError(f"The video root {media} is not a directory; set data.video_root to the one with the videos.")
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {clips} videos are not in {media}: {some(missing)}. "
+            "Download the rest, or set data.video_root to the directory that holds them."
+        )
 
 
 def read_references(path: Path) -> dict[str, list[str]]:
@@ -170,17 +200,24 @@ def media_root(facts: DatasetFacts, root: Path, video_root: Path | None) -> Path
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
-def count_problems(dataset: str, facts: DatasetFacts, split: str, clips: Sequence[CaptionedClip]) -> Iterator[str]:
-    """Tell where the numbers of clips and captions are not the data set's own."""
+def count_problems(dataset: str, facts: DatasetFacts, split: str, clips: int, uneven: Sequence[str]) -> Iterator[str]:
+    """Tell where the numbers of clips and captions are not the data set's own.
+
+    Args:
+        dataset: name of the data set.
+        facts: what it holds.
+        split: one of its splits.
+        clips: how many clips the annotation lists.
+        uneven: those that have not as many captions as the data set's clips have.
+    """
     retrieval = split in facts.retrieval_splits
     expected = facts.retrieval_splits[split] if retrieval else facts.clips()[split]
     name = f"{dataset}:{split}"
     if not clips:
         yield f"The annotation lists no clips of {name}; add some, or name another split."
-    elif expected not in (None, len(clips)):
-        yield f"The annotation lists {len(clips)} clips of {name}, which has {expected}; get the official file again."
-    uneven = [clip.clip_id for clip in clips if len(clip.captions) != facts.captions_per_clip]
-    if uneven and facts.captions_per_clip is not None and not retrieval:
+    elif expected not in (None, clips):
+        yield f"The annotation lists {clips} clips of {name}, which has {expected}; get the official file again."
+    if uneven and not retrieval:
         yield (
             f"The annotation has not {facts.captions_per_clip} captions for {some(uneven)} of {name}; "
             "get the official file again."
@@ -198,15 +235,3 @@ def _check_split(dataset: str, facts: DatasetFacts, split: str, purpose: str) ->
         )
     if split not in clips and split not in facts.retrieval_splits:
         raise UserError(f"The data set {dataset!r} has no split {split!r}; allowed: {', '.join(clips)}.")
-
-
-def _check_videos(clips: list[CaptionedClip], media: Path) -> None:
-    if not media.is_dir():
-        raise UserError(f"The video root {media} is not a directory; set data.video_root to the one with the videos.")
-    # os.path's test, unlike Path's, also answers for names that no file can have.
-    missing = [os.path.relpath(clip.video, media) for clip in clips if not os.path.isfile(clip.video)]  # noqa: PTH113
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {len(clips)} videos are not in {media}: {some(missing)}. "
-            "Download the rest, or set data.video_root to the directory that holds them."
-        )

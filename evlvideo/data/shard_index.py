@@ -25,7 +25,7 @@ from evlvideo.files import replacing
 MEDIA_SUFFIXES = ("jpg", "jpeg", "png", "webp", "mp4", "webm", "mkv", "avi", "mov")
 """What a sample shows, by its suffix; the place in the list is written to the index, so it only grows at its end."""
 TEXT_SUFFIXES = ("txt", "json")
-"""What a sample says: the caption itself, or an object with `caption` or `captions`; of both, the first counts."""
+"""What a sample says: the caption itself, or an object with `caption` or `captions`; with both, the first."""
 
 _FORMAT = "evlvideo-shard-1"
 _BLOCK = 512

@@ -5,9 +5,9 @@ library, since a resumed run and a mixture by ratio need to know which sample a 
 unpacked, so the names inside a shard lead nowhere.
 
 Each shard has an index file of some 50 bytes a sample (:mod:`evlvideo.data.shard_index`), loaded as its samples are
-asked for. 115 million samples make 6 GB of index files; making them reads each shard once, which many processes can
-share by calling :func:`evlvideo.data.shard_index.open_index`. A pass in random order opens a file for each sample: good
-on local disks, slow on object storage.
+asked for. 115 million samples make 6 GB of index files; making them takes about a second for 10,000 samples, which many
+processes can share by calling :func:`evlvideo.data.shard_index.open_index`. A pass in random order opens a file for
+each sample: good on local disks, slow on object storage.
 """
 
 import bisect

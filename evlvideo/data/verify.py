@@ -99,7 +99,8 @@ def verify(
         if clips is None:
             continue
         owners.add(split, clips)
-        problems += count_problems(dataset, facts, split, clips)
+        uneven = [clip.clip_id for clip in clips if facts.captions_per_clip not in (None, len(clip.captions))]
+        problems += count_problems(dataset, facts, split, len(clips), uneven)
         reports.append(_check_split(facts, split, clips, media, _first_frame if decode else _opens))
         problems += _file_problems(dataset, reports[-1], media)
     if not reports and not problems:

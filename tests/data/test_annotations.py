@@ -147,6 +147,12 @@ def test_media_lie_in_the_first_folder_that_is_there(tmp_path: Path, there: str,
     assert annotations.media_root(DATASETS["msvd"], tmp_path, None) == tmp_path / used
 
 
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_data_set_has_a_card(dataset: str) -> None:
+    cards = {"flickr30k": "coco"}
+    assert (Path(__file__).parents[2] / "datasets" / cards.get(dataset, dataset) / "README.md").is_file()
+
+
 def test_too_few_clips_are_refused(root: Path) -> None:
     edit(root, lambda content: (content["videos"].pop(), content["sentences"].__delitem__(slice(0, 4))))
     with pytest.raises(UserError, match="lists 2 clips of msrvtt:test, which has 3"):
