@@ -102,7 +102,8 @@ def verify(
         uneven = [clip.clip_id for clip in clips if facts.captions_per_clip not in (None, len(clip.captions))]
         problems += count_problems(dataset, facts, split, len(clips), uneven)
         reports.append(_check_split(facts, split, clips, media, _first_frame if decode else _opens))
-        problems += _file_problems(dataset, reports[-1], media)
+        if media.is_dir():
+            problems += _file_problems(dataset, reports[-1], media)
     if not reports and not problems:
         problems.append(f"There is no annotation of any split in {root}; see datasets/{dataset}/README.md.")
     problems += owners.problems()

@@ -99,11 +99,10 @@ def test_a_malformed_annotation_is_a_problem(root: Path) -> None:
     assert "is not a JSON file" in check(root).problems[0]
 
 
-def test_a_missing_video_directory_is_a_problem(root: Path) -> None:
-    assert (
-        check(root, video_root=root / "none").problems[0]
-        == f"{root / 'none'} is not a directory; name the one with the files."
-    )
+def test_a_missing_video_directory_is_the_one_problem(root: Path) -> None:
+    report = check(root, video_root=root / "none")
+    assert report.problems == (f"{root / 'none'} is not a directory; name the one with the files.",)
+    assert len(report.splits[0].missing) == 3
 
 
 def test_a_missing_root_is_refused(tmp_path: Path) -> None:

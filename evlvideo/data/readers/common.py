@@ -201,9 +201,9 @@ def media_file(place: str, root: Path, name: Any) -> Path:
     directory, last = os.path.split(name)
     try:
         if last in ("", ".", "..") or "\0" in last:
-            return inside(root, name)
+            return _confined(root, name)
         # Many files share a folder, and checking it anew for each takes most of the time.
-        return _directory(root, directory) / last
+        return _confined(root, directory) / last
     except UserError as error:
         raise UserError(
             f"{place}: the file {shown(name)} lies outside {root}; names are relative to it and stay under it."
@@ -235,8 +235,10 @@ def some(names: Iterable[str], most: int = 3) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _directory(root: Path, name: str) -> Path:
-    return inside(root, name)
+def _confined(root: Path, name: str) -> Path:
+    # Names are compared, and under a root such as `.` those that lead out of it cannot be told by theirs.
+    inside(root.absolute(), name)
+    return Path(os.path.normpath(root / name))
 
 
 def _text(path: Path) -> Iterator[tuple[int, str]]:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,14 @@ def test_names_are_joined_to_the_root(tmp_path: Path) -> None:
 def test_names_stay_under_the_root(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"^here: the file .* lies outside"):
         media_file("here", tmp_path, name)
+
+
+@pytest.mark.parametrize("root", [".", "..", "", "a/.."])
+def test_names_stay_under_relative_roots(root: str) -> None:
+    assert media_file("here", Path(root), "b/c.mp4") == Path(os.path.normpath(root or "."), "b/c.mp4")
+    for name in ("../x.mp4", "../../etc/passwd", "b/../../x.mp4", ".."):
+        with pytest.raises(UserError, match="lies outside"):
+            media_file("here", Path(root), name)
 
 
 @pytest.mark.parametrize("name", ["", " ", None, 7, ["a"]])
