@@ -1,0 +1,110 @@
+"""Bytes that a forward pass keeps for the backward pass.
+
+Measured on tensors without values that take themselves to be on a GPU, so that autocast follows its rules for one
+(which are not those for the CPU), whether or not there is a GPU.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from evlvideo.models.captioner import EvlVideoForCaptioning
+
+DEVICE = "cuda"
+
+
+def saved_bytes(model: EvlVideoForCaptioning, inputs: dict[str, Any], autocast: torch.dtype | None) -> int:
+    """What a training pass keeps: every storage that is saved for the backward pass, once, without weights.
+
+    Weights that autocast copies to half precision are kept as copies, and counted.
+
+    Args:
+        model: in training mode.
+        inputs: arguments of its forward pass.
+        autocast: type that is computed in; `None` computes in the weights' own.
+    """
+    weights = {_storage_key(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        key = _storage_key(tensor)
+        if key not in weights:
+            kept[key] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with (
+        _autocast(autocast),
+        _FusedAttention(),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
+        # Held until all is summed, so that no storage is freed and its place taken by another.
+        output = model(**inputs)
+        total = sum(kept.values())
+        del output
+    return total
+
+
+def _storage_key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Takes the memory-efficient kernel for every attention.
+
+    Left to itself, torch would choose by the GPU it finds, and without one fall back to plain products, which keep all
+    attention weights. Flash kernels keep as much as this one: queries, keys, values, output and a number a row.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return _memory_efficient_attention(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _memory_efficient_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`F.scaled_dot_product_attention`; with `enable_gqa` the fewer keys and values are kept as they are."""
+    if torch.is_autocast_enabled(DEVICE):
+        dtype = torch.get_autocast_dtype(DEVICE)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    bias = None if attn_mask is None else attn_mask.to(query.dtype)
+    output: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, bias, query.requires_grad, dropout_p, is_causal, scale=scale
+    )[0]
+    return output
+
+
+@contextmanager
+def _autocast(dtype: torch.dtype | None) -> Iterator[None]:
+    """`torch.autocast` for a GPU, which would turn itself off where there is none."""
+    if dtype is None:
+        yield
+        return
+    before = torch.is_autocast_enabled(DEVICE), torch.get_autocast_dtype(DEVICE)
+    torch.set_autocast_enabled(DEVICE, True)
+    torch.set_autocast_dtype(DEVICE, dtype)
+    torch.autocast_increment_nesting()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*CUDA is not available.*")
+            yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
+        torch.set_autocast_enabled(DEVICE, before[0])
+        torch.set_autocast_dtype(DEVICE, before[1])

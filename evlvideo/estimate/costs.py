@@ -1,0 +1,125 @@
+"""From an architecture and a workload to their costs."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from evlvideo.errors import UserError
+from evlvideo.estimate import activations
+from evlvideo.estimate.counting import count_generation, count_passes
+from evlvideo.estimate.records import ByPart, Estimate, Memory, Workload
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.checkpoint import read_text_config
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.frozen import is_contextualizer, tower_of
+
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_ADAMW_MOMENTS = 2
+
+
+def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
+    """What training and captioning cost.
+
+    The real model is built without values and run on inputs without values, so that nothing of it is a formula that
+    could differ from the code; billions of weights take some seconds and no memory.
+
+    Args:
+        config: the architecture; its language model's sizes are read from where it names the model, where they are not
+            in `text_config`.
+        workload: what is asked of it.
+
+    Raises:
+        UserError: a workload that the architecture cannot take (too many frames or tokens), or a model that does
+            something whose cost is not known.
+    """
+    if config.text_config is None:
+        text = read_text_config(config.language_model)
+        config = EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
+    model = _build(config)
+    weights = dict(model.named_parameters())
+    trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    saved = {name: value for name, value in model.state_dict().items() if tower_of(name) is None}
+    soft_tokens = _soft_tokens(model, workload)
+    training_batch, captioning_clip = _count(config, workload, soft_tokens)
+    return Estimate(
+        workload=workload,
+        soft_tokens=soft_tokens,
+        parameters=_numbers(weights),
+        trained=_numbers(trained),
+        saved=_numbers(saved),
+        training_batch=training_batch,
+        captioning_clip=captioning_clip,
+        memory=_memory(config, workload, weights),
+    )
+
+
+def _build(config: EvlVideoConfig) -> EvlVideoForCaptioning:
+    with torch.device("meta"):
+        return EvlVideoForCaptioning(config)
+
+
+def _soft_tokens(model: EvlVideoForCaptioning, workload: Workload) -> int:
+    """Soft tokens of a clip, when they and the text have their place in the language model."""
+    merged = model.connector.num_output_tokens(model.vision_tower.num_tokens)
+    soft_tokens = merged * workload.num_frames if model.config.fusion == "concat" else merged
+    # A caption that is generated has an opening token before it, and its last token is not read again.
+    asked = soft_tokens + max(workload.text_tokens, workload.new_tokens)
+    places = getattr(model.language_model.config, "max_position_embeddings", None)
+    if places is not None and asked > places:
+        raise UserError(
+            f"A clip has {soft_tokens} soft tokens and its text up to {asked - soft_tokens}, together {asked}; the "
+            f"language model has {places} places. Use fewer frames, a larger merge_r, fusion=mean_tokens, or less text."
+        )
+    return soft_tokens
+
+
+def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
+    """How many numbers are in tensors, by the part that their name belongs to."""
+    numbers = dict.fromkeys(("vision_tower", "connector", "contextualizer", "language_model"), 0)
+    for name, tensor in tensors.items():
+        part = "contextualizer" if is_contextualizer(name) else tower_of(name) or "connector"
+        numbers[part] += tensor.numel()
+    return ByPart(**numbers)
+
+
+def _count(config: EvlVideoConfig, workload: Workload, soft_tokens: int) -> tuple[ByPart, ByPart]:
+    """Multiply-adds of a training batch and of captioning one clip."""
+    model = _build(config)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu")
+        training, encoding = count_passes(model.train(), *_inputs(model, workload, "cpu"))
+        generation = count_generation(model, soft_tokens, workload)
+    return training, replace(encoding // workload.batch_size, language_model=generation)
+
+
+def _memory(config: EvlVideoConfig, workload: Workload, weights: Mapping[str, Tensor]) -> Memory:
+    dtype = _TYPES[workload.precision]
+    model = _build(config)
+    for name, weight in model.named_parameters():
+        if tower_of(name) is not None:
+            weight.data = weight.data.to(dtype)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device=activations.DEVICE)
+        pixels, text = _inputs(model, workload, activations.DEVICE)
+        inputs = {"pixel_values": pixels, "logits_to_keep": workload.text_tokens + 1, **text}
+        kept = activations.saved_bytes(model.train(), inputs, None if dtype == torch.float32 else dtype)
+    frozen = sum(weight.numel() for weight in weights.values() if not weight.requires_grad)
+    trained_bytes = torch.float32.itemsize * sum(weight.numel() for weight in weights.values() if weight.requires_grad)
+    return Memory(
+        weights=dtype.itemsize * frozen + trained_bytes,
+        gradients=trained_bytes,
+        optimizer=_ADAMW_MOMENTS * trained_bytes,
+        activations=kept,
+    )
+
+
+def _inputs(model: EvlVideoForCaptioning, workload: Workload, device: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """A batch of frames and of texts, without values."""
+    size = model.vision_tower.image_size
+    pixels = torch.empty(workload.batch_size, workload.num_frames, 3, size, size, device=device)
+    texts = workload.batch_size * workload.captions_per_clip
+    ids = torch.zeros(texts, workload.text_tokens, dtype=torch.long, device=device)
+    return pixels, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}

@@ -1,0 +1,160 @@
+"""Multiply-adds, counted while the real model runs on tensors without values.
+
+Torch's counter has formulas for matrix products and convolutions, and for some fused kernels of attention. Attention
+runs as plain matrix products here: which fused kernel is taken depends on the machine, some kernels have no formula and
+would count as nothing, and the formula of others adds what their backward pass computes a second time to save memory.
+So the count is what the method needs, alike on every machine. A causal mask saves nothing in it.
+
+A part is counted by cutting the graph at its borders. The counter's own attribution to modules is not used, since in
+the backward pass it is wrong (it books the tower's under the language model).
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from evlvideo.errors import UserError
+from evlvideo.estimate.records import ByPart, Workload
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.temporal import InTowerContextualizer
+
+_MULTIPLIES = re.compile(r"(mm|mv|dot|conv\w*|attention\w*|bilinear\w*|cdist\w*|lstm\w*|gru\w*|_linear\w*)$")
+
+
+class _RefuseUncounted(TorchDispatchMode):
+    """Stops at an operator that multiplies and has no formula, which the counter would take to be free."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        packet = func._overloadpacket
+        if packet not in flop_registry and _MULTIPLIES.search(packet.__name__):
+            raise UserError(
+                f"The model uses {packet}, whose multiply-adds cannot be counted; no estimate can be given for it."
+            )
+        return func(*args, **(kwargs or {}))
+
+
+def count_multiply_adds(run: Callable[[], Any]) -> tuple[int, Any]:
+    """Multiply-adds of what `run` computes, on any device, and what it returns.
+
+    Raises:
+        UserError: an operator that multiplies and cannot be counted.
+    """
+    with sdpa_kernel(SDPBackend.MATH), _RefuseUncounted(), FlopCounterMode(display=False) as counter:
+        result = run()
+    return counter.get_total_flops() // 2, result
+
+
+class _Passes(NamedTuple):
+    """Multiply-adds of the two passes of one part."""
+
+    forward: int
+    backward: int
+
+    def __add__(self, other: "_Passes") -> "_Passes":  # type: ignore[override]
+        return _Passes(self.forward + other.forward, self.backward + other.backward)
+
+    def __sub__(self, other: "_Passes") -> "_Passes":
+        return _Passes(self.forward - other.forward, self.backward - other.backward)
+
+
+def count_passes(model: EvlVideoForCaptioning, pixels: Tensor, text: dict[str, Tensor]) -> tuple[ByPart, ByPart]:
+    """Forward and backward pass of a batch, and the forward pass alone.
+
+    Args:
+        model: in training mode.
+        pixels: frames, `(B, T, 3, height, width)`.
+        text: `input_ids`, `attention_mask` and `labels`, each `(k·B, L)`.
+    """
+    tower_forward, features = count_multiply_adds(lambda: model.vision_tower(pixels))
+    features_in = features.detach().requires_grad_(features.requires_grad)
+    connector_forward, prompt = count_multiply_adds(lambda: model.features_to_prompt(features_in))
+    prompt_in = prompt.detach().requires_grad_()
+    # The trainer asks for no other logits.
+    kept = text["labels"].shape[1] + 1
+    text_forward, output = count_multiply_adds(lambda: model(soft_prompt=prompt_in, logits_to_keep=kept, **text))
+
+    text_backward, _ = count_multiply_adds(lambda: output.loss.backward())
+    connector_backward, _ = count_multiply_adds(lambda: prompt.backward(prompt_in.grad))
+    tower_backward = 0
+    if features.requires_grad:
+        tower_backward, _ = count_multiply_adds(lambda: features.backward(features_in.grad))
+
+    in_tower, merged = _count_contextualizers(model, pixels.shape[0], pixels.shape[1])
+    parts = {
+        "vision_tower": _Passes(tower_forward, tower_backward) - in_tower,
+        "connector": _Passes(connector_forward, connector_backward) - merged,
+        "contextualizer": in_tower + merged,
+        "language_model": _Passes(text_forward, text_backward),
+    }
+    both = ByPart(**{part: passes.forward + passes.backward for part, passes in parts.items()})
+    return both, ByPart(**{part: passes.forward for part, passes in parts.items()})
+
+
+@torch.no_grad()
+def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, workload: Workload) -> int:
+    """Generating one caption by the language model, with beams and with a cache of keys and values.
+
+    The loop of `generate` looks at values, which there are none of. What it runs is counted instead: the prefix once
+    for every beam, as transformers does, which gives the first token, and a step for each further token. A step's cost
+    is linear in the length of the cache, so that the mean of the first and the last step, times their number, is their
+    sum. Beams are taken to run to the last token. A prompt for the language model is not in it.
+    """
+    prefix = soft_tokens + 1  # the opening token
+    count, output = count_multiply_adds(lambda: _read_prefix(model, workload.num_beams, prefix))
+    steps = workload.new_tokens - 1
+    if not steps:
+        return count
+    first = _count_step(model, workload.num_beams, prefix, output.past_key_values)
+    last_cached = prefix + steps - 1
+    longest = _read_prefix(model, workload.num_beams, last_cached).past_key_values
+    last = _count_step(model, workload.num_beams, last_cached, longest)
+    return count + (first + last) * steps // 2
+
+
+def _read_prefix(model: EvlVideoForCaptioning, beams: int, tokens: int) -> Any:
+    language_model: Any = model.language_model
+    words = language_model.get_input_embeddings()
+    prefix = words.weight.new_empty(beams, tokens, words.embedding_dim)
+    mask = torch.ones(beams, tokens, dtype=torch.long, device=prefix.device)
+    return language_model(inputs_embeds=prefix, attention_mask=mask, use_cache=True, logits_to_keep=1)
+
+
+def _count_step(model: EvlVideoForCaptioning, beams: int, cached: int, cache: Any) -> int:
+    """Multiply-adds of one more token for every beam."""
+    language_model: Any = model.language_model
+    ids = torch.zeros(beams, 1, dtype=torch.long, device=model.device)
+    mask = torch.ones(beams, cached + 1, dtype=torch.long, device=model.device)
+    return count_multiply_adds(
+        lambda: language_model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+    )[0]
+
+
+def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int) -> tuple[_Passes, _Passes]:
+    """Those in the tower, and the one over merged tokens, run alone on tokens of their shapes."""
+    tower = model.vision_tower
+    shape = (batch, frames, tower.num_tokens, tower.dim)
+    in_tower = merged = _Passes(0, 0)
+    modules = [module for module in tower.modules() if isinstance(module, InTowerContextualizer)]
+    if modules:
+        # Nothing before the first one is trained, so that its input takes no gradient. The others are alike.
+        others = _count_alone(modules[-1], shape, input_gradient=True)
+        in_tower = _count_alone(modules[0], shape, input_gradient=False)
+        in_tower += _Passes(*(number * (len(modules) - 1) for number in others))
+    if model.contextualizer is not None:
+        tokens = model.connector.num_output_tokens(tower.num_tokens)
+        shape = (batch, frames, tokens, model.vision_projection.out_features)
+        merged = _count_alone(model.contextualizer, shape, input_gradient=True)
+    return in_tower, merged
+
+
+def _count_alone(module: nn.Module, shape: tuple[int, ...], *, input_gradient: bool) -> _Passes:
+    tokens = torch.empty(shape, device=next(module.parameters()).device, requires_grad=input_gradient)
+    forward, output = count_multiply_adds(lambda: module(tokens))
+    backward, _ = count_multiply_adds(lambda: output.sum().backward())
+    return _Passes(forward, backward)

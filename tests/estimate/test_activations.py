@@ -1,0 +1,78 @@
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+from tiny_architecture import BERT_SIZES, VARIANTS, real_batch, real_model, tiny_config, workload
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from evlvideo.estimate import activations, estimate
+from evlvideo.estimate.activations import saved_bytes
+
+
+class OneLayer(nn.Module):
+    """A layer whose backward pass needs its input and, where another follows, its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 7), nn.Linear(7, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(2, 4, 32, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(self.query, x, x)
+
+
+def on_a_pretended_gpu(module: nn.Module, *shape: int, autocast: torch.dtype | None = None) -> int:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        module.to_empty(device=activations.DEVICE)
+        return saved_bytes(module, {"x": torch.empty(*shape, device=activations.DEVICE)}, autocast)  # type: ignore[arg-type]
+
+
+def test_inputs_of_layers_are_kept_and_weights_are_not_counted() -> None:
+    assert on_a_pretended_gpu(OneLayer(), 10, 5) == 4 * 10 * (5 + 7)
+
+
+def test_autocast_keeps_half_the_bytes_and_copies_of_weights() -> None:
+    # The second layer's weight is needed for the gradient of its input; the first layer's input has none.
+    assert on_a_pretended_gpu(OneLayer(), 10, 5, autocast=torch.bfloat16) == 2 * (10 * (5 + 7) + 7 * 3)
+
+
+def test_attention_keeps_no_weights_of_attention() -> None:
+    kept = on_a_pretended_gpu(Attention(), 2, 4, 64, 8)
+    keys, outputs, row_sums = 2 * 4 * 64 * 8, 2 * 4 * 32 * 8, 2 * 4 * 32
+    assert 4 * (keys + outputs + row_sums) <= kept < 4 * (keys + outputs + row_sums) + 64
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_kept_equals_what_a_real_pass_keeps(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plain_attention() -> AbstractContextManager[None]:
+        return sdpa_kernel(SDPBackend.MATH)
+
+    monkeypatch.setattr(activations, "_FusedAttention", plain_attention)
+    asked = workload()
+    # Dropout keeps a mask of bytes on a GPU, and one of float32 on the CPU.
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = tiny_config(**VARIANTS[variant], bert_config=BERT_SIZES | no_dropout)
+    batch = {**real_batch(asked), "logits_to_keep": asked.text_tokens + 1}
+    assert estimate(config, asked).memory.activations == saved_bytes(real_model(config).train(), batch, None)
+
+
+def test_nothing_is_left_switched_on() -> None:
+    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    estimate(tiny_config(), workload(precision="bf16"))
+    assert (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")) == before
+
+
+def test_a_tower_keeps_something_only_for_contextualizers_inside() -> None:
+    without, within = (estimate(tiny_config(**VARIANTS[name]), workload()) for name in ("image", "in_tower"))
+    tower_tokens = 4 * 3 * 2 * 17 * 48
+    assert within.memory.activations > without.memory.activations + 10 * tower_tokens

@@ -1,0 +1,173 @@
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_architecture import VARIANTS, real_model, tiny_config, workload
+from transformers import LlamaConfig, OPTConfig
+
+from evlvideo.errors import UserError
+from evlvideo.estimate import Workload, estimate
+from evlvideo.models.configuration import EvlVideoConfig
+
+OPT_2_7B = OPTConfig(
+    hidden_size=2560,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    ffn_dim=10240,
+    vocab_size=50272,
+    word_embed_proj_dim=2560,
+    max_position_embeddings=2048,
+    do_layer_norm_before=True,
+)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parameters_are_those_of_the_model(variant: str) -> None:
+    config = tiny_config(**VARIANTS[variant])
+    model = real_model(config)
+    assert estimate(config, workload()).parameters.total == sum(weight.numel() for weight in model.parameters())
+
+
+def test_parameters_of_the_language_model_are_its_own() -> None:
+    config = tiny_config()
+    expected = sum(weight.numel() for weight in real_model(config).language_model.parameters())
+    assert estimate(config, workload()).parameters.language_model == expected
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_trained_are_those_that_take_gradients(variant: str) -> None:
+    config = tiny_config(**VARIANTS[variant])
+    expected = sum(weight.numel() for weight in real_model(config).parameters() if weight.requires_grad)
+    assert estimate(config, workload()).trained.total == expected
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_contextualizers_are_a_part_of_their_own(variant: str) -> None:
+    costs = estimate(tiny_config(**VARIANTS[variant]), workload())
+    plain = estimate(tiny_config(fusion=VARIANTS[variant].get("fusion", "mean")), workload())
+    assert costs.parameters.vision_tower == plain.parameters.vision_tower
+    assert costs.trained.total - costs.trained.contextualizer == plain.trained.total
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_saved_is_what_a_checkpoint_holds(variant: str, tmp_path: Path) -> None:
+    config = tiny_config(**VARIANTS[variant])
+    model = real_model(config)
+    model.tower_fingerprints = {"vision_tower": "", "language_model": ""}
+    model.save_pretrained(tmp_path)
+    written = sum(value.numel() for value in load_file(tmp_path / "model.safetensors").values())
+    assert estimate(config, workload()).saved.total == written
+
+
+def test_half_precision_halves_the_towers_and_not_what_is_trained() -> None:
+    costs = {precision: estimate(tiny_config(), workload(precision=precision)) for precision in ("fp32", "bf16")}
+    frozen = costs["fp32"].parameters.total - costs["fp32"].trained.total
+    assert costs["fp32"].memory.weights - costs["bf16"].memory.weights == 2 * frozen
+    assert costs["bf16"].memory.gradients == 4 * costs["bf16"].trained.total
+    assert costs["bf16"].memory.optimizer == 8 * costs["bf16"].trained.total
+
+
+def test_both_half_precisions_cost_the_same() -> None:
+    costs = [estimate(tiny_config(), workload(precision=precision)) for precision in ("bf16", "fp16")]
+    assert costs[0].memory == costs[1].memory
+
+
+def test_half_precision_keeps_fewer_bytes_of_a_large_batch() -> None:
+    kept = [
+        estimate(tiny_config(**VARIANTS["in_tower"]), workload(batch_size=64, precision=precision)).memory.activations
+        for precision in ("fp32", "bf16")
+    ]
+    assert kept[1] < kept[0]
+
+
+def test_batches_change_activations_and_no_cost_of_a_clip() -> None:
+    one, four = (estimate(tiny_config(), workload(batch_size=size)) for size in (1, 4))
+    assert four.training_clip == one.training_clip
+    assert four.captioning_clip == one.captioning_clip
+    assert four.memory.activations > 3 * one.memory.activations
+    assert four.memory.weights == one.memory.weights
+
+
+def test_soft_tokens_are_those_of_the_model() -> None:
+    asked = workload()
+    config = tiny_config(**VARIANTS["merged"])
+    prompt = real_model(config).encode(torch.zeros(1, asked.num_frames, 3, 32, 32))
+    assert estimate(config, asked).soft_tokens == prompt.shape[1]
+
+
+def test_the_language_model_is_read_where_its_sizes_are_not_given(tmp_path: Path) -> None:
+    given = tiny_config()
+    assert isinstance(given.text_config, OPTConfig)
+    given.text_config.save_pretrained(tmp_path)
+    named = tiny_config(text_config=None, language_model=str(tmp_path))
+    assert estimate(named, workload()) == estimate(given, workload())
+    assert named.text_config is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        ({}, {"text_tokens": 90}),
+        ({}, {"new_tokens": 90}),
+        ({"fusion": "concat"}, {"num_frames": 9}),
+    ],
+)
+def test_more_tokens_than_the_language_model_has_places_are_refused(
+    changes: dict[str, Any], asked: dict[str, int]
+) -> None:
+    with pytest.raises(UserError, match="the language model has 96 places"):
+        estimate(tiny_config(**changes), workload(**asked))
+
+
+def test_more_frames_than_positions_are_refused() -> None:
+    with pytest.raises(UserError, match="larger max_frames"):
+        estimate(tiny_config(**VARIANTS["in_tower"], max_frames=4), workload(num_frames=5))
+
+
+def full_size(**changes: Any) -> EvlVideoConfig:
+    return EvlVideoConfig(**{"vision_overrides": {"depth": 39}, "text_config": OPT_2_7B, **changes})
+
+
+def full_workload(num_frames: int) -> Workload:
+    return Workload(
+        num_frames=num_frames,
+        batch_size=4,
+        captions_per_clip=1,
+        text_tokens=32,
+        num_beams=5,
+        new_tokens=20,
+        precision="bf16",
+    )
+
+
+@pytest.mark.slow
+def test_evlgen_image_at_full_size() -> None:
+    started = time.process_time()
+    costs = estimate(full_size(), full_workload(1))
+    assert time.process_time() - started < 60
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2 * 2**20  # KiB on Linux
+    assert costs.soft_tokens == 29
+    assert round(costs.parameters.vision_tower / 1e6, 1) == 985.9
+    assert round(costs.parameters.language_model / 1e6, 1) == 2651.6
+    assert round(costs.trained.total / 1e6, 1) == 88.5
+
+
+@pytest.mark.slow
+def test_evlgen_video_at_full_size() -> None:
+    image, video = (
+        estimate(full_size(), full_workload(1)),
+        estimate(full_size(contextualizer="in_tower"), full_workload(4)),
+    )
+    # A video costs the connector and the language model exactly what an image costs.
+    assert video.training_clip.connector == image.training_clip.connector
+    assert video.training_clip.language_model == image.training_clip.language_model
+
+
+@pytest.mark.slow
+def test_vicuna_at_full_size() -> None:
+    costs = estimate(full_size(text_config=LlamaConfig(), bos_token_id=1, end_token_id=2), full_workload(1))
+    assert round(costs.parameters.language_model / 1e9, 2) == 6.74

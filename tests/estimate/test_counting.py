@@ -1,0 +1,91 @@
+import pytest
+import torch
+from tiny_architecture import NUM_TOKENS, VARIANTS, real_batch, real_model, tiny_config, workload
+from torch import nn
+
+from evlvideo.errors import UserError
+from evlvideo.estimate import estimate
+from evlvideo.estimate.counting import count_multiply_adds
+from evlvideo.models.temporal import InTowerContextualizer
+
+
+def test_a_matrix_product_is_counted_as_by_hand() -> None:
+    layer = nn.Linear(5, 7)
+    x = torch.randn(3, 5)
+    assert count_multiply_adds(lambda: layer(x))[0] == 3 * 5 * 7
+
+
+def test_a_backward_pass_through_frozen_weights_costs_one_product() -> None:
+    layer = nn.Linear(5, 7).requires_grad_(False)
+    x = torch.randn(3, 5, requires_grad=True)
+    assert count_multiply_adds(lambda: layer(x).sum().backward())[0] == 2 * 3 * 5 * 7
+
+
+def test_attention_is_not_free() -> None:
+    query, key, value = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 9, 8), torch.randn(2, 4, 9, 16)
+    count, _ = count_multiply_adds(lambda: nn.functional.scaled_dot_product_attention(query, key, value))
+    assert count == 2 * 4 * 6 * 9 * (8 + 16)
+
+
+def test_what_the_counter_has_no_formula_for_is_refused() -> None:
+    matrix, vector = torch.randn(3, 4), torch.randn(4)
+    with pytest.raises(UserError, match=r"aten\.mv"):
+        count_multiply_adds(lambda: torch.mv(matrix, vector))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_equals_a_count_of_the_whole_model_with_values(variant: str) -> None:
+    asked = workload()
+    config = tiny_config(**VARIANTS[variant])
+    model = real_model(config).train()
+    batch = real_batch(asked)
+
+    def step() -> None:
+        model(**batch, logits_to_keep=asked.text_tokens + 1).loss.backward()
+
+    assert estimate(config, asked).training_batch.total == count_multiply_adds(step)[0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("num_beams", "new_tokens"), [(1, 1), (1, 6), (3, 2), (3, 7)])
+def test_captioning_equals_a_count_of_the_real_loop(variant: str, num_beams: int, new_tokens: int) -> None:
+    asked = workload(num_beams=num_beams, new_tokens=new_tokens)
+    config = tiny_config(**VARIANTS[variant])
+    model = real_model(config).eval()
+    pixels = real_batch(asked)["pixel_values"][:1]
+    lengths = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
+    count, tokens = count_multiply_adds(lambda: model.generate(pixels, num_beams=num_beams, **lengths))
+    assert tokens.shape[1] == new_tokens
+    assert estimate(config, asked).captioning_clip.total == count
+
+
+def test_a_tower_without_contextualizers_has_no_backward_pass() -> None:
+    costs = estimate(tiny_config(), workload())
+    assert costs.training_clip.vision_tower == costs.captioning_clip.vision_tower
+
+
+def test_the_tower_itself_costs_the_same_with_contextualizers_inside() -> None:
+    without, within = (estimate(tiny_config(**VARIANTS[name]), workload()) for name in ("image", "in_tower"))
+    assert within.captioning_clip.vision_tower == without.captioning_clip.vision_tower
+
+
+def test_the_tower_has_a_backward_pass_for_contextualizers_inside() -> None:
+    costs = estimate(tiny_config(**VARIANTS["in_tower"]), workload())
+    assert costs.training_clip.vision_tower > costs.captioning_clip.vision_tower
+
+
+@pytest.mark.parametrize("variant", ["in_tower", "one_block"])
+def test_in_tower_contextualizers_equal_those_of_a_real_pass(variant: str) -> None:
+    asked = workload()
+    config = tiny_config(**VARIANTS[variant])
+    model = real_model(config)
+    inside = [module for module in model.vision_tower.modules() if isinstance(module, InTowerContextualizer)]
+    tokens = torch.randn(1, asked.num_frames, NUM_TOKENS, model.vision_tower.dim)
+    expected = sum(count_multiply_adds(lambda module=module: module(tokens))[0] for module in inside)
+    assert estimate(config, asked).captioning_clip.contextualizer == expected
+
+
+def test_the_connector_is_counted_once_a_clip_and_text_once_a_caption() -> None:
+    one, two = (estimate(tiny_config(), workload(captions_per_clip=captions)) for captions in (1, 2))
+    assert two.training_clip.connector == one.training_clip.connector
+    assert two.training_clip.language_model == 2 * one.training_clip.language_model
