@@ -21,6 +21,19 @@ NAMES = {
     "merged_positions": "over merged tokens, with frame positions",
     "scst": "SCST",
 }
+CONNECTORS = {
+    "evlgen_r19": "EVLGen, r = 19",
+    "evlgen_r9": "EVLGen, r = 9",
+    "evlgen_r0": "EVLGen, r = 0",
+    "blip2_second": "BLIP-2, second stage",
+    "blip2_first": "BLIP-2, first stage",
+}
+READINGS = {
+    "linear_forward": "transformer, linear layers",
+    "transformer_forward": "transformer",
+    "whole_forward": "with projections and heads",
+    "whole_forward_and_backward": "forward and backward",
+}
 SUBSETS = {
     "all": "all clips",
     "one_frame": "one frame",
@@ -33,8 +46,9 @@ def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    report = read_json(ROOT / "benchmarks" / "mini_seeds.json")
-    write_text(ROOT / "benchmarks.md", "\n".join(mini_seeds(report)) + "\n")
+    seeds = mini_seeds(read_json(ROOT / "benchmarks" / "mini_seeds.json"))
+    costs = connector_costs(read_json(ROOT / "benchmarks" / "connector_costs.json"))
+    write_text(ROOT / "benchmarks.md", "\n".join([*seeds, "", *costs]) + "\n")
 
 
 def mini_seeds(report: dict[str, Any]) -> list[str]:
@@ -86,6 +100,36 @@ def mini_seeds(report: dict[str, Any]) -> list[str]:
         + ".",
     ]
     return lines
+
+
+def connector_costs(report: dict[str, Any]) -> list[str]:
+    """The section on what connectors cost."""
+    header = ["trained part", "parameters", *READINGS.values(), "published"]
+    rows = [
+        [
+            CONNECTORS[name],
+            f"{costs['parameters'] / 1e6:.1f} M",
+            *(f"{costs['multiply_adds'][reading] / 1e9:.2f}" for reading in READINGS),
+            "" if costs["published_multiply_adds_g"] is None else str(costs["published_multiply_adds_g"]),
+        ]
+        for name, costs in report["systems"].items()
+    ]
+    return [
+        "## What connectors cost",
+        "",
+        "`scripts/benchmarks/connector_costs.py`: multiply-adds (G) of one image of "
+        f"{report['image_tokens']} tokens, in BLIP-2's first stage with a text of {report['text_tokens']}. Counted "
+        "while the modules run, without weights. All columns but the last but one are a forward pass.",
+        "",
+        *_table(header, rows),
+        "",
+        "The published numbers do not say what is in them. EVLGen's and that of BLIP-2's second stage agree with the "
+        "linear layers of the transformer in one forward pass: no attention, no projections, no backward pass. That of "
+        "BLIP-2's first stage agrees with none of these counts; it depends on the length of the text and on which of "
+        "the four passes over an image and its text are in it, and neither is stated. EVLGen's trained parameters are "
+        "published as 110 M, the size of a whole BERT-base (109.5 M). The 88.5 M here are a BERT-base without its word "
+        "embeddings (23.4 M) and its pooler (0.6 M), and 3.0 M of `ln_vision` and projections.",
+    ]
 
 
 def _median(values: list[float]) -> float:

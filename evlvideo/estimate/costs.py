@@ -88,7 +88,7 @@ def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
 def _count(config: EvlVideoConfig, workload: Workload, soft_tokens: int) -> tuple[ByPart, ByPart]:
     """Multiply-adds of a training batch and of captioning one clip."""
     model = _build(config)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         training, encoding = count_passes(model.train(), *_inputs(model, workload, "cpu"))
         generation = count_generation(model, soft_tokens, workload)
@@ -101,7 +101,7 @@ def _memory(config: EvlVideoConfig, workload: Workload, weights: Mapping[str, Te
     for name, weight in model.named_parameters():
         if tower_of(name) is not None:
             weight.data = weight.data.to(dtype)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device=activations.DEVICE)
         pixels, text = _inputs(model, workload, activations.DEVICE)
         inputs = {"pixel_values": pixels, "logits_to_keep": workload.text_tokens + 1, **text}

@@ -15,6 +15,7 @@ _PARTS = {
     "contextualizer": "contextualizer",
     "language_model": "language model",
 }
+_UNITS = ("", "k", "M", "G")
 _GIB = 2**30
 
 
@@ -36,18 +37,27 @@ def estimate_table(estimate: Estimate) -> RenderableType:
 
 def _costs(estimate: Estimate) -> Table:
     columns = {
-        "parameters": (estimate.parameters, _number),
-        "trained": (estimate.trained, _number),
-        "saved": (estimate.saved, _number),
-        "training, a clip": (estimate.training_clip, _number),
-        "training, a batch": (estimate.training_batch, _number),
-        "captioning, a clip": (estimate.captioning_clip, _number),
+        "parameters": estimate.parameters,
+        "trained": estimate.trained,
+        "saved": estimate.saved,
+        "training, a clip": estimate.training_clip,
+        "training, a batch": estimate.training_batch,
+        "captioning, a clip": estimate.captioning_clip,
     }
     table = _table(list(columns))
-    for part in (field.name for field in fields(ByPart)):
-        table.add_row(_PARTS[part], *(show(getattr(numbers, part)) for numbers, show in columns.values()))
-    table.add_row("all", *(show(numbers.total) for numbers, show in columns.values()), style="bold")
+    cells = [_column(numbers) for numbers in columns.values()]
+    for title, *row in zip((*_PARTS.values(), "all"), *cells, strict=True):
+        table.add_row(title, *row, style="bold" if title == "all" else "")
     return table
+
+
+def _column(numbers: ByPart) -> list[str]:
+    """Each part and all of them, in a unit in which the smallest is still to be seen."""
+    parts = [getattr(numbers, part) for part in _PARTS]
+    smallest = min((number for number in parts if number), default=0)
+    power = max(0, min(3, (len(str(smallest)) - 1) // 3))
+    shown = [f"{number / 1000**power:,.1f}" if power else f"{number:,}" for number in (*parts, numbers.total)]
+    return [f"{number} {_UNITS[power]}".rstrip() for number in shown]
 
 
 def _memory(memory: Memory) -> Table:
@@ -74,14 +84,6 @@ def _remarks(estimate: Estimate) -> list[str]:
         "Multiply-adds are those of matrix products and convolutions; training is forward and backward.",
         "Memory is without the CUDA context, fragmentation, and buffers that come and go.",
     ]
-
-
-def _number(number: int) -> str:
-    """In thousands, millions or billions, so that a toy's numbers are seen as well as a full model's."""
-    if number < 1000:
-        return str(number)
-    power = min(3, (len(str(number)) - 1) // 3)
-    return f"{number / 1000**power:,.1f} {'kMG'[power - 1]}"
 
 
 def _gib(number: int) -> str:

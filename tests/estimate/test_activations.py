@@ -2,7 +2,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 import torch
-from tiny_architecture import BERT_SIZES, VARIANTS, real_batch, real_model, tiny_config, workload
+from tiny_architecture import BERT_SIZES, VARIANTS, costs_of, real_batch, real_model, tiny_config, workload
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -73,6 +73,6 @@ def test_nothing_is_left_switched_on() -> None:
 
 
 def test_a_tower_keeps_something_only_for_contextualizers_inside() -> None:
-    without, within = (estimate(tiny_config(**VARIANTS[name]), workload()) for name in ("image", "in_tower"))
+    without, within = costs_of("image"), costs_of("in_tower")
     tower_tokens = 4 * 3 * 2 * 17 * 48
     assert within.memory.activations > without.memory.activations + 10 * tower_tokens

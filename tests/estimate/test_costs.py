@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_architecture import VARIANTS, real_model, tiny_config, workload
+from tiny_architecture import VARIANTS, costs_of, real_model, tiny_config, workload
 from transformers import LlamaConfig, OPTConfig
 
 from evlvideo.errors import UserError
@@ -29,26 +29,24 @@ OPT_2_7B = OPTConfig(
 def test_parameters_are_those_of_the_model(variant: str) -> None:
     config = tiny_config(**VARIANTS[variant])
     model = real_model(config)
-    assert estimate(config, workload()).parameters.total == sum(weight.numel() for weight in model.parameters())
+    assert costs_of(variant).parameters.total == sum(weight.numel() for weight in model.parameters())
 
 
 def test_parameters_of_the_language_model_are_its_own() -> None:
-    config = tiny_config()
-    expected = sum(weight.numel() for weight in real_model(config).language_model.parameters())
-    assert estimate(config, workload()).parameters.language_model == expected
+    expected = sum(weight.numel() for weight in real_model(tiny_config()).language_model.parameters())
+    assert costs_of("image").parameters.language_model == expected
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_trained_are_those_that_take_gradients(variant: str) -> None:
     config = tiny_config(**VARIANTS[variant])
     expected = sum(weight.numel() for weight in real_model(config).parameters() if weight.requires_grad)
-    assert estimate(config, workload()).trained.total == expected
+    assert costs_of(variant).trained.total == expected
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_contextualizers_are_a_part_of_their_own(variant: str) -> None:
-    costs = estimate(tiny_config(**VARIANTS[variant]), workload())
-    plain = estimate(tiny_config(fusion=VARIANTS[variant].get("fusion", "mean")), workload())
+    costs, plain = costs_of(variant), costs_of("image")
     assert costs.parameters.vision_tower == plain.parameters.vision_tower
     assert costs.trained.total - costs.trained.contextualizer == plain.trained.total
 
@@ -60,11 +58,11 @@ def test_saved_is_what_a_checkpoint_holds(variant: str, tmp_path: Path) -> None:
     model.tower_fingerprints = {"vision_tower": "", "language_model": ""}
     model.save_pretrained(tmp_path)
     written = sum(value.numel() for value in load_file(tmp_path / "model.safetensors").values())
-    assert estimate(config, workload()).saved.total == written
+    assert costs_of(variant).saved.total == written
 
 
 def test_half_precision_halves_the_towers_and_not_what_is_trained() -> None:
-    costs = {precision: estimate(tiny_config(), workload(precision=precision)) for precision in ("fp32", "bf16")}
+    costs = {precision: costs_of("image", precision=precision) for precision in ("fp32", "bf16")}
     frozen = costs["fp32"].parameters.total - costs["fp32"].trained.total
     assert costs["fp32"].memory.weights - costs["bf16"].memory.weights == 2 * frozen
     assert costs["bf16"].memory.gradients == 4 * costs["bf16"].trained.total
@@ -72,20 +70,19 @@ def test_half_precision_halves_the_towers_and_not_what_is_trained() -> None:
 
 
 def test_both_half_precisions_cost_the_same() -> None:
-    costs = [estimate(tiny_config(), workload(precision=precision)) for precision in ("bf16", "fp16")]
+    costs = [costs_of("image", precision=precision) for precision in ("bf16", "fp16")]
     assert costs[0].memory == costs[1].memory
 
 
 def test_half_precision_keeps_fewer_bytes_of_a_large_batch() -> None:
     kept = [
-        estimate(tiny_config(**VARIANTS["in_tower"]), workload(batch_size=64, precision=precision)).memory.activations
-        for precision in ("fp32", "bf16")
+        costs_of("in_tower", batch_size=64, precision=precision).memory.activations for precision in ("fp32", "bf16")
     ]
     assert kept[1] < kept[0]
 
 
 def test_batches_change_activations_and_no_cost_of_a_clip() -> None:
-    one, four = (estimate(tiny_config(), workload(batch_size=size)) for size in (1, 4))
+    one, four = costs_of("image", batch_size=1), costs_of("image", batch_size=4)
     assert four.training_clip == one.training_clip
     assert four.captioning_clip == one.captioning_clip
     assert four.memory.activations > 3 * one.memory.activations
@@ -93,10 +90,8 @@ def test_batches_change_activations_and_no_cost_of_a_clip() -> None:
 
 
 def test_soft_tokens_are_those_of_the_model() -> None:
-    asked = workload()
-    config = tiny_config(**VARIANTS["merged"])
-    prompt = real_model(config).encode(torch.zeros(1, asked.num_frames, 3, 32, 32))
-    assert estimate(config, asked).soft_tokens == prompt.shape[1]
+    prompt = real_model(tiny_config(**VARIANTS["merged"])).encode(torch.zeros(1, 2, 3, 32, 32))
+    assert costs_of("merged", num_frames=2).soft_tokens == prompt.shape[1]
 
 
 def test_the_language_model_is_read_where_its_sizes_are_not_given(tmp_path: Path) -> None:
@@ -104,7 +99,7 @@ def test_the_language_model_is_read_where_its_sizes_are_not_given(tmp_path: Path
     assert isinstance(given.text_config, OPTConfig)
     given.text_config.save_pretrained(tmp_path)
     named = tiny_config(text_config=None, language_model=str(tmp_path))
-    assert estimate(named, workload()) == estimate(given, workload())
+    assert estimate(named, workload()) == costs_of("image")
     assert named.text_config is None
 
 

@@ -1,10 +1,9 @@
 import pytest
 import torch
-from tiny_architecture import NUM_TOKENS, VARIANTS, real_batch, real_model, tiny_config, workload
+from tiny_architecture import NUM_TOKENS, VARIANTS, costs_of, real_batch, real_model, tiny_config, workload
 from torch import nn
 
 from evlvideo.errors import UserError
-from evlvideo.estimate import estimate
 from evlvideo.estimate.counting import count_multiply_adds
 from evlvideo.models.temporal import InTowerContextualizer
 
@@ -43,11 +42,13 @@ def test_training_equals_a_count_of_the_whole_model_with_values(variant: str) ->
     def step() -> None:
         model(**batch, logits_to_keep=asked.text_tokens + 1).loss.backward()
 
-    assert estimate(config, asked).training_batch.total == count_multiply_adds(step)[0]
+    assert costs_of(variant).training_batch.total == count_multiply_adds(step)[0]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("num_beams", "new_tokens"), [(1, 1), (1, 6), (3, 2), (3, 7)])
+@pytest.mark.parametrize(
+    ("variant", "num_beams", "new_tokens"),
+    [("image", 1, 1), ("image", 1, 6), ("image", 3, 2), ("image", 3, 7), ("in_tower", 3, 6), ("merged", 3, 6)],
+)
 def test_captioning_equals_a_count_of_the_real_loop(variant: str, num_beams: int, new_tokens: int) -> None:
     asked = workload(num_beams=num_beams, new_tokens=new_tokens)
     config = tiny_config(**VARIANTS[variant])
@@ -56,21 +57,21 @@ def test_captioning_equals_a_count_of_the_real_loop(variant: str, num_beams: int
     lengths = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
     count, tokens = count_multiply_adds(lambda: model.generate(pixels, num_beams=num_beams, **lengths))
     assert tokens.shape[1] == new_tokens
-    assert estimate(config, asked).captioning_clip.total == count
+    assert costs_of(variant, num_beams=num_beams, new_tokens=new_tokens).captioning_clip.total == count
 
 
 def test_a_tower_without_contextualizers_has_no_backward_pass() -> None:
-    costs = estimate(tiny_config(), workload())
+    costs = costs_of("image")
     assert costs.training_clip.vision_tower == costs.captioning_clip.vision_tower
 
 
 def test_the_tower_itself_costs_the_same_with_contextualizers_inside() -> None:
-    without, within = (estimate(tiny_config(**VARIANTS[name]), workload()) for name in ("image", "in_tower"))
+    without, within = costs_of("image"), costs_of("in_tower")
     assert within.captioning_clip.vision_tower == without.captioning_clip.vision_tower
 
 
 def test_the_tower_has_a_backward_pass_for_contextualizers_inside() -> None:
-    costs = estimate(tiny_config(**VARIANTS["in_tower"]), workload())
+    costs = costs_of("in_tower")
     assert costs.training_clip.vision_tower > costs.captioning_clip.vision_tower
 
 
@@ -82,10 +83,10 @@ def test_in_tower_contextualizers_equal_those_of_a_real_pass(variant: str) -> No
     inside = [module for module in model.vision_tower.modules() if isinstance(module, InTowerContextualizer)]
     tokens = torch.randn(1, asked.num_frames, NUM_TOKENS, model.vision_tower.dim)
     expected = sum(count_multiply_adds(lambda module=module: module(tokens))[0] for module in inside)
-    assert estimate(config, asked).captioning_clip.contextualizer == expected
+    assert costs_of(variant).captioning_clip.contextualizer == expected
 
 
 def test_the_connector_is_counted_once_a_clip_and_text_once_a_caption() -> None:
-    one, two = (estimate(tiny_config(), workload(captions_per_clip=captions)) for captions in (1, 2))
+    one, two = costs_of("image", captions_per_clip=1), costs_of("image")
     assert two.training_clip.connector == one.training_clip.connector
     assert two.training_clip.language_model == 2 * one.training_clip.language_model

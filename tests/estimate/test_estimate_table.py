@@ -2,9 +2,9 @@ import io
 
 import pytest
 from rich.console import Console
-from tiny_architecture import tiny_config, workload
+from tiny_architecture import costs_of, workload
 
-from evlvideo.estimate import ByPart, Estimate, Memory, estimate, estimate_table
+from evlvideo.estimate import ByPart, Estimate, Memory, estimate_table
 
 
 def drawn(costs: Estimate, width: int = 100) -> str:
@@ -57,5 +57,5 @@ def test_no_number_is_cut_or_folded(width: int) -> None:
 
 
 def test_small_numbers_are_not_shown_as_nothing() -> None:
-    (row,) = [line for line in drawn(estimate(tiny_config(), workload())).splitlines() if line.startswith("connector")]
+    (row,) = [line for line in drawn(costs_of("image")).splitlines() if line.startswith("connector")]
     assert " 0.0" not in row

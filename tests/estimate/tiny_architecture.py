@@ -1,12 +1,13 @@
 """Tiny architectures, and batches of a workload with values."""
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import OPTConfig
 
-from evlvideo.estimate.records import Workload
+from evlvideo.estimate import Estimate, Workload, estimate
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 
@@ -82,3 +83,9 @@ def real_batch(asked: Workload) -> dict[str, Tensor]:
         "attention_mask": (ids != PAD).long(),
         "labels": ids.masked_fill(ids == PAD, -100),
     }
+
+
+@cache
+def costs_of(variant: str, **asked: Any) -> Estimate:
+    """The estimate of a variant for a small workload with changes."""
+    return estimate(tiny_config(**VARIANTS[variant]), workload(**asked))

@@ -1,0 +1,196 @@
+"""Count what the trained part of EVLGen and of BLIP-2 costs an image, beside the published multiply-adds.
+
+    python scripts/benchmarks/connector_costs.py
+
+Writes `docs/benchmarks/connector_costs.json`, from which `docs/benchmarks.md` is made. Nothing is computed and no
+weights are needed: the modules run on tensors without values while torch counts their products.
+
+Each system is counted in four readings of "multiply-adds", since the published numbers do not say which is theirs:
+the linear layers of the transformer in a forward pass; all its products (attention and matching too); the same with
+the projections and heads around it; and all of that forward and backward.
+
+BLIP-2's second stage is its queries looking at the image. Its first stage trains on an image with a text, in four
+passes (Li et al., ICML 2023, section 3.2): the queries look at the image, for the contrastive loss; the text is read
+alone, for the same; three pairs of an image and a text (the right one, one with a wrong text, one with a wrong image)
+are read together, for the matching loss; and the text is read after the queries, for the captioning loss. In the last,
+transformers has no cache of the queries, so that the text is read alone here: its linear layers are the same, and its
+attention to the queries, 0.02 G, is missing.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, Blip2QFormerConfig, Blip2QFormerModel
+
+from evlvideo.evaluation.results import versions
+from evlvideo.files import write_json
+from evlvideo.models.tomeformer import TomeFormer
+
+OUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "connector_costs.json"
+IMAGE_TOKENS, IMAGE_WIDTH = 257, 1408
+QUERIES, WIDTH, CONTRAST_WIDTH = 32, 768, 256
+PAIRS = 3
+"""Pairs of an image and a text that are matched, for each image."""
+VOCABULARY, TEXT_POSITIONS = 30522, 512
+LANGUAGE_MODEL_WIDTH = 2560
+"""OPT-2.7b's."""
+PUBLISHED = {"evlgen_r19": 11.9, "blip2_second": 6.28, "blip2_first": 36.7}
+"""In G."""
+PUBLISHED_PARAMETERS = {"evlgen_r19": 110}
+"""In M."""
+
+
+@dataclass(frozen=True)
+class System:
+    """The trained part of one system."""
+
+    trained: nn.Module
+    transformer: Callable[[], list[Tensor]]
+    """A forward pass of the transformer alone."""
+    whole: Callable[[], list[Tensor]]
+    """One from the vision tower's tokens to what the losses or the language model take."""
+
+
+def main() -> None:
+    """Count, and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text-tokens", type=int, default=32, help="tokens of a text in the first stage (%(default)s)")
+    parser.add_argument("--out", type=Path, default=OUT, help="file to write (%(default)s)")
+    options = parser.parse_args()
+    report = count_systems(options.text_tokens)
+    write_json(options.out, report)
+    for name, costs in report["systems"].items():
+        print(name, costs)
+
+
+def count_systems(text_tokens: int) -> dict[str, Any]:
+    """Parameters, and multiply-adds in each reading, of every system."""
+    with torch.device("meta"):
+        systems = {
+            **{f"evlgen_r{r}": evlgen(r) for r in (19, 9, 0)},
+            "blip2_second": blip2_second_stage(),
+            "blip2_first": blip2_first_stage(text_tokens),
+        }
+        counted = {name: count(system) for name, system in systems.items()}
+    return {
+        "image_tokens": IMAGE_TOKENS,
+        "text_tokens": text_tokens,
+        "versions": versions(),
+        "systems": {
+            name: {
+                **costs,
+                "published_multiply_adds_g": PUBLISHED.get(name),
+                "published_parameters_m": PUBLISHED_PARAMETERS.get(name),
+            }
+            for name, costs in counted.items()
+        },
+    }
+
+
+def count(system: System) -> dict[str, Any]:
+    """What one system costs."""
+    linear, products = _products(system.transformer)
+    return {
+        "parameters": sum(weight.numel() for weight in system.trained.parameters()),
+        "multiply_adds": {
+            "linear_forward": linear,
+            "transformer_forward": linear + products,
+            "whole_forward": sum(_products(system.whole)),
+            "whole_forward_and_backward": sum(_products(system.whole, backward=True)),
+        },
+    }
+
+
+def _products(run: Callable[[], list[Tensor]], *, backward: bool = False) -> tuple[int, int]:
+    """Multiply-adds of products of a matrix with weights (in a forward pass), and of two tensors of a batch."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        outputs = run()
+        if backward:
+            torch.stack([output.sum() for output in outputs]).sum().backward()
+    counts = counter.get_flop_counts()["Global"]
+    linear = sum(counts.get(operator, 0) for operator in (torch.ops.aten.mm, torch.ops.aten.addmm))
+    return linear // 2, (counter.get_total_flops() - linear) // 2
+
+
+def evlgen(r: int) -> System:
+    """EVLGen's connector, merging `r` tokens in each layer."""
+    norm, projection = nn.LayerNorm(IMAGE_WIDTH), nn.Linear(IMAGE_WIDTH, WIDTH)
+    transformer = TomeFormer(BertConfig(), merge_r=r)
+    language_projection = nn.Linear(WIDTH, LANGUAGE_MODEL_WIDTH)
+    image = torch.empty(1, IMAGE_TOKENS, IMAGE_WIDTH)
+    tokens = torch.empty(1, IMAGE_TOKENS, WIDTH)
+    return System(
+        trained=nn.ModuleList([norm, projection, transformer, language_projection]),
+        transformer=lambda: [transformer(tokens)],
+        whole=lambda: [language_projection(transformer(projection(norm(image))))],
+    )
+
+
+class QFormer(nn.Module):
+    """BLIP-2's queries and what reads them, with a text or without."""
+
+    def __init__(self, *, text: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(IMAGE_WIDTH)
+        self.queries = nn.Parameter(torch.empty(1, QUERIES, WIDTH))
+        self.layers = Blip2QFormerModel(
+            Blip2QFormerConfig(encoder_hidden_size=IMAGE_WIDTH, use_qformer_text_input=text)
+        )
+
+    def look(self, image: Tensor, text: Tensor | None = None) -> Tensor:
+        """Queries, and a text beside them, look at images: `(B, 257, 1408)` → `(B, 32 (+ L), 768)`."""
+        tokens = self.queries.expand(len(image), -1, -1)
+        if text is not None:
+            tokens = torch.cat([tokens, text], dim=1)
+        return self.layers(tokens, query_length=QUERIES, encoder_hidden_states=self.norm(image)).last_hidden_state
+
+    def read(self, text: Tensor) -> Tensor:
+        """A text alone: `(B, L, 768)` → the same."""
+        return self.layers(text, query_length=0).last_hidden_state
+
+
+def blip2_second_stage() -> System:
+    """The queries, towards the language model."""
+    qformer, projection = QFormer(text=False), nn.Linear(WIDTH, LANGUAGE_MODEL_WIDTH)
+    image = torch.empty(1, IMAGE_TOKENS, IMAGE_WIDTH)
+    return System(
+        trained=nn.ModuleList([qformer, projection]),
+        transformer=lambda: [qformer.look(image)],
+        whole=lambda: [projection(qformer.look(image))],
+    )
+
+
+def blip2_first_stage(text_tokens: int) -> System:
+    """The four passes over an image and its text."""
+    qformer = QFormer(text=True)
+    words, places = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(TEXT_POSITIONS, WIDTH)
+    contrast = nn.ModuleList([nn.Linear(WIDTH, CONTRAST_WIDTH), nn.Linear(WIDTH, CONTRAST_WIDTH)])
+    matching = nn.Linear(WIDTH, 2)
+    # BERT's head; the matrix of its last layer is the word embeddings'.
+    dense, head_norm, bias = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH), nn.Parameter(torch.empty(VOCABULARY))
+    image = torch.empty(1, IMAGE_TOKENS, IMAGE_WIDTH)
+    ids = torch.zeros(1, text_tokens, dtype=torch.long)
+
+    def transformer() -> list[Tensor]:
+        text = words(ids) + places.weight[:text_tokens]
+        pairs = qformer.look(image.expand(PAIRS, -1, -1), text.expand(PAIRS, -1, -1))
+        return [qformer.look(image), qformer.read(text), pairs, qformer.read(text)]
+
+    def whole() -> list[Tensor]:
+        seen, text, pairs, caption = transformer()
+        logits = nn.functional.linear(head_norm(dense(caption)), words.weight, bias)
+        return [contrast[0](seen), contrast[1](text[:, 0]), matching(pairs[:, :QUERIES]), logits]
+
+    trained = nn.ModuleList([qformer, words, places, contrast, matching, dense, head_norm, nn.ParameterList([bias])])
+    return System(trained=trained, transformer=transformer, whole=whole)
+
+
+if __name__ == "__main__":
+    main()
