@@ -22,28 +22,25 @@ _GIB = 2**30
 def estimate_table(estimate: Estimate) -> RenderableType:
     """Parameters and multiply-adds by part, and memory, with what is in them said below."""
     asked = estimate.workload
+    parameters = {"all": estimate.parameters, "trained": estimate.trained, "saved": estimate.saved}
+    multiply_adds = {
+        "training, a clip": estimate.training_clip,
+        "training, a batch": estimate.training_batch,
+        "captioning, a clip": estimate.captioning_clip,
+    }
     return Group(
-        Text("Parameters, and multiply-adds"),
-        _costs(estimate),
-        Text(),
-        Text(
-            f"Memory in training, {asked.precision}, {asked.batch_size} {'clip' if asked.batch_size == 1 else 'clips'}"
-        ),
+        Text("Parameters"),
+        _by_part(parameters),
+        Text("\nMultiply-adds"),
+        _by_part(multiply_adds),
+        Text(f"\nMemory in training, {asked.precision}, {_counted(asked.batch_size, 'clip')}"),
         _memory(estimate.memory),
         Text(),
         *(Text(line, style="dim") for line in _remarks(estimate)),
     )
 
 
-def _costs(estimate: Estimate) -> Table:
-    columns = {
-        "parameters": estimate.parameters,
-        "trained": estimate.trained,
-        "saved": estimate.saved,
-        "training, a clip": estimate.training_clip,
-        "training, a batch": estimate.training_batch,
-        "captioning, a clip": estimate.captioning_clip,
-    }
+def _by_part(columns: dict[str, ByPart]) -> Table:
     table = _table(list(columns))
     cells = [_column(numbers) for numbers in columns.values()]
     for title, *row in zip((*_PARTS.values(), "all"), *cells, strict=True):
@@ -56,8 +53,10 @@ def _column(numbers: ByPart) -> list[str]:
     parts = [getattr(numbers, part) for part in _PARTS]
     smallest = min((number for number in parts if number), default=0)
     power = max(0, min(3, (len(str(smallest)) - 1) // 3))
-    shown = [f"{number / 1000**power:,.1f}" if power else f"{number:,}" for number in (*parts, numbers.total)]
-    return [f"{number} {_UNITS[power]}".rstrip() for number in shown]
+    return [
+        f"{number / 1000**power:,.1f} {_UNITS[power]}" if number and power else f"{number:,}"
+        for number in (*parts, numbers.total)
+    ]
 
 
 def _memory(memory: Memory) -> Table:
@@ -79,11 +78,16 @@ def _table(columns: list[str]) -> Table:
 def _remarks(estimate: Estimate) -> list[str]:
     asked = estimate.workload
     return [
-        f"A clip: {asked.num_frames} frames, {estimate.soft_tokens} soft tokens, {asked.captions_per_clip} x "
-        f"{asked.text_tokens} text tokens in training; {asked.num_beams} beams x {asked.new_tokens} new tokens.",
+        f"A clip has {_counted(asked.num_frames, 'frame')} and {_counted(estimate.soft_tokens, 'soft token')}; in "
+        f"training {_counted(asked.captions_per_clip, 'caption')} of {_counted(asked.text_tokens, 'token')}, in "
+        f"captioning {_counted(asked.num_beams, 'beam')} of {_counted(asked.new_tokens, 'new token')}.",
         "Multiply-adds are those of matrix products and convolutions; training is forward and backward.",
         "Memory is without the CUDA context, fragmentation, and buffers that come and go.",
     ]
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 
 def _gib(number: int) -> str:
