@@ -22,6 +22,8 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IGNORED = -100
 """Label of a token that is not a target."""
+MAX_TEXT_TOKENS = 32
+"""Longest text in training, as published."""
 _FEWEST_TOKENS = 10
 _ENDINGS = {"opt": "\n"}
 """Text that ends a caption, by the language model's kind; the others' is their own ending, `</s>` for Vicuna."""
@@ -50,7 +52,7 @@ class EvlVideoProcessor(ProcessorMixin):
         image_std: Sequence[float] = CLIP_STD,
         prompt: str = "",
         end_of_text: str = "\n",
-        max_text_tokens: int = 32,
+        max_text_tokens: int = MAX_TEXT_TOKENS,
         **kwargs: Any,
     ) -> None:
         self.image_size = image_size
