@@ -48,10 +48,10 @@ def sampled_frames(clip: CaptionedClip) -> list[np.ndarray]:
         UserError: the file is missing or cannot be decoded.
     """
     # Decoders and torch come late: a comparison without a gallery needs neither.
-    from evlvideo.data.decode import decode_frames
+    from evlvideo.data.decode import decode_clip
     from evlvideo.data.sampling import uniform
 
-    return list(decode_frames(clip.video, lambda frames_in_clip: uniform(frames_in_clip, FRAMES)))
+    return list(decode_clip(clip.video, lambda frames, rate: uniform(frames, rate, FRAMES)).frames)
 
 
 def filmstrips(clips: Iterable[CaptionedClip], frames_for: FramesFor = sampled_frames) -> Filmstrips:

@@ -1,6 +1,8 @@
 """Captioned clips as a torch dataset."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,18 @@ import torch
 from torch.utils.data import Dataset
 
 from evlvideo.data.annotations import CaptionedClip
-from evlvideo.data.decode import decode_frames
+from evlvideo.data.clip import DecodeError
+from evlvideo.data.decode import decode_clip
+from evlvideo.data.guarded import TIME_LIMIT_SECONDS, decode_clip_guarded
 from evlvideo.data.sampling import SAMPLERS
 from evlvideo.data.transforms import Transform
 from evlvideo.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+ON_BAD_CLIP = ("resample", "raise", "skip")
+"""What to do where a clip cannot be decoded."""
+_MOST_DRAWS = 100
 
 
 class CaptionDataset(Dataset[dict[str, Any]]):
@@ -30,9 +40,16 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         seed: seed of the run.
         per_caption: one item for each caption of each clip (cross-entropy), in the order of the clips and their
             captions; else one for each clip (self-critical training, evaluation).
+        on_bad_clip: what to do where a clip cannot be decoded. `resample` puts another clip in its place, drawn from
+            the seed, the epoch and the item's index, and names the bad one once in the log; `raise` raises; `skip`
+            gives an item that has a reason under `bad` in the place of `pixel_values`. The default is `resample` where
+            items are captions, so are trained on, and else `raise`.
+        time_limit_seconds: decode in a process of its own, and give a clip up that takes longer or crashes the decoder;
+            `None` decodes in this process, without either protection.
+        keep_aspect: let the decoder scale the shorter side to `image_size`, for a transform that crops.
 
     Raises:
-        UserError: the sampling is unknown, or there is nothing to iterate over.
+        UserError: the sampling or what to do with bad clips is unknown, or there is nothing to iterate over.
     """
 
     def __init__(
@@ -45,7 +62,13 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         transform: Transform,
         seed: int,
         per_caption: bool,
+        on_bad_clip: str | None = None,
+        time_limit_seconds: float | None = TIME_LIMIT_SECONDS,
+        keep_aspect: bool = False,
     ) -> None:
+        on_bad_clip = on_bad_clip or ("resample" if per_caption else "raise")
+        if on_bad_clip not in ON_BAD_CLIP:
+            raise UserError(f"on_bad_clip is {on_bad_clip!r}; allowed: {', '.join(ON_BAD_CLIP)}.")
         if sampling not in SAMPLERS:
             raise UserError(f"The sampling is {sampling!r}; allowed: {', '.join(SAMPLERS)}.")
         self.clips = list(clips)
@@ -54,16 +77,23 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         self.transform = transform
         self.seed = seed
         self.per_caption = per_caption
+        self.on_bad_clip = on_bad_clip
+        self._decode = (
+            partial(decode_clip, keep_aspect=keep_aspect)
+            if time_limit_seconds is None
+            else partial(decode_clip_guarded, keep_aspect=keep_aspect, time_limit_seconds=time_limit_seconds)
+        )
         self._sampler = SAMPLERS[sampling]
         if per_caption:
-            self._items = [(clip, place) for clip in self.clips for place in range(len(clip.captions))]
+            self._items = [(number, k) for number, clip in enumerate(self.clips) for k in range(len(clip.captions))]
         else:
-            self._items = [(clip, 0) for clip in self.clips]
+            self._items = [(number, 0) for number in range(len(self.clips))]
         if not self._items:
             missing = "captions" if self.clips else "clips"
             raise UserError(f"The data set is empty: no {missing} were given; give at least one.")
         # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._bad = torch.zeros(len(self.clips), dtype=torch.bool).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, whose random draws the next items use."""
@@ -73,31 +103,70 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         """Count the items."""
         return len(self._items)
 
+    @property
+    def bad_clips(self) -> list[str]:
+        """Names of the clips that could not be decoded so far, by any worker."""
+        return [self.clips[number].clip_id for number in self._bad.nonzero().flatten().tolist()]
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Decode and transform one item.
 
         Raises:
-            DecodeError: the clip cannot be decoded; the message names it.
+            DecodeError: the clip cannot be decoded, and is not to be left out or replaced; or no other can either. The
+                message names it.
         """
-        clip, place = self._items[index]
-        item: dict[str, Any] = {
-            "clip_id": clip.clip_id,
-            "pixel_values": self._pixel_values(clip, index),
-            "captions": list(clip.captions),
-        }
+        resample = self.on_bad_clip == "resample"
+        for number, place in self._candidates(index):
+            if resample and self._bad[number]:
+                continue  # It would fail again, at worst after the whole time limit.
+            try:
+                return self._item(number, place, {"pixel_values": self._pixel_values(number, index)})
+            except DecodeError as error:
+                self._note(number, error)
+                if self.on_bad_clip == "skip":
+                    return self._item(number, place, {"bad": str(error)})
+                if not resample:
+                    raise
+        raise DecodeError(
+            f"{self.clips[self._items[index][0]].clip_id} cannot be decoded, nor any of {_MOST_DRAWS} clips drawn "
+            f"in its place; {len(self.bad_clips)} of {len(self.clips)} are bad. Is data.video_root the right directory?"
+        )
+
+    def _candidates(self, index: int) -> Iterator[tuple[int, int]]:
+        """Give an item's clip and caption, then others at random, the same ones whichever worker asks."""
+        yield self._items[index]
+        generator = np.random.default_rng([self.seed, int(self._epoch), index % len(self)])
+        for number in generator.integers(len(self._items), size=_MOST_DRAWS).tolist():
+            yield self._items[number]
+
+    def _item(self, number: int, place: int, content: dict[str, Any]) -> dict[str, Any]:
+        clip = self.clips[number]
+        item: dict[str, Any] = {"clip_id": clip.clip_id, "captions": list(clip.captions), **content}
         if self.per_caption:
             item["caption"] = clip.captions[place]
         return item
 
-    def _pixel_values(self, clip: CaptionedClip, index: int) -> torch.Tensor:
+    def _note(self, number: int, error: DecodeError) -> None:
+        if not self._bad[number]:
+            logger.warning("%s: %s", self.clips[number].clip_id, error)
+        self._bad[number] = True
+
+    def _pixel_values(self, number: int, index: int) -> torch.Tensor:
+        clip = self.clips[number]
         entropy = [self.seed, int(self._epoch), index % len(self)]
         sampling_seed, transform_seed = np.random.SeedSequence(entropy).generate_state(2, np.uint64).tolist()
 
-        def choose(frames_in_clip: int) -> list[int]:
+        def choose(frames: int, rate: float) -> list[int]:
             generator = torch.Generator().manual_seed(sampling_seed)
-            return self._sampler(frames_in_clip, self.num_frames, generator)
+            return self._sampler(frames, rate, self.num_frames, generator)
 
-        frames = decode_frames(clip.video, choose, self.image_size)
+        frames = self._decode(
+            clip.video,
+            choose,
+            self.image_size,
+            start_seconds=getattr(clip, "start_seconds", None),
+            end_seconds=getattr(clip, "end_seconds", None),
+        ).frames
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would reseed the GPU's dropout as well.
             torch.default_generator.manual_seed(transform_seed)

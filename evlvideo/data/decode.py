@@ -1,146 +1,233 @@
-"""Frames of a video file, by index.
+"""Frames of a video file: look into the file, choose, decode.
 
-decord decodes what it decodes rightly. PyAV, which reads more, finds out what is in the file, and serves where decord
-is not installed, has no decoder, decodes wrongly, or fails. Both get one thread, since data loaders run many of them.
+All backends speak of the same frames, those of :mod:`evlvideo.data.index`. `auto` is PyAV, which is right on all that
+was tried and no slower than the others, since it decodes no more than the frames asked for need. Another serves where
+PyAV fails for a reason of its own; a file whose data are broken is refused, since another would paint over the hole.
 """
 
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
 
+from evlvideo.data.backends import decord, image, pyav, torchcodec
+from evlvideo.data.clip import Clip, DecodeError, SourceFacts
+from evlvideo.data.index import VideoIndex, check_file, read_index
+from evlvideo.data.reader import PacketReader
 from evlvideo.errors import UserError
 
-Choose = Callable[[int], list[int]]
+Choose = Callable[[int, float], Sequence[int]]
+"""From the number of frames and their rate per second to the indices wanted, from 0, in any order, with repetitions."""
 
-_NOT_FOR_DECORD = {"hevc", "av1"}
-"""Codecs left to PyAV: decord 0.6 gives wrong frames of HEVC with open groups of pictures, and cannot open AV1."""
+BACKENDS = ("auto", "pyav", "decord", "torchcodec")
+"""Decoders by name; `auto` is the one to use."""
+
+_OTHERS = {"decord": decord.decode, "torchcodec": torchcodec.decode}
+_FALLBACKS = ("torchcodec", "decord")
+_SMALL = 32
+"""Side in pixels to which frames are scaled that nobody looks at."""
+_REFUSALS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError, ArithmeticError)
+"""What PyAV raises on files that it cannot read."""
+_BROKEN_DATA = (av.error.InvalidDataError, OSError, MemoryError)
+"""Those that lie in the file or the machine, so that no other decoder is asked."""
 
 
-class DecodeError(UserError):
-    """A video file that gives no frames; the message names the file and the reason."""
+@dataclass(frozen=True, slots=True)
+class FrameRange:
+    """The frames of a file from which a clip is taken."""
 
-    def __init__(self, message: str) -> None:
-        # A data loader raises its worker's error anew, with the worker's traceback around the sentence.
-        super().__init__(message.rpartition("DecodeError: ")[2].strip())
+    first: int
+    """Index of the first, in the file."""
+    count: int
+    rate: float
+    """Frames per second."""
 
 
-def decode_frames(path: Path, choose: Choose, size: int | None = None) -> np.ndarray:
-    """Decode chosen frames of a video file.
+def decode_clip(
+    path: Path,
+    choose: Choose,
+    size: int | None = None,
+    *,
+    keep_aspect: bool = False,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    backend: str = "auto",
+) -> Clip:
+    """Decode chosen frames of a video, or of a picture, which is a video of one frame.
 
-    Frames are resized straight to a square, with bilinear interpolation by the decoder's own scaler, as published for
-    EVLGen-video; a rotation stored in the file is applied. Of several video streams FFmpeg's best is taken.
+    Frames are scaled bilinearly while they are decoded, by default straight to a square, as published for EVLGen-video.
+    A rotation stored in the file is applied; mirroring and pixels that are not square are not.
 
     Args:
-        path: a video file.
-        choose: from the number of frames in the file to the indices wanted, from 0, in any order and with repetitions.
-            It may be called again where a decoder fails or has miscounted, and should then choose alike.
+        path: a video file, or a picture by its suffix.
+        choose: which frames, of those between the two times.
         size: side of the square in pixels; `None` keeps the file's height and width.
-
-    Returns:
-        RGB values, uint8 of shape (frames, height, width, 3).
+        keep_aspect: scale so that the shorter side is `size`, in the place of a square.
+        start_seconds: take frames shown at or after this time, from the start of the file.
+        end_seconds: take frames shown before this time.
+        backend: one of `BACKENDS`.
 
     Raises:
-        DecodeError: the file is missing, empty, not a video, without frames, or broken before a wanted frame.
+        DecodeError: the file is missing, empty, not a video, broken where it is needed, or shows nothing between the
+            two times; the message names the file and the reason.
+        UserError: the backend is unknown or not installed.
     """
-    try:
-        _check_file(path)
-        codec, count = _probe(path)
-        frames = None
-        if codec not in _NOT_FOR_DECORD and _has_decord():
-            frames = _with_decord(path, choose, size, count)
-        if frames is None:
-            frames = _with_pyav(path, choose, size, count)
-    except (av.FFmpegError, OSError) as error:
-        raise DecodeError(f"{path} cannot be decoded: {error.strerror}. Is it a video, and whole?") from error
-    if frames is None:
-        raise DecodeError(f"{path} cannot be decoded: it holds no frames. Is it a video, and whole?")
-    return frames
+    with open_clip(path, start_seconds, end_seconds) as source:
+        return source.read(
+            choose(source.range.count, source.range.rate), size, keep_aspect=keep_aspect, backend=backend
+        )
 
 
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise DecodeError(f"The video {path} does not exist.")
-    if not path.is_file():
-        raise DecodeError(f"The video {path} is not a file; name a video file such as clip.mp4.")
-    if path.stat().st_size == 0:
-        raise DecodeError(f"The video {path} is an empty file; copy or download it again.")
+def check_clip(path: Path, frames: int | None = None) -> int:
+    """Find out whether a video or picture can be decoded.
 
-
-def _has_decord() -> bool:
-    return importlib.util.find_spec("decord") is not None
-
-
-def _probe(path: Path) -> tuple[str, int]:
-    """Read the codec's name and the number of frames shown, which an edit list makes fewer than those stored."""
-    with _open(path) as container:
-        stream = _stream(path, container)
-        count = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
-        return str(stream.codec_context.codec.canonical_name), count
-
-
-def _open(path: Path) -> InputContainer:
-    # Absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol.
-    return av.open(str(path.absolute()))
-
-
-def _stream(path: Path, container: InputContainer) -> VideoStream:
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream):
-        raise DecodeError(f"{path} holds no video stream; name a video file.")
-    stream.codec_context.thread_count = 1
-    return stream
-
-
-def _with_decord(path: Path, choose: Choose, size: int | None, count: int) -> np.ndarray | None:
-    """Decode with decord; `None` where it fails, or repeats the last frame for those that are not shown."""
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-    side = size or -1  # decord's word for the file's own
-    try:
-        # One reader a call: a reader that lives through a fork hangs.
-        reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1, width=side, height=side)
-        if not count or len(reader) != count:
-            return None
-        frames: np.ndarray = reader.get_batch(choose(count)).asnumpy()
-    except (decord.DECORDError, RuntimeError):
-        return None
-    return frames
-
-
-def _with_pyav(path: Path, choose: Choose, size: int | None, count: int) -> np.ndarray | None:
-    """Decode with PyAV; `None` where there are no frames."""
-    frames = None
-    # Some packets show nothing (VP8's alternate references): then the first pass finds the number of frames.
-    while frames is None and count:
-        frames, count = _decode_until(path, choose(count), size)
-    return frames
-
-
-def _decode_until(path: Path, indices: list[int], size: int | None) -> tuple[np.ndarray | None, int]:
-    """Decode from the start to the last wanted frame.
+    Args:
+        path: the file.
+        frames: how many frames are decoded, spread evenly; `None` decodes every one.
 
     Returns:
-        The wanted frames, or `None` where the file ends before the last; and the number of frames decoded.
+        how many frames the file shows.
+
+    Raises:
+        DecodeError: a frame cannot be decoded, or the file was cut off.
     """
-    frames: dict[int, np.ndarray] = {}
-    last = max(indices)
-    decoded = 0
-    with _open(path) as container:
-        for frame in container.decode(_stream(path, container)):
-            if decoded in indices:
-                frames[decoded] = _rgb(frame, size)
-            decoded += 1
-            if decoded > last:
-                return np.stack([frames[index] for index in indices]), decoded
-    return None, decoded
+    with open_clip(path) as clip:
+        count = clip.range.count
+        if clip.index is None or clip.reader is None:
+            clip.read([0])
+        elif clip.index.damaged_packets:
+            raise DecodeError(f"{path} was cut off or damaged: {clip.index.damaged_packets} packets are incomplete.")
+        elif frames is None:
+            with _named(path):
+                pyav.decode_all(clip.reader, clip.index)
+        else:
+            clip.read([place * count // frames for place in range(frames)], _SMALL)
+        return count
 
 
-def _rgb(frame: av.VideoFrame, size: int | None) -> np.ndarray:
-    pixels = frame.to_ndarray(format="rgb24", width=size, height=size, interpolation="BILINEAR")
-    return np.rot90(pixels, frame.rotation // 90)
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenClip:
+    """A file that was looked into, open for the length of a call: it must not live through a fork."""
+
+    path: Path
+    range: FrameRange
+    index: VideoIndex | None
+    """`None` for a picture."""
+    reader: PacketReader | None
+
+    def read(
+        self, chosen: Sequence[int], size: int | None = None, *, keep_aspect: bool = False, backend: str = "auto"
+    ) -> Clip:
+        """Decode frames, counted from the first of the range; see :func:`decode_clip`."""
+        if backend not in BACKENDS:
+            raise UserError(f"The backend is {backend!r}; allowed: {', '.join(BACKENDS)}.")
+        outside = [index for index in chosen if not 0 <= index < self.range.count]
+        if outside or not chosen:
+            raise ValueError(f"Frames {list(chosen)} were asked of {self.range.count} in {self.path}.")
+        if self.index is None or self.reader is None:
+            return _picture(self.path, chosen, size, keep_aspect)
+        wanted = np.asarray(chosen) + self.range.first
+        ascending, places = np.unique(wanted, return_inverse=True)
+        height, width = _sides(self.index.facts, size, keep_aspect)
+        with _named(self.path):
+            frames, used = _decode(self.reader, self.index, ascending.tolist(), height, width, backend)
+        return Clip(
+            frames=frames[places],
+            timestamps_seconds=self.index.timestamps_seconds[wanted],
+            indices=tuple(wanted.tolist()),
+            source=self.index.facts,
+            backend=used,
+        )
+
+
+@contextmanager
+def open_clip(path: Path, start_seconds: float | None = None, end_seconds: float | None = None) -> Iterator[OpenClip]:
+    """Look into a file, to decode frames of it in a second step; see :func:`decode_clip`."""
+    check_file(path)
+    if path.suffix.lower() in image.IMAGE_SUFFIXES:
+        yield OpenClip(path, FrameRange(0, 1, 0.0), None, None)
+        return
+    with ExitStack() as stack:
+        with _named(path):
+            reader = stack.enter_context(PacketReader(path))
+            index = read_index(reader)
+        yield OpenClip(path, _range(path, index, start_seconds, end_seconds), index, reader)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what decoders raise into an error that names the file."""
+    try:
+        yield
+    except _REFUSALS as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DecodeError(f"{path} cannot be decoded: {reason}. Is it a video, and whole?") from error
+
+
+def _range(path: Path, index: VideoIndex, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
+    """Find the frames of a half-open range of times."""
+    seconds = index.timestamps_seconds
+    first = 0 if start_seconds is None else int(np.searchsorted(seconds, start_seconds))
+    end = len(seconds) if end_seconds is None else int(np.searchsorted(seconds, end_seconds))
+    if end <= first:
+        raise DecodeError(
+            f"{path} shows no frame from {start_seconds or 0:g} s to "
+            f"{'its end' if end_seconds is None else f'{end_seconds:g} s'}; it lasts from {seconds[0]:.2f} s to "
+            f"{seconds[0] + index.facts.duration_seconds:.2f} s."
+        )
+    return FrameRange(first, end - first, index.facts.rate)
+
+
+def _decode(
+    reader: PacketReader, index: VideoIndex, indices: list[int], height: int, width: int, backend: str
+) -> tuple[np.ndarray, str]:
+    """Decode ascending indices, and tell by what."""
+    if backend in _OTHERS:
+        try:
+            return _other(backend, reader.path, index, indices, height, width), backend
+        except ImportError as error:
+            raise UserError(f"The backend {backend!r} is not installed here ({error}); use 'auto'.") from error
+    try:
+        return pyav.decode(reader, index, indices, height, width), "pyav"
+    except _REFUSALS as error:
+        if backend == "auto" and not isinstance(error, _BROKEN_DATA):
+            for other in _FALLBACKS:
+                with suppress(DecodeError, ImportError):
+                    return _other(other, reader.path, index, indices, height, width), other
+        raise
+
+
+def _other(backend: str, path: Path, index: VideoIndex, indices: list[int], height: int, width: int) -> np.ndarray:
+    frames = _OTHERS[backend](path, index, indices, height, width)
+    if frames.shape != (len(indices), height, width, 3):
+        raise DecodeError(f"{path} cannot be decoded by {backend}: it gave frames of shape {frames.shape}.")
+    return frames
+
+
+def _sides(facts: SourceFacts, size: int | None, keep_aspect: bool) -> tuple[int, int]:
+    """Height and width of the result."""
+    if size is None:
+        return facts.height, facts.width
+    if not keep_aspect:
+        return size, size
+    shorter = min(facts.height, facts.width)
+    return max(size, round(facts.height * size / shorter)), max(size, round(facts.width * size / shorter))
+
+
+def _picture(path: Path, chosen: Sequence[int], size: int | None, keep_aspect: bool) -> Clip:
+    pixels = image.read_image(path)
+    facts = SourceFacts(
+        frames=1,
+        rate=0.0,
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        codec=path.suffix.lower().lstrip("."),
+        rotation=0,
+        duration_seconds=0.0,
+    )
+    pixels = image.resize(pixels, *_sides(facts, size, keep_aspect))
+    count = len(chosen)
+    return Clip(np.repeat(pixels[None], count, axis=0), np.zeros(count), (0,) * count, facts, "pillow")

@@ -8,7 +8,7 @@ from transformers import set_seed
 
 from evlvideo.assembly import open_model
 from evlvideo.config import RunConfig, config_of
-from evlvideo.data.decode import decode_frames
+from evlvideo.data.decode import decode_clip
 from evlvideo.data.sampling import SAMPLERS
 from evlvideo.errors import UserError
 from evlvideo.evaluation.predict import decoding_arguments
@@ -64,11 +64,11 @@ def caption_files(
     sampler = SAMPLERS[config.data.eval_sampling]
     frames_wanted = config.data.num_frames
 
-    def choose(frames_in_clip: int) -> list[int]:
-        return sampler(frames_in_clip, frames_wanted, torch.Generator().manual_seed(0))
+    def choose(frames_in_clip: int, rate: float) -> list[int]:
+        return sampler(frames_in_clip, rate, frames_wanted, torch.Generator().manual_seed(0))
 
     # All are decoded before any is captioned: a broken file is told at once.
-    clips = [processor.frames(decode_frames(video, choose, processor.image_size)) for video in videos]
+    clips = [processor.frames(decode_clip(video, choose, processor.image_size).frames) for video in videos]
     captions: list[list[str]] = []
     for clip in clips:
         tokens = model.generate(

@@ -11,8 +11,8 @@ from tiny_data import index_of
 from torch.utils.data import DataLoader
 
 from evlvideo.data.annotations import CaptionedClip
+from evlvideo.data.clip import DecodeError
 from evlvideo.data.datasets import CaptionDataset
-from evlvideo.data.decode import DecodeError
 from evlvideo.data.transforms import eval_transform, train_transform
 from evlvideo.errors import UserError
 
@@ -132,27 +132,126 @@ def test_the_global_generator_is_left_alone(make: Make) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_second_choice_of_frames_is_the_first(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As where decord fails after it chose, and PyAV chooses again.
-    chosen: list[list[int]] = []
-
-    def decode_twice(path: Path, choose: Callable[[int], list[int]], size: int) -> np.ndarray:
-        chosen.extend([choose(300), choose(300)])
-        return np.zeros((4, size, size, 3), np.uint8)
-
-    monkeypatch.setattr("evlvideo.data.datasets.decode_frames", decode_twice)
-    make()[0]
-    assert chosen[0] == chosen[1]
+@pytest.fixture
+def broken(clip: Path, tmp_path: Path) -> list[CaptionedClip]:
+    """Twelve clips, of which every third cannot be decoded."""
+    path = tmp_path / "broken.mp4"
+    path.write_text("no video")
+    return [CaptionedClip(f"video{k}", path if k % 3 == 1 else clip, (f"caption of {k}",)) for k in range(12)]
 
 
-def test_a_clip_that_cannot_be_decoded_is_named(make: Make, tmp_path: Path) -> None:
+@pytest.fixture
+def of_broken(make: Make, broken: list[CaptionedClip]) -> Make:
+    return partial(CaptionDataset, broken, **make.keywords)  # type: ignore[attr-defined]
+
+
+BAD = ["video1", "video4", "video7", "video10"]
+
+
+@pytest.mark.parametrize("time_limit_seconds", [None, 30.0])
+def test_a_clip_that_cannot_be_decoded_is_named(make: Make, tmp_path: Path, time_limit_seconds: float | None) -> None:
     path = tmp_path / "video9.mp4"
     path.write_text("no video")
-    dataset = CaptionDataset([CaptionedClip("video9", path, ("a",))], **make.keywords)  # type: ignore[attr-defined]
+    clips = [CaptionedClip("video9", path, ("a",))]
+    arguments = {**make.keywords, "on_bad_clip": "raise", "time_limit_seconds": time_limit_seconds}  # type: ignore[attr-defined]
+    dataset = CaptionDataset(clips, **arguments)
     for workers in (0, 1):
         with pytest.raises(DecodeError) as caught:
             loaded(dataset, num_workers=workers)
         assert re.fullmatch(r"\S+video9\.mp4 cannot be decoded: Invalid data found [^\n]+", str(caught.value))
+
+
+def test_training_on_captions_takes_another_clip_for_a_bad_one(of_broken: Make) -> None:
+    items = list(of_broken())
+    assert len(items) == 12
+    assert [item["clip_id"] for item in items[::3]] == ["video0", "video3", "video6", "video9"]
+    stand_ins = [items[k] for k in (1, 4, 7, 10)]
+    assert not {item["clip_id"] for item in stand_ins} & set(BAD)
+    assert all(item["caption"] == f"caption of {item['clip_id'][5:]}" for item in stand_ins)
+    # Drawn, and not always the neighbour.
+    assert len({item["clip_id"] for item in stand_ins}) > 1
+
+
+def test_evaluation_never_takes_another_clip_by_itself(of_broken: Make) -> None:
+    with pytest.raises(DecodeError, match=r"broken\.mp4"):
+        list(of_broken(per_caption=False))
+
+
+def test_self_critical_training_takes_another_clip_where_told(of_broken: Make) -> None:
+    items = list(of_broken(per_caption=False, on_bad_clip="resample"))
+    assert len(items) == 12
+    assert not {item["clip_id"] for item in items} & set(BAD)
+
+
+def test_stand_ins_are_the_same_whatever_was_found_before(of_broken: Make) -> None:
+    dataset, workers = of_broken(), of_broken()
+    dataset.set_epoch(1)
+    workers.set_epoch(1)
+    forwards = [dataset[index] for index in range(12)]
+    backwards = [dataset[index] for index in reversed(range(12))][::-1]
+    parallel = list(DataLoader(workers, batch_size=None, num_workers=2))
+    for items in (backwards, parallel):
+        assert [item["clip_id"] for item in items] == [item["clip_id"] for item in forwards]
+        assert torch.equal(pixels(items), pixels(forwards))
+
+
+def test_stand_ins_change_with_the_epoch(of_broken: Make) -> None:
+    dataset = of_broken()
+    drawn = set()
+    for epoch in range(4):
+        dataset.set_epoch(epoch)
+        drawn.add(tuple(dataset[k]["clip_id"] for k in (1, 4, 7, 10)))
+    assert len(drawn) > 1
+
+
+def test_bad_clips_are_counted_across_workers_and_epochs(of_broken: Make) -> None:
+    dataset = of_broken()
+    assert dataset.bad_clips == []
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        loaded(dataset, num_workers=2)
+    assert dataset.bad_clips == BAD
+
+
+def test_a_bad_clip_is_named_once_in_the_log(of_broken: Make, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = of_broken()
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        list(dataset)
+    assert [record.message.split(":")[0] for record in caplog.records if "broken.mp4" in record.message] == BAD
+
+
+def test_a_skipped_clip_is_marked_with_the_reason(of_broken: Make) -> None:
+    items = list(of_broken(per_caption=False, on_bad_clip="skip"))
+    assert [item["clip_id"] for item in items] == [f"video{k}" for k in range(12)]
+    assert [item["clip_id"] for item in items if "bad" in item] == BAD
+    assert all("pixel_values" not in item and "Invalid data" in item["bad"] for item in items if "bad" in item)
+
+
+def test_training_ends_where_no_clip_can_be_decoded(make: Make, broken: list[CaptionedClip]) -> None:
+    dataset = CaptionDataset(broken[1::3], **make.keywords)  # type: ignore[attr-defined]
+    with pytest.raises(DecodeError, match=r"video1 cannot be decoded, nor any of 100 .* 4 of 4 are bad"):
+        dataset[0]
+
+
+def test_an_unknown_way_with_bad_clips_is_refused(make: Make) -> None:
+    with pytest.raises(UserError, match="'ignore'; allowed: resample, raise, skip"):
+        make(on_bad_clip="ignore")
+
+
+def test_a_crop_gets_frames_with_their_aspect(make: Make) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def transform(frames: np.ndarray) -> torch.Tensor:
+        seen.append(frames.shape)
+        return torch.zeros(4, 3, 32, 32)
+
+    make(keep_aspect=True, transform=transform)[0]
+    assert seen == [(4, 32, 40, 3)]
+
+
+def test_with_and_without_a_time_limit_items_are_the_same(make: Make) -> None:
+    assert torch.equal(make()[0]["pixel_values"], make(time_limit_seconds=None)[0]["pixel_values"])
 
 
 def test_an_index_past_the_end_ends_iteration(make: Make) -> None:
@@ -161,7 +260,7 @@ def test_an_index_past_the_end_ends_iteration(make: Make) -> None:
 
 
 def test_an_unknown_sampling_is_refused(make: Make) -> None:
-    with pytest.raises(UserError, match="'random'; allowed: uniform, headtail"):
+    with pytest.raises(UserError, match="'random'; allowed: uniform, headtail, segments"):
         make(sampling="random")
 
 

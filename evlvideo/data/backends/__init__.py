@@ -1,0 +1,1 @@
+"""Decoders, each a function from a file and ascending indices to frames."""

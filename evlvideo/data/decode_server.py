@@ -1,0 +1,117 @@
+"""The process in which :mod:`evlvideo.data.guarded` decodes: it answers requests until its parent is gone.
+
+Modules that take long to import, such as torch, stay out of here.
+"""
+
+import os
+import pickle
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from evlvideo.data.clip import Clip, DecodeError
+from evlvideo.data.decode import FrameRange, OpenClip, check_clip, open_clip
+from evlvideo.errors import UserError
+
+GRACE_SECONDS = 5.0
+"""How long after its time limit a process ends by itself, where no parent is left to end it."""
+
+
+class Server:
+    """What a parent can ask for. A clip is opened, its frames are chosen by the parent, and then it is read."""
+
+    def __init__(self) -> None:
+        self._files = ExitStack()
+        self._clip: OpenClip | None = None
+
+    def open(self, path: Path, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
+        """Look into a file."""
+        self.close()
+        self._clip = self._files.enter_context(open_clip(path, start_seconds, end_seconds))
+        return self._clip.range
+
+    def read(self, chosen: list[int], size: int | None, keep_aspect: bool, backend: str) -> Clip:
+        """Decode frames of the file that was opened last, and close it."""
+        if self._clip is None:
+            raise RuntimeError("Nothing is open.")
+        try:
+            return self._clip.read(chosen, size, keep_aspect=keep_aspect, backend=backend)
+        finally:
+            self.close()
+
+    def check(self, path: Path, frames: int | None) -> int:
+        """Decode all frames of a file, or so many of them; see :func:`evlvideo.data.decode.check_clip`."""
+        return check_clip(path, frames)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._clip = None
+        self._files.close()
+
+
+def serve(handle: int) -> None:
+    """Answer requests from a socket until it is closed.
+
+    A request is the name of a method of :class:`Server`, its arguments, and the seconds after which nobody waits for
+    the answer. An answer is what the method returned, or the error that it raised.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Control-C is for the parent, which then closes the socket.
+    with suppress(OSError):
+        # Where memory runs out, this process is to be ended, and not the training run.
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    server = Server()
+    with socket.socket(fileno=handle) as connection, suppress(EOFError, ConnectionError):
+        send(connection, os.getpid())
+        while True:
+            name, arguments, limit_seconds = receive(connection)
+            # The signal's default is to end the process, also one that hangs inside a decoder.
+            signal.setitimer(signal.ITIMER_REAL, limit_seconds + GRACE_SECONDS)
+            answer = _answer(getattr(server, name), arguments)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            send(connection, answer)
+
+
+def send(connection: socket.socket, value: Any) -> None:
+    """Send a value, after its length."""
+    content = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    connection.sendall(len(content).to_bytes(8, "little"))
+    connection.sendall(content)
+
+
+def receive(connection: socket.socket, deadline: float | None = None) -> Any:
+    """Receive a value.
+
+    Raises:
+        EOFError: the other side is gone.
+        TimeoutError: the deadline, on the monotonic clock, has passed.
+    """
+    length = int.from_bytes(_receive_exactly(connection, 8, deadline), "little")
+    return pickle.loads(_receive_exactly(connection, length, deadline))
+
+
+def _receive_exactly(connection: socket.socket, length: int, deadline: float | None) -> bytearray:
+    content = bytearray(length)
+    view, received = memoryview(content), 0
+    while received < length:
+        if deadline is not None:
+            # Zero would mean not to wait at all, which a socket takes for another mode.
+            connection.settimeout(max(deadline - time.monotonic(), 1e-3))
+        count = connection.recv_into(view[received:])
+        if not count:
+            raise EOFError
+        received += count
+    return content
+
+
+def _answer(method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    try:
+        return method(*arguments)
+    except UserError as error:
+        return error
+    except Exception as error:
+        # Whatever a broken file makes a decoder raise costs that file only.
+        return DecodeError(f"The decoder failed with {type(error).__name__}: {error}.")
