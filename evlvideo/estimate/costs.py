@@ -1,11 +1,17 @@
 """From an architecture and a workload to their costs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 
 from evlvideo.errors import UserError
 from evlvideo.estimate import activations
@@ -88,7 +94,7 @@ def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
 def _count(config: EvlVideoConfig, workload: Workload, soft_tokens: int) -> tuple[ByPart, ByPart]:
     """Multiply-adds of a training batch and of captioning one clip."""
     model = _build(config)
-    with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+    with _without_values():
         model.to_empty(device="cpu")
         training, encoding = count_passes(model.train(), *_inputs(model, workload, "cpu"))
         generation = count_generation(model, soft_tokens, workload)
@@ -101,7 +107,7 @@ def _memory(config: EvlVideoConfig, workload: Workload, weights: Mapping[str, Te
     for name, weight in model.named_parameters():
         if tower_of(name) is not None:
             weight.data = weight.data.to(dtype)
-    with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+    with _without_values():
         model.to_empty(device=activations.DEVICE)
         pixels, text = _inputs(model, workload, activations.DEVICE)
         inputs = {"pixel_values": pixels, "logits_to_keep": workload.text_tokens + 1, **text}
@@ -114,6 +120,19 @@ def _memory(config: EvlVideoConfig, workload: Workload, weights: Mapping[str, Te
         optimizer=_ADAMW_MOMENTS * trained_bytes,
         activations=kept,
     )
+
+
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Every tensor that is made has a shape, a type and a device, and nothing in it."""
+    try:
+        with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
+        raise UserError(
+            f"The model does what depends on the values of its tensors ({error}), and there are none in an estimate; "
+            "no estimate can be given for it."
+        ) from error
 
 
 def _inputs(model: EvlVideoForCaptioning, workload: Workload, device: str) -> tuple[Tensor, dict[str, Tensor]]:

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_architecture import VARIANTS, costs_of, real_model, tiny_config, workload
-from transformers import LlamaConfig, OPTConfig
+from tiny_architecture import SMALL_LLAMA, VARIANTS, costs_of, real_model, tiny_config, workload
+from transformers import LlamaConfig, MixtralConfig, OPTConfig
 
 from evlvideo.errors import UserError
 from evlvideo.estimate import Workload, estimate
+from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 
 OPT_2_7B = OPTConfig(
@@ -121,6 +122,28 @@ def test_more_tokens_than_the_language_model_has_places_are_refused(
 def test_more_frames_than_positions_are_refused() -> None:
     with pytest.raises(UserError, match="larger max_frames"):
         estimate(tiny_config(**VARIANTS["in_tower"], max_frames=4), workload(num_frames=5))
+
+
+def test_a_model_that_looks_at_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(model: EvlVideoForCaptioning, features: torch.Tensor) -> float:
+        return features.sum().item()
+
+    monkeypatch.setattr(EvlVideoForCaptioning, "features_to_prompt", look)
+    with pytest.raises(UserError, match="depends on the values"):
+        estimate(tiny_config(), workload())
+
+
+def test_experts_whose_products_are_not_counted_are_refused() -> None:
+    experts = MixtralConfig(
+        **SMALL_LLAMA, num_key_value_heads=4, num_local_experts=2, num_experts_per_tok=1, pad_token_id=1
+    )
+    with pytest.raises(UserError, match="_grouped_mm"):
+        estimate(tiny_config(text_config=experts), workload())
+
+
+def test_an_estimate_can_be_asked_for_where_gradients_are_off() -> None:
+    with torch.no_grad():
+        assert estimate(tiny_config(), workload()) == costs_of("image")
 
 
 def full_size(**changes: Any) -> EvlVideoConfig:

@@ -1,9 +1,11 @@
 import pytest
 import torch
-from tiny_architecture import NUM_TOKENS, VARIANTS, costs_of, real_batch, real_model, tiny_config, workload
+from tiny_architecture import NUM_TOKENS, SMALL_LLAMA, VARIANTS, costs_of, real_batch, real_model, tiny_config, workload
 from torch import nn
+from transformers import LlamaConfig
 
 from evlvideo.errors import UserError
+from evlvideo.estimate import estimate
 from evlvideo.estimate.counting import count_multiply_adds
 from evlvideo.models.temporal import InTowerContextualizer
 
@@ -58,6 +60,20 @@ def test_captioning_equals_a_count_of_the_real_loop(variant: str, num_beams: int
     count, tokens = count_multiply_adds(lambda: model.generate(pixels, num_beams=num_beams, **lengths))
     assert tokens.shape[1] == new_tokens
     assert costs_of(variant, num_beams=num_beams, new_tokens=new_tokens).captioning_clip.total == count
+
+
+def test_a_language_model_whose_heads_share_keys_is_counted_alike() -> None:
+    asked = workload()
+    config = tiny_config(text_config=LlamaConfig(**SMALL_LLAMA, num_key_value_heads=2, pad_token_id=1))
+    model = real_model(config)
+    batch = real_batch(asked)
+    lengths = {"max_new_tokens": asked.new_tokens, "min_new_tokens": asked.new_tokens}
+    costs = estimate(config, asked)
+    training, _ = count_multiply_adds(lambda: model(**batch, logits_to_keep=asked.text_tokens + 1).loss.backward())
+    captioning, _ = count_multiply_adds(
+        lambda: model.generate(batch["pixel_values"][:1], num_beams=asked.num_beams, **lengths)
+    )
+    assert (costs.training_batch.total, costs.captioning_clip.total) == (training, captioning)
 
 
 def test_a_tower_without_contextualizers_has_no_backward_pass() -> None:

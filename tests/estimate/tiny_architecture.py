@@ -25,6 +25,13 @@ BERT_SIZES = {
     "max_position_embeddings": 20,
     "vocab_size": 30,
 }
+SMALL_LLAMA = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 50,
+}
 PAD, BOS, END = 1, 2, 5
 NUM_TOKENS = 17
 
