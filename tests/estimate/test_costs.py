@@ -164,10 +164,10 @@ def full_workload(num_frames: int) -> Workload:
 
 @pytest.mark.slow
 def test_evlgen_image_at_full_size() -> None:
-    started = time.process_time()
+    started, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     costs = estimate(full_size(), full_workload(1))
     assert time.process_time() - started < 60
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2 * 2**20  # KiB on Linux
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**20  # KiB on Linux
     assert costs.soft_tokens == 29
     assert round(costs.parameters.vision_tower / 1e6, 1) == 985.9
     assert round(costs.parameters.language_model / 1e6, 1) == 2651.6
