@@ -4,16 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 
 from evlvideo.architecture import changed_by_run, check_same_architecture, run_architecture
-from evlvideo.config import DataConfig, RunConfig
-from evlvideo.config_checks import TOWERS
+from evlvideo.config import DataConfig, RunConfig, SourceConfig
+from evlvideo.config_checks import SHARDS, TOWERS
 from evlvideo.data.annotations import CaptionedClip, locate, read_split
 from evlvideo.data.datasets import CaptionDataset
+from evlvideo.data.guarded import decode_clip_guarded
 from evlvideo.data.mixture import Mixture
-from evlvideo.data.transforms import eval_transform, train_transform
+from evlvideo.data.sampling import SAMPLERS
+from evlvideo.data.shards import ShardClips, ShardDataset, find_shards
+from evlvideo.data.transforms import Transform, eval_transform, train_transform
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, read_text_config
@@ -27,15 +31,23 @@ def read_clips(data: DataConfig, split: str) -> list[CaptionedClip]:
     return read_split(data.dataset, split, root, Path(data.video_root) if data.video_root else None)
 
 
-def read_training_clips(data: DataConfig) -> dict[str, list[CaptionedClip]]:
+def read_training_clips(data: DataConfig) -> dict[str, Sequence[CaptionedClip] | ShardClips]:
     """The clips that a run trains on, by source: several data sets, or one split of one."""
     if not data.sources:
         return {f"{data.dataset}:{data.train_split}": read_clips(data, data.train_split)}
-    named: dict[str, list[CaptionedClip]] = {}
-    for place, source in enumerate(data.sources):
+    return {
+        f"sources[{place}], {source.dataset}:{source.split}": _read_source(data, source)
+        for place, source in enumerate(data.sources)
+    }
+
+
+def _read_source(data: DataConfig, source: SourceConfig) -> Sequence[CaptionedClip] | ShardClips:
+    if source.dataset != SHARDS:
         of_source = replace(data, dataset=source.dataset, root=source.root, video_root=source.video_root)
-        named[f"sources[{place}], {source.dataset}:{source.split}"] = read_clips(of_source, source.split)
-    return named
+        return read_clips(of_source, source.split)
+    if source.root is None:
+        raise UserError("A source of shards has no root; set its root to the directory that holds the .tar files.")
+    return ShardClips(find_shards(Path(source.root)))
 
 
 def references_of(clips: Sequence[CaptionedClip]) -> dict[str, list[str]]:
@@ -46,13 +58,16 @@ def references_of(clips: Sequence[CaptionedClip]) -> dict[str, list[str]]:
 def training_data(
     config: RunConfig,
     processor: EvlVideoProcessor,
-    sources: Mapping[str, Sequence[CaptionedClip]],
+    sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
     *,
     per_caption: bool,
-) -> CaptionDataset | Mixture:
+) -> CaptionDataset | ShardDataset | Mixture:
     """What :func:`read_training_clips` gave, as one data set: by ratio where there are several sources."""
     datasets = {
-        name: train_dataset(config, processor, clips, per_caption=per_caption) for name, clips in sources.items()
+        name: shard_dataset(config, processor, clips)
+        if isinstance(clips, ShardClips)
+        else train_dataset(config, processor, clips, per_caption=per_caption)
+        for name, clips in sources.items()
     }
     if not config.data.sources:
         return next(iter(datasets.values()))
@@ -70,11 +85,28 @@ def train_dataset(
         num_frames=data.num_frames,
         sampling=data.train_sampling,
         image_size=processor.image_size,
-        transform=train_transform(
-            processor.image_size, processor.image_mean, processor.image_std, data.crop_scale_min, data.horizontal_flip
-        ),
+        transform=_train_transform(data, processor),
         seed=config.seed,
         per_caption=per_caption,
+    )
+
+
+def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardClips) -> ShardDataset:
+    """Samples of shards as they are trained on."""
+    data = config.data
+    sampler = SAMPLERS[data.train_sampling]
+
+    def decode(path: Path, generator: torch.Generator) -> np.ndarray:
+        return decode_clip_guarded(
+            path, lambda frames, rate: sampler(frames, rate, data.num_frames, generator), processor.image_size
+        ).frames
+
+    return ShardDataset(clips, decode=decode, transform=_train_transform(data, processor), seed=config.seed)
+
+
+def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
+    return train_transform(
+        processor.image_size, processor.image_mean, processor.image_std, data.crop_scale_min, data.horizontal_flip
     )
 
 

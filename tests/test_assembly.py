@@ -1,3 +1,4 @@
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,17 @@ from evlvideo.assembly import (
     evaluation_dataset,
     open_model,
     read_clips,
+    read_training_clips,
     references_of,
     resolve_precision,
     start_model,
     tower_dtype,
     train_dataset,
     trained_parameters,
+    training_data,
 )
-from evlvideo.config import DataConfig
+from evlvideo.config import DataConfig, SourceConfig
+from evlvideo.data.mixture import Mixture
 from evlvideo.errors import UserError
 from evlvideo.models.processing import EvlVideoProcessor
 
@@ -157,3 +161,38 @@ def test_trained_parameters_are_those_that_a_checkpoint_holds(toy: Toy, tmp_path
     model, _ = open_model(toy.checkpoint, toy.config(tmp_path))
     saved = load_file(toy.checkpoint / "model.safetensors")
     assert trained_parameters(model) == sum(weight.numel() for weight in saved.values())
+
+
+def test_training_draws_from_several_sources_by_ratio(toy: Toy, tmp_path: Path) -> None:
+    sources = [SourceConfig("mini", str(toy.data), ratio=3), SourceConfig("mini", str(toy.data), split="validate")]
+    config = toy.config(tmp_path)
+    config = replace(config, data=replace(config.data, sources=sources))
+    mixture = training_data(
+        config, EvlVideoProcessor.from_pretrained(toy.checkpoint), read_training_clips(config.data), per_caption=False
+    )
+    assert isinstance(mixture, Mixture)
+    validation = {clip.clip_id for clip in toy.clips("validate")}
+    drawn = [mixture[index]["clip_id"] in validation for index in range(8)]
+    assert drawn.count(True) == 2
+
+
+def test_training_draws_from_shards(toy: Toy, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
+        for clip in toy.clips("train")[:2]:
+            (tmp_path / "caption.txt").write_text(clip.captions[0])
+            shard.add(clip.video, f"{clip.clip_id}.mp4")
+            shard.add(tmp_path / "caption.txt", f"{clip.clip_id}.txt")
+    config = toy.config(tmp_path)
+    config = replace(config, data=replace(config.data, sources=[SourceConfig("shards", str(tmp_path))]))
+    mixture = training_data(
+        config, EvlVideoProcessor.from_pretrained(toy.checkpoint), read_training_clips(config.data), per_caption=True
+    )
+    item = mixture[0]
+    assert item["pixel_values"].shape == (FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
+    assert item["caption"] in {clip.captions[0] for clip in toy.clips("train")[:2]}
+
+
+def test_shards_without_a_root_are_a_user_error(toy: Toy, tmp_path: Path) -> None:
+    config = toy.config(tmp_path)
+    with pytest.raises(UserError, match="shards has no root"):
+        read_training_clips(replace(config.data, sources=[SourceConfig("shards")]))

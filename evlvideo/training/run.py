@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from evlvideo.assembly import (
 from evlvideo.config import RunConfig, save_config
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.data.collate import CaptionCollator
+from evlvideo.data.shards import ShardClips
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.evaluation.results import git_commit
 from evlvideo.files import write_json
@@ -157,7 +157,7 @@ def _make_trainer(
     config: RunConfig,
     model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
-    sources: Mapping[str, Sequence[CaptionedClip]],
+    sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
     validation_clips: list[CaptionedClip],
     precision: str,
 ) -> CaptionTrainer:
@@ -175,9 +175,8 @@ def _make_trainer(
     }
     if not scst:
         return CaptionTrainer(**common)
-    return SelfCriticalTrainer(
-        reward=CiderReward(references_of(list(chain(*sources.values())))), scst=config.scst, **common
-    )
+    clips = [clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip)]
+    return SelfCriticalTrainer(reward=CiderReward(references_of(clips)), scst=config.scst, **common)
 
 
 def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None:

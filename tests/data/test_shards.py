@@ -172,12 +172,12 @@ def test_a_sample_that_cannot_be_decoded_is_named(clips: ShardClips) -> None:
 
 
 def test_videos_are_decoded(tmp_path: Path) -> None:
-    from evlvideo.data.decode import decode_frames
+    from evlvideo.data.decode import decode_clip
 
     content = render(tmp_path / "clip.mp4").read_bytes()
     clips = ShardClips([write_shard(tmp_path / "a.tar", {"a.mp4": content, "a.txt": b"a"})])
     with clips[0].video.as_file() as path:
-        frames = decode_frames(path, lambda count: [0, count - 1])
+        frames = decode_clip(path, lambda count, rate: [0, count - 1]).frames
     assert [index_of(frame) for frame in frames] == [0, 23]
 
 
