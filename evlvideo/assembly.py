@@ -88,6 +88,7 @@ def train_dataset(
         transform=_train_transform(data, processor),
         seed=config.seed,
         per_caption=per_caption,
+        on_bad_clip="resample",
     )
 
 
@@ -122,6 +123,7 @@ def evaluation_dataset(
         transform=eval_transform(processor.image_size, processor.image_mean, processor.image_std),
         seed=0,
         per_caption=False,
+        on_bad_clip="skip",
     )
 
 

@@ -97,7 +97,7 @@ def inside(root: Path, name: str) -> Path:
         UserError: the name is absolute or leads out of `root`.
     """
     # Compared as names, since resolving them would follow the links.
-    path = Path(os.path.normpath(root / name))
-    if "\0" in name or not path.is_relative_to(os.path.normpath(root)):
+    path = Path(os.path.abspath(root / name))  # noqa: PTH100
+    if "\0" in name or not path.is_relative_to(os.path.abspath(root)):  # noqa: PTH100
         raise UserError(f"The annotation names {name!r}, which lies outside {root}; names must stay under it.")
     return path

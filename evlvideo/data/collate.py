@@ -20,7 +20,8 @@ class CaptionCollator:
 
     A batch is a dict of `pixel_values` (float32 of shape (B, frames, 3, height, width)), `clip_ids` (B names) and
     `captions` (B lists of captions), and, where items have a `caption` to train on, the processor's `input_ids`,
-    `attention_mask` and `labels` of it, each of shape (B × captions_per_clip, length).
+    `attention_mask` and `labels` of it, each of shape (B × captions_per_clip, length). Items that are marked as bad are
+    left out of all that; a batch of nothing else is empty.
 
     Args:
         processor: tokenises captions.
@@ -33,6 +34,9 @@ class CaptionCollator:
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Make one batch of the items."""
+        items = [item for item in items if "bad" not in item]
+        if not items:
+            return {}
         batch: dict[str, Any] = {
             "pixel_values": torch.stack([item["pixel_values"] for item in items]),  # (B, T, C, H, W)
             "clip_ids": [item["clip_id"] for item in items],

@@ -44,6 +44,8 @@ class ShuffledFrames(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One clip, its frames out of order."""
         item = dict(self.dataset[index])
+        if "pixel_values" not in item:
+            return item
         frames: Tensor = item["pixel_values"]
         item["pixel_values"] = frames[_another_order(len(frames), self.seed + index)]
         return item
@@ -76,7 +78,8 @@ def evaluate(
         meteor: a running one, for several evaluations in turn; else one is started for this.
 
     Returns:
-        the result, which is also written to `RUN/evaluation/DATASET-SPLIT/`, beside the predictions.
+        the result, which is also written to `RUN/evaluation/DATASET-SPLIT/`, beside the predictions. Clips that could
+        not be decoded are named in it, and the scores are those of the others.
 
     Raises:
         UserError: no checkpoint, no such split, or missing videos; nothing is written then.
@@ -89,11 +92,12 @@ def evaluate(
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
     references = references_of(clips)
-    subsets = _evidence_subsets(clips)
     with nullcontext(meteor) if meteor else MeteorProcess() as meteor:
         # METEOR reads its tables while the model captions.
         captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
-        scores = score_captions(captions, references, METRICS, subsets=subsets, meteor=meteor)
+        captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
+        subsets = _evidence_subsets([clip for clip in clips if clip.clip_id in captions])
+        scores = score_captions(captions, captioned, METRICS, subsets=subsets, meteor=meteor)
     summary = _summary(run)
     result = EvaluationResult(
         name=run.name,
@@ -109,6 +113,7 @@ def evaluate(
         per_clip=scores.per_clip,
         clips_scored=len(scores.per_clip),
         clips_expected=len(clips),
+        missing_clips=[clip.clip_id for clip in clips if clip.clip_id not in captions],
         skipped=scores.skipped,
         evidence_scores=scores.subsets or None,
         evidence_clips={name: len(members) for name, members in subsets.items()} or None,
@@ -134,7 +139,9 @@ def _evidence_subsets(clips: list[CaptionedClip]) -> dict[str, list[str]]:
 
 def _decoding(config: RunConfig) -> dict[str, Any]:
     """What captions depend on beside the model. The batch size is not among it."""
-    generation = {name: value for name, value in asdict(config.generation).items() if name != "batch_size"}
+    of_search, of_drawing = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
+    without = {"batch_size"} | (of_search if config.generation.do_sample else of_drawing)
+    generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
     return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}
 
 

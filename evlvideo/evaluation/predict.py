@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from evlvideo.config import GenerationConfig
 from evlvideo.data.collate import CaptionCollator
+from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 
@@ -33,7 +34,10 @@ def generate_captions(
         num_workers: processes that decode video.
 
     Returns:
-        clip id → caption, of all clips, in every process.
+        clip id → caption, of all clips that could be decoded, in every process.
+
+    Raises:
+        UserError: not one clip could be decoded.
     """
     state = PartialState()
     mine = range(state.process_index, len(cast(Sized, dataset)), state.num_processes)
@@ -49,7 +53,7 @@ def generate_captions(
     was_training = model.training
     model.eval()
     captions: list[tuple[str, str]] = []
-    for batch in loader:
+    for batch in filter(None, loader):
         tokens = model.generate(
             batch["pixel_values"].to(device),
             prompt_ids=processor.prompt_ids(),
@@ -57,7 +61,10 @@ def generate_captions(
         )
         captions += zip(batch["clip_ids"], processor.captions(tokens), strict=True)
     model.train(was_training)
-    return dict(gather_object(captions))
+    found: dict[str, str] = dict(gather_object(captions))
+    if not found:
+        raise UserError("Not one of the clips could be decoded, so there is nothing to score; see the log above.")
+    return found
 
 
 def decoding_arguments(generation: GenerationConfig) -> dict[str, Any]:

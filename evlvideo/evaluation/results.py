@@ -56,6 +56,8 @@ class EvaluationResult:
     """Clips with a caption."""
     clips_expected: int
     """Clips of the references."""
+    missing_clips: list[str] = field(default_factory=list)
+    """Clips without a caption, since they could not be decoded; where there are some, the scores are partial."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Metric → why it is missing."""
     evidence_scores: dict[str, dict[str, float]] | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TITLES = {"bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR",
           "rouge_l": "ROUGE-L", "cider": "CIDEr"}  # fmt: skip
 """Metric → its name in print."""
+_LISTED = 10
 
 
 def score_files(
@@ -77,6 +78,9 @@ def score_lines(result: EvaluationResult) -> list[str]:
         f"{result.clips_scored} of {result.clips_expected} clips, {result.references.captions} references, "
         f"tokenizer {result.tokenizer}"
     )
+    if result.missing_clips:
+        listed = ", ".join(result.missing_clips[:_LISTED]) + (", …" if len(result.missing_clips) > _LISTED else "")
+        lines.append(f"PARTIAL: {len(result.missing_clips)} clips could not be decoded and are in no score: {listed}")
     return lines
 
 

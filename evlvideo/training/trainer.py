@@ -147,7 +147,8 @@ class CaptionTrainer(Trainer):
                 num_workers=self.args.dataloader_num_workers,
             )
         # Every process has all captions, so that all of them choose the same best step.
-        scores = score_captions(captions, self.validation_references, metrics=("cider",), tokenizer=SELECTION_TOKENIZER)
+        references = {clip_id: self.validation_references[clip_id] for clip_id in captions}
+        scores = score_captions(captions, references, metrics=("cider",), tokenizer=SELECTION_TOKENIZER)
         self._validation_seconds += time.perf_counter() - started
         cider = scores.corpus["cider"]
         self.log({"validation_cider": cider})

@@ -50,3 +50,14 @@ def test_several_captions_of_a_clip_follow_one_another_from_the_items_own() -> N
     )
     assert batch["pixel_values"].shape[0] == 2
     assert batch["input_ids"].tolist() == [[2], [3], [3], [1]]
+
+
+def test_bad_items_are_left_out() -> None:
+    bad = {"clip_id": "video9", "captions": ["a cat"], "bad": "cut off"}
+    batch = CaptionCollator(Words())([item(1), bad, item(2)])
+    assert batch["clip_ids"] == ["video1", "video2"]
+    assert len(batch["pixel_values"]) == 2
+
+
+def test_batch_of_bad_items_is_empty() -> None:
+    assert CaptionCollator(Words())([{"clip_id": "video9", "captions": ["a cat"], "bad": "cut off"}]) == {}

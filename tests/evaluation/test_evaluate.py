@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from evlvideo.evaluation.evaluate import ShuffledFrames, evaluate
 from evlvideo.evaluation.metrics import METRICS, score_captions
 from evlvideo.evaluation.predict import generate_captions
 from evlvideo.evaluation.results import EvaluationResult, read_predictions, references_digest
+from evlvideo.evaluation.score import score_lines
 from evlvideo.files import write_json
 
 pytestmark = pytest.mark.usefixtures("no_java")
@@ -213,3 +215,38 @@ def test_an_unknown_split_is_refused_and_nothing_written(toy: Toy, tmp_path: Pat
     with pytest.raises(UserError, match="no split 'tset'; allowed: train, validate, test"):
         evaluate(run, split="tset")
     assert sorted(run.rglob("*")) == before
+
+
+@pytest.fixture
+def damaged(toy: Toy, tmp_path: Path) -> Path:
+    """The toy's data with two videos of the test split that cannot be decoded."""
+    shutil.copytree(toy.data, tmp_path / "data")
+    for clip, content in zip(toy.clips("test")[1:3], (b"", b"no video"), strict=True):
+        (tmp_path / "data" / "videos" / clip.video.name).write_bytes(content)
+    return tmp_path / "data"
+
+
+def test_clips_that_cannot_be_decoded_are_named_and_the_score_is_partial(
+    toy: Toy, tmp_path: Path, damaged: Path
+) -> None:
+    run = toy.finished_run(tmp_path / "run")
+    config = toy.config(run)
+    result = evaluate(run, config=replace(config, data=replace(config.data, root=str(damaged))))
+    clips = [clip.clip_id for clip in toy.clips("test")]
+    assert result.missing_clips == clips[1:3]
+    assert (result.clips_scored, result.clips_expected) == (len(clips) - 2, len(clips))
+    assert list(result.per_clip) == [clip for clip in clips if clip not in clips[1:3]]
+    assert f"PARTIAL: 2 clips could not be decoded and are in no score: {', '.join(clips[1:3])}" in score_lines(result)
+    whole = evaluate(run, config=config)
+    assert whole.references == result.references  # they are to be compared, with a mark
+    assert whole.missing_clips == []
+
+
+def test_nothing_that_can_be_decoded_is_a_user_error(toy: Toy, tmp_path: Path, damaged: Path) -> None:
+    for video in (damaged / "videos").iterdir():
+        video.write_bytes(b"")
+    run = toy.finished_run(tmp_path / "run")
+    config = toy.config(run)
+    with pytest.raises(UserError, match="Not one of the clips could be decoded"):
+        evaluate(run, config=replace(config, data=replace(config.data, root=str(damaged))))
+    assert not (run / "evaluation").exists()
