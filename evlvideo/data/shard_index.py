@@ -7,6 +7,7 @@ up to the first dot: `000012.jpg`, `000012.txt`. The index lies beside the shard
 import json
 import logging
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ TEXT_SUFFIXES = ("txt", "json")
 """What a sample says: the caption itself, or an object with `caption` or `captions`; with both, the first."""
 
 _FORMAT = "evlvideo-shard-1"
+_COLUMNS = ("media_kind", "media_offset", "media_bytes", "text_kind", "text_offset", "text_bytes", "key_end")
 _BLOCK = 512
 _logger = logging.getLogger(__name__)
 
@@ -51,13 +53,16 @@ class ShardIndex:
     """The samples of one shard, in its order; about 50 bytes a sample.
 
     Args:
-        arrays: columns, each with one number a sample, and the keys one after the other.
-        left_out: samples of the shard that are not in the index.
+        arrays: columns with one number a sample, the keys one after the other, and the number of samples `left_out`.
     """
 
-    def __init__(self, arrays: dict[str, np.ndarray], left_out: int) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.arrays = arrays
-        self.left_out = left_out
+
+    @property
+    def left_out(self) -> int:
+        """Samples of the shard that are not in the index."""
+        return int(self.arrays["left_out"][0])
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -65,7 +70,7 @@ class ShardIndex:
 
     def __getitem__(self, number: int) -> Sample:
         """Find a sample, by its number from 0."""
-        row = {name: int(column[number]) for name, column in self.arrays.items() if name != "keys"}
+        row = {name: int(self.arrays[name][number]) for name in _COLUMNS}
         start = int(self.arrays["key_end"][number - 1]) if number else 0
         return Sample(
             key=self.arrays["keys"][start : row["key_end"]].tobytes().decode(),
@@ -86,7 +91,9 @@ def open_index(shard: Path, index: Path) -> ShardIndex:
     """
     with _opened(shard, index) as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return ShardIndex(arrays, int(file.metadata()["left_out"]))
+        if _check_sum(arrays) != file.metadata().get("check_sum"):
+            raise UserError(f"{index} is damaged. Delete it, and it is made again.")
+        return ShardIndex(arrays)
 
 
 def count_samples(shard: Path, index: Path) -> int:
@@ -126,7 +133,7 @@ def build_index(shard: Path) -> ShardIndex:
         raise UserError(f"{shard} has no samples: no images or videos with captions in .txt or .json beside them.")
     if left_out:
         _logger.warning("%s: %d of %d samples lack media or a caption, and are left out.", shard, left_out, len(keys))
-    return ShardIndex(_columns(samples), left_out)
+    return ShardIndex({**_columns(samples), "left_out": np.array([left_out])})
 
 
 def captions_of(place: str, content: bytes, suffix: str) -> tuple[str, ...]:
@@ -211,7 +218,7 @@ def _opened(shard: Path, index: Path) -> Iterator[Any]:
     if not index.exists():
         built = build_index(shard)
         with replacing(index) as temporary:
-            save_file(built.arrays, temporary, metadata={**facts, "left_out": str(built.left_out)})
+            save_file(built.arrays, temporary, metadata={**facts, "check_sum": _check_sum(built.arrays)})
     try:
         with safe_open(index, framework="np") as file:
             metadata = file.metadata() or {}
@@ -224,6 +231,13 @@ def _opened(shard: Path, index: Path) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         raise UserError(f"{index} cannot be read: {error}. Delete it, and it is made again.") from error
+
+
+def _check_sum(arrays: dict[str, np.ndarray]) -> str:
+    check_sum = 0
+    for name in sorted(arrays):
+        check_sum = zlib.crc32(arrays[name].tobytes(), zlib.crc32(f"{name} {arrays[name].dtype}".encode(), check_sum))
+    return str(check_sum)
 
 
 def _facts(shard: Path) -> dict[str, str]:

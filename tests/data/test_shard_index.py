@@ -67,6 +67,15 @@ def test_a_broken_index_is_refused(shard: Path, index: Path, content: bytes) -> 
         open_index(shard, index)
 
 
+def test_a_damaged_index_is_refused(shard: Path, index: Path) -> None:
+    open_index(shard, index)
+    content = bytearray(index.read_bytes())
+    content[-5] ^= 1
+    index.write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged\. Delete it, and it is made again"):
+        open_index(shard, index)
+
+
 def test_a_missing_shard_is_named(tmp_path: Path, index: Path) -> None:
     with pytest.raises(UserError, match=r"The shard .*none\.tar cannot be read: No such file"):
         open_index(tmp_path / "none.tar", index)

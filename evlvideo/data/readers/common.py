@@ -132,7 +132,7 @@ def needed(place: str, entry: dict[str, Any], key: str) -> Any:
         UserError: it has none.
     """
     if key not in entry:
-        raise UserError(f"{place} has no {key!r}: {shown(entry)}.")
+        raise UserError(f"{place} has no {key!r}: {shown(entry)}; add it, or get the file again.")
     return entry[key]
 
 
@@ -188,6 +188,18 @@ def seconds(place: str, entry: dict[str, Any]) -> tuple[float | None, float | No
     if end is not None and end <= (start or 0.0):
         raise UserError(f"{place}: the clip ends at {end:g} s, which is not after its start at {start or 0.0:g} s.")
     return start, end
+
+
+def topic(place: str, entry: dict[str, Any]) -> int | None:
+    """Read an entry's `category`, which it may leave out.
+
+    Raises:
+        UserError: it is not a whole number.
+    """
+    category = entry.get("category")
+    if category is not None and (isinstance(category, bool) or not isinstance(category, int)):
+        raise UserError(f"{place}: the category is {shown(category)}; it is a whole number.")
+    return category
 
 
 def media_file(place: str, root: Path, name: Any) -> Path:

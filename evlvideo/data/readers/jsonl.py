@@ -23,6 +23,7 @@ from evlvideo.data.readers.common import (
     seconds,
     shown,
     some,
+    topic,
 )
 from evlvideo.errors import UserError
 
@@ -52,15 +53,12 @@ def _clip(place: str, entry: dict[str, Any], media_root: Path) -> CaptionedClip:
     start, end = seconds(place, entry)
     if "image" in entry and (start is not None or end is not None):
         raise UserError(f"{place}: an image has no start_seconds or end_seconds; remove them.")
-    category = entry.get("category")
-    if category is not None and (isinstance(category, bool) or not isinstance(category, int)):
-        raise UserError(f"{place}: the category is {shown(category)}; it is a whole number.")
     times = "" if start is None and end is None else f"_{start or 0.0}_{'end' if end is None else end}"
     return CaptionedClip(
         clip_id=clip_name(place, entry.get("id", name.removesuffix(file.suffix) + times)),
         video=file,
         captions=all_captions(place, needed(place, entry, "captions")),
-        category=category,
+        category=topic(place, entry),
         start_seconds=start,
         end_seconds=end,
     )

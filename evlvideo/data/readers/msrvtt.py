@@ -24,6 +24,7 @@ from evlvideo.data.readers.common import (
     read_table,
     shown,
     some,
+    topic,
 )
 from evlvideo.errors import UserError
 
@@ -66,7 +67,7 @@ def read_official(path: Path, media_root: Path) -> list[tuple[CaptionedClip, str
                 clip_id=clip_id,
                 video=media_file(place, media_root, f"{clip_id}.mp4"),
                 captions=tuple(captions[clip_id]),
-                category=video.get("category"),
+                category=topic(place, video),
                 evidence=video.get("evidence"),
             ),
             str(needed(place, video, "split")),

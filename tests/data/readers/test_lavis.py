@@ -87,3 +87,15 @@ def test_one_list_has_to_fit(tmp_path: Path) -> None:
     write(tmp_path, [], "qa_train.json")
     with pytest.raises(UserError, match=r"2 lists fit the split: .*cap_train\.json, .*qa_train\.json"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b'\xef\xbb\xbf[{"video": "a.mp4"}]', b'[{"video": "caf\xe9"}]', b"[", b""])
+def test_what_is_not_plain_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "cap_train.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"cap_train\.json is not a JSON file"):
+        read(tmp_path)
+
+
+def test_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "cap_train.json").write_bytes(b'[\r\n{"video": "a.mp4", "caption": "a"}\r\n]\r\n')
+    assert len(read(tmp_path)) == 1

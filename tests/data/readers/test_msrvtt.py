@@ -41,6 +41,7 @@ def edit(root: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         (lambda content: content["videos"][0].pop("split"), r"json, videos\[0\] has no 'split'"),
         (lambda content: content["videos"][1].pop("video_id"), r"json, videos\[1\] has no 'video_id'"),
         (lambda content: content["videos"][1].update(video_id=None), r"json, videos\[1\]: the clip id is None"),
+        (lambda content: content["videos"][1].update(category="music"), r"videos\[1\]: the category is 'music'"),
         (lambda content: content["sentences"][0].update(sen_id="first"), r"sentences\[0\]: the sen_id is 'first'"),
         (lambda content: content["sentences"][1].update(caption=7), r"sentences\[1\]: a caption is 7"),
         (lambda content: content["sentences"][1].update(caption=" "), r"sentences\[1\]: a caption is empty"),

@@ -67,3 +67,15 @@ def test_rows_are_streamed(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 5000
     assert peak < (tmp_path / "results_2M_train.csv").stat().st_size
+
+
+def test_byte_order_mark_and_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    content = b"\xef\xbb\xbf" + (HEADER + "1,u,d,p,a caf\u00e9\n").replace("\n", "\r\n").encode()
+    (tmp_path / "results_2M_train.csv").write_bytes(content)
+    assert read(tmp_path)[0].captions == ("a caf\u00e9",)
+
+
+def test_a_row_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results_2M_train.csv").write_bytes((HEADER + "1,u,d,p,caf\u00e9\n").encode("latin-1"))
+    with pytest.raises(UserError, match=r"results_2M_train\.csv, line 2 is not UTF-8"):
+        read(tmp_path)
