@@ -1,13 +1,16 @@
 """Whether a data set on disk is complete: its counts, its splits and its files. Nothing is downloaded or changed."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import numpy as np
 
 from evlvideo.data.annotations import CaptionedClip, DatasetFacts, count_problems, facts_of, media_root
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.readers.common import NoAnnotationError, some
 from evlvideo.errors import UserError
 
@@ -92,13 +95,13 @@ def verify(
         raise UserError(f"The data root {root} is not a directory; name the one that holds {dataset}.")
     media = media_root(facts, root, video_root)
     problems: list[str] = [] if media.is_dir() else [f"{media} is not a directory; name the one with the files."]
+    tables: dict[str, ClipTable] = {}
     reports = []
-    owners = _Owners(dataset)
     for split in facts.clips():
         clips = _read(facts, root, media, split, problems)
         if clips is None:
             continue
-        owners.add(split, clips)
+        tables[split] = clips
         uneven = [clip.clip_id for clip in clips if facts.captions_per_clip not in (None, len(clip.captions))]
         problems += count_problems(dataset, facts, split, len(clips), uneven)
         reports.append(_check_split(facts, split, clips, media, _first_frame if decode else _opens))
@@ -106,51 +109,39 @@ def verify(
             problems += _file_problems(dataset, reports[-1], media)
     if not reports and not problems:
         problems.append(f"There is no annotation of any split in {root}; see datasets/{dataset}/README.md.")
-    problems += owners.problems()
+    problems += _overlaps(dataset, tables)
     return VerifyReport(dataset, root, media, tuple(reports), tuple(problems))
 
 
-class _Owners:
-    """Which splits each clip and each file are in."""
-
-    def __init__(self, dataset: str) -> None:
-        self._dataset = dataset
-        self._ids: dict[str, str] = {}
-        self._files: dict[str, str] = {}
-        self._shared_ids: Counter[tuple[str, str]] = Counter()
-        self._shared_files: Counter[tuple[str, str]] = Counter()
-        self._examples: dict[tuple[str, str], str] = {}
-
-    def add(self, split: str, clips: Sequence[CaptionedClip]) -> None:
-        """Add a split."""
-        for clip in clips:
-            self._note(self._ids, self._shared_ids, clip.clip_id, split)
-        # Parts of one file are different clips, and may all be in one split.
-        for name in {str(clip.video) for clip in clips}:
-            self._note(self._files, self._shared_files, name, split)
-
-    def _note(self, owners: dict[str, str], shared: Counter[tuple[str, str]], name: str, split: str) -> None:
-        other = owners.setdefault(name, split)
-        if other != split:
-            shared[other, split] += 1
-            self._examples.setdefault((other, split), name)
-
-    def problems(self) -> list[str]:
-        """Tell which splits share what."""
-        advice = "a model is then tested on what it has seen; keep each in one split"
-        return [
-            f"{count} {what} are in both {self._dataset}:{first} and {self._dataset}:{second}, such as "
-            f"{self._examples[first, second]}; {advice}."
-            for what, shared in (("clips", self._shared_ids), ("files", self._shared_files))
-            for (first, second), count in shared.items()
-        ]
+def _overlaps(dataset: str, tables: Mapping[str, ClipTable]) -> list[str]:
+    """Tell which splits share what."""
+    names: dict[str, Callable[[CaptionedClip], str]] = {
+        "clips": lambda clip: clip.clip_id,
+        "files": lambda clip: str(clip.video),
+    }
+    problems = []
+    for what, name_of in names.items():
+        # Of millions of names only hashes fit into memory; that two agree by chance is as good as impossible.
+        hashes = {
+            split: np.unique(np.fromiter((hash(name_of(clip)) for clip in table), np.int64))
+            for split, table in tables.items()
+        }
+        for first, second in itertools.combinations(tables, 2):
+            shared = set(np.intersect1d(hashes[first], hashes[second]).tolist())
+            if shared:
+                example = next(name for name in map(name_of, tables[second]) if hash(name) in shared)
+                problems.append(
+                    f"{len(shared)} {what} are in both {dataset}:{first} and {dataset}:{second}, such as {example}; a "
+                    "model is then tested on what it has seen; keep each in one split."
+                )
+    return problems
 
 
-def _read(facts: DatasetFacts, root: Path, media: Path, split: str, problems: list[str]) -> list[CaptionedClip] | None:
+def _read(facts: DatasetFacts, root: Path, media: Path, split: str, problems: list[str]) -> ClipTable | None:
     """Read a split; `None` where that fails, or there is none and need not be."""
     optional = facts.clips()[split] is None
     try:
-        clips = list(facts.read(root, media, split))
+        clips = ClipTable(facts.read(root, media, split))
     except NoAnnotationError as error:
         if not optional:
             problems.append(str(error))
@@ -169,8 +160,13 @@ def _check_split(
     open_file: Callable[[Path], None],
 ) -> SplitReport:
     missing, empty, unreadable = [], [], []
-    for file in dict.fromkeys(clip.video for clip in clips):
-        name = _relative(file, media)
+    seen: set[int] = set()
+    for file in (clip.video for clip in clips):
+        # Parts of one file are clips of their own.
+        if hash(file) in seen:
+            continue
+        seen.add(hash(file))
+        name = os.path.relpath(file, media)
         try:
             size = file.stat().st_size if file.is_file() else None
             if size is None:
@@ -192,10 +188,6 @@ def _check_split(
         empty=tuple(empty),
         unreadable=tuple(unreadable),
     )
-
-
-def _relative(file: Path, media: Path) -> str:
-    return str(file.relative_to(media)) if file.is_relative_to(media) else str(file)
 
 
 def _opens(file: Path) -> None:

@@ -139,7 +139,13 @@ def test_parts_of_a_file_in_two_splits_are_reported(tmp_path: Path) -> None:
     lines = [{"video": "a.mp4", "captions": ["a"], "split": split, "start_seconds": start} for split, start in parts]
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (problem,) = verify("jsonl", tmp_path).problems
-    assert "1 files are in both jsonl:train and jsonl:test" in problem
+    assert f"1 files are in both jsonl:train and jsonl:test, such as {tmp_path / 'a.mp4'}; " in problem
+
+
+def test_a_file_of_several_clips_is_checked_once(tmp_path: Path) -> None:
+    lines = [{"video": "a.mp4", "captions": ["a"], "split": "train", "start_seconds": start} for start in range(3)]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert verify("jsonl", tmp_path).splits[0].missing == ("a.mp4",)
 
 
 def test_missing_files_of_open_ended_sets_may_be_left_out(tmp_path: Path) -> None:
