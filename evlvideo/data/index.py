@@ -18,7 +18,7 @@ from evlvideo.data.reader import PacketReader, Place
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1"}
 """Codecs whose packets each show one frame. Others, such as MPEG-4 of the DivX kind, hold packets that show none."""
 _WITHOUT_TIMES = {"avi"}
-"""Containers that do not say when a frame is shown; FFmpeg makes up times, which are wrong where frames are reordered."""
+"""Containers that do not say when a frame is shown; FFmpeg makes up times, wrong ones where frames are reordered."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
