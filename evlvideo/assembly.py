@@ -13,6 +13,8 @@ from evlvideo.config import DataConfig, RunConfig, SourceConfig
 from evlvideo.config_checks import SHARDS, TOWERS
 from evlvideo.data.annotations import CaptionedClip, locate, read_split
 from evlvideo.data.datasets import CaptionDataset
+from evlvideo.data.feature_dataset import FeatureDataset
+from evlvideo.data.feature_store import FeatureKey, FeatureReader, split_directory
 from evlvideo.data.guarded import decode_clip_guarded
 from evlvideo.data.mixture import Mixture
 from evlvideo.data.sampling import SAMPLERS
@@ -22,6 +24,7 @@ from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, read_text_config
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.frozen import fingerprint
 from evlvideo.models.processing import EvlVideoProcessor
 
 
@@ -57,12 +60,17 @@ def references_of(clips: Sequence[CaptionedClip]) -> dict[str, list[str]]:
 
 def training_data(
     config: RunConfig,
+    model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
     *,
     per_caption: bool,
-) -> CaptionDataset | ShardDataset | Mixture:
+) -> CaptionDataset | FeatureDataset | ShardDataset | Mixture:
     """What :func:`read_training_clips` gave, as one data set: by ratio where there are several sources."""
+    if config.data.features is not None:
+        (clips,) = sources.values()
+        assert not isinstance(clips, ShardClips)
+        return feature_dataset(config.data, processor, model, clips, config.data.train_split, per_caption=per_caption)
     datasets = {
         name: shard_dataset(config, processor, clips)
         if isinstance(clips, ShardClips)
@@ -106,8 +114,51 @@ def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardC
 
 
 def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
+    if not data.augment:
+        return eval_transform(processor.image_size, processor.image_mean, processor.image_std)
     return train_transform(
         processor.image_size, processor.image_mean, processor.image_std, data.crop_scale_min, data.horizontal_flip
+    )
+
+
+def evaluation_data(
+    data: DataConfig,
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    clips: Sequence[CaptionedClip],
+    split: str,
+) -> CaptionDataset | FeatureDataset:
+    """Clips of a split as they are captioned: from features where the run has some, else from their videos."""
+    if data.features is None:
+        return evaluation_dataset(data, processor, clips)
+    return feature_dataset(data, processor, model, clips, split, per_caption=None)
+
+
+def feature_dataset(
+    data: DataConfig,
+    processor: EvlVideoProcessor,
+    model: EvlVideoForCaptioning,
+    clips: Sequence[CaptionedClip],
+    split: str,
+    *,
+    per_caption: bool | None,
+) -> FeatureDataset:
+    """Clips by features that the model's own tower made; `per_caption` is `None` in evaluation."""
+    assert data.features is not None
+    directory = split_directory(Path(data.features), data.dataset, split)
+    reader = FeatureReader(directory, feature_key(data, model, processor))
+    return FeatureDataset(clips, reader, per_caption=bool(per_caption), leave_out_bad=per_caption is not None)
+
+
+def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> FeatureKey:
+    """What a run's features depend on."""
+    return FeatureKey(
+        tower=model.tower_fingerprints.get("vision_tower") or fingerprint(model.vision_tower),
+        num_frames=data.num_frames,
+        sampling=data.eval_sampling,
+        image_size=processor.image_size,
+        image_mean=processor.image_mean,
+        image_std=processor.image_std,
     )
 
 

@@ -22,6 +22,8 @@ app = typer.Typer(
 
 data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 app.add_typer(data, name="data")
+features = typer.Typer(help="Keep what the frozen vision tower makes of videos.", no_args_is_help=True)
+app.add_typer(features, name="features")
 
 _INTERRUPTED = 130
 _MISTAKE = 2
@@ -111,6 +113,29 @@ def verify(
     typer.echo("\n".join(report.lines()))
     if not report.complete:
         raise typer.Exit(_INCOMPLETE)
+
+
+@features.command()
+def extract(
+    config: Annotated[Path, typer.Argument(help="The run that will read them, as YAML.")],
+    overrides: Overrides = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="A split; may be repeated. Those that the run trains on and validates on.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="bf16, fp16 or fp32; the type that the tower computes in where none is named.")
+    ] = None,
+) -> None:
+    """Run the frozen vision tower once over every clip, for runs that then need no videos."""
+    from evlvideo.config import load_config
+
+    run = load_config(config, overrides)
+    console = _prepare()
+    from evlvideo.feature_extraction import extract_features
+
+    splits = split or list(dict.fromkeys((run.data.train_split, run.data.validation_split)))
+    directory = extract_features(run, splits, dtype=dtype, console=console)
+    typer.echo(f"The features of {', '.join(splits)} are in {directory}.")
 
 
 @app.command()

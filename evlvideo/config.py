@@ -71,9 +71,15 @@ class DataConfig:
     captions_per_clip: int = 1
     """Captions of a clip in one step, for which it is decoded and encoded once. The published recipe has one."""
     train_sampling: str = "headtail"
-    """How training frames are chosen: `headtail` (random in both halves) or `uniform`."""
+    """How training frames are chosen: `headtail` (at random in both halves), `segments` (one at random in each of as
+    many parts), `1fps` or `2fps` (at that rate, from a random place), `uniform`."""
     eval_sampling: str = "uniform"
-    """How evaluation frames are chosen."""
+    """How evaluation frames are chosen: `uniform`, `segment_middles`, or another of the above."""
+    features: str | None = None
+    """Directory of features made by `evlvideo features extract`, which are read in the place of videos. They are of the
+    evaluation's frames, so that training draws no frames, crops or flips."""
+    augment: bool = True
+    """Whether training crops and flips at random; without, frames are as in evaluation."""
     crop_scale_min: float = 0.5
     """Smallest area of the random resized crop in training, as a share of the frame."""
     horizontal_flip: float = 0.5

@@ -16,8 +16,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.fusion": ("mean", "mean_tokens", "concat"),
     "model.contextualizer": ("none", "in_tower", "merged"),
     "data.dataset": tuple(DATASETS),
-    "data.train_sampling": ("uniform", "headtail"),
-    "data.eval_sampling": ("uniform", "headtail"),
+    "data.train_sampling": ("uniform", "headtail", "segments", "segment_middles", "1fps", "2fps"),
+    "data.eval_sampling": ("uniform", "headtail", "segments", "segment_middles", "1fps", "2fps"),
     "training.precision": ("auto", "bf16", "fp16", "fp32"),
     "scst.baseline": ("greedy", "loo"),
 }
@@ -66,6 +66,7 @@ def problems_of(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"generation.min_new_tokens is {minimum}, more than generation.max_new_tokens, {maximum}")
     if not 0 < values["data.crop_scale_min"] <= 1:
         problems.append(f"data.crop_scale_min is {values['data.crop_scale_min']}; it must be above 0 and at most 1")
+    problems += _problems_of_features(values)
     if not 0 < values["generation.top_p"] <= 1:
         problems.append(f"generation.top_p is {values['generation.top_p']}; it must be above 0 and at most 1")
     if not 0 <= values["data.horizontal_flip"] <= 1:
@@ -100,6 +101,26 @@ def problems_of(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"model.merge_r is {values['model.merge_r']!r}; it must be a number, a list of one a layer, "
             "or [r, inflection]"
+        )
+    return problems
+
+
+def _problems_of_features(values: Mapping[str, Any]) -> list[str]:
+    if values["data.features"] is None:
+        return []
+    reason = "features are of one set of frames of each clip, so data.features needs"
+    train, evaluation = values["data.train_sampling"], values["data.eval_sampling"]
+    problems = []
+    if train != evaluation:
+        problems.append(f"{reason} data.train_sampling={evaluation}, that of evaluation; it is {train}")
+    if values["data.augment"]:
+        problems.append(f"{reason} data.augment=false; it is true")
+    if values["data.sources"]:
+        problems.append("data.features cannot be used with data.sources; train on one data set")
+    if values["model.contextualizer"] == "in_tower":
+        problems.append(
+            "data.features holds what the tower makes of frames, which contextualizers inside it change; set "
+            "model.contextualizer to none or merged, or data.features to null"
         )
     return problems
 

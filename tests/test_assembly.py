@@ -168,7 +168,7 @@ def test_training_draws_from_several_sources_by_ratio(toy: Toy, tmp_path: Path) 
     config = toy.config(tmp_path)
     config = replace(config, data=replace(config.data, sources=sources))
     mixture = training_data(
-        config, EvlVideoProcessor.from_pretrained(toy.checkpoint), read_training_clips(config.data), per_caption=False
+        config, *start_model(config, tower_dtype=torch.float32), read_training_clips(config.data), per_caption=False
     )
     assert isinstance(mixture, Mixture)
     validation = {clip.clip_id for clip in toy.clips("validate")}
@@ -185,7 +185,7 @@ def test_training_draws_from_shards(toy: Toy, tmp_path: Path) -> None:
     config = toy.config(tmp_path)
     config = replace(config, data=replace(config.data, sources=[SourceConfig("shards", str(tmp_path))]))
     mixture = training_data(
-        config, EvlVideoProcessor.from_pretrained(toy.checkpoint), read_training_clips(config.data), per_caption=True
+        config, *start_model(config, tower_dtype=torch.float32), read_training_clips(config.data), per_caption=True
     )
     item = mixture[0]
     assert item["pixel_values"].shape == (FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)

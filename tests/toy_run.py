@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
-from evlvideo.assembly import evaluation_dataset, read_clips, references_of, start_model, train_dataset
+from evlvideo.assembly import evaluation_data, read_clips, references_of, start_model, training_data
 from evlvideo.cli import main
 from evlvideo.config import (
     DataConfig,
@@ -207,8 +207,10 @@ def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrai
         "model": model,
         "args": training_arguments(config, "fp32"),
         "processor": processor,
-        "train_dataset": train_dataset(config, processor, train_clips, per_caption=config.stage == "caption"),
-        "eval_dataset": evaluation_dataset(config.data, processor, validation_clips),
+        "train_dataset": training_data(
+            config, model, processor, {"train": train_clips}, per_caption=config.stage == "caption"
+        ),
+        "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, "validate"),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
         "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
         "generation": config.generation,

@@ -1,10 +1,18 @@
 """Items of a caption dataset to a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+VISUAL_INPUTS = ("pixel_values", "features")
+"""What an item and a batch show: frames, or what the vision tower made of them."""
+
+
+def visual_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What a batch shows, as arguments of the model's `encode`, `forward` and `generate`."""
+    return {name: batch[name] for name in VISUAL_INPUTS if name in batch}
 
 
 class TextProcessor(Protocol):
@@ -18,7 +26,8 @@ class TextProcessor(Protocol):
 class CaptionCollator:
     """Stacks items of :class:`evlvideo.data.datasets.CaptionDataset`.
 
-    A batch is a dict of `pixel_values` (float32 of shape (B, frames, 3, height, width)), `clip_ids` (B names) and
+    A batch is a dict of `pixel_values` (float32 of shape (B, frames, 3, height, width)) or, of items that have them in
+    their place, `features` ((B, frames, tokens, channels)), of `clip_ids` (B names) and
     `captions` (B lists of captions), and, where items have a `caption` to train on, the processor's `input_ids`,
     `attention_mask` and `labels` of it, each of shape (B × captions_per_clip, length). Items that are marked as bad are
     left out of all that; a batch of nothing else is empty.
@@ -37,8 +46,9 @@ class CaptionCollator:
         items = [item for item in items if "bad" not in item]
         if not items:
             return {}
+        visual = next(name for name in VISUAL_INPUTS if name in items[0])
         batch: dict[str, Any] = {
-            "pixel_values": torch.stack([item["pixel_values"] for item in items]),  # (B, T, C, H, W)
+            visual: torch.stack([item[visual] for item in items]),  # (B, T, C, H, W), or (B, T, N, D)
             "clip_ids": [item["clip_id"] for item in items],
             "captions": [item["captions"] for item in items],
         }

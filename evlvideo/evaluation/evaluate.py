@@ -11,9 +11,10 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from evlvideo.assembly import evaluation_dataset, open_model, read_clips, references_of, trained_parameters
+from evlvideo.assembly import evaluation_data, open_model, read_clips, references_of, trained_parameters
 from evlvideo.config import RunConfig
 from evlvideo.data.annotations import CaptionedClip
+from evlvideo.data.collate import visual_inputs
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.evaluation.metrics import METRICS, score_captions
 from evlvideo.evaluation.predict import generate_captions
@@ -29,7 +30,7 @@ class ShuffledFrames(Dataset[dict[str, Any]]):
     What a model says of them tells whether it looks at the order at all.
 
     Args:
-        dataset: items with `pixel_values`, `(T, 3, height, width)`.
+        dataset: items with `pixel_values`, `(T, 3, height, width)`, or `features`, `(T, N, D)`.
         seed: of the order.
     """
 
@@ -44,10 +45,8 @@ class ShuffledFrames(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One clip, its frames out of order."""
         item = dict(self.dataset[index])
-        if "pixel_values" not in item:
-            return item
-        frames: Tensor = item["pixel_values"]
-        item["pixel_values"] = frames[_another_order(len(frames), self.seed + index)]
+        for name, frames in visual_inputs(item).items():
+            item[name] = frames[_another_order(len(frames), self.seed + index)]
         return item
 
 
@@ -88,7 +87,7 @@ def evaluate(
     config = config or run_config(run)
     clips = read_clips(config.data, split)
     model, processor = open_model(run, config)
-    dataset: Dataset[dict[str, Any]] = evaluation_dataset(config.data, processor, clips)
+    dataset: Dataset[dict[str, Any]] = evaluation_data(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
     references = references_of(clips)

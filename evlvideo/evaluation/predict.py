@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from evlvideo.config import GenerationConfig
-from evlvideo.data.collate import CaptionCollator
+from evlvideo.data.collate import CaptionCollator, visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
@@ -54,8 +54,9 @@ def generate_captions(
     model.eval()
     captions: list[tuple[str, str]] = []
     for batch in filter(None, loader):
+        shown: dict[str, Any] = {name: value.to(device) for name, value in visual_inputs(batch).items()}
         tokens = model.generate(
-            batch["pixel_values"].to(device),
+            **shown,
             prompt_ids=processor.prompt_ids(),
             **decoding_arguments(generation),
         )

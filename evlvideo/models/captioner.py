@@ -145,9 +145,21 @@ class EvlVideoForCaptioning(PreTrainedModel):
             merged = merged.mean(dim=1, keepdim=True)  # (B, 1, M, H)
         return self.language_projection(merged.flatten(1, 2))  # (B, P, E)
 
-    def encode(self, pixel_values: Tensor) -> Tensor:
-        """Frames `(B, T, 3, height, width)` → soft prompt `(B, P, E)`."""
-        return self.features_to_prompt(self.vision_tower(pixel_values))
+    def encode(self, pixel_values: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
+        """Frames `(B, T, 3, height, width)`, or what the tower made of them, `(B, T, N, D)` → soft prompt `(B, P, E)`.
+
+        Raises:
+            UserError: features are given to a model whose contextualizers change what the tower makes of frames.
+        """
+        if features is None:
+            assert pixel_values is not None, "give pixel_values, features or soft_prompt"
+            features = self.vision_tower(pixel_values)
+        elif self.config.contextualizer == "in_tower":
+            raise UserError(
+                "The model has contextualizers inside the vision tower, so that features made without them are not its "
+                "own; give it frames (data.features=null)."
+            )
+        return self.features_to_prompt(features)
 
     def forward(
         self,
@@ -156,6 +168,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         *,
+        features: Tensor | None = None,
         soft_prompt: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         logits_to_keep: int = 0,
@@ -163,11 +176,12 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """Teacher-forced pass.
 
         Args:
-            pixel_values: frames, `(B, T, 3, height, width)`; or give `soft_prompt`.
+            pixel_values: frames, `(B, T, 3, height, width)`; or give `features` or `soft_prompt`.
             input_ids: text tokens, `(B, L)`, or `(k·B, L)` for `k` texts of each clip in turn, which is encoded once;
                 padded on the right; the soft prompt is not in them.
             attention_mask: ones on text, zeros on padding, as `input_ids`.
             labels: targets, as `input_ids`, −100 where there is none; the first token is a target like any other.
+            features: the tower's output, `(B, T, N, D)`.
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
             num_items_in_batch: targets over which the loss is averaged, where that is not this batch alone.
             logits_to_keep: return logits of this many last places only; 0 returns all.
@@ -176,8 +190,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             loss (where there are labels) and logits `(k·B, P + L, V)`, or the last of them.
         """
         if soft_prompt is None:
-            assert pixel_values is not None, "give pixel_values or soft_prompt"
-            soft_prompt = self.encode(pixel_values)
+            soft_prompt = self.encode(pixel_values, features=features)
         assert input_ids is not None and attention_mask is not None
         text = self.language_model.get_input_embeddings()(input_ids)  # (k·B, L, E)
         soft_prompt = soft_prompt.repeat_interleave(len(input_ids) // len(soft_prompt), dim=0)  # (k·B, P, E)
@@ -196,6 +209,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         self,
         pixel_values: Tensor | None = None,
         *,
+        features: Tensor | None = None,
         soft_prompt: Tensor | None = None,
         prompt_ids: Tensor | None = None,
         max_new_tokens: int = 30,
@@ -204,7 +218,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """Caption clips.
 
         Args:
-            pixel_values: frames, `(B, T, 3, height, width)`; or give `soft_prompt`.
+            pixel_values: frames, `(B, T, 3, height, width)`; or give `features` or `soft_prompt`.
+            features: the tower's output, `(B, T, N, D)`.
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
             prompt_ids: tokens that every caption continues, `(L)` or `(B, L)`, without the opening one.
             max_new_tokens: most tokens to generate.
@@ -219,8 +234,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         if generation.keys() & {"max_length", "min_length"}:
             raise UserError("Lengths count new tokens only: give max_new_tokens and min_new_tokens.")
         if soft_prompt is None:
-            assert pixel_values is not None, "give pixel_values or soft_prompt"
-            soft_prompt = self.encode(pixel_values)
+            soft_prompt = self.encode(pixel_values, features=features)
         batch = soft_prompt.shape[0]
         opening = torch.full((batch, 1), self.config.bos_token_id, device=soft_prompt.device)
         if prompt_ids is not None:

@@ -11,7 +11,7 @@ from transformers import TrainerState, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from evlvideo.assembly import (
-    evaluation_dataset,
+    evaluation_data,
     read_clips,
     read_training_clips,
     references_of,
@@ -166,8 +166,8 @@ def _make_trainer(
         "model": model,
         "args": training_arguments(config, precision),
         "processor": processor,
-        "train_dataset": training_data(config, processor, sources, per_caption=not scst),
-        "eval_dataset": evaluation_dataset(config.data, processor, validation_clips),
+        "train_dataset": training_data(config, model, processor, sources, per_caption=not scst),
+        "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, config.data.validation_split),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
         "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
         "generation": config.generation,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from evlvideo.config import ScstConfig
+from evlvideo.data.collate import visual_inputs
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.training.baselines import BASELINES
 from evlvideo.training.policy_loss import masked_mean, policy_loss, sampled_tokens_mask, token_statistics
@@ -70,7 +71,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         """The policy loss of one batch."""
         captioner = self.captioner
         clip_ids: list[str] = inputs["clip_ids"]
-        soft_prompt = captioner.encode(inputs["pixel_values"])  # (B, P, E)
+        soft_prompt = captioner.encode(**visual_inputs(inputs))  # (B, P, E)
         samples = self._sample(captioner, soft_prompt.detach(), clip_ids)
         rewards = samples.rewards.unflatten(0, (len(clip_ids), -1))  # (B, S)
         greedy = self._greedy_rewards(captioner, soft_prompt.detach(), clip_ids)

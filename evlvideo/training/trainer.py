@@ -16,6 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from evlvideo.config import GenerationConfig
+from evlvideo.data.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.evaluation.metrics import score_captions
 from evlvideo.evaluation.predict import generate_captions
@@ -32,7 +33,7 @@ if _library is None or _library.origin is None:
 
 SELECTION_TOKENIZER = "python"
 """Validation selects alike on machines with Java and without."""
-MODEL_INPUTS = ("pixel_values", "input_ids", "attention_mask", "labels")
+TEXT_INPUTS = ("input_ids", "attention_mask", "labels")
 
 
 class _EpochOfDataset(TrainerCallback):
@@ -117,7 +118,7 @@ class CaptionTrainer(Trainer):
         Raises:
             UserError: the loss is not finite; the message names the clips of the batch.
         """
-        given = {name: inputs[name] for name in MODEL_INPUTS}
+        given: dict[str, Any] = {**visual_inputs(inputs), **{name: inputs[name] for name in TEXT_INPUTS}}
         # The loss needs the last soft token's logits and the text's; those of the prefix would be computed for nothing.
         given["logits_to_keep"] = given["labels"].shape[1] + 1
         result: Any = super().compute_loss(model, given, return_outputs, num_items_in_batch)
