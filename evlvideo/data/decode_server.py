@@ -7,8 +7,8 @@ import os
 import pickle
 import signal
 import socket
+import struct
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,13 @@ class Server:
     def __init__(self) -> None:
         self._files = ExitStack()
         self._clip: OpenClip | None = None
+        self.path = Path()
+        """The file that was asked about last."""
 
     def open(self, path: Path, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
         """Look into a file."""
         self.close()
+        self.path = path
         self._clip = self._files.enter_context(open_clip(path, start_seconds, end_seconds))
         return self._clip.range
 
@@ -45,6 +48,7 @@ class Server:
 
     def check(self, path: Path, frames: int | None) -> int:
         """Decode all frames of a file, or so many of them; see :func:`evlvideo.data.decode.check_clip`."""
+        self.path = path
         return check_clip(path, frames)
 
     def close(self) -> None:
@@ -70,16 +74,19 @@ def serve(handle: int) -> None:
             name, arguments, limit_seconds = receive(connection)
             # The signal's default is to end the process, also one that hangs inside a decoder.
             signal.setitimer(signal.ITIMER_REAL, limit_seconds + GRACE_SECONDS)
-            answer = _answer(getattr(server, name), arguments)
+            answer = _answer(server, name, arguments)
             signal.setitimer(signal.ITIMER_REAL, 0)
             send(connection, answer)
 
 
 def send(connection: socket.socket, value: Any) -> None:
-    """Send a value, after its length."""
-    content = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    connection.sendall(len(content).to_bytes(8, "little"))
-    connection.sendall(content)
+    """Send a value: the sizes of its parts, and its parts. Frames are a part of their own, which saves copying them."""
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    parts = [memoryview(content), *(buffer.raw() for buffer in buffers)]
+    connection.sendall(struct.pack(f"<{len(parts) + 1}Q", len(parts), *(part.nbytes for part in parts)))
+    for part in parts:
+        connection.sendall(part)
 
 
 def receive(connection: socket.socket, deadline: float | None = None) -> Any:
@@ -89,8 +96,10 @@ def receive(connection: socket.socket, deadline: float | None = None) -> Any:
         EOFError: the other side is gone.
         TimeoutError: the deadline, on the monotonic clock, has passed.
     """
-    length = int.from_bytes(_receive_exactly(connection, 8, deadline), "little")
-    return pickle.loads(_receive_exactly(connection, length, deadline))
+    (count,) = struct.unpack("<Q", _receive_exactly(connection, 8, deadline))
+    sizes = struct.unpack(f"<{count}Q", _receive_exactly(connection, 8 * count, deadline))
+    content, *buffers = [_receive_exactly(connection, size, deadline) for size in sizes]
+    return pickle.loads(content, buffers=buffers)
 
 
 def _receive_exactly(connection: socket.socket, length: int, deadline: float | None) -> bytearray:
@@ -107,11 +116,11 @@ def _receive_exactly(connection: socket.socket, length: int, deadline: float | N
     return content
 
 
-def _answer(method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _answer(server: Server, name: str, arguments: tuple[Any, ...]) -> Any:
     try:
-        return method(*arguments)
+        return getattr(server, name)(*arguments)
     except UserError as error:
         return error
     except Exception as error:
         # Whatever a broken file makes a decoder raise costs that file only.
-        return DecodeError(f"The decoder failed with {type(error).__name__}: {error}.")
+        return DecodeError(f"{server.path} cannot be decoded: {type(error).__name__}: {error}.")

@@ -1,7 +1,8 @@
 """Decoding in a process of its own, so that a decoder that hangs or crashes costs a clip and not the run.
 
 Each process that asks, such as a worker of a data loader, has one helper. It is started when it is first needed, and
-anew after a crash or a timeout, and ends with the process that it helps.
+anew after a crash or a timeout, and ends with the process that it helps. Where there is no POSIX, as on Windows, clips
+are decoded in the process that asks, without either protection.
 """
 
 import atexit
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from evlvideo.data.clip import Clip, DecodeError
-from evlvideo.data.decode import Choose, FrameRange
+from evlvideo.data.decode import Choose, FrameRange, decode_clip
 from evlvideo.data.decode_server import receive, send
 from evlvideo.errors import UserError
 
@@ -61,6 +62,16 @@ def decode_clip_guarded(
         DecodeError: what `decode_clip` raises it for; besides, the decoder took too long, or crashed.
         UserError: the backend is unknown or not installed, or the helper does not start.
     """
+    if os.name != "posix":
+        return decode_clip(
+            path,
+            choose,
+            size,
+            keep_aspect=keep_aspect,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            backend=backend,
+        )
     helper = _helper_of_this_process()
     with helper.lock:
         helper.start()

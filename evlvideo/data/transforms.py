@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import _functional_tensor
+from torchvision.transforms import _functional_tensor, functional
 
 with warnings.catch_warnings():
     # pytorchvideo 0.1.5 still asks for a module by the public name it had before torchvision 0.17, and for torch.jit.
@@ -47,15 +47,19 @@ def train_transform(
     )
 
 
-def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float]) -> Transform:
+def eval_transform(
+    image_size: int, mean: Sequence[float], std: Sequence[float], *, keep_aspect: bool = False
+) -> Transform:
     """Resize to a square (bicubic, antialiased) where the frames are not of that size, then normalise.
 
     Args:
         image_size: side of the result in pixels.
         mean: mean of each channel, with pixels from 0 to 1.
         std: standard deviation of each channel.
+        keep_aspect: resize the shorter side only, and cut the square out of the middle. The published recipe does not.
+            Frames should be decoded with their aspect, see :func:`evlvideo.data.decode.decode_clip`.
     """
-    return partial(_eval, image_size=image_size, mean=tuple(mean), std=tuple(std))
+    return partial(_eval, image_size=image_size, mean=tuple(mean), std=tuple(std), keep_aspect=keep_aspect)
 
 
 def _train(
@@ -80,9 +84,14 @@ def _train(
     return _normalise(video, mean, std)
 
 
-def _eval(frames: np.ndarray, *, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def _eval(
+    frames: np.ndarray, *, image_size: int, mean: tuple[float, ...], std: tuple[float, ...], keep_aspect: bool
+) -> Tensor:
     video = _unit_range(frames)
-    if video.shape[-2:] != (image_size, image_size):
+    if keep_aspect:
+        video = functional.resize(video, [image_size], functional.InterpolationMode.BICUBIC, antialias=True)
+        video = functional.center_crop(video, [image_size])  # (T, C, size, size)
+    elif video.shape[-2:] != (image_size, image_size):
         video = torch.nn.functional.interpolate(video, (image_size, image_size), mode="bicubic", antialias=True)
     return _normalise(video, mean, std)
 

@@ -97,3 +97,26 @@ def test_transforms_travel_to_spawned_workers() -> None:
 def test_frames_turned_by_the_decoder_are_accepted() -> None:
     turned = np.rot90(noise(), axes=(1, 2))  # negative strides
     assert eval_transform(32, MEAN, STD)(turned).shape == (4, 3, 32, 32)
+
+
+def test_eval_can_keep_the_aspect_and_cut_out_the_middle() -> None:
+    frames = np.zeros((2, 20, 60, 3), np.uint8)
+    frames[:, :, 20:40] = 255
+    video = eval_transform(20, ZERO, ONE, keep_aspect=True)(frames)
+    assert video.shape == (2, 3, 20, 20)
+    assert video.min() == 1
+    # The published way squeezes the whole width into the square.
+    assert eval_transform(20, ZERO, ONE)(frames).min() == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 90), (90, 30), (33, 47), (16, 16), (8, 100)])
+def test_eval_that_keeps_the_aspect_gives_a_square_of_any_frame(height: int, width: int) -> None:
+    video = eval_transform(16, MEAN, STD, keep_aspect=True)(noise(3, height, width))
+    assert video.shape == (3, 3, 16, 16)
+    assert torch.isfinite(video).all()
+
+
+def test_frames_of_the_right_height_are_only_cut() -> None:
+    frames = noise(2, 16, 24)
+    video = eval_transform(16, ZERO, ONE, keep_aspect=True)(frames)
+    torch.testing.assert_close(video, torch.from_numpy(frames[:, :, 4:20]).permute(0, 3, 1, 2) / 255)

@@ -1,0 +1,240 @@
+"""How long a clip takes to decode, with each backend and with what others use; and what each makes of some files.
+
+    python scripts/benchmarks/decoding.py
+    python scripts/benchmarks/decoding.py table FOLDER
+
+The first renders a clip of 15 s at 320×240 and one of 60 s at 1920×1080 (H.264, x264's groups of pictures), and takes 4
+and 8 uniform frames of them, scaled to 224×224, each way in turn, in an order of its own in each round. Everything
+decodes with one thread. It writes `docs/benchmarks/decoding.json`. The second prints a table: what each backend gives
+for the same eight frames of each file of a folder.
+"""
+
+import argparse
+import os
+import platform
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+from evlvideo.data.clip import Clip
+from evlvideo.data.decode import BACKENDS, decode_clip
+from evlvideo.data.guarded import decode_clip_guarded
+from evlvideo.data.sampling import uniform
+from evlvideo.errors import UserError
+from evlvideo.evaluation.results import git_commit
+from evlvideo.files import write_json
+
+SIZE = 224
+RATE = 30
+CLIPS = {"15 s of 320×240": (320, 240, 15), "60 s of 1920×1080": (1920, 1080, 60)}
+COUNTS = (4, 8)
+OUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "decoding.json"
+
+
+def main() -> None:
+    """Measure, or make the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="rounds after one to warm up (%(default)s)")
+    parser.add_argument("--out", type=Path, default=OUT, help="JSON file (%(default)s)")
+    commands = parser.add_subparsers(dest="command")
+    table = commands.add_parser("table", help="compare backends on the files of a folder")
+    table.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.command == "table":
+        print(comparison(options.folder))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        report = {**facts(), "clips": [speed(Path(folder), name, options.rounds) for name in CLIPS]}
+    write_json(options.out, report)
+    print("\n".join(summary(report)))
+
+
+def facts() -> dict[str, Any]:
+    """Machine, versions and commit."""
+    versions = {"python": platform.python_version()}
+    for name in ("av", "decord", "torchcodec", "pytorchvideo", "torch", "numpy"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    machine = {"processors": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()}
+    return {"machine": machine, "versions": versions, "commit": git_commit(), "size": SIZE, "threads": 1}
+
+
+def speed(folder: Path, name: str, rounds: int) -> dict[str, Any]:
+    """Seconds of every way for one clip."""
+    width, height, seconds = CLIPS[name]
+    path = render(folder / f"{width}.mp4", width, height, seconds * RATE)
+    by_count = {}
+    for count in COUNTS:
+        seconds_of = measure(path, ways(count), rounds)
+        backends = {way: statistics.median(seconds_of[way]) for way in BACKENDS if way in seconds_of}
+        fastest = min((way for way in backends if way != "auto"), key=lambda way: backends[way])
+        by_count[str(count)] = {
+            "ways": {way: described(taken) for way, taken in seconds_of.items()},
+            "fastest_backend": fastest,
+            # Of the same round each, since the machine's load changes between rounds.
+            "auto_over_fastest_speed": paired(seconds_of[fastest], seconds_of["auto"]),
+            "auto_over_published_speed": paired(seconds_of["published"], seconds_of["auto"]),
+            "guarded_over_auto_time": paired(seconds_of["guarded"], seconds_of["auto"]),
+        }
+    return {"name": name, "megabytes": round(path.stat().st_size / 1e6, 2), "frames": by_count}
+
+
+def ways(count: int) -> dict[str, Callable[[Path], Any]]:
+    """Each way to take `count` uniform frames."""
+
+    def choose(frames: int, rate: float) -> list[int]:
+        return uniform(frames, rate, count)
+
+    found: dict[str, Callable[[Path], Any]] = {
+        backend: lambda path, backend=backend: decode_clip(path, choose, SIZE, backend=backend)  # type: ignore[misc]
+        for backend in BACKENDS
+        if backend in ("auto", "pyav") or usable(backend)
+    }
+    found["guarded"] = lambda path: decode_clip_guarded(path, choose, SIZE)
+    if usable("decord"):
+        found["published"] = lambda path: published(path, count)
+    found["pytorchvideo"] = lambda path: with_pytorchvideo(path, count)
+    return found
+
+
+def usable(backend: str) -> bool:
+    """Whether a backend is installed with what it needs."""
+    try:
+        if backend == "decord":
+            import decord  # noqa: F401
+        else:
+            import torchcodec.decoders  # noqa: F401
+    except (ImportError, RuntimeError, OSError):
+        return False
+    return True
+
+
+def published(path: Path, count: int) -> np.ndarray:
+    """What EVLGen's and most other code does: decord scales, and jumps by its own index."""
+    import decord
+
+    reader = decord.VideoReader(str(path), width=SIZE, height=SIZE, num_threads=1)
+    return reader.get_batch([place * len(reader) // count for place in range(count)]).asnumpy()
+
+
+def with_pytorchvideo(path: Path, count: int) -> torch.Tensor:
+    """pytorchvideo's reader, asked for a clip of one frame at each place."""
+    from pytorchvideo.data.encoded_video import EncodedVideo
+
+    video = EncodedVideo.from_path(str(path), decode_audio=False)
+    frames = round(video.duration * RATE)
+    pictures = []
+    for place in range(count):
+        start = Fraction(place * frames // count, RATE)
+        pictures.append(video.get_clip(start, start + Fraction(1, RATE))["video"][:, 0])
+    video.close()
+    return torch.nn.functional.interpolate(torch.stack(pictures), (SIZE, SIZE), mode="bilinear", antialias=True)
+
+
+def measure(path: Path, ways: dict[str, Callable[[Path], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way, one a round; the first round warms up."""
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    order = list(ways)
+    for number in range(rounds + 1):
+        random.Random(number).shuffle(order)
+        for way in order:
+            start = time.perf_counter()
+            ways[way](path)
+            if number:
+                taken[way].append(time.perf_counter() - start)
+    return taken
+
+
+def described(seconds: list[float]) -> dict[str, Any]:
+    """Median, spread, and clips a second."""
+    median = statistics.median(seconds)
+    return {
+        "median_seconds": round(median, 4),
+        "least_seconds": round(min(seconds), 4),
+        "most_seconds": round(max(seconds), 4),
+        "clips_per_second": round(1 / median, 2),
+        "seconds": [round(one, 4) for one in seconds],
+    }
+
+
+def paired(numerator: list[float], denominator: list[float]) -> float:
+    """Median over rounds of the ratio within a round."""
+    return round(statistics.median(a / b for a, b in zip(numerator, denominator, strict=True)), 3)
+
+
+def render(path: Path, width: int, height: int, frames: int) -> Path:
+    """Write a clip of a textured plane that moves, with a cut every ten seconds."""
+    random_state = np.random.default_rng(0)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "26"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(frames):
+            if number % (10 * RATE) == 0:
+                coarse = random_state.integers(40, 215, (height // 8 + 30, width // 16 + 60), np.uint8)
+                plane = coarse.repeat(12, 0).repeat(24, 1)
+            top, left = number % (10 * RATE) // 4, number % (10 * RATE)
+            luma = plane[top : top + height, left : left + width]
+            picture = np.full((height * 3 // 2, width), 128, np.uint8)
+            picture[:height] = luma
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        file.mux(stream.encode())
+    return path
+
+
+def summary(report: dict[str, Any]) -> list[str]:
+    """The report in lines."""
+    lines = []
+    for clip in report["clips"]:
+        for count, result in clip["frames"].items():
+            medians = {way: f"{1000 * one['median_seconds']:.0f}" for way, one in result["ways"].items()}
+            lines.append(f"{clip['name']}, {count} frames, median ms: {medians}")
+            lines.append(
+                f"  auto is {result['auto_over_fastest_speed']} of {result['fastest_backend']}'s speed, "
+                f"{result['auto_over_published_speed']} of the published way's; guarded takes "
+                f"{result['guarded_over_auto_time']} of auto's time"
+            )
+    return lines
+
+
+def comparison(folder: Path) -> str:
+    """A table in Markdown: each file and backend, with the likeness to PyAV's frames at the same indices."""
+    backends = [backend for backend in BACKENDS if backend in ("auto", "pyav") or usable(backend)]
+    lines = ["| file | backend | frames | size | rotation | PSNR to pyav, dB (least) |", "|---|---|---|---|---|---|"]
+    for path in sorted(folder.iterdir()):
+        reference: Clip | None = None
+        for backend in sorted(backends, key=lambda name: name != "pyav"):
+            try:
+                clip = decode_clip(path, lambda frames, rate: uniform(frames, rate, 8), backend=backend)
+            except UserError as error:
+                lines.append(f"| {path.name} | {backend} | {str(error).replace(str(path), 'it')} | | | |")
+                continue
+            reference = reference or clip
+            source = clip.source
+            lines.append(
+                f"| {path.name} | {backend} | {source.frames} {source.codec} | {source.width}×{source.height} | "
+                f"{source.rotation} | {likeness(reference.frames, clip.frames)} |"
+            )
+    return "\n".join(lines)
+
+
+def likeness(one: np.ndarray, other: np.ndarray) -> str:
+    """Peak signal-to-noise ratio of the frame that differs most."""
+    error = ((one.astype(float) - other) ** 2).mean((1, 2, 3)).max()
+    return "equal" if error == 0 else f"{10 * np.log10(255**2 / error):.1f}"
+
+
+if __name__ == "__main__":
+    main()
