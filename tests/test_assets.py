@@ -9,7 +9,7 @@ import torch
 
 import evlvideo
 from evlvideo.data.mini.render import render_still
-from evlvideo.data.mini.world import sample_scene, sprites_at
+from evlvideo.data.mini.world import items_at, sample_scene
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 
@@ -43,5 +43,5 @@ def test_it_names_colours_that_are_in_the_picture(model: EvlVideoForCaptioning, 
     pictures = [render_still(scene, 64)[np.newaxis] for scene in scenes]
     tokens = model.generate(torch.stack([processor.frames(picture) for picture in pictures]), max_new_tokens=24)
     captions = processor.captions(tokens)
-    colours = [sprites_at(scene, 0.0)[0].seen_colour for scene in scenes]
+    colours = [items_at(scene, 0.0)[0].colour for scene in scenes]
     assert sum(colour in caption for colour, caption in zip(colours, captions, strict=True)) >= 6

@@ -17,16 +17,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evlvideo.data.mini.render import WHOLE_VIEW, View, render_still, sprite_masks
+from evlvideo.data.mini.render import WHOLE_VIEW, View, item_masks, render_still
 from evlvideo.data.mini.world import (
     BACKGROUNDS,
     COLOURS,
     SHAPES,
     SYMMETRY_DEGREES,
+    Item,
     Scene,
-    Sprite,
+    items_at,
     sample_scene,
-    sprites_at,
 )
 from evlvideo.files import write_json
 from evlvideo.models.processing import CLIP_MEAN, CLIP_STD
@@ -84,19 +84,19 @@ def random_view(rng: random.Random) -> View:
 def draw_still(rng: random.Random) -> Still:
     """Draw a scene at a random moment, seen whole or in part, with its labels."""
     scene, moment, view = sample_scene(rng), rng.random(), random_view(rng)
-    sprites = sprites_at(scene, moment)
+    items = items_at(scene, moment)
     shapes, colours = np.zeros(GRID**2, np.int64), np.zeros(GRID**2, np.int64)
     geometry, oriented = np.zeros((GRID**2, 5), np.float32), np.zeros(GRID**2, bool)
     present = np.zeros(len(SHAPES) * len(COLOURS), np.float32)
-    masks = [by_patch(mask) for mask in sprite_masks(scene, IMAGE_SIZE, moment, view)]
+    masks = [by_patch(mask) for mask in item_masks(scene, IMAGE_SIZE, moment, view)]
     shares = [mask.mean(axis=1) for mask in masks]
     cover = np.max(masks, axis=0) if masks else np.zeros((GRID**2, PATCH**2), np.float32)
-    for index, sprite in enumerate(sprites):
-        shape, colour = SHAPES.index(sprite.shape), COLOURS.index(sprite.seen_colour)
+    for index, item in enumerate(items):
+        shape, colour = SHAPES.index(item.shape), COLOURS.index(item.colour)
         here = (shares[index] > 0.12) & (shares[index] >= np.max(shares, axis=0))
         shapes[here], colours[here] = 1 + shape, 1 + colour
-        geometry[here] = patch_geometry(scene, sprite, view)[here]
-        oriented[here] = sprite.shape in SYMMETRY_DEGREES
+        geometry[here] = patch_geometry(scene, item, view)[here]
+        oriented[here] = item.shape in SYMMETRY_DEGREES
         present[shape * len(COLOURS) + colour] = float(shares[index].sum() > 1)
     picture = render_still(scene, IMAGE_SIZE, moment, view)
     return Still(picture, shapes, colours, geometry, oriented, cover, BACKGROUNDS.index(scene.background), present)
@@ -107,15 +107,15 @@ def by_patch(mask: np.ndarray) -> np.ndarray:
     return mask.reshape(GRID, PATCH, GRID, PATCH).transpose(0, 2, 1, 3).reshape(GRID**2, PATCH**2)
 
 
-def patch_geometry(scene: Scene, sprite: Sprite, view: View) -> np.ndarray:
+def patch_geometry(scene: Scene, item: Item, view: View) -> np.ndarray:
     """(patches, 5), see :class:`Still`; distances as shares of the shown picture."""
     left, top, width, height = view
     down, across = np.divmod(np.arange(GRID**2), GRID)
-    turns = 2 * math.pi * sprite.tilt_degrees / SYMMETRY_DEGREES.get(sprite.shape, 360)
+    turns = 2 * math.pi * item.tilt_degrees / SYMMETRY_DEGREES.get(item.shape, 360)
     values = (
-        (sprite.x - left) / width - (across + 0.5) / GRID,
-        (sprite.y - top) / height - (down + 0.5) / GRID,
-        sprite.radius * min(scene.width, scene.height) / (scene.width * width),
+        (item.x - left) / width - (across + 0.5) / GRID,
+        (item.y - top) / height - (down + 0.5) / GRID,
+        item.radius * min(scene.width, scene.height) / (scene.width * width),
         math.sin(turns),
         math.cos(turns),
     )

@@ -32,8 +32,8 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build.build_mini(tmp_path_factory.mktemp("mini") / "set", seed=3, progress=False, splits=TINY)
 
 
-def sampled_sprites(scene: world.Scene) -> list[tuple[world.Sprite, ...]]:
-    return [world.sprites_at(scene, moment) for moment in world.sampled_moments(scene.frames)]
+def sampled_items(scene: world.Scene) -> list[tuple[world.Item, ...]]:
+    return [world.items_at(scene, moment) for moment in world.sampled_moments(scene.frames)]
 
 
 def test_evidence_is_drawn_in_the_stated_shares() -> None:
@@ -45,7 +45,7 @@ def test_evidence_is_drawn_in_the_stated_shares() -> None:
 @pytest.mark.parametrize("kind", [kind for kind, evidence in world.EVENTS.items() if evidence == "one_frame"])
 def test_nothing_changes_in_one_frame_events(kind: str) -> None:
     for scene in scenes_of(kind):
-        assert len(set(sampled_sprites(scene))) == 1
+        assert len(set(sampled_items(scene))) == 1
 
 
 @pytest.mark.parametrize("kind", [kind for kind, evidence in world.EVENTS.items() if evidence != "one_frame"])
@@ -57,48 +57,34 @@ def test_sampled_frames_of_an_event_differ(kind: str) -> None:
         assert change > 60
 
 
-@pytest.mark.parametrize("kind", ["shake", "bounce", "pulse"])
-def test_sampled_frames_of_a_swing_do_not_look_like_one_move(kind: str) -> None:
-    for scene in scenes_of(kind, 20):
-        values = [(sprites[0].x, sprites[0].y, sprites[0].radius) for sprites in sampled_sprites(scene)]
-        axis = {"shake": 0, "bounce": 1, "pulse": 2}[kind]
-        steps = np.diff([value[axis] for value in values])
-        assert steps.min() < 0 < steps.max()
-
-
-@pytest.mark.parametrize("kind", ["blink", "alternate", "flicker"])
+@pytest.mark.parametrize("kind", ["blink", "alternate"])
 def test_switching_events_are_uneven_in_the_sampled_frames(kind: str) -> None:
     for scene in scenes_of(kind, 20):
-        states = Counter(tuple((s.shape, s.seen_colour) for s in sprites) for sprites in sampled_sprites(scene))
-        assert sorted(states.values()) == [1, 3]
+        assert sorted(Counter(sampled_items(scene)).values()) == [1, 3]
 
 
-@pytest.mark.parametrize("kind", ["appear", "disappear", "replace", "recolour"])
+@pytest.mark.parametrize("kind", ["appear", "disappear"])
 def test_single_switches_are_even_and_fall_between_the_halves(kind: str) -> None:
     for scene in scenes_of(kind, 20):
-        states = [
-            tuple((s.shape, s.seen_colour) for s in world.sprites_at(scene, index / scene.frames))
-            for index in range(scene.frames)
-        ]
+        states = [world.items_at(scene, index / scene.frames) for index in range(scene.frames)]
         half = scene.frames // 2
         assert len(set(states[:half])) == len(set(states[half:])) == 1
         assert states[0] != states[-1]
 
 
 def test_moves_cross_half_of_the_picture_in_the_named_direction() -> None:
-    for kind, axis, sign in (("move_left", 0, -1), ("move_right", 0, 1), ("move_up", 1, -1), ("move_down", 1, 1)):
+    for kind, sign in (("move_left", -1), ("move_right", 1)):
         for scene in scenes_of(kind):
-            first, last = (world.sprites_at(scene, moment)[0] for moment in (0.0, 1.0))
-            path = ((last.x - first.x), (last.y - first.y))
-            assert path[axis] * sign >= 0.5
-            assert path[1 - axis] == 0
+            first, last = (world.items_at(scene, moment)[0] for moment in (0.0, 1.0))
+            assert (last.x - first.x) * sign >= 0.5
+            assert last.y == first.y
 
 
 def test_a_move_is_its_opposite_played_backwards() -> None:
     # What direction it was is then told by the order alone.
     scene = scenes_of("move_left", 1)[0]
     moments = np.linspace(0, 1, 9)
-    places = [world.sprites_at(scene, moment)[0].x for moment in moments]
+    places = [world.items_at(scene, moment)[0].x for moment in moments]
     assert np.allclose(np.add(places, places[::-1]), 1.0)
 
 
@@ -129,7 +115,7 @@ def test_vocabulary_is_small() -> None:
     rng = random.Random(0)
     written = [caption for scene in scenes(500) for caption in captions.write_captions(scene, rng)]
     words = {word for caption in written for word in caption.text.split()}
-    assert 150 < len(words) <= 250
+    assert 80 < len(words) <= 250
     assert max(len(caption.text.split()) for caption in written) <= 24
 
 
@@ -140,16 +126,16 @@ def test_captions_never_need_more_than_their_clip_shows() -> None:
             assert order.index(caption.evidence) <= order.index(scene.event.evidence)
 
 
-def test_most_captions_of_an_event_tell_it() -> None:
+def test_nearly_all_captions_of_an_event_tell_it() -> None:
     for evidence in ("several_frames", "frame_order"):
         chosen = [scene for scene in scenes(200) if scene.event.evidence == evidence]
         written = [caption for scene in chosen for caption in captions.write_captions(scene, random.Random(3))]
         share = sum(caption.evidence == evidence for caption in written) / len(written)
-        assert 0.6 < share < 0.85
+        assert 0.9 < share < 0.97
 
 
 def test_direction_words_agree_with_the_event() -> None:
-    wrong = {"move_left": "to the right", "move_right": "to the left", "grow": "smaller", "appear": "disappear"}
+    wrong = {"move_left": "to the right", "move_right": "to the left", "appear": "disappear"}
     for kind, words in wrong.items():
         for scene in scenes_of(kind):
             assert not any(words in caption.text for caption in captions.write_captions(scene, random.Random(4)))

@@ -85,14 +85,14 @@ def test_merged_form_equals_its_formula() -> None:
     x = tokens(batch=2, frames=3, places=2)
     heads, head_dim = 4, DIM // 4
     query = module.query(sum(x[:, t] for t in range(3)) / 3)
-    key, value = module.key(x), module.value(x)
+    key = module.key(x)
     expected = x.clone()
     for b, m, h in product(range(2), range(2), range(heads)):
         part = slice(h * head_dim, (h + 1) * head_dim)
         seen = list(product(range(3), range(2)))  # all merged tokens of all frames
         scores = torch.stack([query[b, m, part] @ key[b, t, n, part] for t, n in seen])
         attention = (scores * head_dim**-0.5).softmax(dim=0)
-        context = sum(weight * value[b, t, n, part] for weight, (t, n) in zip(attention, seen, strict=True))
+        context = sum(weight * x[b, t, n, part] for weight, (t, n) in zip(attention, seen, strict=True))
         expected[b, :, m, part] += 0.7 * context
     torch.testing.assert_close(module(x), expected)
 
@@ -132,20 +132,12 @@ def test_new_positions_leave_an_open_form_as_it_was(build: Build) -> None:
 
 
 @both_forms
-def test_positions_get_a_gradient_once_the_gate_is_open(build: Build) -> None:
-    module = build(6)
-    nn.init.constant_(module.alpha, 0.7)
-    contextualized(module, tokens()).square().sum().backward()
-    used = module.frame_positions.weight.grad.abs().amax(dim=1) > 0
-    assert used.tolist() == [True] * 4 + [False] * 2
-
-
-@both_forms
-def test_first_step_moves_the_gate_alone(build: Build) -> None:
+def test_first_step_moves_the_gates_alone(build: Build) -> None:
     module = build(6)
     contextualized(module, tokens()).square().sum().backward()
     moved = {name for name, weight in module.named_parameters() if weight.grad is not None and weight.grad.any()}
-    assert moved == {"alpha"}
+    assert moved == {"alpha", "frame_positions.weight"}
+    assert module.frame_positions.weight.grad.any(dim=1).tolist() == [True] * 4 + [False] * 2
 
 
 @both_forms
@@ -174,10 +166,17 @@ def test_positions_start_at_zero() -> None:
     assert not positions.weight.any()
 
 
-def test_position_of_a_frame_is_added_to_all_its_tokens() -> None:
+def test_position_of_a_frame_scales_all_its_tokens() -> None:
     positions = open_gates(nn.ModuleDict({"frame_positions": FramePositions(DIM, 6)}))["frame_positions"]
-    added = positions(tokens()) - tokens()
-    torch.testing.assert_close(added, positions.weight[:4, None].expand(2, 4, 5, DIM))
+    expected = tokens() * positions.weight[:4, None].expand(2, 4, 5, DIM)
+    torch.testing.assert_close(positions(tokens()), expected)
+
+
+@both_forms
+def test_positions_tell_the_order_behind_a_closed_gate(build: Build) -> None:
+    module = open_gates(build(6), alpha=0.0)
+    forward, mixed = (contextualized(module, x).mean(dim=1) for x in (tokens(), shuffled(tokens())))
+    assert (forward - mixed).abs().max() > 0.01
 
 
 def test_published_sizes_are_the_defaults() -> None:

@@ -24,7 +24,7 @@ from evlvideo.data.mini.world import EVENTS, Scene, sample_scene
 from evlvideo.errors import UserError
 from evlvideo.files import read_json, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Grows when the same seed gives other clips or captions."""
 SPLITS = {"train": 600, "validate": 80, "test": 240}
 """Clips in each split."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evlvideo.data.mini.world import Scene, Sprite, sprites_at
+from evlvideo.data.mini.world import Item, Scene, items_at
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -51,8 +51,8 @@ def render_clip(scene: Scene) -> Pixels:
         top, left = _MARGIN + dy, _MARGIN + dx
         frame = backdrop[top : top + scene.height, left : left + scene.width].copy()
         grid_x, grid_y = xs[left : left + scene.width], ys[top : top + scene.height]
-        for sprite in sprites_at(scene, index / scene.frames):
-            _draw(frame, sprite, scene, grid_x, grid_y)
+        for item in items_at(scene, index / scene.frames):
+            _draw(frame, item, scene, grid_x, grid_y)
         row, column = rng.integers(0, 16, size=2)
         frame += noise[row : row + scene.height, column : column + scene.width]
         clip[index] = np.clip(frame, 0, 255)
@@ -74,19 +74,19 @@ def render_still(scene: Scene, size: int, moment: float = 0.0, view: View = WHOL
     rng = np.random.default_rng(scene.texture_seed)
     xs, ys = _grid(scene, size, view)
     frame = _background(scene, xs, ys, rng)
-    for sprite in sprites_at(scene, moment):
-        _draw(frame, sprite, scene, xs, ys)
+    for item in items_at(scene, moment):
+        _draw(frame, item, scene, xs, ys)
     frame += rng.standard_normal(frame.shape, dtype=np.float32) * _NOISE_SIGMA
     return np.clip(frame, 0, 255).astype(np.uint8)
 
 
-def sprite_masks(scene: Scene, size: int, moment: float = 0.0, view: View = WHOLE_VIEW) -> list[Floats]:
-    """For each visible sprite, which pixels of :func:`render_still` it covers: float32 (size, size), 0 … 1."""
+def item_masks(scene: Scene, size: int, moment: float = 0.0, view: View = WHOLE_VIEW) -> list[Floats]:
+    """For each visible object, which pixels of :func:`render_still` it covers: float32 (size, size), 0 … 1."""
     xs, ys = _grid(scene, size, view)
     masks = []
-    for sprite in sprites_at(scene, moment):
+    for item in items_at(scene, moment):
         picture = np.zeros((size, size, 1), np.float32)
-        _draw(picture, sprite, scene, xs, ys, paint_over=np.ones(1, np.float32))
+        _draw(picture, item, scene, xs, ys, paint_over=np.ones(1, np.float32))
         masks.append(picture[..., 0])
     return masks
 
@@ -99,41 +99,32 @@ def _grid(scene: Scene, size: int, view: View) -> tuple[Floats, Floats]:
     return xs.astype(np.float32), ys.astype(np.float32)
 
 
-def _draw(
-    frame: Floats, sprite: Sprite, scene: Scene, xs: Floats, ys: Floats, paint_over: Floats | None = None
-) -> None:
-    """Draw a sprite into `frame` (height, width, channels) in place; `xs`, `ys` are the pixels' places in the scene.
+def _draw(frame: Floats, item: Item, scene: Scene, xs: Floats, ys: Floats, paint_over: Floats | None = None) -> None:
+    """Draw an object into `frame` (height, width, channels) in place; `xs`, `ys` are the pixels' places in the scene.
 
     Its own colours are replaced by `paint_over` where that is given.
     """
-    radius = sprite.radius * min(scene.width, scene.height)
-    centre_x, centre_y = sprite.x * scene.width, sprite.y * scene.height
+    radius = item.radius * min(scene.width, scene.height)
+    centre_x, centre_y = item.x * scene.width, item.y * scene.height
     left, right = np.searchsorted(xs, (centre_x - radius * 1.2 - 2, centre_x + radius * 1.2 + 2))
     top, bottom = np.searchsorted(ys, (centre_y - radius * 1.2 - 2, centre_y + radius * 1.2 + 2))
     if left >= right or top >= bottom:
         return
     across, down = (xs[left:right] - centre_x)[None, :] / radius, (ys[top:bottom] - centre_y)[:, None] / radius
-    angle = math.radians(sprite.tilt_degrees)
+    angle = math.radians(item.tilt_degrees)
     turned_x = math.cos(angle) * across + math.sin(angle) * down
     turned_y = math.cos(angle) * down - math.sin(angle) * across
-    distance = _DISTANCES[sprite.shape](turned_x, turned_y) * radius  # (rows, columns), pixels, negative inside
+    distance = _DISTANCES[item.shape](turned_x, turned_y) * radius  # (rows, columns), pixels, negative inside
     step = float(xs[1] - xs[0] + ys[1] - ys[0]) / 2
     cover = np.clip(0.5 - distance / step, 0, 1)[..., None]
     if paint_over is None:
         ink = np.clip(0.5 + (distance + _OUTLINE_PIXELS) / step, 0, 1)[..., None]
         light = (1.0 - 0.12 * (across + down))[..., None]
-        paint = _colour(sprite) * light * (1 - 0.5 * ink)
+        paint = np.asarray(COLOUR_VALUES[item.colour], np.float32) * light * (1 - 0.5 * ink)
     else:
         paint = paint_over
     area = frame[top:bottom, left:right]
     area += (paint - area) * cover
-
-
-def _colour(sprite: Sprite) -> Floats:
-    colour = np.asarray(COLOUR_VALUES[sprite.colour], np.float32)
-    if sprite.second_colour is None:
-        return colour
-    return colour + (np.asarray(COLOUR_VALUES[sprite.second_colour], np.float32) - colour) * np.float32(sprite.blend)
 
 
 def _ball(x: Floats, y: Floats) -> Floats:
