@@ -97,6 +97,7 @@ def train_dataset(
         seed=config.seed,
         per_caption=per_caption,
         on_bad_clip="resample",
+        keep_aspect=data.keep_aspect,
     )
 
 
@@ -107,7 +108,10 @@ def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardC
 
     def decode(path: Path, generator: torch.Generator) -> np.ndarray:
         return decode_clip_guarded(
-            path, lambda frames, rate: sampler(frames, rate, data.num_frames, generator), processor.image_size
+            path,
+            lambda frames, rate: sampler(frames, rate, data.num_frames, generator),
+            processor.image_size,
+            keep_aspect=data.keep_aspect,
         ).frames
 
     return ShardDataset(clips, decode=decode, transform=_train_transform(data, processor), seed=config.seed)
@@ -115,10 +119,15 @@ def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardC
 
 def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
     if not data.augment:
-        return eval_transform(processor.image_size, processor.image_mean, processor.image_std)
+        return evaluation_transform(data, processor)
     return train_transform(
         processor.image_size, processor.image_mean, processor.image_std, data.crop_scale_min, data.horizontal_flip
     )
+
+
+def evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
+    """From decoded frames to what a model of a run is given, without any randomness."""
+    return eval_transform(processor.image_size, processor.image_mean, processor.image_std, keep_aspect=data.keep_aspect)
 
 
 def evaluation_data(
@@ -156,6 +165,7 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
         tower=model.tower_fingerprints.get("vision_tower") or fingerprint(model.vision_tower),
         num_frames=data.num_frames,
         sampling=data.eval_sampling,
+        keep_aspect=data.keep_aspect,
         image_size=processor.image_size,
         image_mean=processor.image_mean,
         image_std=processor.image_std,
@@ -171,10 +181,11 @@ def evaluation_dataset(
         num_frames=data.num_frames,
         sampling=data.eval_sampling,
         image_size=processor.image_size,
-        transform=eval_transform(processor.image_size, processor.image_mean, processor.image_std),
+        transform=evaluation_transform(data, processor),
         seed=0,
         per_caption=False,
         on_bad_clip="skip",
+        keep_aspect=data.keep_aspect,
     )
 
 

@@ -138,6 +138,30 @@ def extract(
     typer.echo(f"The features of {', '.join(splits)} are in {directory}.")
 
 
+@data.command("check-videos")
+def check_videos_command(
+    root: Annotated[Path, typer.Argument(help="Directory of videos and pictures, with all that is below it.")],
+    out: Annotated[Path, typer.Option(help="Directory for the progress and the quarantine list.")] = Path("checked"),
+    frames: Annotated[
+        int | None, typer.Option(help="Decode this many frames of each file; all of them where nothing is named.")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Files decoded at a time.")] = os.cpu_count() or 1,
+    time_limit_seconds: Annotated[float, typer.Option("--time-limit", help="Seconds that a file may take.")] = 600.0,
+) -> None:
+    """Decode every file of a collection, and list those that cannot be. Goes on where it was stopped; exits with 1."""
+    console = _prepare()
+    from evlvideo.data.check_videos import check_videos
+
+    report = check_videos(
+        root, out, frames=frames, processes=processes, time_limit_seconds=time_limit_seconds, console=console
+    )
+    for file in report.bad:
+        typer.echo(f"{file.path}: {file.reason}")
+    typer.echo(f"{len(report.bad)} of {len(report.files)} files cannot be decoded; the list is {report.quarantine}.")
+    if report.bad:
+        raise typer.Exit(_INCOMPLETE)
+
+
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],

@@ -80,6 +80,8 @@ class DataConfig:
     evaluation's frames, so that training draws no frames, crops or flips."""
     augment: bool = True
     """Whether training crops and flips at random; without, frames are as in evaluation."""
+    keep_aspect: bool = False
+    """Whether frames keep their aspect, and a square is cut out of their middle; the published recipe squeezes them."""
     crop_scale_min: float = 0.5
     """Smallest area of the random resized crop in training, as a share of the frame."""
     horizontal_flip: float = 0.5

@@ -138,7 +138,7 @@ def test_clips_that_cannot_be_decoded_are_left_out_of_training_and_named_in_eval
 
 
 def test_missing_features_are_a_user_error(toy: Toy, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="There are no features in .*mini-train"):
+    with pytest.raises(UserError, match=r"There are no features in .*mini-train"):
         train(config_of(toy, tmp_path / "run", tmp_path / "none"))
 
 

@@ -1,7 +1,7 @@
 """Captioned clips as a torch dataset."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from evlvideo.data.annotations import CaptionedClip
 from evlvideo.data.clip import DecodeError
 from evlvideo.data.decode import decode_clip
 from evlvideo.data.guarded import TIME_LIMIT_SECONDS, decode_clip_guarded
+from evlvideo.data.replacement import MOST_DRAWS, candidates
 from evlvideo.data.sampling import SAMPLERS
 from evlvideo.data.transforms import Transform
 from evlvideo.errors import UserError
@@ -21,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 ON_BAD_CLIP = ("resample", "raise", "skip")
 """What to do where a clip cannot be decoded."""
-_MOST_DRAWS = 100
 
 
 class CaptionDataset(Dataset[dict[str, Any]]):
@@ -116,7 +116,8 @@ class CaptionDataset(Dataset[dict[str, Any]]):
                 message names it.
         """
         resample = self.on_bad_clip == "resample"
-        for number, place in self._candidates(index):
+        for candidate in candidates(index, len(self), self.seed, int(self._epoch)):
+            number, place = self._items[candidate]
             if resample and self._bad[number]:
                 continue  # It would fail again, at worst after the whole time limit.
             try:
@@ -128,16 +129,9 @@ class CaptionDataset(Dataset[dict[str, Any]]):
                 if not resample:
                     raise
         raise DecodeError(
-            f"{self.clips[self._items[index][0]].clip_id} cannot be decoded, nor any of {_MOST_DRAWS} clips drawn "
+            f"{self.clips[self._items[index][0]].clip_id} cannot be decoded, nor any of {MOST_DRAWS} clips drawn "
             f"in its place; {len(self.bad_clips)} of {len(self.clips)} are bad. Is data.video_root the right directory?"
         )
-
-    def _candidates(self, index: int) -> Iterator[tuple[int, int]]:
-        """Give an item's clip and caption, then others at random, the same ones whichever worker asks."""
-        yield self._items[index]
-        generator = np.random.default_rng([self.seed, int(self._epoch), index % len(self)])
-        for number in generator.integers(len(self._items), size=_MOST_DRAWS).tolist():
-            yield self._items[number]
 
     def _item(self, number: int, place: int, content: dict[str, Any]) -> dict[str, Any]:
         clip = self.clips[number]

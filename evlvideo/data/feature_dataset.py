@@ -38,6 +38,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         bad = {clip.clip_id for clip in clips if reader.why_bad(clip.clip_id)} if leave_out_bad else set()
         if bad:
             logger.warning("%d of %d clips have no features and are left out of training.", len(bad), len(clips))
+        self.bad_clips = sorted(bad)
         self.clips = [clip for clip in clips if clip.clip_id not in bad]
         captions = (range(len(clip.captions)) if per_caption else (0,) for clip in self.clips)
         self._items = [(number, place) for number, places in enumerate(captions) for place in places]

@@ -35,6 +35,7 @@ class FeatureKey:
     """Fingerprint of the vision tower."""
     num_frames: int
     sampling: str
+    keep_aspect: bool
     image_size: int
     image_mean: list[float]
     image_std: list[float]

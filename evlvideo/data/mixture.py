@@ -85,6 +85,11 @@ class Mixture(Dataset[dict[str, Any]]):
             if hasattr(source, "set_epoch"):
                 source.set_epoch(epoch)
 
+    @property
+    def bad_clips(self) -> list[str]:
+        """Names of the clips that could not be decoded so far, of all sources that keep count."""
+        return [name for source in self.sources for name in getattr(source, "bad_clips", [])]
+
     def __len__(self) -> int:
         """Count the items of an epoch."""
         return self._blocks_per_epoch * self._block

@@ -13,6 +13,7 @@ each sample: good on local disks, slow on object storage.
 import bisect
 import io
 import itertools
+import logging
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,13 +26,17 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from evlvideo.data.clip import DecodeError
 from evlvideo.data.readers.common import shown, some
+from evlvideo.data.replacement import MOST_DRAWS, candidates
 from evlvideo.data.shard_index import ShardIndex, captions_of, count_samples, open_index
 from evlvideo.data.transforms import Transform
 from evlvideo.errors import UserError
 
 Decode = Callable[[Path, torch.Generator], np.ndarray]
 """From a file and a source of randomness to RGB frames, uint8 of shape (frames, height, width, 3)."""
+
+logger = logging.getLogger(__name__)
 
 _INDEXES_IN_MEMORY = 128
 
@@ -153,7 +158,8 @@ class ShardDataset(Dataset[dict[str, Any]]):
     """Samples of shards as items to train on, like those of :class:`evlvideo.data.datasets.CaptionDataset`.
 
     There is one item for each sample; of several captions one is drawn. What is random in an item is a function of the
-    seed, the epoch and the item's index.
+    seed, the epoch and the item's index. A sample that cannot be decoded is named once in the log, and another takes
+    its place.
 
     Args:
         clips: the samples.
@@ -169,6 +175,12 @@ class ShardDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._bad = torch.zeros(len(clips), dtype=torch.bool).share_memory_()
+
+    @property
+    def bad_clips(self) -> list[str]:
+        """Names of the samples that could not be decoded so far, by any worker."""
+        return [self.clips[number].clip_id for number in self._bad.nonzero().flatten().tolist()]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, whose random draws the next items use."""
@@ -182,16 +194,24 @@ class ShardDataset(Dataset[dict[str, Any]]):
         """Decode and transform one item: `clip_id`, `pixel_values` (frames, 3, height, width), `captions`, `caption`.
 
         Raises:
-            UserError: the sample cannot be read or decoded; the message names it.
+            DecodeError: neither the sample nor any drawn in its place can be decoded; the message names it.
+            UserError: a shard cannot be read.
         """
-        clip = self.clips[index]
-        entropy = [self.seed, int(self._epoch), index % len(self)]
+        epoch = int(self._epoch)
+        for candidate in candidates(index, len(self), self.seed, epoch):
+            clip = self.clips[candidate]
+            try:
+                return self._item(clip, [self.seed, epoch, index % len(self)])
+            except DecodeError as error:
+                if not self._bad[candidate]:
+                    logger.warning("%s in %s: %s", clip.clip_id, clip.video.shard, error)
+                self._bad[candidate] = True
+        raise DecodeError(f"{self.clips[index].clip_id} cannot be decoded, nor any of {MOST_DRAWS} drawn in its place.")
+
+    def _item(self, clip: ShardClip, entropy: list[int]) -> dict[str, Any]:
         decode_seed, transform_seed, caption = np.random.SeedSequence(entropy).generate_state(3, np.uint64).tolist()
-        try:
-            with clip.video.as_file() as path:
-                frames = self.decode(path, torch.Generator().manual_seed(decode_seed))
-        except UserError as error:
-            raise UserError(f"{clip.clip_id} in {clip.video.shard}: {error}") from error
+        with clip.video.as_file() as path:
+            frames = self.decode(path, torch.Generator().manual_seed(decode_seed))
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would reseed the GPU's dropout as well.
             torch.default_generator.manual_seed(transform_seed)

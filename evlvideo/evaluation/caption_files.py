@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
-from evlvideo.assembly import open_model
+from evlvideo.assembly import evaluation_transform, open_model
 from evlvideo.config import RunConfig, config_of
 from evlvideo.data.decode import decode_clip
 from evlvideo.data.sampling import SAMPLERS
@@ -68,7 +68,9 @@ def caption_files(
         return sampler(frames_in_clip, rate, frames_wanted, torch.Generator().manual_seed(0))
 
     # All are decoded before any is captioned: a broken file is told at once.
-    clips = [processor.frames(decode_clip(video, choose, processor.image_size).frames) for video in videos]
+    size, keep_aspect = processor.image_size, config.data.keep_aspect
+    transform = evaluation_transform(config.data, processor)
+    clips = [transform(decode_clip(video, choose, size, keep_aspect=keep_aspect).frames) for video in videos]
     captions: list[list[str]] = []
     for clip in clips:
         tokens = model.generate(

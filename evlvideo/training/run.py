@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from rich.console import Console
 from transformers import TrainerState, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
@@ -80,8 +81,9 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
             f"Stopped at step {trainer.state.global_step} of {config.training.max_steps}, with a checkpoint in "
             f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to go on."
         )
+    bad_clips = sorted(set(gather_object(getattr(trainer.train_dataset, "bad_clips", []))))
     if trainer.is_world_process_zero():
-        _finish(config, trainer, directory)
+        _finish(config, trainer, directory, bad_clips)
     trainer.accelerator.wait_for_everyone()
     return directory
 
@@ -179,7 +181,7 @@ def _make_trainer(
     return SelfCriticalTrainer(reward=CiderReward(references_of(clips)), scst=config.scst, **common)
 
 
-def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None:
+def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path, bad_clips: list[str]) -> None:
     """Put the best checkpoint's weights and the run's summary into the run's directory."""
     state = trainer.state
     seconds = trainer.training_seconds
@@ -202,8 +204,11 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None
             "best_cider": state.best_metric,
             "trained_parameters": trained_parameters(model),
             "training_seconds": seconds,
+            "bad_clips": bad_clips,
         },
     )
+    if bad_clips:
+        logger.warning("%s: %d clips could not be decoded: %s", directory, len(bad_clips), ", ".join(bad_clips[:10]))
     logger.info(
         "%s: best validation CIDEr %.3f at step %d, after %.0f s of training",
         directory,

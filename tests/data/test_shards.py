@@ -9,6 +9,7 @@ from tiny_data import index_of, render
 from tiny_shards import picture, samples, write_shard
 from torch.utils.data import DataLoader
 
+from evlvideo.data.clip import DecodeError
 from evlvideo.data.mixture import Mixture
 from evlvideo.data.shards import ShardClips, ShardDataset, find_shards
 from evlvideo.errors import UserError
@@ -163,12 +164,36 @@ def test_one_of_several_captions_is_drawn(tmp_path: Path) -> None:
     assert seen == {"a", "b"}
 
 
-def test_a_sample_that_cannot_be_decoded_is_named(clips: ShardClips) -> None:
-    def refuse(path: Path, generator: torch.Generator) -> np.ndarray:
-        raise UserError("no picture.")
+def test_another_sample_takes_the_place_of_one_that_cannot_be_decoded(
+    clips: ShardClips, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[Path] = []
 
-    with pytest.raises(UserError, match=r"^00000/000000 in .*00000\.tar: no picture\."):
+    def refuse_once(path: Path, generator: torch.Generator) -> np.ndarray:
+        calls.append(path)
+        if len(calls) == 1:
+            raise DecodeError("no picture.")
+        return decode(path, generator)
+
+    drawn = ShardDataset(clips, decode=refuse_once, transform=to_tensor, seed=0)
+    assert drawn[0]["caption"]
+    assert drawn.bad_clips == ["00000/000000"]
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["00000/000000"]
+
+
+def test_samples_that_cannot_be_decoded_at_all_are_an_error(clips: ShardClips) -> None:
+    def refuse(path: Path, generator: torch.Generator) -> np.ndarray:
+        raise DecodeError("no picture.")
+
+    with pytest.raises(DecodeError, match="00000/000000 cannot be decoded, nor any of 100 drawn in its place"):
         ShardDataset(clips, decode=refuse, transform=to_tensor, seed=0)[0]
+
+
+def test_iterating_over_samples_ends(clips: ShardClips) -> None:
+    drawn = dataset(clips)
+    assert len([drawn[index] for index in range(len(drawn))]) == len(drawn)
+    with pytest.raises(IndexError):
+        drawn[len(drawn)]
 
 
 def test_videos_are_decoded(tmp_path: Path) -> None:
