@@ -4,6 +4,8 @@ Frame i is the i-th that is shown, in presentation order. It is found from the p
 each packet shows one frame; else all frames are decoded once and counted.
 """
 
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,10 @@ from evlvideo.data.reader import PacketReader, Place
 
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1"}
 """Codecs whose packets each show one frame. Others, such as MPEG-4 of the DivX kind, hold packets that show none."""
+_PICTURES, _IDR = range(1, 6), 5
+"""Kinds of H.264's units that hold pictures, and that which clears the decoder (ITU-T H.264, table 7-1)."""
+_INTRA_SLICES = {2, 7}
+"""Kinds of slices that are coded from nothing else (its table 7-6)."""
 _WITHOUT_TIMES = {"avi"}
 """Containers that do not say when a frame is shown; FFmpeg makes up times, wrong ones where frames are reordered."""
 
@@ -37,6 +43,8 @@ class VideoIndex:
     """Packets from which decoding can start, in the order in which they are shown."""
     open_groups: bool
     """Whether frames are stored after a keyframe and shown before it, which need what came before the keyframe."""
+    false_keyframes: bool
+    """Whether packets are marked as keyframes that are none, and mislead a decoder that trusts them."""
     container: str
     """FFmpeg's name of the file format."""
     stream: int
@@ -58,6 +66,7 @@ class _Packets:
     last_duration: int = 0
     damaged: int = 0
     open_groups: bool = False
+    false_keyframes: bool = False
 
     @property
     def by_time(self) -> bool:
@@ -106,6 +115,7 @@ def read_index(reader: PacketReader) -> VideoIndex:
         first=packets.first,
         container=container,
         open_groups=packets.open_groups,
+        false_keyframes=packets.false_keyframes,
         keyframes=tuple(sorted(packets.keyframes, key=lambda place: place.shown or 0)) if by_time else (),
         stream=reader.stream.index,
         damaged_packets=packets.damaged,
@@ -120,6 +130,7 @@ def rotation_of(frame: VideoFrame) -> int:
 
 def _packets(reader: PacketReader, codec: str) -> _Packets:
     found: _Packets | None = None
+    length_bytes = _length_bytes(reader.stream.codec_context.extradata or b"")
     for packet in reader.packets():
         if not packet.size:
             continue
@@ -130,7 +141,10 @@ def _packets(reader: PacketReader, codec: str) -> _Packets:
             found.damaged += 1
             continue
         if packet.is_keyframe and packet.pts is not None:
-            found.keyframes.append(place)
+            if codec != "h264" or _is_whole(bytes(packet), length_bytes):
+                found.keyframes.append(place)
+            else:
+                found.false_keyframes = True
         elif found.keyframes and packet.pts is not None and packet.pts < (found.keyframes[-1].shown or 0):
             found.open_groups = True
         # An edit list discards packets; VP8 says in its first byte whether the frame is shown.
@@ -140,6 +154,43 @@ def _packets(reader: PacketReader, codec: str) -> _Packets:
     if found is None or not found.shown:
         raise _no_frames(reader.path)
     return found
+
+
+def _length_bytes(extradata: bytes) -> int:
+    """How many bytes before each unit of H.264 tell its length; 0 where start codes divide them (ISO 14496-15)."""
+    return (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
+
+
+def _is_whole(packet: bytes, length_bytes: int) -> bool:
+    """Tell whether an H.264 keyframe is coded from nothing else.
+
+    Where pictures are refreshed piece by piece, frames are marked as keyframes that are not.
+    """
+    if not length_bytes:
+        starts: Iterable[int] = (code.end() for code in re.finditer(b"\0\0\1", packet))
+    else:
+        starts = _starts(packet, length_bytes)
+    for start in starts:
+        if start + 3 < len(packet) and packet[start] & 31 in _PICTURES:
+            bits = f"{int.from_bytes(packet[start + 1 : start + 4], 'big'):024b}"
+            _, bits = _exp_golomb(bits)  # The first macroblock's number.
+            return packet[start] & 31 == _IDR or _exp_golomb(bits)[0] in _INTRA_SLICES
+    return False
+
+
+def _starts(packet: bytes, length_bytes: int) -> Iterator[int]:
+    """Give where each unit starts, behind its length."""
+    place = 0
+    while place + length_bytes < len(packet):
+        yield place + length_bytes
+        place += length_bytes + int.from_bytes(packet[place : place + length_bytes], "big")
+
+
+def _exp_golomb(bits: str) -> tuple[int, str]:
+    """Read a number as H.264 writes it (its section 9.1), and give the rest."""
+    zeros = len(bits) - len(bits.lstrip("0"))
+    end = 2 * zeros + 1
+    return int(bits[zeros:end] or "0", 2) - 1, bits[end:]
 
 
 def _shown_frames(reader: PacketReader, packets: _Packets) -> tuple[VideoFrame, np.ndarray]:

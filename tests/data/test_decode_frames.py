@@ -100,7 +100,7 @@ def test_hevc_as_x265_makes_it_is_right_or_refused(backend: str, tmp_path: Path)
         assert right(decode_clip(path, asked, backend=backend))
 
 
-@pytest.mark.parametrize("kind", ["open groups", "mpeg2", "no times"])
+@pytest.mark.parametrize("kind", ["open groups", "no keyframe but the first", "mpeg2", "no times"])
 def test_decord_is_refused_what_it_gets_wrong(kind: str, tmp_path: Path) -> None:
     if not installed("decord"):
         pytest.skip("decord is not installed")
@@ -108,6 +108,25 @@ def test_decord_is_refused_what_it_gets_wrong(kind: str, tmp_path: Path) -> None
     path = render(tmp_path / f"clip.{suffix}", FRAMES, **arguments)
     with pytest.raises(DecodeError, match="wrong frames or none"):
         decode_clip(path, fixed(0, 40), backend="decord")
+
+
+def test_a_false_keyframe_is_no_place_to_start(tmp_path: Path) -> None:
+    path = render(tmp_path / "clip.mp4", FRAMES, options=REFRESH)
+    with open_clip(path) as clip:
+        assert clip.index is not None
+        assert clip.index.false_keyframes
+    if installed("torchcodec"):
+        with pytest.raises(DecodeError, match="false keyframes"):
+            decode_clip(path, fixed(0), backend="torchcodec")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts"])
+@pytest.mark.parametrize("options", [{"g": "30", "sc_threshold": "0"}, OPEN_H264])
+def test_true_keyframes_are_found(suffix: str, options: dict[str, str], tmp_path: Path) -> None:
+    with open_clip(render(tmp_path / f"clip.{suffix}", FRAMES, options=options)) as clip:
+        assert clip.index is not None
+        assert not clip.index.false_keyframes
+        assert len(clip.index.keyframes) >= 3
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -145,9 +164,10 @@ def test_frames_whose_beginning_was_cut_away_are_not_counted(suffix: str, packet
     assert numbers_of(decode_clip(path, lambda frames, rate: [frames // 2]).frames) == [numbers[len(numbers) // 2]]
 
 
-def test_pixels_are_those_of_decoding_everything(tmp_path: Path) -> None:
-    # Frames that are passed over are not decoded where no other needs them.
-    path = render(tmp_path / "clip.mp4", FRAMES, options=PYRAMID)
+@pytest.mark.parametrize("options", [PYRAMID, OPEN_H264, REFRESH])
+def test_pixels_are_those_of_decoding_everything(options: dict[str, str], tmp_path: Path) -> None:
+    # Frames that are passed over are not decoded where no other needs them, and what is no keyframe is not trusted.
+    path = render(tmp_path / "clip.mp4", FRAMES, options=options)
     with open_clip(path) as clip, PacketReader(path) as reader:
         few = clip.read([7, 38, 39, 41, 77]).frames
         every = pyav.decode(reader, clip.index, range(FRAMES), *few.shape[1:3])  # type: ignore[arg-type]

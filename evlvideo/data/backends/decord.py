@@ -23,8 +23,9 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, w
     import decord
 
     facts = index.facts
-    if facts.codec not in _RIGHT or index.open_groups or not any(name in index.container for name in _CONTAINERS):
-        groups = " with open groups of pictures" if index.open_groups else ""
+    risky = index.open_groups or index.false_keyframes
+    if facts.codec not in _RIGHT or risky or not any(name in index.container for name in _CONTAINERS):
+        groups = " with open groups of pictures or false keyframes" if risky else ""
         raise DecodeError(
             f"{path} is {facts.codec}{groups} in {index.container}, of which decord gives wrong frames or none; "
             "use the backend pyav."

@@ -17,11 +17,15 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, w
         ImportError: torchcodec is not installed.
     """
     try:
-        from torchcodec.decoders import VideoDecoder  # type: ignore[import-not-found, unused-ignore]
-        from torchcodec.transforms import Resize  # type: ignore[import-not-found, unused-ignore]
+        from torchcodec.decoders import VideoDecoder  # type: ignore[import-not-found, attr-defined, unused-ignore]
+        from torchcodec.transforms import Resize  # type: ignore[import-not-found, attr-defined, unused-ignore]
     except (RuntimeError, OSError) as error:
         raise ImportError(f"torchcodec finds no FFmpeg libraries: {str(error).strip().splitlines()[0]}") from error
 
+    if index.false_keyframes:
+        raise DecodeError(
+            f"{path} has false keyframes, after which torchcodec gives wrong frames; use the backend pyav."
+        )
     try:
         # Its other mode, `approximate`, is wrong on HEVC with open groups of pictures.
         decoder = VideoDecoder(
