@@ -158,8 +158,8 @@ class CaptionDataset(Dataset[dict[str, Any]]):
             clip.video,
             choose,
             self.image_size,
-            start_seconds=getattr(clip, "start_seconds", None),
-            end_seconds=getattr(clip, "end_seconds", None),
+            start_seconds=clip.start_seconds,
+            end_seconds=clip.end_seconds,
         ).frames
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would reseed the GPU's dropout as well.

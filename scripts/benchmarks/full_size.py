@@ -1,8 +1,8 @@
 """Caption one clip with EVLGen at its full size, on this machine, with random weights: time and peak memory.
 
-    python scripts/benchmarks/full_size.py --towers /somewhere/with/8/GB
+    python scripts/benchmarks/full_size.py
 
-Random towers are written to files first, in bfloat16, and read as anybody's would be. Each r runs in a process of its
+Needs 8 GB of disk and 12 GB of memory. Random towers are written to files first, in bfloat16, and read as anybody's would be. Each r runs in a process of its
 own, so that its peak memory is its own. Writes `docs/benchmarks/full_size.json`.
 """
 
@@ -35,7 +35,12 @@ FRAMES, NEW_TOKENS = 4, 20
 def main() -> None:
     """Write what is missing of the towers, then run each r."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--towers", type=Path, required=True, help="directory for the random towers")
+    parser.add_argument(
+        "--towers",
+        type=Path,
+        default=ROOT / "runs" / "full-size-towers",
+        help="directory for the random towers, 8 GB (%(default)s)",
+    )
     parser.add_argument("--r", type=int, nargs="+", default=[19, 0], help="tokens merged in a layer (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="captions after one to warm up (%(default)s)")
     parser.add_argument("--architecture", type=Path, default=ROOT / "configs" / "architectures" / "evlgen_opt2.7b.yaml")
