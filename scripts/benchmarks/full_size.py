@@ -2,8 +2,8 @@
 
     python scripts/benchmarks/full_size.py
 
-Needs 8 GB of disk and 12 GB of memory. Random towers are written to files first, in bfloat16, and read as anybody's would be. Each r runs in a process of its
-own, so that its peak memory is its own. Writes `docs/benchmarks/full_size.json`.
+Needs 8 GB of disk and 12 GB of memory. Random towers are written to files first, in bfloat16, and read as any would
+be. Each r runs in a process of its own, so that its peak memory is its own. Writes `docs/benchmarks/full_size.json`.
 """
 
 import argparse
