@@ -75,8 +75,9 @@ def light_tokenize(caption: str) -> str:
     text = caption
     if "&" in text or not text.isascii():
         text = _TO_ASCII.sub(lambda found: _SAME[found.group()], text)
-    chunks = [text] if _NEEDS_CONTEXT.search(text) else text.split()
-    return " ".join(words for chunk in chunks if (words := _words(chunk)))
+    # Most captions are done with by the first two tests, in a tenth of the expression's time.
+    whole = ("." in text or "<" in text) and _NEEDS_CONTEXT.search(text)
+    return " ".join(filter(None, map(_words, [text] if whole else text.split())))
 
 
 @lru_cache(maxsize=1 << 16)

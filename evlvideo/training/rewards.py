@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from evlvideo.evaluation.cider import CiderD
-from evlvideo.evaluation.tokenization import tokenize, tokenize_lines
+from evlvideo.evaluation.light_tokenizer import light_tokenize
+from evlvideo.evaluation.tokenization import clean, tokenize, tokenize_lines
 
 
 class CiderReward:
@@ -45,8 +46,5 @@ class CiderReward:
         Raises:
             UserError: a clip has no references.
         """
-        words = tokenize_lines(captions, "python")
-        return [
-            self._scorer.score(caption, clip_id, ended=finished)
-            for caption, clip_id, finished in zip(words, clip_ids, ended, strict=True)
-        ]
+        words = [light_tokenize(caption if caption.isprintable() else clean(caption)) for caption in captions]
+        return self._scorer.score_all(words, clip_ids, ended).tolist()

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,31 @@ from hypothesis import strategies as st
 from evlvideo.errors import UserError
 from evlvideo.evaluation.cider import END_OF_TEXT, CiderD
 
-CASES = Path(__file__).parents[1] / "fixtures" / "cider" / "cases.json"
+CASES = Path(os.environ.get("EVLVIDEO_PARITY_CASES") or Path(__file__).parents[1] / "fixtures" / "cider")
+FILES = sorted(CASES.rglob("cases.json"))
 
 
-@pytest.fixture(scope="module")
-def cases() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(CASES.read_text())
+@pytest.fixture(scope="module", params=FILES, ids=lambda path: path.parent.name)
+def cases(request: pytest.FixtureRequest) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(request.param.read_text(encoding="utf-8"))
     return loaded
 
 
-def scores_of(scorer: CiderD, hypotheses: dict[str, str]) -> list[float]:
-    return [scorer.score(hypothesis, clip_id) for clip_id, hypothesis in hypotheses.items()]
+def scores_of(scorer: CiderD, hypotheses: dict[str, str], **options: Any) -> list[float]:
+    scores: list[float] = scorer.score_all(list(hypotheses.values()), list(hypotheses), **options).tolist()
+    return scores
+
+
+def test_there_are_cases() -> None:
+    assert FILES, f"{CASES} holds no cases.json"
 
 
 @pytest.mark.parametrize("expected", ["cider_d", "cider"])
+@pytest.mark.parametrize("frequencies", ["split", "batch"])
 def test_equals_the_reference_with_frequencies_of_the_evaluated_references(
-    cases: dict[str, Any], expected: str
+    cases: dict[str, Any], expected: str, frequencies: str
 ) -> None:
-    scores = scores_of(CiderD(cases["references"]), cases["hypotheses"])
+    scores = scores_of(CiderD(cases["references"]), cases["hypotheses"], frequencies=frequencies)
     assert scores == pytest.approx(cases[expected], rel=1e-9, abs=1e-9)
 
 
@@ -51,12 +59,54 @@ def test_equals_pycocoevalcap(corpus: list[tuple[str, list[str]]]) -> None:
     assert scores_of(CiderD(references), hypotheses) == pytest.approx(list(expected), rel=1e-9, abs=1e-9)
 
 
-def test_score_does_not_depend_on_what_was_scored_before(cases: dict[str, Any]) -> None:
-    documents = list(cases["train_references"].values())
-    forward = CiderD(cases["references"], documents)
-    backward = CiderD(cases["references"], documents)
-    hypotheses = dict(reversed(cases["hypotheses"].items()))
-    assert scores_of(forward, cases["hypotheses"]) == scores_of(backward, hypotheses)[::-1]
+@given(corpora)
+def test_scores_of_a_batch_are_those_of_its_parts_to_the_last_bit(corpus: list[tuple[str, list[str]]]) -> None:
+    references = {str(index): group for index, (_, group) in enumerate(corpus)}
+    hypotheses = {str(index): f"{hypothesis} new new other" for index, (hypothesis, _) in enumerate(corpus)}
+    scorer = CiderD(references, [*references.values(), ["a b c"]])
+    alone = [scorer.score(hypothesis, clip_id) for clip_id, hypothesis in hypotheses.items()]
+    assert scores_of(scorer, hypotheses) == alone
+
+
+def test_score_does_not_depend_on_the_order(cases: dict[str, Any]) -> None:
+    scorer = CiderD(cases["references"], cases["train_references"].values())
+    backwards = dict(reversed(cases["hypotheses"].items()))
+    assert scores_of(scorer, cases["hypotheses"]) == scores_of(scorer, backwards)[::-1]
+
+
+def test_several_hypotheses_of_a_clip() -> None:
+    scorer = CiderD(REFERENCES)
+    texts, clips = ["a man runs", "a dog", "a man", "the dog sleeps"], ["one", "two", "one", "two"]
+    assert scorer.score_all(texts, clips).tolist() == [
+        scorer.score(text, clip) for text, clip in zip(texts, clips, strict=True)
+    ]
+
+
+def test_frequencies_of_the_batch_are_those_of_its_clips_alone() -> None:
+    references = {**REFERENCES, "three": ["a cat", "a man runs"]}
+    texts, clips = ["a man runs", "a dog", "a man"], ["one", "two", "one"]
+    found = CiderD(references).score_all(texts, clips, frequencies="batch")
+    assert found == pytest.approx(CiderD(REFERENCES).score_all(texts, clips), rel=1e-12)
+
+
+def test_a_batch_of_one_clip_scores_zero_with_its_own_frequencies() -> None:
+    assert CiderD(REFERENCES).score_all(["a man runs"], ["one"], frequencies="batch").tolist() == [0]
+
+
+def test_unknown_frequencies() -> None:
+    with pytest.raises(UserError, match="'corpus'; allowed: split, batch"):
+        CiderD(REFERENCES).score_all(["a man"], ["one"], frequencies="corpus")
+
+
+def test_no_hypotheses() -> None:
+    assert CiderD(REFERENCES).score_all([], []).tolist() == []
+
+
+def test_repeated_words_that_no_reference_has_weigh_as_often_as_they_stand() -> None:
+    scorer = CiderD({"clip": ["zebra"]}, [["a dog"], ["a cat"]])
+    # 1 / sqrt(1 + 2²) of the one matching order of four, for three words where one was expected.
+    expected = 10 / 4 / math.sqrt(5) * math.exp(-(2**2) / 72)
+    assert math.isclose(scorer.score("zebra new new", "clip"), expected)
 
 
 REFERENCES = {"one": ["a man runs", "a man is running"], "two": ["a dog sleeps", "the dog sleeps"]}
