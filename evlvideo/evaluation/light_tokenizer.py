@@ -7,6 +7,7 @@ tokeniser's output, not from its grammar: words are the same on ordinary caption
 the tests.
 """
 
+import hashlib
 import re
 from functools import lru_cache
 
@@ -65,6 +66,10 @@ _TOKEN = re.compile(
 _DROPPED = re.compile(r"['\"`.,:;?!-]|''|``|\.\.+|--+|[\ufe00-\ufe0f\U00010000-\U0010ffff]")
 # What follows, or an end far away, decides about these, so they are not cut at white space first.
 _NEEDS_CONTEXT = re.compile(r"\bno\.|<", re.IGNORECASE)
+
+_RULES = (_TOKEN.pattern, _DROPPED.pattern, _NEEDS_CONTEXT.pattern, _SAME, _BRACKETS, _ASSIMILATED)
+RULES_SHA256 = hashlib.sha256(repr(_RULES).encode()).hexdigest()
+"""Digest of the rules, for what is stored of their words."""
 
 
 def light_tokenize(caption: str) -> str:
