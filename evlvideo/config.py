@@ -160,6 +160,18 @@ class ScstConfig:
     """Temperature of the samples, and of the log-probabilities that are trained."""
     max_new_tokens: int = 20
     """Most tokens of a sampled caption."""
+    reward: str = "cider_d"
+    """What is rewarded: `cider_d`, `bleu_4`, `rouge_l`, a function of your own as `module:function`, or a weighted sum
+    of these, such as `cider_d + 0.5 * bleu_4`. CIDEr-D goes from 0 to 10, the other two from 0 to 1."""
+    reward_end_of_text: bool = True
+    """Whether the end of a caption counts as a word; without it models learn to drop the end."""
+    reward_frequencies: str = "train"
+    """Where CIDEr-D's document frequencies come from: `train`, or `batch`, the references of a step's clips. Small
+    batches make poor frequencies; with one clip every reward is 0."""
+    reward_references: str = "all"
+    """What a caption is compared with: `all` references of its clip, or the `first`."""
+    reward_file: str | None = None
+    """File that CIDEr-D's counts are kept in, to share between runs; one in `output_dir` where none is named."""
 
 
 @dataclass

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from evlvideo.data.annotations import DATASETS
+from evlvideo.errors import UserError
+from evlvideo.training.reward_names import parse_reward
 
 TOWERS = "towers"
 """The `init` of a new model."""
@@ -20,6 +22,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.eval_sampling": ("uniform", "headtail", "segments", "segment_middles", "1fps", "2fps"),
     "training.precision": ("auto", "bf16", "fp16", "fp32"),
     "scst.baseline": ("greedy", "loo"),
+    "scst.reward_frequencies": ("train", "batch"),
+    "scst.reward_references": ("all", "first"),
 }
 """Allowed values of every key that takes a name."""
 
@@ -89,6 +93,10 @@ def problems_of(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"generation.length_penalty is {values['generation.length_penalty']}; it must be finite")
     if values["scst.baseline"] == "loo" and values["scst.num_samples"] < 2:
         problems.append("scst.baseline=loo compares samples of one clip; set scst.num_samples to 2 or more")
+    try:
+        parse_reward(values["scst.reward"])
+    except UserError as error:
+        problems.append(f"scst.reward: {error}")
     for place, source in enumerate(values["data.sources"]):
         if source["dataset"] == SHARDS and values["stage"] == "scst":
             problems.append(f"data.sources[{place}] are shards, and the scst stage needs all captions of every clip")

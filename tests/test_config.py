@@ -131,6 +131,9 @@ def test_a_wrong_type_names_key_value_and_what_is_expected(write: Write, overrid
         ("data.crop_scale_min=0", "data.crop_scale_min is 0.0; it must be above 0 and at most 1"),
         ("data.horizontal_flip=2", "data.horizontal_flip is 2.0; it must be between 0 and 1"),
         ("scst.temperature=0", "scst.temperature is 0.0; it must be above 0"),
+        ("scst.reward=cider", "scst.reward: The reward 'cider' is unknown; it must be one of cider_d, bleu_4, rouge_l"),
+        ("scst.reward_frequencies=test", "scst.reward_frequencies is 'test'; allowed: train, batch"),
+        ("scst.reward_references=some", "scst.reward_references is 'some'; allowed: all, first"),
         ("generation.min_new_tokens=30", "generation.min_new_tokens is 30, more than generation.max_new_tokens, 20"),
     ],
 )

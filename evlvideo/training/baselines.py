@@ -1,7 +1,11 @@
-"""What the reward of a sampled caption is compared with. Pure functions of rewards."""
+"""What the reward of a sampled caption is compared with. Pure functions of rewards.
+
+A reward of NaN is of a caption that could not be scored.
+"""
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 
@@ -26,10 +30,25 @@ def loo_baseline(rewards: Tensor, greedy_rewards: Tensor | None = None) -> Tenso
         greedy_rewards: not used.
 
     Returns:
-        one baseline a sample, `(B, S)`; the advantages of a clip's samples sum to zero.
+        one baseline a sample, `(B, S)`, NaN where no other sample has a reward; the advantages of a clip's samples sum
+        to zero.
     """
-    others = rewards.shape[1] - 1
-    return (rewards.sum(dim=1, keepdim=True) - rewards) / others
+    others = (~rewards.isnan()).sum(dim=1, keepdim=True) - 1
+    return (rewards.nansum(dim=1, keepdim=True) - rewards) / others
+
+
+def advantages(rewards: Tensor, baseline: Tensor) -> Tensor:
+    """Reward minus baseline, and zero where one of the two is NaN, so that what cannot be scored trains nothing.
+
+    Args:
+        rewards: of the samples, `(B, S)`.
+        baseline: `(B, S)`.
+
+    Returns:
+        `(B, S)`.
+    """
+    difference = rewards - baseline
+    return torch.where(difference.isnan(), 0.0, difference)
 
 
 BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"greedy": greedy_baseline, "loo": loo_baseline}

@@ -35,11 +35,15 @@ from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME
 from evlvideo.training.interruption import StopOnSignal
 from evlvideo.training.progress import RunProgress
-from evlvideo.training.rewards import CiderReward
+from evlvideo.training.reward_names import parse_reward
+from evlvideo.training.rewards import Reward, make_reward
 from evlvideo.training.self_critical import SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer
 
 logger = logging.getLogger(__name__)
+
+REWARD_NAME = "reward.safetensors"
+"""File of the counted references, in the run's directory."""
 
 
 def train(config: RunConfig, *, resume: bool = False, console: Console | None = None) -> Path:
@@ -178,7 +182,32 @@ def _make_trainer(
     if not scst:
         return CaptionTrainer(**common)
     clips = [clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip)]
-    return SelfCriticalTrainer(reward=CiderReward(references_of(clips)), scst=config.scst, **common)
+    return SelfCriticalTrainer(reward=_make_reward(config, references_of(clips)), scst=config.scst, **common)
+
+
+def _make_reward(config: RunConfig, references: dict[str, list[str]]) -> Reward:
+    """The reward that the config names; the counts of CIDEr-D are kept.
+
+    In the run's directory where no file is named: it can be written to, which a data set's need not be; what a run was
+    rewarded by stays with it; and resuming reads it back. The run may write over its own file, but not over one that
+    was named.
+    """
+    scst = config.scst
+    return make_reward(
+        parse_reward(scst.reward),
+        references,
+        split=_training_split(config),
+        end_of_text=scst.reward_end_of_text,
+        frequencies={"train": "split", "batch": "batch"}[scst.reward_frequencies],
+        first_reference_only=scst.reward_references == "first",
+        scorer_file=Path(scst.reward_file or Path(config.output_dir) / REWARD_NAME),
+        replace_file=scst.reward_file is None,
+    )
+
+
+def _training_split(config: RunConfig) -> str:
+    sources = [f"{source.dataset}:{source.split}" for source in config.data.sources]
+    return " + ".join(sources) or f"{config.data.dataset}:{config.data.train_split}"
 
 
 def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path, bad_clips: list[str]) -> None:

@@ -3,9 +3,9 @@
 Source: Rennie et al., CVPR 2017. Notation: `B` clips, `S` samples of each, `R = B·S`, `L` tokens, `P` soft tokens.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,12 @@ from torch import Tensor, nn
 from evlvideo.config import ScstConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.training.baselines import BASELINES
+from evlvideo.training.baselines import BASELINES, advantages
 from evlvideo.training.policy_loss import masked_mean, policy_loss, sampled_tokens_mask, token_statistics
+from evlvideo.training.rewards import Reward, checked_rewards
 from evlvideo.training.trainer import CaptionTrainer
 
 _NO_ADVANTAGE = 1e-6
-
-
-class Reward(Protocol):
-    """Scores captions, each against its clip; see :class:`evlvideo.training.rewards.CiderReward`."""
-
-    def __call__(self, captions: Sequence[str], clip_ids: Sequence[str], ended: Sequence[bool]) -> list[float]:
-        """One number a caption."""
-        ...
 
 
 class Candidates(NamedTuple):
@@ -36,7 +29,7 @@ class Candidates(NamedTuple):
     mask: Tensor
     """Which of them were sampled, the ending included, `(R, L)`."""
     rewards: Tensor
-    """`(R)`."""
+    """`(R)`, NaN for what could not be scored."""
 
 
 class SelfCriticalTrainer(CaptionTrainer):
@@ -75,7 +68,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         samples = self._sample(captioner, soft_prompt.detach(), clip_ids)
         rewards = samples.rewards.unflatten(0, (len(clip_ids), -1))  # (B, S)
         greedy = self._greedy_rewards(captioner, soft_prompt.detach(), clip_ids)
-        advantage = (rewards - BASELINES[self.scst.baseline](rewards, greedy)).flatten()  # (R)
+        advantage = advantages(rewards, BASELINES[self.scst.baseline](rewards, greedy)).flatten()  # (R)
 
         length = samples.tokens.shape[1]
         opening = self._opening(len(samples.tokens), samples.tokens)
@@ -89,9 +82,10 @@ class SelfCriticalTrainer(CaptionTrainer):
         loss = policy_loss(tokens.log_probability, samples.mask, advantage)
         self.check_finite(loss, clip_ids)
         self._note(
-            reward=float(rewards.mean()),
-            reward_std=float(rewards.std(dim=1, correction=0).mean()),
-            greedy_reward=float(greedy.mean()),
+            reward=float(rewards.nanmean()),
+            reward_std=float((rewards - rewards.nanmean(dim=1, keepdim=True)).square().nanmean(dim=1).sqrt().nanmean()),
+            greedy_reward=float(greedy.nanmean()),
+            unscored_samples=float(rewards.isnan().sum()),
             zero_advantage_share=float((advantage.abs() < _NO_ADVANTAGE).float().mean()),
             sample_tokens=float(samples.mask.sum(dim=1).float().mean()),
             entropy=masked_mean(tokens.entropy, samples.mask),
@@ -130,16 +124,23 @@ class SelfCriticalTrainer(CaptionTrainer):
             **generation,
         )  # (R, L)
         ended = (tokens == captioner.config.end_token_id).any(dim=1).tolist()
-        rewards = self.reward(self.processor.captions(tokens), clip_ids, ended)
+        captions = self.processor.captions(tokens)
+        rewards = checked_rewards(self.reward(captions, clip_ids, ended), len(captions), "of this run")
         return Candidates(
             tokens=tokens,
             mask=sampled_tokens_mask(tokens, captioner.config.end_token_id),
-            rewards=torch.tensor(rewards, dtype=torch.float32, device=tokens.device),
+            rewards=torch.tensor(
+                [math.nan if reward is None else reward for reward in rewards],
+                dtype=torch.float32,
+                device=tokens.device,
+            ),
         )
 
     def _note(self, **statistics: float) -> None:
         for name, value in statistics.items():
-            self._statistics[name].append(value)
+            # A mean of nothing, where no caption could be scored, is no number.
+            if not math.isnan(value):
+                self._statistics[name].append(value)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the means since the last training line of what the samples were like."""

@@ -1,6 +1,6 @@
 import torch
 
-from evlvideo.training.baselines import BASELINES, greedy_baseline, loo_baseline
+from evlvideo.training.baselines import BASELINES, advantages, greedy_baseline, loo_baseline
 
 REWARDS = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]])
 GREEDY = torch.tensor([2.0, 5.0])
@@ -32,3 +32,15 @@ def test_configs_name_every_baseline() -> None:
     from evlvideo.config_checks import CHOICES
 
     assert set(BASELINES) == set(CHOICES["scst.baseline"])
+
+
+def test_a_sample_without_reward_is_in_no_mean() -> None:
+    rewards = torch.tensor([[1.0, torch.nan, 4.0], [torch.nan, 2.0, torch.nan]])
+    found = advantages(rewards, loo_baseline(rewards))
+    assert found.tolist() == [[-3.0, 0.0, 3.0], [0.0, 0.0, 0.0]]
+
+
+def test_no_greedy_reward_trains_nothing() -> None:
+    rewards = torch.tensor([[1.0, 2.0], [3.0, torch.nan]])
+    found = advantages(rewards, greedy_baseline(rewards, torch.tensor([torch.nan, 1.0])))
+    assert found.tolist() == [[0.0, 0.0], [2.0, 0.0]]

@@ -1,10 +1,25 @@
+import math
 import random
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from evlvideo.errors import UserError
-from evlvideo.training.rewards import CiderReward
+from evlvideo.evaluation.metrics import score_captions
+from evlvideo.training.reward_names import parse_reward
+from evlvideo.training.rewards import (
+    CiderReward,
+    MixedReward,
+    OwnReward,
+    SentenceReward,
+    checked_rewards,
+    load_function,
+    make_reward,
+)
 
 REFERENCES = {
     "one": ["A man is playing a guitar.", "Someone's playing the guitar"],
@@ -78,3 +93,158 @@ def test_a_batch_takes_milliseconds() -> None:
     reward(*batch)
     # About 5 ms on one core; the limit leaves room for a busy machine.
     assert time.perf_counter() - start < 0.1
+
+
+CAPTIONS, CLIPS, ENDED = ["a man plays a guitar", "a brown dog runs"], ["one", "two"], [True, True]
+
+
+def test_frequencies_of_the_batch() -> None:
+    reward = CiderReward({**REFERENCES, "three": ["a man"]}, frequencies="batch")
+    assert reward(CAPTIONS, CLIPS, ENDED) == pytest.approx(CiderReward(REFERENCES)(CAPTIONS, CLIPS, ENDED), rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["bleu_4", "rouge_l"])
+def test_sentence_rewards_are_the_scores_of_clips(metric: str) -> None:
+    found = SentenceReward(metric, REFERENCES, end_of_text=False)(CAPTIONS, CLIPS, ENDED)
+    per_clip = score_captions(dict(zip(CLIPS, CAPTIONS, strict=True)), REFERENCES, [metric], "python").per_clip
+    assert found == pytest.approx([per_clip[clip][metric] for clip in CLIPS], rel=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["bleu_4", "rouge_l"])
+def test_sentence_rewards_count_the_end(metric: str) -> None:
+    captions, clips = ["a brown dog is running"] * 2, ["two"] * 2
+    ended, cut = SentenceReward(metric, REFERENCES)(captions, clips, [True, False])
+    assert ended == pytest.approx(1, abs=1e-6) and ended > cut
+    ended, cut = SentenceReward(metric, REFERENCES, end_of_text=False)(captions, clips, [True, False])
+    assert ended == cut
+
+
+@pytest.mark.parametrize("metric", ["bleu_4", "rouge_l"])
+def test_sentence_rewards_of_an_unknown_clip(metric: str) -> None:
+    with pytest.raises(UserError, match="'three'"):
+        SentenceReward(metric, REFERENCES)(["a man"], ["three"], [True])
+
+
+def test_mix_is_the_weighted_sum() -> None:
+    reward = make_reward(parse_reward("cider_d + 0.5 * bleu_4"), REFERENCES, split="mine:train")
+    cider, bleu = (make_reward({name: 1.0}, REFERENCES, split="mine:train") for name in ("cider_d", "bleu_4"))
+    parts = zip(cider(CAPTIONS, CLIPS, ENDED), bleu(CAPTIONS, CLIPS, ENDED), strict=True)
+    expected = [one + 0.5 * other for one, other in parts]  # type: ignore[operator]
+    assert reward(CAPTIONS, CLIPS, ENDED) == pytest.approx(expected)
+
+
+def test_mix_cannot_score_what_a_part_cannot() -> None:
+    def some(captions: list[str], references: list[list[str]], clip_ids: list[str]) -> list[float | None]:
+        return [None, 2.0]
+
+    mixed = MixedReward([(1, CiderReward(REFERENCES)), (3, OwnReward(some, REFERENCES, "some"))])
+    first, second = mixed(CAPTIONS, CLIPS, ENDED)
+    assert first is None and second is not None and second > 6
+
+
+def test_first_reference_only_with_frequencies_of_all() -> None:
+    reward = make_reward({"cider_d": 1.0}, REFERENCES, split="mine:train", first_reference_only=True)
+    first = {clip: texts[:1] for clip, texts in REFERENCES.items()}
+    assert reward(CAPTIONS, CLIPS, ENDED) == CiderReward(first, REFERENCES.values())(CAPTIONS, CLIPS, ENDED)
+
+
+def test_counts_are_kept_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "reward.safetensors"
+    options: dict[str, Any] = {"split": "mine:train", "scorer_file": path}
+    built = make_reward({"cider_d": 1.0}, REFERENCES, **options)(CAPTIONS, CLIPS, ENDED)
+    assert path.is_file()
+    assert make_reward({"cider_d": 1.0}, REFERENCES, **options)(CAPTIONS, CLIPS, ENDED) == built
+    with pytest.raises(UserError, match="end of text true rather than false"):
+        make_reward({"cider_d": 1.0}, REFERENCES, **options, end_of_text=False)
+    make_reward({"cider_d": 1.0}, REFERENCES, **options, end_of_text=False, replace_file=True)
+
+
+def test_no_file_for_other_rewards(tmp_path: Path) -> None:
+    make_reward({"rouge_l": 1.0}, REFERENCES, split="mine:train", scorer_file=tmp_path / "reward.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestOwn:
+    @pytest.fixture(autouse=True)
+    def module(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "own_rewards.py").write_text(
+            "number = 3\n"
+            "def words(captions, references, clip_ids):\n"
+            "    return [len(c.split()) / len(r) for c, r in zip(captions, references)]\n"
+        )
+        (tmp_path / "broken_rewards.py").write_text("import nothing_of_this_name\n")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.path", [*sys.path])
+
+    def test_function_of_the_working_directory(self) -> None:
+        reward = make_reward({"own_rewards:words": 1.0}, REFERENCES, split="mine:train")
+        assert reward(CAPTIONS, CLIPS, ENDED) == [2.5, 2.0]
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("no_such_rewards:words", "cannot be imported: ModuleNotFoundError"),
+            ("broken_rewards:words", "cannot be imported: .*nothing_of_this_name"),
+            ("own_rewards:letters", "has no 'letters'"),
+            ("own_rewards:number", "is 3, which cannot be called"),
+        ],
+    )
+    def test_bad_names(self, name: str, message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            load_function(name)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ([1.0], "returned 1 values for 2 captions"),
+        (3.0, "returned '3.0'; it must return a list of 2"),
+        (None, "returned 'None'; it must"),
+        ([1.0, math.nan], "returned 'nan' for caption 1; it must"),
+        ([-math.inf, 1.0], "returned '-inf' for caption 0"),
+        (["1", 1.0], "returned '1' for caption 0"),
+        ([1.0, [2.0]], r"returned '\[2.0\]' for caption 1"),
+        ("ab", "returned 'a' for caption 0"),
+        ([10**400, 1], "for caption 0"),
+    ],
+)
+def test_returned_values_are_checked(returned: Any, message: str) -> None:
+    reward = OwnReward(lambda captions, references, clip_ids: returned, REFERENCES, "mine:mine")
+    with pytest.raises(UserError, match=f"The reward mine:mine .*{message}"):
+        reward(CAPTIONS, CLIPS, ENDED)
+
+
+def test_numbers_of_any_kind_are_rewards() -> None:
+    assert checked_rewards(np.array([1, 2]), 2, "mine") == [1.0, 2.0]
+    assert checked_rewards((True, None, np.float32(0.5)), 3, "mine") == [1.0, None, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("cider_d", {"cider_d": 1}),
+        (" cider_d  +  0.5 * bleu_4 ", {"cider_d": 1, "bleu_4": 0.5}),
+        ("2*rouge_l + -1e+1*my.module:some.reward", {"rouge_l": 2, "my.module:some.reward": -10}),
+    ],
+)
+def test_names_of_rewards(text: str, weights: dict[str, float]) -> None:
+    assert parse_reward(text) == weights
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cider", "'cider' is unknown; it must be one of cider_d, bleu_4, rouge_l"),
+        ("", "is ''; it must"),
+        ("cider_d + ", "it must be one of"),
+        ("module:", "'module:' is unknown"),
+        ("a b:c", "it must be one of"),
+        ("cider_d + 2 * cider_d", "names cider_d twice"),
+        ("nan * cider_d", "weight of the reward cider_d is nan"),
+        ("much * cider_d", "is much; it must be a number other than 0"),
+        ("0 * cider_d", "is 0; it must"),
+    ],
+)
+def test_bad_names_of_rewards(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_reward(text)

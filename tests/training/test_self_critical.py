@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from toy_run import CONNECTOR_SIZES, LANGUAGE_SIZES, VISION, VISION_SIZES, Toy, 
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, TrainingArguments
 
 from evlvideo.config import GenerationConfig, ScstConfig
+from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
@@ -143,6 +145,23 @@ def test_equal_rewards_train_nothing(toy: Toy, tmp_path: Path) -> None:
     trainer = trainer_of(toy, tmp_path, lambda captions, clip_ids, ended: [0.5] * len(captions))
     found = gradient(trainer, batch_of(trainer, 2))
     assert found and not any(value.any() for value in found.values())
+
+
+def test_captions_without_reward_train_nothing_and_are_counted(toy: Toy, tmp_path: Path) -> None:
+    trainer = trainer_of(toy, tmp_path, lambda captions, clip_ids, ended: [None] * len(captions), num_samples=3)
+    found = gradient(trainer, batch_of(trainer, 2))
+    assert found and not any(value.any() for value in found.values())
+    trainer.log({"loss": 0.0})
+    line = trainer.state.log_history[-1]
+    assert line["unscored_samples"] == 6
+    assert "reward" not in line
+
+
+@pytest.mark.parametrize("returned", [[1.0], [math.nan] * 6, ["good"] * 6])
+def test_rewards_that_are_no_numbers_stop_the_run(toy: Toy, tmp_path: Path, returned: Any) -> None:
+    trainer = trainer_of(toy, tmp_path, lambda captions, clip_ids, ended: returned, num_samples=3)
+    with pytest.raises(UserError, match="one finite number or None for each caption"):
+        trainer.compute_loss(trainer.model, batch_of(trainer, 2))
 
 
 def test_samples_earn_no_gradient_in_frozen_towers(toy: Toy, tmp_path: Path) -> None:

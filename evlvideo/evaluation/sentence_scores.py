@@ -1,0 +1,100 @@
+"""BLEU-4 and ROUGE-L of one caption against the references of its clip, as pycocoevalcap scores a clip.
+
+Texts are lists of words. What depends on the references alone is computed once.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Words = Sequence[str]
+
+_TINY, _SMALL = 1e-15, 1e-9
+"""pycocoevalcap's smoothing: added to what is counted, and to what it is divided by."""
+_BETA = 1.2
+"""Weight of recall in ROUGE-L."""
+_MAX_N = 4
+
+
+@dataclass(frozen=True)
+class BleuReferences:
+    """The references of a clip, for BLEU-4 (Papineni et al., ACL 2002)."""
+
+    most: dict[tuple[str, ...], int]
+    """N-gram → how often the reference that has it most often has it."""
+    lengths: list[int]
+    """Words of each reference."""
+
+    @classmethod
+    def of(cls, references: Sequence[Words]) -> "BleuReferences":
+        """Count the n-grams of references."""
+        most: Counter[tuple[str, ...]] = Counter()
+        for words in references:
+            most |= Counter(_ngrams(words))
+        return cls(dict(most), [len(words) for words in references])
+
+    def score(self, words: Words) -> float:
+        """Return smoothed BLEU-4 of a caption, with the length of the closest reference; 0 without words."""
+        if not words:
+            return 0.0
+        correct = [0] * _MAX_N
+        for ngram, count in Counter(_ngrams(words)).items():
+            correct[len(ngram) - 1] += min(count, self.most.get(ngram, 0))
+        precision = 1.0
+        for order, hits in enumerate(correct):
+            precision *= (hits + _TINY) / (max(0, len(words) - order) + _SMALL)
+        _, closest = min((abs(length - len(words)), length) for length in self.lengths)
+        ratio = (len(words) + _TINY) / (closest + _SMALL)
+        return float(precision ** (1 / _MAX_N) * (math.exp(1 - 1 / ratio) if ratio < 1 else 1.0))
+
+
+@dataclass(frozen=True)
+class RougeReferences:
+    """The references of a clip, for ROUGE-L (Lin, 2004)."""
+
+    places: list[dict[str, int]]
+    """For each reference, word → its places, as bits."""
+    lengths: list[int]
+    """Words of each reference."""
+
+    @classmethod
+    def of(cls, references: Sequence[Words]) -> "RougeReferences":
+        """Note where each word stands."""
+        places: list[dict[str, int]] = []
+        for words in references:
+            bits: dict[str, int] = {}
+            for place, word in enumerate(words):
+                bits[word] = bits.get(word, 0) | 1 << place
+            places.append(bits)
+        return cls(places, [len(words) for words in references])
+
+    def score(self, words: Words) -> float:
+        """Return ROUGE-L of a caption: its best precision and its best recall in one; 0 without words."""
+        if not words:
+            return 0.0
+        precision = recall = 0.0
+        for bits, length in zip(self.places, self.lengths, strict=True):
+            common = _longest_common(words, bits, length)
+            precision = max(precision, common / len(words))
+            recall = max(recall, common / max(length, 1))
+        if precision == 0:
+            return 0.0
+        return (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision)
+
+
+def _longest_common(words: Words, places: dict[str, int], length: int) -> int:
+    """Length of the longest common subsequence, a row of the table at a time in the bits of a number.
+
+    Source: Hyyrö, Bit-parallel LCS-length computation revisited, AWOCA 2004.
+    """
+    full = (1 << length) - 1
+    row = full
+    for word in words:
+        matches = row & places.get(word, 0)
+        row = (row + matches | row - matches) & full
+    return length - row.bit_count()
+
+
+def _ngrams(words: Words) -> list[tuple[str, ...]]:
+    return [tuple(words[i : i + n]) for n in range(1, _MAX_N + 1) for i in range(len(words) - n + 1)]
