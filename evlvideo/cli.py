@@ -187,15 +187,35 @@ def evaluate(
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Option(help='JSON: [{"image_id": …, "caption": …}] or {id: caption}.')],
-    references: Annotated[Path, typer.Option(help="MSR-VTT's official JSON, a COCO-like one, or {id: [captions]}.")],
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help='JSON: [{"image_id": …, "caption": …}] or {id: caption}; or image_id,caption.csv.'),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(help="MSR-VTT's official JSON, a COCO-like one, {id: [captions]}, or another data set's file."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the references; of --human: test.")] = None,
+    human: Annotated[
+        str | None, typer.Option(help="Score people instead: one caption of each clip of this data set.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Directory of the data set of --human.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the result, with per-clip scores, as JSON.")] = None,
 ) -> None:
-    """Score anyone's captions."""
+    """Score anyone's captions, or people's own."""
+    if human is None and (predictions is None or references is None or root is not None):
+        raise UserError("Name --predictions and --references, or --human DATASET --root DIR.")
+    if human is not None and (predictions is not None or references is not None):
+        raise UserError("--human scores a data set's own captions; leave --predictions and --references away.")
     _prepare()
+    from evlvideo.evaluation.human import human_line
     from evlvideo.evaluation.score import score_files, score_lines
 
-    result = score_files(predictions, references)
+    if human is not None:
+        result = human_line(human, split or "test", root)
+    else:
+        assert predictions is not None and references is not None
+        result = score_files(predictions, references, split=split)
     if out is not None:
         result.save(out)
     typer.echo("\n".join(score_lines(result)))

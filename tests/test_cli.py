@@ -331,6 +331,23 @@ def test_score_prints_every_metric_and_writes_the_result(
     assert set(EvaluationResult.load(out).per_clip) == {"1", "2"}
 
 
+@pytest.mark.usefixtures("no_java")
+def test_score_of_people(evlvideo: Command, tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text(
+        '{"video": "a.mp4", "captions": ["a red ball", "a red ball", "a box"], "split": "validate"}\n'
+    )
+    done = evlvideo("score", "--human", "jsonl", "--root", tmp_path, "--split", "validate")
+    assert done.code == 0, done.err
+    assert "ROUGE-L  100.0" in done.out
+
+
+@pytest.mark.parametrize("options", [[], ["--predictions", "a"], ["--human", "mini", "--references", "a"]])
+def test_score_of_nothing_in_particular(evlvideo: Command, options: list[str]) -> None:
+    done = evlvideo("score", *options)
+    assert done.code == 2
+    assert "--human" in message(done)
+
+
 def test_without_java_one_line_says_what_is_missing(
     evlvideo: Command, scored: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

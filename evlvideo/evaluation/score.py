@@ -1,9 +1,11 @@
 """Scoring of a file of captions against a file of references, and scores as people read them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evlvideo.errors import UserError
 from evlvideo.evaluation.metrics import METRICS, score_captions
 from evlvideo.evaluation.results import (
     EvaluationResult,
@@ -28,28 +30,32 @@ def score_files(
     name: str | None = None,
     metrics: Sequence[str] = METRICS,
     tokenizer: str | None = None,
+    split: str | None = None,
 ) -> EvaluationResult:
     """Score anyone's captions.
 
     Args:
         predictions: a file that :func:`evlvideo.evaluation.results.read_predictions` reads.
-        references: a file that :func:`evlvideo.data.annotations.read_references` reads.
+        references: a file that :func:`evlvideo.evaluation.reference_files.load_references` reads.
         name: how tables call the system; the name of the predictions' file where nothing is given.
         metrics: which of :data:`evlvideo.evaluation.metrics.METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
+        split: the split of the references' file to score on; all of its clips where nothing is named.
 
     Raises:
         UserError: a file cannot be read, or captions and references do not match.
     """
-    from evlvideo.data.annotations import read_references
+    from evlvideo.evaluation.reference_files import load_references, splits_of
 
     captions = read_predictions(predictions)
-    expected = read_references(references)
+    expected = load_references(references, split)
+    if split is None and captions.keys() != expected.keys():
+        _check_whole(captions, references, splits_of(references))
     scores = score_captions(captions, expected, metrics, tokenizer)
     return EvaluationResult(
         name=name or predictions.stem,
         dataset=references.name,
-        split=None,
+        split=split,
         references=describe_references(str(references), expected),
         tokenizer=scores.tokenizer,
         scores=scores.corpus,
@@ -59,6 +65,19 @@ def score_files(
         skipped=scores.skipped,
         versions=versions(),
         commit=git_commit(),
+    )
+
+
+def _check_whole(captions: Mapping[str, str], references: Path, splits: Mapping[str, str]) -> None:
+    """Say which splits there are, where captions are not those of all of them."""
+    sizes = Counter(splits.values())
+    if len(sizes) < 2 or captions.keys() == splits.keys():
+        return
+    captioned = Counter(splits[clip_id] for clip_id in captions if clip_id in splits)
+    listed = ", ".join(f"{split} ({captioned[split]} of {count} clips captioned)" for split, count in sizes.items())
+    raise UserError(
+        f"{references} holds several splits: {listed}; {len(captions) - captioned.total()} captions are of none. "
+        "Name the split to score with --split."
     )
 
 

@@ -1,8 +1,3 @@
-import json
-import zipfile
-from collections import defaultdict
-from pathlib import Path
-
 import pytest
 
 from evlvideo.errors import UserError
@@ -11,7 +6,6 @@ from evlvideo.evaluation import tokenization
 from evlvideo.evaluation.java import find_java
 from evlvideo.evaluation.metrics import METRICS, score_captions
 
-MSRVTT = Path(__file__).parents[3] / "shared" / "data" / "msrvtt"
 needs_java = pytest.mark.skipif(find_java() is None, reason="needs a Java runtime")
 
 WITHOUT_METEOR = [metric for metric in METRICS if metric != "meteor"]
@@ -141,19 +135,24 @@ def test_meteor_that_fails_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert meteor_module.NO_JAVA not in scores.skipped.values()
 
 
-@pytest.mark.slow
-@needs_java
-@pytest.mark.skipif(not MSRVTT.is_dir(), reason="needs the official MSR-VTT annotation")
-def test_one_human_against_the_others_on_msrvtt() -> None:
-    with zipfile.ZipFile(MSRVTT / "test_videodatainfo.json.zip") as archive:
-        sentences = json.loads(archive.read("test_videodatainfo.json"))["sentences"]
-    captions: dict[str, list[str]] = defaultdict(list)
-    for sentence in sorted(sentences, key=lambda sentence: sentence["sen_id"]):
-        captions[sentence["video_id"]].append(sentence["caption"])
-    scores = score_captions(
-        {clip_id: group[0] for clip_id, group in captions.items()},
-        {clip_id: group[1:] for clip_id, group in captions.items()},
-        tokenizer="ptb",
-    )
-    printed = {metric: round(100 * scores.corpus[metric], 1) for metric in ("bleu_4", "meteor", "rouge_l", "cider")}
-    assert printed == {"bleu_4": 30.4, "meteor": 27.7, "rouge_l": 53.6, "cider": 43.0}
+LINE_ENDS = ["\r", "\n", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\0", "\t", "\u3000"]
+
+
+@pytest.mark.parametrize("tokenizer", ["python", pytest.param("ptb", marks=needs_java)])
+@pytest.mark.parametrize("where", ["hypotheses", "references"])
+def test_line_ends_inside_captions_shift_nothing(tokenizer: str, where: str) -> None:
+    def broken(text: str, place: int) -> str:
+        return text.replace(" ", LINE_ENDS[place % len(LINE_ENDS)]) + LINE_ENDS[(place + 1) % len(LINE_ENDS)]
+
+    count = 2 * len(LINE_ENDS)
+    clips = list(REFERENCES) * count
+    predictions = {f"{clip}{place}": PREDICTIONS[clip] for place, clip in enumerate(clips)}
+    references = {f"{clip}{place}": REFERENCES[clip] for place, clip in enumerate(clips)}
+    expected = score_captions(predictions, references, WITHOUT_METEOR, tokenizer).per_clip
+    if where == "hypotheses":
+        predictions = {clip: broken(text, place) for place, (clip, text) in enumerate(predictions.items())}
+    else:
+        references = {
+            clip: [broken(text, place) for text in texts] for place, (clip, texts) in enumerate(references.items())
+        }
+    assert score_captions(predictions, references, WITHOUT_METEOR, tokenizer).per_clip == expected

@@ -112,7 +112,7 @@ def test_predictions_survive_a_file(tmp_path: Path) -> None:
 def test_two_captions_for_a_clip_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text(json.dumps([{"id": i % 12, "caption": "a"} for i in range(24)]))
-    with pytest.raises(UserError, match=r"more than one caption for 12 clips: 0, 1, .*9, …\."):
+    with pytest.raises(UserError, match=r"more than one caption for 12 clips: 0 \(2\), 1 \(2\), .*9 \(2\), …\."):
         read_predictions(path)
 
 

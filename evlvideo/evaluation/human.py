@@ -1,0 +1,58 @@
+"""How well people do: one caption of each clip against the others."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evlvideo.errors import UserError
+from evlvideo.evaluation.metrics import METRICS, score_captions
+from evlvideo.evaluation.results import EvaluationResult, describe_references, git_commit, versions
+
+
+def human_line(
+    dataset: str,
+    split: str = "test",
+    root: Path | None = None,
+    *,
+    metrics: Sequence[str] = METRICS,
+    tokenizer: str | None = None,
+) -> EvaluationResult:
+    """Score the first caption of every clip, by `sen_id` where there is one, against the other captions of the clip.
+
+    The references are one fewer than a system has, which costs some points: the line is a little low.
+
+    Args:
+        dataset: a key of :data:`evlvideo.data.annotations.DATASETS`.
+        split: one of its splits.
+        root: directory of the data set; the media files need not be there.
+        metrics: which of :data:`evlvideo.evaluation.metrics.METRICS`.
+        tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
+
+    Raises:
+        UserError: the split cannot be read, or a clip has fewer than two captions.
+    """
+    from evlvideo.data.annotations import locate, read_split
+
+    clips = read_split(dataset, split, locate(dataset, root), check_files=False)
+    alone = [clip.clip_id for clip in clips if len(clip.captions) < 2]
+    if alone:
+        raise UserError(
+            f"{len(alone)} of {len(clips)} clips of {dataset}:{split} have one caption, such as {alone[0]}; the human "
+            "line needs two or more for each."
+        )
+    references = {clip.clip_id: list(clip.captions[1:]) for clip in clips}
+    scores = score_captions({clip.clip_id: clip.captions[0] for clip in clips}, references, metrics, tokenizer)
+    return EvaluationResult(
+        name="human",
+        dataset=dataset,
+        split=split,
+        references=describe_references(f"{dataset}:{split} without the first caption of each clip", references),
+        tokenizer=scores.tokenizer,
+        scores=scores.corpus,
+        per_clip=scores.per_clip,
+        clips_scored=len(scores.per_clip),
+        clips_expected=len(clips),
+        skipped=scores.skipped,
+        decoding={"system": "the first caption of each clip"},
+        versions=versions(),
+        commit=git_commit(),
+    )
