@@ -28,6 +28,14 @@ CONNECTORS = {
     "blip2_second": "BLIP-2, second stage",
     "blip2_first": "BLIP-2, first stage",
 }
+REWARDS = {
+    "cider_d": "CIDEr-D, frequencies of the split",
+    "cider_d_batch_frequencies": "CIDEr-D, frequencies of the batch",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "pycocoevalcap": "pycocoevalcap's CIDEr, from words",
+    "pycocoevalcap_with_tokenizer": "the same, from captions with its tokeniser",
+}
 READINGS = {
     "linear_forward": "transformer, linear layers",
     "transformer_forward": "transformer",
@@ -48,7 +56,8 @@ def main() -> None:
     parser.parse_args()
     seeds = mini_seeds(read_json(ROOT / "benchmarks" / "mini_seeds.json"))
     costs = connector_costs(read_json(ROOT / "benchmarks" / "connector_costs.json"))
-    write_text(ROOT / "benchmarks.md", "\n".join([*seeds, "", *costs]) + "\n")
+    scoring = rewards(read_json(ROOT / "benchmarks" / "rewards.json"))
+    write_text(ROOT / "benchmarks.md", "\n".join([*seeds, "", *costs, "", *scoring]) + "\n")
 
 
 def mini_seeds(report: dict[str, Any]) -> list[str]:
@@ -129,6 +138,48 @@ def connector_costs(report: dict[str, Any]) -> list[str]:
         "the four passes over an image and its text are in it, and neither is stated. EVLGen's trained parameters are "
         "published as 110 M, the size of a whole BERT-base (109.5 M). The 88.5 M here are a BERT-base without its word "
         "embeddings (23.4 M) and its pooler (0.6 M), and 3.0 M of `ln_vision` and projections.",
+    ]
+
+
+def rewards(report: dict[str, Any]) -> list[str]:
+    """The section on what rewards and evaluations cost."""
+    reward, evaluation = report["reward"], report["evaluation"]
+    calls = [[REWARDS[name], *_times(call)] for name, call in reward["calls"].items()]
+    evaluations = [
+        ["all metrics on one tokenisation", *_times(evaluation["together"], 1000)],
+        ["each metric on its own", *_times(evaluation["apart"], 1000)],
+    ]
+    skipped = f" Without {', '.join(evaluation['skipped'])}." if evaluation["skipped"] else ""
+    return [
+        "## What rewards and evaluations cost",
+        "",
+        f"`scripts/benchmarks/rewards.py`: {reward['clips']} clips with {reward['samples']} captions each, against the "
+        f"20 references of the clip; medians and 5th to 95th percentiles in ms, on a machine of "
+        f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. Ours tokenise the "
+        "captions too. The CPU's time is of the process alone, so that Java's is not in it.",
+        "",
+        *_table(["320 captions", "wall", "CPU"], calls),
+        "",
+        f"Ours is {reward['times_faster_wall']:.0f} times as fast as pycocoevalcap's scorer on the wall, "
+        f"{reward['times_faster_cpu']:.0f} times by the CPU's time. Over a caption for each of the "
+        f"{report['agreement']['captions']:,} training clips, with the end of text counted, the largest difference of the "
+        f"two is {report['agreement']['largest_difference']:.1e}. The scorer of the split's {reward['split_captions']:,} "
+        f"captions takes {reward['build']['wall_ms']['median'] / 1000:.1f} s to build "
+        f"({reward['peak_growth_while_building_mb']:.0f} MB at most) and {reward['arrays_mb']:.0f} MB to keep, "
+        f"{reward['file_mb']:.0f} MB in a file; reading it back, the check of the captions included, takes "
+        f"{reward['load']['wall_ms']['median'] / 1000:.2f} s.",
+        "",
+        f"Evaluation of {evaluation['captions']:,} captions against {evaluation['references']:,} references, in "
+        f"seconds, tokeniser {evaluation['tokenizer']}.{skipped}",
+        "",
+        *_table(["evaluation", "wall", "CPU"], evaluations),
+    ]
+
+
+def _times(call: dict[str, Any], divisor: float = 1) -> list[str]:
+    return [
+        f"{times['median'] / divisor:.1f} ({times['p5'] / divisor:.1f}–{times['p95'] / divisor:.1f})"
+        for times in (call["wall_ms"], call["cpu_ms"])
     ]
 
 

@@ -241,8 +241,11 @@ class CiderD:
         return self._squares
 
     def _batch_idf(self, batch: _Batch, clips: int) -> np.ndarray:
-        frequencies = np.bincount(batch.ngram_keys % self.tables.size, minlength=self.tables.size + 1)
-        return _idf(frequencies, clips)
+        # Most n-grams are in no reference of the batch.
+        idf = np.full(self.tables.size + 1, math.log(clips))
+        ids, frequencies = np.unique(batch.ngram_keys % max(self.tables.size, 1), return_counts=True)
+        idf[ids] = _idf(frequencies, clips)
+        return idf
 
     def _batch_squares(self, batch: _Batch, idf: np.ndarray) -> np.ndarray:
         clips, ids = np.divmod(batch.ngram_keys, max(self.tables.size, 1))

@@ -88,8 +88,8 @@ def measure_reward(references: Captions, repeats: int, slow_repeats: int) -> dic
     ended = [True] * len(captions)
     batch = CiderReward.of_scorer(reward.scorer, frequencies="batch")
     bleu, rouge = (SentenceReward(name, references) for name in ("bleu_4", "rouge_l"))
-    tokenized = dict(enumerate(tokenize({clip: references[clip] for clip in clips}, "python")[clip] for clip in clips))
-    words = {place: [line] for place, line in enumerate(tokenize_lines(captions, "python"))}
+    tokenized = tokenize({str(place): references[clip] for place, clip in enumerate(clips)}, "python")
+    words = {str(place): [line] for place, line in enumerate(tokenize_lines(captions, "python"))}
     calls: dict[str, Any] = {
         "cider_d": timed(lambda: reward(captions, clips, ended), repeats),
         "cider_d_batch_frequencies": timed(lambda: batch(captions, clips, ended), repeats),
