@@ -162,9 +162,9 @@ def rewards(report: dict[str, Any]) -> list[str]:
         "",
         f"Ours is {reward['times_faster_wall']:.0f} times as fast as pycocoevalcap's scorer on the wall, "
         f"{reward['times_faster_cpu']:.0f} times by the CPU's time. Over a caption for each of the "
-        f"{report['agreement']['captions']:,} training clips, with the end of text counted, the largest difference of the "
-        f"two is {report['agreement']['largest_difference']:.1e}. The scorer of the split's {reward['split_captions']:,} "
-        f"captions takes {reward['build']['wall_ms']['median'] / 1000:.1f} s to build "
+        f"{report['agreement']['captions']:,} training clips, with the end of text counted, the largest difference of "
+        f"the two is {report['agreement']['largest_difference']:.1e}. The scorer of the split's "
+        f"{reward['split_captions']:,} captions takes {reward['build']['wall_ms']['median'] / 1000:.1f} s to build "
         f"({reward['peak_growth_while_building_mb']:.0f} MB at most) and {reward['arrays_mb']:.0f} MB to keep, "
         f"{reward['file_mb']:.0f} MB in a file; reading it back, the check of the captions included, takes "
         f"{reward['load']['wall_ms']['median'] / 1000:.2f} s.",

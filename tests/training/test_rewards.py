@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evlvideo.config import DataConfig, RunConfig, ScstConfig, SourceConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.metrics import score_captions
+from evlvideo.evaluation.stored_scorer import load_scorer, scorer_key
 from evlvideo.training.reward_names import parse_reward
 from evlvideo.training.rewards import (
     CiderReward,
@@ -20,6 +22,7 @@ from evlvideo.training.rewards import (
     load_function,
     make_reward,
 )
+from evlvideo.training.run import REWARD_NAME, _make_reward
 
 REFERENCES = {
     "one": ["A man is playing a guitar.", "Someone's playing the guitar"],
@@ -248,3 +251,40 @@ def test_names_of_rewards(text: str, weights: dict[str, float]) -> None:
 def test_bad_names_of_rewards(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_reward(text)
+
+
+class TestOfRun:
+    def reward(self, directory: Path, **scst: Any) -> Any:
+        config = RunConfig(output_dir=str(directory / "run"), scst=ScstConfig(**scst))
+        return _make_reward(config, REFERENCES)(CAPTIONS, CLIPS, ENDED)
+
+    def test_default_is_cider_d_with_the_end_counted(self, tmp_path: Path) -> None:
+        assert self.reward(tmp_path) == CiderReward(REFERENCES)(CAPTIONS, CLIPS, ENDED)
+
+    def test_counts_stay_in_the_runs_directory(self, tmp_path: Path) -> None:
+        found = self.reward(tmp_path)
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [REWARD_NAME]
+        assert self.reward(tmp_path) == found
+
+    def test_a_run_writes_over_its_own_file(self, tmp_path: Path) -> None:
+        with_end = self.reward(tmp_path)
+        assert self.reward(tmp_path, reward_end_of_text=False) != with_end
+
+    def test_a_run_does_not_write_over_a_named_file(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "shared.safetensors")
+        self.reward(tmp_path, reward_file=path)
+        assert not (tmp_path / "run").exists()
+        with pytest.raises(UserError, match="end of text true rather than false"):
+            self.reward(tmp_path, reward_file=path, reward_end_of_text=False)
+
+    def test_frequencies_and_references(self, tmp_path: Path) -> None:
+        found = self.reward(tmp_path, reward_frequencies="batch", reward_references="first")
+        first = {clip: texts[:1] for clip, texts in REFERENCES.items()}
+        assert found == CiderReward(first, frequencies="batch")(CAPTIONS, CLIPS, ENDED)
+
+    def test_several_sources_are_named_in_the_file(self, tmp_path: Path) -> None:
+        sources = [SourceConfig(dataset="msvd"), SourceConfig(dataset="msrvtt", split="validate")]
+        config = RunConfig(output_dir=str(tmp_path), data=DataConfig(sources=sources))
+        _make_reward(config, REFERENCES)
+        key = scorer_key("msvd:train + msrvtt:validate", REFERENCES, end_of_text=True)
+        load_scorer(tmp_path / REWARD_NAME, key)
