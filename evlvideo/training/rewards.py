@@ -205,6 +205,9 @@ def make_reward(
     documents = references if first_reference_only else None
     compared = {clip_id: texts[:1] for clip_id, texts in references.items()} if first_reference_only else references
 
+    # First, so that nothing is counted and written for a name that is wrong.
+    own = {name: load_function(name) for name in weights if ":" in name}
+
     def cider() -> Reward:
         if scorer_file is None:
             return CiderReward(compared, documents and documents.values(), end_of_text, frequencies)
@@ -216,7 +219,7 @@ def make_reward(
             return cider()
         if name in _METRICS:
             return SentenceReward(name, compared, end_of_text)
-        return OwnReward(load_function(name), compared, name)
+        return OwnReward(own[name], compared, name)
 
     parts = [(weight, named(name)) for name, weight in weights.items()]
     return parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else MixedReward(parts)

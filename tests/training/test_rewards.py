@@ -183,6 +183,12 @@ class TestOwn:
         reward = make_reward({"own_rewards:words": 1.0}, REFERENCES, split="mine:train")
         assert reward(CAPTIONS, CLIPS, ENDED) == [2.5, 2.0]
 
+    def test_nothing_is_written_where_a_function_is_missing(self, tmp_path: Path) -> None:
+        path = tmp_path / "reward.safetensors"
+        with pytest.raises(UserError, match="has no 'letters'"):
+            make_reward({"cider_d": 1, "own_rewards:letters": 1}, REFERENCES, split="mine:train", scorer_file=path)
+        assert not path.exists()
+
     @pytest.mark.parametrize(
         ("name", "message"),
         [
