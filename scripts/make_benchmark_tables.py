@@ -54,20 +54,24 @@ def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    seeds = mini_seeds(read_json(ROOT / "benchmarks" / "mini_seeds.json"))
-    costs = connector_costs(read_json(ROOT / "benchmarks" / "connector_costs.json"))
-    scoring = rewards(read_json(ROOT / "benchmarks" / "rewards.json"))
-    write_text(ROOT / "benchmarks.md", "\n".join([*seeds, "", *costs, "", *scoring]) + "\n")
+    sections = {
+        "mini_seeds": mini_seeds,
+        "connector_costs": connector_costs,
+        "full_size": full_size,
+        "rewards": rewards,
+        "decoding": decoding,
+        "features": features,
+    }
+    lines = ["# Benchmarks", "", "Made by `scripts/make_benchmark_tables.py` from `docs/benchmarks/*.json`."]
+    for name, section in sections.items():
+        lines += ["", *section(read_json(ROOT / "benchmarks" / f"{name}.json"))]
+    write_text(ROOT / "benchmarks.md", "\n".join(lines) + "\n")
 
 
 def mini_seeds(report: dict[str, Any]) -> list[str]:
     """The section on the demo's runs."""
     seeds = list(report["cider"])
     lines = [
-        "# Benchmarks",
-        "",
-        "Made by `scripts/make_benchmark_tables.py` from `docs/benchmarks/*.json`.",
-        "",
         "## The demo on several seeds",
         "",
         "`scripts/benchmarks/mini_seeds.py`: test CIDEr × 100 on the mini set, a column a seed. The classes of clips "
@@ -174,6 +178,82 @@ def rewards(report: dict[str, Any]) -> list[str]:
         "",
         *_table(["evaluation", "wall", "CPU"], evaluations),
     ]
+
+
+def full_size(report: dict[str, Any]) -> list[str]:
+    """The section on EVLGen at its full size."""
+    rows = [
+        [
+            name,
+            str(run["soft_tokens"]),
+            f"{run['median_seconds']['encode']:.1f} ({_spread(run['seconds']['encode'])})",
+            f"{run['median_seconds']['generate']:.1f} ({_spread(run['seconds']['generate'])})",
+            f"{run['peak_memory_gib']:.1f}",
+        ]
+        for name, run in report["runs"].items()
+    ]
+    parameters = next(iter(report["runs"].values()))["parameters"]
+    return [
+        "## EVLGen at its full size, on a CPU",
+        "",
+        f"`scripts/benchmarks/full_size.py`: {report['architecture']}, {parameters / 1e9:.2f} G random weights in "
+        f"bfloat16, one clip of {report['frames']} frames, {report['new_tokens']} new tokens without beams, "
+        f"{report['machine']['threads']} threads. Seconds are medians, with the least and the most.",
+        "",
+        *_table(["tokens merged in a layer", "soft tokens", "encoding, s", "generation, s", "peak memory, GiB"], rows),
+    ]
+
+
+def decoding(report: dict[str, Any]) -> list[str]:
+    """The section on decoders."""
+    ways = list(report["clips"][0]["frames"]["4"]["ways"])
+    rows, ratios = [], []
+    for clip in report["clips"]:
+        for count, found in clip["frames"].items():
+            name = f"{clip['name']}, {count} frames"
+            rows.append([name, *(f"{found['ways'][way]['clips_per_second']:.1f}" for way in ways)])
+            ratios.append(
+                [
+                    name,
+                    found["fastest_backend"],
+                    f"{found['auto_over_fastest_speed']:.2f}",
+                    f"{found['auto_over_published_speed']:.2f}",
+                    f"{found['guarded_over_auto_time']:.2f}",
+                ]
+            )
+    return [
+        "## Decoding",
+        "",
+        "`scripts/benchmarks/decoding.py`: clips a second, uniform frames of rendered H.264 files, scaled to "
+        f"{report['size']} × {report['size']}, {report['threads']} thread, rounds interleaved. `guarded` is `auto` in "
+        "a process of its own, `published` is decord with its own scaling, `pytorchvideo` is its reader.",
+        "",
+        *_table(["clip", *ways], rows),
+        "",
+        "Ratios are medians of the rounds' own.",
+        "",
+        *_table(["clip", "fastest", "auto over fastest", "auto over published", "guarded over auto, time"], ratios),
+    ]
+
+
+def features(report: dict[str, Any]) -> list[str]:
+    """The section on features made before."""
+    medians, seconds = report["median_seconds"], report["seconds"]
+    rows = [[kind, f"{medians[kind]:.1f} ({_spread(seconds[kind])})"] for kind in seconds]
+    equal = "equal bit for bit" if report["losses_equal"] else f"apart by up to {report['largest_difference']:.1e}"
+    return [
+        "## Training from features",
+        "",
+        f"`scripts/benchmarks/features.py`: {report['steps']} steps of the merged contextualizer over the mini set's "
+        f"clips, once each, {report['machine']['threads']} threads. Losses are {equal}; from features it is "
+        f"{report['ratio']:.1f} times as fast. Making them took {report['extraction_seconds']:.0f} s.",
+        "",
+        *_table(["from", "seconds"], rows),
+    ]
+
+
+def _spread(values: list[float]) -> str:
+    return f"{min(values):.1f} to {max(values):.1f}"
 
 
 def _times(call: dict[str, Any], divisor: float = 1) -> list[str]:
