@@ -189,11 +189,15 @@ def evaluate(
 def score(
     predictions: Annotated[
         Path | None,
-        typer.Option(help='JSON: [{"image_id": …, "caption": …}] or {id: caption}; or image_id,caption.csv.'),
+        typer.Option(
+            help='JSON: [{"image_id": …, "caption": …}] or {id: caption}; or a .csv file with image_id,caption.'
+        ),
     ] = None,
     references: Annotated[
         Path | None,
-        typer.Option(help="MSR-VTT's official JSON, a COCO-like one, {id: [captions]}, or another data set's file."),
+        typer.Option(
+            help="MSR-VTT's official JSON, a COCO-like one, a list of captions for each id, or another set's file."
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of the references; of --human: test.")] = None,
     human: Annotated[

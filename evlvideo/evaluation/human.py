@@ -23,15 +23,18 @@ def human_line(
     Args:
         dataset: a key of :data:`evlvideo.data.annotations.DATASETS`.
         split: one of its splits.
-        root: directory of the data set; the media files need not be there.
+        root: directory of the data set; the media files need not be there. `mini` needs none.
         metrics: which of :data:`evlvideo.evaluation.metrics.METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
 
     Raises:
         UserError: the split cannot be read, or a clip has fewer than two captions.
     """
-    from evlvideo.data.annotations import locate, read_split
+    from evlvideo.data.annotations import facts_of, locate, read_split
 
+    facts_of(dataset)
+    if root is None and dataset != "mini":
+        raise UserError(f"The data set {dataset!r} has no root; name the directory of its annotation with --root.")
     clips = read_split(dataset, split, locate(dataset, root), check_files=False)
     alone = [clip.clip_id for clip in clips if len(clip.captions) < 2]
     if alone:

@@ -47,8 +47,13 @@ def test_one_caption_is_not_enough(tmp_path: Path) -> None:
 
 
 def test_a_data_set_without_root() -> None:
-    with pytest.raises(UserError, match="'msrvtt' has no root"):
+    with pytest.raises(UserError, match=r"'msrvtt' has no root; .*--root"):
         human_line("msrvtt")
+
+
+def test_an_unknown_data_set() -> None:
+    with pytest.raises(UserError, match="'msr-vtt'; allowed: msrvtt"):
+        human_line("msr-vtt")
 
 
 @pytest.mark.slow
