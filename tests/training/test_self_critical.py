@@ -374,11 +374,15 @@ class TestTinyLanguage:
     ) -> None:
         exact = self.exact_gradient(trainer, inputs)
         errors = []
-        for samples in (64, 16_384):
+        # A single draw of 64 can be close by luck.
+        for samples, draws in ((64, 8), (16_384, 2)):
             trainer.scst.num_samples = samples
-            torch.manual_seed(0)
-            found = _flat(gradient(trainer, inputs))
-            errors.append(float((found - exact).norm() / exact.norm()))
+            distances = []
+            for seed in range(draws):
+                torch.manual_seed(seed)
+                found = _flat(gradient(trainer, inputs))
+                distances.append(float((found - exact).norm() / exact.norm()))
+            errors.append(sum(distances) / draws)
         # 256 times the samples: a 16th of the error, where the estimate has no bias.
         assert errors[1] < 0.1
         assert errors[1] < errors[0] / 5
