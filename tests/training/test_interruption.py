@@ -33,7 +33,10 @@ def test_without_a_signal_nothing_is_asked_for(arguments: TrainingArguments) -> 
     assert not (stop.stopped or control.should_save or control.should_training_stop)
 
 
-def test_a_second_signal_acts_at_once() -> None:
+def test_a_second_signal_acts_at_once(request: pytest.FixtureRequest) -> None:
+    # In the background of a shell, a process starts with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     stop = StopOnSignal()
     with stop.listening():
         signal.raise_signal(signal.SIGINT)
