@@ -140,7 +140,7 @@ def stream_split(
         if facts.captions_per_clip not in (None, len(clip.captions)):
             uneven.append(clip.clip_id)
         # os.path's test, unlike Path's, also answers for names that no file can have.
-        if check_files and not os.path.isfile(clip.video):  # noqa: PTH113
+        if check_files and not os.path.exists(clip.video):  # noqa: PTH110
             missing.append(os.path.relpath(clip.video, media))
         yield clip
     for problem in count_problems(dataset, facts, split, clips, uneven):

@@ -43,7 +43,7 @@ def caption_files(
     """
     if not videos:
         raise UserError("No videos were given; name at least one file.")
-    missing = [str(video) for video in videos if not video.is_file()]
+    missing = [str(video) for video in videos if not video.exists()]
     if missing:
         raise UserError(f"{len(missing)} of {len(videos)} videos are not there: {', '.join(missing[:3])}.")
     directory = checkpoint_directory(checkpoint)

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -220,3 +221,10 @@ def test_the_mini_data_set_is_built_on_first_use(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(build, "build_mini", lambda: tmp_path)
     assert locate("mini", None) == tmp_path
+
+
+def test_what_is_there_and_is_no_file_is_left_to_the_decoder(tmp_path: Path) -> None:
+    """One named pipe among thousands of clips costs a clip, not the run."""
+    (tmp_path / "captions.jsonl").write_text('{"video": "a.mp4", "captions": ["a"], "split": "train"}\n')
+    os.mkfifo(tmp_path / "a.mp4")
+    assert [clip.clip_id for clip in read_split("jsonl", "train", tmp_path)] == ["a"]
