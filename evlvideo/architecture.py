@@ -16,6 +16,8 @@ from evlvideo.yaml_values import parse_overrides, read_values
 
 _COMPARED = ("vision_tower", "vision_overrides", "vision_final_norm", "bert_config", "text_config")
 """What a checkpoint must have as its run's architecture file says; names of files and what runs change are not here."""
+_ROOM = "max_position_embeddings"
+"""Room for tokens: a connector with places for no more than the tower's tokens is the same model."""
 
 
 def read_architecture(path: Path) -> EvlVideoConfig:
@@ -44,6 +46,9 @@ def make_architecture(values: Mapping[str, Any], where: str) -> EvlVideoConfig:
     Args:
         values: by key of :class:`EvlVideoConfig`.
         where: what an error names as the source of the values.
+
+    Raises:
+        UserError: an unknown key, or a value that is wrong or of the wrong kind.
     """
     _check_keys(values, where)
     try:
@@ -96,7 +101,7 @@ def _pairs(key: str, wanted: Any, actual: Any) -> list[tuple[str, Any, Any]]:
         return []
     if isinstance(wanted, dict):
         values = actual.to_dict() if isinstance(actual, PreTrainedConfig) else actual or {}
-        return [(f"{key}.{name}", value, values.get(name)) for name, value in wanted.items()]
+        return [(f"{key}.{name}", value, values.get(name)) for name, value in wanted.items() if name != _ROOM]
     return [(key, wanted, actual)]
 
 

@@ -84,6 +84,15 @@ def test_checkpoint_that_a_file_describes_is_accepted_whatever_a_run_changes(pat
     check_same_architecture(path, found, Path("checkpoint"))
 
 
+def test_connector_with_places_for_its_tokens_alone_is_the_same_model(tmp_path: Path) -> None:
+    (tmp_path / "architecture.yaml").write_text(
+        YAML.replace("hidden_size: 32", "hidden_size: 32, max_position_embeddings: 512")
+    )
+    found = read_architecture(tmp_path / "architecture.yaml")
+    found.bert.max_position_embeddings = 257
+    check_same_architecture(tmp_path / "architecture.yaml", found, Path("checkpoint"))
+
+
 def test_checkpoint_of_another_architecture_is_an_error_that_lists_all(path: Path) -> None:
     other = EvlVideoConfig(vision_overrides={"depth": 3}, text_config=OPTConfig(hidden_size=128))
     with pytest.raises(UserError) as caught:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -87,8 +87,7 @@ class FeatureWriter:
 
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are still to be written."""
-        count = -(-len(self.clip_ids) // CLIPS_PER_SHARD)
-        return [number for number in range(count) if not _shard(self.directory, number).exists()]
+        return _missing_shards(self.directory, len(self.clip_ids))
 
     def clips_of(self, shard: int) -> range:
         """Places of a shard's clips in the split."""
@@ -104,6 +103,13 @@ class FeatureWriter:
         """
         with replacing(_shard(self.directory, shard)) as temporary:
             save_file(dict(features), temporary, metadata={_BAD: json.dumps(dict(bad))})
+
+
+class _OpenShard(NamedTuple):
+    """A shard's file, and why clips have no features in it, by clip id."""
+
+    file: Any
+    bad: dict[str, str]
 
 
 class FeatureReader:
@@ -126,14 +132,14 @@ class FeatureReader:
         _check_key(directory, key)
         self.directory = directory
         clips = read_json(directory / KEY_NAME)["clips"]
-        missing = FeatureWriter(directory, key, clips).missing_shards()
+        missing = _missing_shards(directory, len(clips))
         if missing:
             raise UserError(
                 f"The features in {directory} are not complete: {len(missing)} of its shards are missing. Give the "
                 "command that makes them again; it goes on where it stopped."
             )
         self._shard_of = {clip_id: place // CLIPS_PER_SHARD for place, clip_id in enumerate(clips)}
-        self._open: OrderedDict[int, Any] = OrderedDict()
+        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
 
     def read(self, clip_id: str) -> Tensor:
         """The features of a clip, `(T, N, D)`.
@@ -145,7 +151,7 @@ class FeatureReader:
         reason = self.why_bad(clip_id)
         if reason is not None:
             raise DecodeError(reason)
-        features: Tensor = self._shard(self._shard_of[clip_id]).get_tensor(clip_id)
+        features: Tensor = self._shard(self._shard_of[clip_id]).file.get_tensor(clip_id)
         return features
 
     def why_bad(self, clip_id: str) -> str | None:
@@ -156,20 +162,20 @@ class FeatureReader:
         """
         if clip_id not in self._shard_of:
             raise UserError(f"{self.directory} has no features of {clip_id}; they are of another split or data set.")
-        reason: str | None = json.loads(self._shard(self._shard_of[clip_id]).metadata()[_BAD]).get(clip_id)
-        return reason
+        return self._shard(self._shard_of[clip_id]).bad.get(clip_id)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files behind when a worker gets a copy."""
         return {**self.__dict__, "_open": OrderedDict()}
 
-    def _shard(self, number: int) -> Any:
+    def _shard(self, number: int) -> _OpenShard:
         if number not in self._open:
             path = _shard(self.directory, number)
             try:
-                self._open[number] = safe_open(path, "pt")
+                file = safe_open(path, "pt")
             except (OSError, SafetensorError) as error:
                 raise UserError(f"{path} cannot be read ({error}); remove it and make the features again.") from error
+            self._open[number] = _OpenShard(file, json.loads(file.metadata()[_BAD]))
             if len(self._open) > _OPEN_SHARDS:
                 self._open.popitem(last=False)
         self._open.move_to_end(number)
@@ -178,6 +184,10 @@ class FeatureReader:
 
 def _shard(directory: Path, number: int) -> Path:
     return directory / f"features-{number:05d}.safetensors"
+
+
+def _missing_shards(directory: Path, clips: int) -> list[int]:
+    return [number for number in range(-(-clips // CLIPS_PER_SHARD)) if not _shard(directory, number).exists()]
 
 
 def _check_key(directory: Path, key: FeatureKey) -> None:
