@@ -12,10 +12,21 @@ from evlvideo.config import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.connectors.options import FRAME_BY_FRAME, TOMEFORMER
 from evlvideo.yaml_values import parse_overrides, read_values
 
-_COMPARED = ("vision_tower", "vision_overrides", "vision_final_norm", "bert_config", "text_config")
+_COMPARED = (
+    "vision_tower",
+    "vision_overrides",
+    "vision_final_norm",
+    "connector",
+    "connector_options",
+    "bert_config",
+    "text_config",
+)
 """What a checkpoint must have as its run's architecture file says; names of files and what runs change are not here."""
+_OF_CONNECTOR = ("connector_options", "merge_r", "merge_reduction")
+"""Values that mean nothing to another connector."""
 _ROOM = "max_position_embeddings"
 """Room for tokens: a connector with places for no more than the tower's tokens is the same model."""
 
@@ -71,9 +82,21 @@ def run_architecture(config: RunConfig) -> EvlVideoConfig:
 
 
 def changed_by_run(architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoConfig:
-    """An architecture with the values that a run's `model` section sets."""
+    """An architecture with the values that a run's `model` section sets.
+
+    With another connector, values that speak of the old one are dropped.
+    """
     changes = {name: value for name, value in asdict(config.model).items() if value is not None}
-    return EvlVideoConfig.from_dict({**architecture.to_dict(), **changes}) if changes else architecture
+    if not changes:
+        return architecture
+    kept = architecture.to_dict()
+    connector = changes.get("connector", architecture.connector)
+    if connector != architecture.connector:
+        kept |= dict.fromkeys(_OF_CONNECTOR)
+        kept["fusion"] = architecture.fusion if connector in FRAME_BY_FRAME else None
+    elif "connector_options" in changes:
+        changes["connector_options"] = {**(architecture.connector_options or {}), **changes["connector_options"]}
+    return EvlVideoConfig.from_dict({**kept, **changes})
 
 
 def check_same_architecture(path: Path, found: EvlVideoConfig, checkpoint: Path) -> None:
@@ -82,7 +105,7 @@ def check_same_architecture(path: Path, found: EvlVideoConfig, checkpoint: Path)
     Raises:
         UserError: sizes or kinds differ; all differences are listed.
     """
-    stated = read_values(path, "architecture")
+    stated = {"connector": TOMEFORMER, **read_values(path, "architecture")}
     differences = [
         f"{name} is {actual!r} in the checkpoint and {wanted!r} in the file"
         for key in _COMPARED

@@ -20,6 +20,12 @@ from evlvideo.yaml_values import parse_overrides, read_values
 class ModelConfig:
     """What to change in the checkpoint named by `init`. `None` keeps the checkpoint's value."""
 
+    connector: str | None = None
+    """What turns vision tokens into soft ones: `tomeformer`, `blip2`, `video_llama`, `videochat`, `video_coca`,
+    `linear` or `average_pool`. One that the checkpoint does not have starts at random."""
+    connector_options: Any = None
+    """What the connector can be told beyond its sizes, by name, such as `num_queries`; see
+    evlvideo/models/connectors/options.py."""
     fusion: str | None = None
     """Where frames become one: `mean` (before the connector), `mean_tokens` or `concat` (after it)."""
     contextualizer: str | None = None

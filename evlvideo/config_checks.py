@@ -15,6 +15,15 @@ SHARDS = "shards"
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "stage": ("caption", "scst"),
+    "model.connector": (
+        "tomeformer",
+        "blip2",
+        "video_llama",
+        "videochat",
+        "video_coca",
+        "linear",
+        "average_pool",
+    ),
     "model.fusion": ("mean", "mean_tokens", "concat"),
     "model.contextualizer": ("none", "in_tower", "merged"),
     "data.dataset": tuple(DATASETS),
@@ -105,6 +114,9 @@ def problems_of(values: Mapping[str, Any]) -> list[str]:
             problems.append(f"data.sources[{place}].dataset is {source['dataset']!r}; allowed: {allowed}")
         if not 0 < source["ratio"] < math.inf:
             problems.append(f"data.sources[{place}].ratio is {source['ratio']}; it must be above 0")
+    options = values.get("model.connector_options")  # not there where it is a mapping: its entries are
+    if options is not None:
+        problems.append(f"model.connector_options is {options!r}; it must hold options by name, such as num_queries")
     if not _is_merge_schedule(values["model.merge_r"]):
         problems.append(
             f"model.merge_r is {values['model.merge_r']!r}; it must be a number, a list of one a layer, "
@@ -129,6 +141,11 @@ def _problems_of_features(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             "data.features holds what the tower makes of frames, which contextualizers inside it change; set "
             "model.contextualizer to none or merged, or data.features to null"
+        )
+    if values["model.connector"] == "videochat":
+        problems.append(
+            "data.features holds what the tower's last block makes of frames, and model.connector=videochat reads the "
+            "blocks before it too; set data.features to null"
         )
     return problems
 

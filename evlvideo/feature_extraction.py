@@ -50,7 +50,7 @@ def extract_features(
         the directory of all features.
 
     Raises:
-        UserError: the config names no directory, its contextualizers change the tower, the type is unknown, or there
+        UserError: the config names no directory, something inside the tower is trained, the type is unknown, or there
             are features that were made otherwise.
     """
     if config.data.features is None:
@@ -60,9 +60,10 @@ def extract_features(
     root = Path(config.data.features)
     state = PartialState()
     model, processor = start_model(config, tower_dtype=tower_dtype(resolve_precision(config.training.precision)))
-    if model.config.contextualizer == "in_tower":
+    if model.config.needs_frames:
         raise UserError(
-            "Contextualizers inside the vision tower change what it makes of frames; its outputs can't be kept."
+            "Contextualizers or relations inside the vision tower change what it makes of frames; its outputs can't be "
+            "kept."
         )
     model.vision_tower.to(state.device)
     key = feature_key(config.data, model, processor)

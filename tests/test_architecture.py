@@ -84,6 +84,37 @@ def test_checkpoint_that_a_file_describes_is_accepted_whatever_a_run_changes(pat
     check_same_architecture(path, found, Path("checkpoint"))
 
 
+def test_another_connector_drops_what_speaks_of_the_old_one(path: Path) -> None:
+    run = RunConfig(architecture=str(path), init="checkpoints/none")
+    run.model.connector = "video_llama"
+    found = run_architecture(run)
+    assert (found.connector, found.merge_r, found.fusion) == ("video_llama", None, None)
+    run.model.connector, run.model.fusion = "blip2", "concat"
+    assert (run_architecture(run).bert.hidden_size, run_architecture(run).fusion) == (32, "concat")
+
+
+def test_another_connector_and_a_value_of_the_old_one_is_refused(path: Path) -> None:
+    run = RunConfig(architecture=str(path), init="checkpoints/none")
+    run.model.connector, run.model.merge_r = "blip2", 3
+    with pytest.raises(UserError, match="merge_r is 3, but connector=blip2 merges no tokens"):
+        run_architecture(run)
+
+
+def test_run_changes_single_options_of_its_connector(tmp_path: Path) -> None:
+    (tmp_path / "architecture.yaml").write_text("connector: videochat\nconnector_options: {relation_blocks: 2}")
+    run = RunConfig(architecture=str(tmp_path / "architecture.yaml"), init="checkpoints/none")
+    run.model.connector_options = {"train_qformer": True}
+    options = run_architecture(run).options
+    assert (options.relation_blocks, options.train_qformer, options.extra_queries) == (2, True, 64)
+
+
+def test_checkpoint_with_another_connector_is_not_of_the_architecture(path: Path) -> None:
+    found = read_architecture(path)
+    other = EvlVideoConfig.from_dict({**found.to_dict(), "connector": "blip2", "merge_r": None, "merge_reduction": None})
+    with pytest.raises(UserError, match="connector is 'blip2' in the checkpoint and 'tomeformer' in the file"):
+        check_same_architecture(path, other, Path("checkpoint"))
+
+
 def test_connector_with_places_for_its_tokens_alone_is_the_same_model(tmp_path: Path) -> None:
     (tmp_path / "architecture.yaml").write_text(
         YAML.replace("hidden_size: 32", "hidden_size: 32, max_position_embeddings: 512")

@@ -23,6 +23,7 @@ from evlvideo.assembly import (
 from evlvideo.config import DataConfig, SourceConfig
 from evlvideo.data.mixture import Mixture
 from evlvideo.errors import UserError
+from evlvideo.models.connectors.options import CONNECTORS
 from evlvideo.models.processing import EvlVideoProcessor
 
 
@@ -99,6 +100,20 @@ def test_a_run_starts_with_the_weights_of_its_checkpoint(toy: Toy, tmp_path: Pat
 def test_changes_that_contradict_each_other_are_refused(toy: Toy, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="fusion=mean averages the frames before"):
         start_model(toy.config(tmp_path, model={"contextualizer": "merged"}), tower_dtype=torch.float32)
+
+
+@pytest.mark.parametrize("connector", CONNECTORS[1:])
+def test_a_run_may_give_its_checkpoint_another_connector(
+    toy: Toy, tmp_path: Path, connector: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocks = {"connector_options": {"relation_blocks": 2}} if connector == "videochat" else {}
+    config = toy.config(tmp_path, model={"connector": connector, **blocks})
+    first, second = (start_model(config, tower_dtype=torch.float32)[0] for _ in range(2))
+    saved = load_file(toy.checkpoint / "model.safetensors")
+    assert torch.equal(first.ln_vision.weight, saved["ln_vision.weight"])
+    assert f"connector={connector} starts at random" in caplog.text
+    kept = torch.equal(first.language_projection.weight, second.language_projection.weight)
+    assert kept == (connector not in ("linear", "average_pool"))
 
 
 def test_frozen_towers_are_kept_in_their_type(toy: Toy, tmp_path: Path) -> None:

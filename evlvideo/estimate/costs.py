@@ -69,8 +69,8 @@ def _build(config: EvlVideoConfig) -> EvlVideoForCaptioning:
 
 def _soft_tokens(model: EvlVideoForCaptioning, workload: Workload) -> int:
     """Soft tokens of a clip, when they and the text have their place in the language model."""
-    merged = model.connector.num_output_tokens(model.vision_tower.num_tokens)
-    soft_tokens = merged * workload.num_frames if model.config.fusion == "concat" else merged
+    tokens = model.connector.num_output_tokens(model.vision_tower.num_tokens)
+    soft_tokens = tokens * workload.num_frames if model.config.fusion == "concat" else tokens
     # A caption that is generated has an opening token before it, and its last token is not read again.
     asked = soft_tokens + max(workload.text_tokens, workload.new_tokens)
     places = getattr(model.language_model.config, "max_position_embeddings", None)
@@ -112,10 +112,12 @@ def _memory(config: EvlVideoConfig, workload: Workload, weights: Mapping[str, Te
         pixels, text = _inputs(model, workload, activations.DEVICE)
         inputs = {"pixel_values": pixels, "logits_to_keep": workload.text_tokens + 1, **text}
         kept = activations.saved_bytes(model.train(), inputs, None if dtype == torch.float32 else dtype)
-    frozen = sum(weight.numel() for weight in weights.values() if not weight.requires_grad)
     trained_bytes = torch.float32.itemsize * sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     return Memory(
-        weights=dtype.itemsize * frozen + trained_bytes,
+        weights=sum(
+            weight.numel() * (torch.float32 if tower_of(name) is None else dtype).itemsize
+            for name, weight in weights.items()
+        ),
         gradients=trained_bytes,
         optimizer=_ADAMW_MOMENTS * trained_bytes,
         activations=kept,

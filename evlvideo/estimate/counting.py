@@ -136,7 +136,7 @@ def _count_step(model: EvlVideoForCaptioning, beams: int, cached: int, cache: An
 
 
 def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int) -> tuple[_Passes, _Passes]:
-    """Those in the tower, and the one over merged tokens, run alone on tokens of their shapes."""
+    """What is trained in the tower, and the one over merged tokens, run alone on tokens of their shapes."""
     tower = model.vision_tower
     shape = (batch, frames, tower.num_tokens, tower.dim)
     in_tower = merged = _Passes(0, 0)
@@ -146,11 +146,28 @@ def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int
         others = _count_alone(modules[-1], shape, input_gradient=True)
         in_tower = _count_alone(modules[0], shape, input_gradient=False)
         in_tower += _Passes(*(number * (len(modules) - 1) for number in others))
+    if tower.video_relations is not None:
+        in_tower += _count_relations(model, shape)
     if model.contextualizer is not None:
+        assert model.vision_projection is not None
         tokens = model.connector.num_output_tokens(tower.num_tokens)
         shape = (batch, frames, tokens, model.vision_projection.out_features)
         merged = _count_alone(model.contextualizer, shape, input_gradient=True)
     return in_tower, merged
+
+
+def _count_relations(model: EvlVideoForCaptioning, shape: tuple[int, ...]) -> _Passes:
+    """Frames reach them through frozen blocks, and take no gradient but for contextualizers there."""
+    relations = model.vision_tower.video_relations
+    assert relations is not None
+    in_tower = model.config.contextualizer == "in_tower"
+    device = next(relations.parameters()).device
+    blocks = [
+        torch.empty(shape, device=device, requires_grad=in_tower) for _ in range(model.config.options.relation_blocks)
+    ]
+    forward, token = count_multiply_adds(lambda: relations(blocks))
+    backward, _ = count_multiply_adds(lambda: token.sum().backward())
+    return _Passes(forward, backward)
 
 
 def _count_alone(module: nn.Module, shape: tuple[int, ...], *, input_gradient: bool) -> _Passes:

@@ -49,16 +49,16 @@ class Workload:
 class ByPart:
     """A number for each part of the captioner.
 
-    What is inside the vision tower's blocks and trained, the in-tower contextualizers, is in `contextualizer` and not
-    in `vision_tower`; what published work calls the connector is `connector`, or `connector + contextualizer`.
+    What is inside the vision tower and trained, contextualizers or VideoChat's relations, is in `contextualizer` and
+    not in `vision_tower`; what published work calls the connector is `connector`, or `connector + contextualizer`.
     """
 
     vision_tower: int
     """The frozen tower."""
     connector: int
-    """`ln_vision`, both projections and the TomeFormer."""
+    """`ln_vision`, the projections and the connector itself, with what of it is frozen."""
     contextualizer: int
-    """Contextualizers, in the tower or over merged tokens; 0 where there are none."""
+    """Contextualizers, in the tower or over merged tokens, or relations; 0 where there are none."""
     language_model: int
     """The frozen language model, its word embeddings included."""
 
@@ -81,7 +81,7 @@ class Memory:
     """
 
     weights: int
-    """Towers in the precision of the workload, trained weights in float32."""
+    """Towers in the precision of the workload, all else in float32."""
     gradients: int
     """Of the trained weights, in float32."""
     optimizer: int

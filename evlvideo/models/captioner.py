@@ -1,8 +1,8 @@
 """The captioner: frozen vision tower, trained connector, frozen language model.
 
 Source: EVLGen (Jian et al., ACL 2024). Notation: `B` clips, `T` frames, `N` tokens of a frame, `D` channels of the
-tower, `H` hidden size of the connector, `M` merged tokens, `P` soft tokens of a clip (`M`, or `T·M` when concatenated),
-`E` width of the language model, `L` text tokens, `V` vocabulary.
+tower, `H` hidden size of the connector, `M` tokens that it gives (of a frame or of a clip), `P` soft tokens of a clip
+(`M`, or `T·M` when concatenated), `E` width of the language model, `L` text tokens, `V` vocabulary.
 """
 
 from contextlib import nullcontext
@@ -26,10 +26,15 @@ from evlvideo.models.checkpoint import (
     write_manifest,
 )
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.frozen import tower_of
+from evlvideo.models.connectors.base import Connector
+from evlvideo.models.connectors.bert import load_bert_into
+from evlvideo.models.connectors.build import make_connector
+from evlvideo.models.connectors.options import TOMEFORMER
+from evlvideo.models.connectors.videochat import VideoRelations
+from evlvideo.models.frozen import is_trained, tower_of
 from evlvideo.models.merging import Reduction
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
-from evlvideo.models.tomeformer import TomeFormer, load_bert_weights
+from evlvideo.models.tomeformer import TomeFormer
 from evlvideo.models.vision import VisionTower
 
 _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
@@ -84,12 +89,17 @@ class EvlVideoForCaptioning(PreTrainedModel):
                 ),
             )
         self.ln_vision = Float32LayerNorm(self.vision_tower.dim)
-        self.vision_projection = nn.Linear(self.vision_tower.dim, bert.hidden_size)
-        self.connector = TomeFormer(
-            bert,
-            merge_r=config.merge_r,
-            reduction=cast("Reduction", config.merge_reduction),
-            class_token=self.vision_tower.has_class_token,
+        merging = config.connector == TOMEFORMER
+        self.vision_projection = nn.Linear(self.vision_tower.dim, bert.hidden_size) if merging else None
+        self.connector: TomeFormer | Connector = (
+            TomeFormer(
+                bert,
+                merge_r=cast("int | list[float]", config.merge_r),
+                reduction=cast("Reduction", config.merge_reduction),
+                class_token=self.vision_tower.has_class_token,
+            )
+            if merging
+            else make_connector(config, self.vision_tower)
         )
         self.contextualizer = (
             MergedContextualizer(bert.hidden_size, num_heads=config.contextualizer_heads, max_frames=max_frames)
@@ -98,15 +108,18 @@ class EvlVideoForCaptioning(PreTrainedModel):
         )
         with torch.device("meta") if empty_language_model else nullcontext():
             self.language_model = AutoModelForCausalLM.from_config(config.text)
-        self.language_projection = nn.Linear(bert.hidden_size, self.language_model.get_input_embeddings().embedding_dim)
+        width = self.language_model.get_input_embeddings().embedding_dim
+        self.language_projection = nn.Linear(getattr(self.connector, "output_dim", bert.hidden_size), width)
         self.tower_fingerprints: dict[str, str] = {}
         self.post_init()
         self.freeze_towers()
 
     def freeze_towers(self) -> None:
-        """Let exactly the weights that :func:`~evlvideo.models.frozen.tower_of` calls trained take gradients."""
+        """Let exactly the weights that :func:`~evlvideo.models.frozen.is_trained` calls trained take gradients."""
+        config = self.config
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(tower_of(name) is None)
+            trained = is_trained(name, config.connector, whole_connector=config.trains_whole_connector)
+            parameter.requires_grad_(trained)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EvlVideoForCaptioning":
@@ -123,41 +136,46 @@ class EvlVideoForCaptioning(PreTrainedModel):
             init.normal_(module.weight, mean=0.0, std=std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 init.zeros_(module.bias)
+        elif isinstance(module, VideoRelations):
+            module.init_weights()
 
     def features_to_prompt(self, features: Tensor) -> Tensor:
         """Turn the tower's output into the soft prompt.
 
         Args:
-            features: vision tokens, `(B, T, N, D)`.
+            features: vision tokens, `(B, T, N, D)`; with VideoChat's connector `(B, T, N + 1, D)`.
 
         Returns:
             soft prompt, `(B, P, E)`.
         """
         if self.config.fusion == "mean":
             features = features.mean(dim=1, keepdim=True)  # (B, 1, N, D)
-        tokens = self.vision_projection(
-            self.ln_vision(features).to(self.vision_projection.weight.dtype)
-        )  # (B, T, N, H)
-        merged = self.connector(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, T, M, H)
-        if self.contextualizer is not None:
-            merged = self.contextualizer(merged)
+        tokens = self.ln_vision(features).to(self.language_projection.weight.dtype)
+        hidden = self._merge(tokens) if isinstance(self.connector, TomeFormer) else self.connector(tokens)
         if self.config.fusion == "mean_tokens":
-            merged = merged.mean(dim=1, keepdim=True)  # (B, 1, M, H)
-        return self.language_projection(merged.flatten(1, 2))  # (B, P, E)
+            hidden = hidden.mean(dim=1, keepdim=True)  # (B, 1, M, H)
+        return self.language_projection(hidden.flatten(1, 2))  # (B, P, E)
+
+    def _merge(self, tokens: Tensor) -> Tensor:
+        """EVLGen's connector, frame by frame: `(B, T, N, D)` → `(B, T, M, H)`."""
+        assert self.vision_projection is not None
+        tokens = self.vision_projection(tokens)  # (B, T, N, H)
+        merged = self.connector(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, T, M, H)
+        return merged if self.contextualizer is None else self.contextualizer(merged)
 
     def encode(self, pixel_values: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
         """Frames `(B, T, 3, height, width)`, or what the tower made of them, `(B, T, N, D)` → soft prompt `(B, P, E)`.
 
         Raises:
-            UserError: features are given to a model whose contextualizers change what the tower makes of frames.
+            UserError: features are given to a model that has trained parts inside the tower.
         """
         if features is None:
             assert pixel_values is not None, "give pixel_values, features or soft_prompt"
             features = self.vision_tower(pixel_values)
-        elif self.config.contextualizer == "in_tower":
+        elif self.config.needs_frames:
             raise UserError(
-                "The model has contextualizers inside the vision tower, so that features made without them are not its "
-                "own; give it frames (data.features=null)."
+                "The model has contextualizers or relations inside the vision tower, so that features made without "
+                "them are not its own; give it frames (data.features=null)."
             )
         return self.features_to_prompt(features)
 
@@ -297,9 +315,9 @@ class EvlVideoForCaptioning(PreTrainedModel):
         saved = EvlVideoConfig.from_pretrained(directory)
         config = config or saved
         model = cls(config, empty_language_model="language_model" in read_manifest(directory))
-        new = _weight_names(config) - _weight_names(saved) if config is not saved else set()
+        new, left_out = _changed_weights(saved, config) if config is not saved else (set(), set())
         load_frozen_towers(model, directory, dtype=tower_dtype or torch.float32)
-        load_trained_weights(model, directory, may_be_missing=new)
+        load_trained_weights(model, directory, may_be_missing=new, left_out=left_out)
         model.freeze_towers()
         return model.eval()
 
@@ -319,14 +337,30 @@ class EvlVideoForCaptioning(PreTrainedModel):
         model = cls(config, empty_language_model=True)
         load_frozen_towers(model, None, dtype=tower_dtype or torch.float32)
         if bert is not None:
-            load_bert_weights(model.connector, bert)
+            load_bert_into(model.connector, bert)
         model.freeze_towers()
         return model.eval()
 
 
-def _weight_names(config: EvlVideoConfig) -> set[str]:
+def _changed_weights(saved: EvlVideoConfig, config: EvlVideoConfig) -> tuple[set[str], set[str]]:
+    """Names of the weights that are new by a changed configuration, and of those that have no place in it.
+
+    Only another connector leaves weights out, all of the old one's; any other that has no place is an error later.
+    """
+    before, after = _weight_shapes(saved), _weight_shapes(config)
+    if saved.connector == config.connector:
+        return after.keys() - before.keys(), set()
+    kept = {
+        name
+        for name in before.keys() & after.keys()
+        if before[name] == after[name] and not name.startswith("connector.")
+    }
+    return after.keys() - kept, before.keys() - kept
+
+
+def _weight_shapes(config: EvlVideoConfig) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        return set(EvlVideoForCaptioning(config).state_dict())
+        return {name: value.shape for name, value in EvlVideoForCaptioning(config).state_dict().items()}
 
 
 def caption_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:

@@ -1,5 +1,6 @@
 """Checkpoints on disk: finding them, and loading exactly the weights that should be there."""
 
+import logging
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -27,6 +28,8 @@ from evlvideo.models.frozen import (
 
 if TYPE_CHECKING:
     from evlvideo.models.captioner import EvlVideoForCaptioning
+
+logger = logging.getLogger(__name__)
 
 MINI_CHECKPOINT = "mini"
 _AFTER_LAST_BLOCK = ("norm.", "fc_norm.", "head.")
@@ -175,7 +178,11 @@ def _first_blocks(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
 
 
 def load_trained_weights(
-    model: "EvlVideoForCaptioning", directory: Path, *, may_be_missing: AbstractSet[str] = frozenset()
+    model: "EvlVideoForCaptioning",
+    directory: Path,
+    *,
+    may_be_missing: AbstractSet[str] = frozenset(),
+    left_out: AbstractSet[str] = frozenset(),
 ) -> None:
     """Load a checkpoint's weights in place, and accept no other gap than the towers that its manifest names.
 
@@ -183,11 +190,21 @@ def load_trained_weights(
         model: the captioner.
         directory: the checkpoint.
         may_be_missing: weights that are new in `model` and not in the checkpoint.
+        left_out: weights of the checkpoint that are not to be loaded, since `model` has another connector; the log says
+            so.
 
     Raises:
         UserError: weights are missing, too many, or of another shape; they are listed.
     """
-    state = read_weights(directory / "model.safetensors")
+    stored = read_weights(directory / "model.safetensors")
+    state = {name: value for name, value in stored.items() if name not in left_out}
+    if len(state) < len(stored):
+        logger.warning(
+            "%s was trained with another connector: %d of its weights are left out, and connector=%s starts at random",
+            directory,
+            len(stored) - len(state),
+            model.config.connector,
+        )
     towers = read_manifest(directory)
     # A tied weight is stored once, under the name of the one it is tied to.
     tied = set(model.all_tied_weights_keys)

@@ -1,5 +1,6 @@
 """The architecture of a captioner, and the only place where its defaults stand."""
 
+from dataclasses import asdict
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -7,10 +8,19 @@ from transformers import BertConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from evlvideo.errors import UserError
+from evlvideo.models.connectors.options import (
+    CONNECTORS,
+    FRAME_BY_FRAME,
+    TOMEFORMER,
+    make_options,
+    problems_of_options,
+)
 from evlvideo.models.merging import REDUCTIONS, merge_schedule
 
 FUSIONS = ("mean", "mean_tokens", "concat")
 CONTEXTUALIZERS = ("none", "in_tower", "merged")
+_MERGE_R = 19
+_MULTIHEADED = ("blip2", "video_llama", "videochat")
 
 
 @strict
@@ -41,12 +51,19 @@ class EvlVideoConfig(PreTrainedConfig):
     """The language model's own configuration."""
     bert_config: dict[str, Any] | PreTrainedConfig | None = None
     """Sizes of the connector; BERT-base where nothing is given."""
-    merge_r: int | list[int] | list[int | float] = 19
-    """Tokens merged in each connector layer; see :func:`evlvideo.models.merging.merge_schedule`."""
-    merge_reduction: str = "mean"
-    """How merged tokens are averaged: `mean` (EVLGen) or `size_weighted` (ToMe)."""
-    fusion: str = "mean"
-    """Where frames become one: `mean` (before the connector, as published), `mean_tokens` or `concat` (after it)."""
+    connector: str = TOMEFORMER
+    """What turns vision tokens into soft ones: `tomeformer` (EVLGen), `blip2`, `video_llama`, `videochat`,
+    `video_coca`, `linear` or `average_pool`."""
+    connector_options: dict[str, Any] | None = None
+    """What the connector can be told beyond its sizes; see :mod:`evlvideo.models.connectors.options`."""
+    merge_r: int | list[int] | list[int | float] | None = None
+    """Tokens merged in each layer of the TomeFormer; see :func:`evlvideo.models.merging.merge_schedule`. 19 where
+    nothing is given; `None` of a connector that merges nothing."""
+    merge_reduction: str | None = None
+    """How merged tokens are averaged: `mean` (EVLGen; where nothing is given) or `size_weighted` (ToMe)."""
+    fusion: str | None = None
+    """Where frames become one: `mean` (before the connector, as published; where nothing is given), `mean_tokens` or
+    `concat` (after it). `None` of a connector that takes all frames together."""
     contextualizer: str = "none"
     """Where frames see each other: `none`, `in_tower` (as published) or `merged`."""
     contextualizer_blocks: list[int] | None = None
@@ -58,7 +75,7 @@ class EvlVideoConfig(PreTrainedConfig):
     frame_positions: bool = False
     """Whether contextualizers know the order of the frames."""
     max_frames: int = 32
-    """Frames that have a position, where frames have positions."""
+    """Frames that have a position, where frames have positions: in contextualizers, and in `video_llama`."""
     bos_token_id: int = 2
     """Token that opens the text, after the soft prompt."""
     end_token_id: int = 50118
@@ -75,15 +92,36 @@ class EvlVideoConfig(PreTrainedConfig):
         if not isinstance(self.bert_config, PreTrainedConfig):
             self.bert_config = BertConfig(**(self.bert_config or {}))
         super().__post_init__(**kwargs)
+        if self.connector == TOMEFORMER:
+            self.merge_r = _MERGE_R if self.merge_r is None else self.merge_r
+            self.merge_reduction = self.merge_reduction or REDUCTIONS[0]
+        if self.connector in FRAME_BY_FRAME:
+            self.fusion = self.fusion or FUSIONS[0]
         problems = self._problems()
         if problems:
             raise UserError("The model's configuration has a problem:\n" + "\n".join(f"  - {p}" for p in problems))
+        self.connector_options = asdict(self.options) or None
 
     @property
     def bert(self) -> BertConfig:
         """The connector's sizes."""
         assert isinstance(self.bert_config, BertConfig)
         return self.bert_config
+
+    @property
+    def options(self) -> Any:
+        """The connector's options, in its own dataclass."""
+        return make_options(self.connector, self.connector_options or {})
+
+    @property
+    def trains_whole_connector(self) -> bool:
+        """Whether the parts of the connector are trained too that its published form leaves frozen."""
+        return bool(getattr(self.options, "train_qformer", False))
+
+    @property
+    def needs_frames(self) -> bool:
+        """Whether something is trained inside the vision tower, so that what it gave before cannot stand for frames."""
+        return self.contextualizer == "in_tower" or self.connector == "videochat"
 
     @property
     def text(self) -> PreTrainedConfig:
@@ -93,15 +131,17 @@ class EvlVideoConfig(PreTrainedConfig):
 
     def _problems(self) -> list[str]:
         choices = (
-            ("fusion", self.fusion, FUSIONS),
+            ("connector", self.connector, CONNECTORS),
+            ("fusion", self.fusion, (*FUSIONS, None)),
             ("contextualizer", self.contextualizer, CONTEXTUALIZERS),
-            ("merge_reduction", self.merge_reduction, REDUCTIONS),
+            ("merge_reduction", self.merge_reduction, (*REDUCTIONS, None)),
         )
         problems = [
-            f"{name} is {value!r}; allowed: {', '.join(allowed)}"
+            f"{name} is {value!r}; allowed: {', '.join(filter(None, allowed))}"
             for name, value, allowed in choices
             if value not in allowed
         ]
+        problems += self._problems_of_connector() if self.connector in CONNECTORS else []
         if self.contextualizer == "merged" and self.fusion == "mean":
             problems.append(
                 "contextualizer=merged works on every frame's merged tokens, but fusion=mean averages the frames "
@@ -113,8 +153,41 @@ class EvlVideoConfig(PreTrainedConfig):
             problems.append("contextualizer_blocks names tower blocks, but contextualizer is not in_tower")
         if self.max_frames < 1:
             problems.append(f"max_frames is {self.max_frames}; it must be at least 1")
-        try:
-            merge_schedule(self.merge_r, self.bert.num_hidden_layers)
-        except UserError as error:
-            problems.append(str(error))
         return problems
+
+    def _problems_of_connector(self) -> list[str]:
+        connector, problems = self.connector, problems_of_options(self.connector, self.connector_options or {})
+        if connector == TOMEFORMER:
+            try:
+                merge_schedule(_MERGE_R if self.merge_r is None else self.merge_r, self.bert.num_hidden_layers)
+            except UserError as error:
+                problems.append(str(error))
+        else:
+            problems += [
+                f"{name} is {value!r}, but connector={connector} merges no tokens; leave it out (null)"
+                for name, value in (("merge_r", self.merge_r), ("merge_reduction", self.merge_reduction))
+                if value is not None
+            ]
+            if self.contextualizer == "merged":
+                problems.append(
+                    f"contextualizer=merged works on merged tokens, but connector={connector} merges none; set "
+                    "contextualizer to none or in_tower"
+                )
+        if self.fusion is not None and connector not in FRAME_BY_FRAME:
+            problems.append(
+                f"fusion is {self.fusion!r}, but connector={connector} takes all frames together; leave it out (null)"
+            )
+        return problems + self._problems_of_heads()
+
+    def _problems_of_heads(self) -> list[str]:
+        heads = self.bert.num_attention_heads
+        if self.connector == "video_coca":
+            heads = (self.connector_options or {}).get("num_heads", make_options("video_coca", {}).num_heads)
+        elif self.connector not in _MULTIHEADED:
+            return []
+        width = self.bert.hidden_size
+        if isinstance(heads, int) and heads > 0 and width % heads == 0:
+            return []
+        return [
+            f"bert_config.hidden_size is {width}, not a multiple of the {heads} heads of connector={self.connector}"
+        ]

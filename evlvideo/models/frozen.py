@@ -18,7 +18,13 @@ PACKAGE_PREFIX = "package:"
 _PACKAGE_ASSETS = Path(__file__).parents[1] / "assets"
 
 _FROZEN_PREFIXES = {"vision_tower": "vision_tower.", "language_model": "language_model."}
-_TRAINED_INSIDE = ".temporal_merge."
+_TRAINED_INSIDE = (".temporal_merge.", ".video_relations.")
+"""Parts of the vision tower that are trained: contextualizers, and VideoChat's relation aggregators."""
+_FROZEN_IN_CONNECTOR = {
+    "video_llama": ("ln_vision.", "connector.image_queries", "connector.image_qformer."),
+    "videochat": ("connector.queries", "connector.qformer."),
+}
+"""What a connector takes over from BLIP-2 and leaves as it is. It is no tower: checkpoints hold it."""
 _FINGERPRINT_VALUES = 1024
 
 
@@ -35,18 +41,33 @@ class TowerRecord:
 
 
 def tower_of(parameter_name: str) -> str | None:
-    """The frozen tower that a weight of the captioner belongs to, or `None` where it is trained.
-
-    This is the one place that decides what is trained.
-    """
-    if _TRAINED_INSIDE in parameter_name:
+    """The frozen tower that a weight of the captioner belongs to, or `None` where a checkpoint holds it."""
+    if _is_trained_inside(parameter_name):
         return None
     return next((tower for tower, prefix in _FROZEN_PREFIXES.items() if parameter_name.startswith(prefix)), None)
 
 
+def is_trained(parameter_name: str, connector: str, *, whole_connector: bool) -> bool:
+    """Whether a weight of the captioner takes gradients.
+
+    This is the one place that decides what is trained.
+
+    Args:
+        parameter_name: its name in the captioner.
+        connector: name of the connector.
+        whole_connector: whether the parts of it are trained too that its published form leaves frozen.
+    """
+    frozen = () if whole_connector else _FROZEN_IN_CONNECTOR.get(connector, ())
+    return tower_of(parameter_name) is None and not parameter_name.startswith(frozen)
+
+
+def _is_trained_inside(parameter_name: str) -> bool:
+    return any(part in parameter_name for part in _TRAINED_INSIDE)
+
+
 def is_contextualizer(parameter_name: str) -> bool:
-    """Whether a weight of the captioner is a contextualizer's, in the tower or over merged tokens."""
-    return _TRAINED_INSIDE in parameter_name or parameter_name.startswith("contextualizer.")
+    """Whether a weight of the captioner is a contextualizer's, over merged tokens, or is trained in the tower."""
+    return _is_trained_inside(parameter_name) or parameter_name.startswith("contextualizer.")
 
 
 def locate(source: str) -> str:
@@ -64,7 +85,7 @@ def fingerprint(tower: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, value in sorted(tower.state_dict().items()):
-        if _TRAINED_INSIDE in f".{name}":
+        if _is_trained_inside(f".{name}"):
             continue
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
         digest.update(_sample(value).numpy().tobytes())

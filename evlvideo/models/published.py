@@ -298,6 +298,7 @@ def _check_language_model(checkpoint: PublishedCheckpoint, kind: str, name: str)
 def _check_publishable(config: EvlVideoConfig) -> None:
     kind = config.text.model_type
     needs = (
+        ("connector", config.connector == "tomeformer", "tomeformer"),
         ("fusion", config.fusion == "mean", "mean"),
         ("contextualizer", config.contextualizer != "merged", "none or in_tower"),
         ("frame_positions", not config.frame_positions, "false"),

@@ -4,7 +4,7 @@ Source: EVLGen (Jian et al., ACL 2024), section 3. Built of transformers' own BE
 word embeddings and pooler. Notation: `B` batch, `N` tokens in, `M` tokens out, `H` hidden size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -169,6 +169,19 @@ def load_bert_weights(tomeformer: TomeFormer, name: str) -> None:
     Raises:
         UserError: there is no such checkpoint, or its sizes differ (all differences are listed).
     """
+    copy_bert_weights(tomeformer.state_dict(), name)
+
+
+def copy_bert_weights(wanted: Mapping[str, Tensor], name: str) -> None:
+    """Copy weights of a BERT checkpoint, by hub name or folder.
+
+    Args:
+        wanted: a model's tensors by BERT's names; they are written to.
+        name: of the checkpoint.
+
+    Raises:
+        UserError: there is no such checkpoint, or its sizes differ (all differences are listed).
+    """
     try:
         bert, loading = cast("Any", BertModel.from_pretrained(name, add_pooling_layer=False, output_loading_info=True))
     except (OSError, ValueError) as error:
@@ -176,7 +189,6 @@ def load_bert_weights(tomeformer: TomeFormer, name: str) -> None:
         raise UserError(f"No BERT checkpoint could be read from the {where} {name!r}: {error}") from error
     # What the files lack is at random in `bert`.
     theirs = {key: value for key, value in bert.state_dict().items() if key not in loading["missing_keys"]}
-    wanted = tomeformer.state_dict()
     problems = [
         f"{key}: {tuple(value.shape)} here, {tuple(theirs[key].shape) if key in theirs else 'missing'} there"
         for key, value in wanted.items()
@@ -185,4 +197,5 @@ def load_bert_weights(tomeformer: TomeFormer, name: str) -> None:
     if problems:
         raise UserError(f"The BERT checkpoint {name!r} does not fit the connector:\n  " + "\n  ".join(problems))
     with torch.no_grad():
-        tomeformer.load_state_dict({key: theirs[key] for key in wanted})
+        for key, value in wanted.items():
+            value.copy_(theirs[key])

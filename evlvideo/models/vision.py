@@ -1,4 +1,4 @@
-"""The frozen vision tower: any timm ViT by name, and where contextualizers sit in its blocks.
+"""The frozen vision tower: any timm ViT by name, where contextualizers sit in its blocks, and what is read of them.
 
 Notation: `B` clips, `T` frames, `N` tokens of a frame (class token and patches), `D` channels.
 """
@@ -39,10 +39,20 @@ class _Insertion:
         return attention + context.flatten(0, 1).to(attention.dtype)
 
 
+class _Reading:
+    """Keeps what blocks give, in their order."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Tensor] = []
+
+    def note(self, block: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        self.outputs.append(output)
+
+
 class VisionTower(nn.Module):
     """A frozen timm ViT, `(B, T, 3, height, width)` → `(B, T, N, D)`.
 
-    It is in eval mode always and its weights take no gradient; contextualizers in its blocks do.
+    It is in eval mode always and its weights take no gradient; contextualizers in its blocks do, and so do relations.
 
     Args:
         name: timm's name of the model.
@@ -63,6 +73,8 @@ class VisionTower(nn.Module):
         if not final_norm:
             self.vit.norm = nn.Identity()
         self._insertions: list[_Insertion] = []
+        self._reading = _Reading()
+        self.video_relations: nn.Module | None = None
         self.vit.requires_grad_(False)
         self.eval()
 
@@ -85,6 +97,30 @@ class VisionTower(nn.Module):
     def num_tokens(self) -> int:
         """Tokens `N` of a frame."""
         return int(self.vit.patch_embed.num_patches + self.vit.num_prefix_tokens)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a frame's patches."""
+        rows, columns = self.vit.patch_embed.grid_size
+        return int(rows), int(columns)
+
+    def insert_relations(self, relations: nn.Module, count: int) -> None:
+        """Let a module read what the last blocks give; what they give to each other stays as it is.
+
+        Args:
+            relations: from what `count` blocks give, each `(B, T, N, D)`, to a token of the clip, `(B, 1, D)`, which is
+                put behind the tokens of every frame.
+            count: how many of the last blocks.
+
+        Raises:
+            UserError: there are fewer blocks.
+        """
+        depth = len(self.vit.blocks)
+        if count > depth:
+            raise UserError(f"relation_blocks is {count}; the tower has {depth} blocks.")
+        self.video_relations = relations
+        for block in self.vit.blocks[-count:]:
+            block.register_forward_hook(self._reading.note)
 
     def insert_contextualizers(
         self, blocks: Sequence[int] | None, make_contextualizer: Callable[[], InTowerContextualizer]
@@ -115,8 +151,11 @@ class VisionTower(nn.Module):
             self._insertions.append(insertion)
 
     def train(self, mode: bool = True) -> "VisionTower":
-        """Stay in eval mode: a frozen tower has no dropout and updates no statistics."""
-        return super().train(False)
+        """Stay in eval mode: a frozen tower has no dropout and updates no statistics. What reads its blocks has."""
+        super().train(False)
+        if self.video_relations is not None:
+            self.video_relations.train(mode)
+        return self
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode clips.
@@ -125,7 +164,8 @@ class VisionTower(nn.Module):
             pixel_values: normalised frames, `(B, T, 3, height, width)`.
 
         Returns:
-            tokens after the last block (and its norm where kept), `(B, T, N, D)`.
+            tokens after the last block (and its norm where kept), `(B, T, N, D)`; with relations `(B, T, N + 1, D)`,
+            the last one that of the clip, the same in every frame.
 
         Raises:
             UserError: the input has another number of dimensions.
@@ -139,7 +179,16 @@ class VisionTower(nn.Module):
         for insertion in self._insertions:
             insertion.frames = frames
         images = pixel_values.flatten(0, 1).to(self.vit.patch_embed.proj.weight.dtype)
+        self._reading.outputs.clear()
         # Without contextualizers nothing in the tower is trained, and keeping its activations would be waste.
         with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self._insertions)):
             tokens = self.vit.forward_features(images)  # (B·T, N, D)
-        return tokens.unflatten(0, (batch, frames))
+        tokens = tokens.unflatten(0, (batch, frames))
+        return tokens if self.video_relations is None else self._with_clip_token(tokens)
+
+    def _with_clip_token(self, tokens: Tensor) -> Tensor:
+        assert self.video_relations is not None
+        blocks = [output.unflatten(0, tokens.shape[:2]) for output in self._reading.outputs]
+        self._reading.outputs.clear()
+        token = self.video_relations(blocks).to(tokens.dtype)  # (B, 1, D)
+        return torch.cat([tokens, token.unsqueeze(1).expand(-1, tokens.shape[1], -1, -1)], dim=2)

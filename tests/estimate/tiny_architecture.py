@@ -10,6 +10,7 @@ from transformers import OPTConfig
 from evlvideo.estimate import Estimate, Workload, estimate
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.connectors.options import TOMEFORMER
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "image": {},
@@ -17,6 +18,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one_block": {"contextualizer": "in_tower", "contextualizer_blocks": [1]},
     "merged": {"contextualizer": "merged", "fusion": "concat"},
 }
+CONNECTORS: dict[str, dict[str, Any]] = {
+    "blip2": {"connector": "blip2", "fusion": "concat", "connector_options": {"num_queries": 5}},
+    "video_llama": {"connector": "video_llama", "connector_options": {"num_queries": 5, "video_queries": 4}},
+    "videochat": {
+        "connector": "videochat",
+        "connector_options": {"num_queries": 5, "extra_queries": 3, "relation_blocks": 2, "relation_heads": 4},
+    },
+    "videochat_in_tower": {
+        "connector": "videochat",
+        "connector_options": {"num_queries": 5, "relation_blocks": 2, "relation_heads": 4, "train_qformer": True},
+        "contextualizer": "in_tower",
+    },
+    "video_coca": {"connector": "video_coca", "connector_options": {"num_queries": 6, "num_heads": 4}},
+    "linear": {"connector": "linear", "fusion": "mean_tokens"},
+    "average_pool": {"connector": "average_pool", "fusion": "concat", "connector_options": {"side": 2}},
+}
+"""Variants with a connector beside the TomeFormer."""
 BERT_SIZES = {
     "hidden_size": 40,
     "num_hidden_layers": 2,
@@ -51,7 +69,7 @@ def tiny_config(**changes: Any) -> EvlVideoConfig:
             max_position_embeddings=96,
         ),
         "bert_config": BERT_SIZES,
-        "merge_r": 3,
+        "merge_r": 3 if changes.get("connector", TOMEFORMER) == TOMEFORMER else None,
         "bos_token_id": BOS,
         "end_token_id": END,
         "pad_token_id": PAD,
@@ -95,4 +113,4 @@ def real_batch(asked: Workload) -> dict[str, Tensor]:
 @cache
 def costs_of(variant: str, **asked: Any) -> Estimate:
     """The estimate of a variant for a small workload with changes."""
-    return estimate(tiny_config(**VARIANTS[variant]), workload(**asked))
+    return estimate(tiny_config(**(VARIANTS | CONNECTORS)[variant]), workload(**asked))

@@ -10,6 +10,7 @@ from transformers import AutoConfig, BertConfig, OPTConfig
 
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import CONTEXTUALIZERS, FUSIONS, EvlVideoConfig
+from evlvideo.models.connectors.options import CONNECTORS, FRAME_BY_FRAME
 
 
 def test_defaults_are_evlgen_images() -> None:
@@ -83,6 +84,56 @@ def test_all_problems_are_reported_together() -> None:
     with pytest.raises(UserError) as caught:
         EvlVideoConfig(fusion="max", frame_positions=True, max_frames=-1, merge_r=[19, 2.0])
     assert len(str(caught.value).splitlines()) == 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"connector": "perceiver"}, "connector is 'perceiver'; allowed: tomeformer, blip2, video_llama, videochat, "),
+        ({"connector": "blip2", "merge_r": 4}, "merge_r is 4, but connector=blip2 merges no tokens; leave it out"),
+        ({"connector": "linear", "merge_reduction": "mean"}, "merge_reduction is 'mean', but connector=linear"),
+        ({"connector": "blip2", "fusion": "concat", "contextualizer": "merged"}, "contextualizer=merged works on"),
+        ({"connector": "video_llama", "fusion": "mean"}, "fusion is 'mean', but connector=video_llama takes all"),
+        ({"connector": "video_coca", "fusion": "concat"}, "fusion is 'concat', but connector=video_coca takes all"),
+        ({"connector": "blip2", "frame_positions": True}, "frame_positions is on"),
+        ({"connector": "blip2", "connector_options": {"num_queries": 0}}, "num_queries is 0"),
+        ({"connector_options": {"num_queries": 3}}, "num_queries is not an option of connector=tomeformer"),
+        ({"connector": "blip2", "bert_config": {"num_attention_heads": 7}}, "768, not a multiple of the 7 heads"),
+        ({"connector": "video_coca", "connector_options": {"num_heads": 7}}, "768, not a multiple of the 7 heads"),
+    ],
+)
+def test_problem_of_a_connector_is_a_user_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        EvlVideoConfig(**changes)
+
+
+def test_all_problems_of_a_connector_are_reported_together() -> None:
+    with pytest.raises(UserError) as caught:
+        EvlVideoConfig(
+            connector="video_llama",
+            connector_options={"queries": 3, "video_layers": 0},
+            merge_r=19,
+            fusion="mean",
+            contextualizer="merged",
+        )
+    # contextualizer=merged contradicts the connector and fusion=mean.
+    assert len(str(caught.value).splitlines()) == 1 + 6
+
+
+@pytest.mark.parametrize("connector", CONNECTORS)
+def test_values_that_a_connector_has_no_use_for_are_null(connector: str) -> None:
+    config = EvlVideoConfig(connector=connector)
+    assert (config.merge_r, config.merge_reduction) == ((19, "mean") if connector == "tomeformer" else (None, None))
+    assert config.fusion == ("mean" if connector in FRAME_BY_FRAME else None)
+
+
+def test_options_of_a_connector_are_kept_with_their_defaults(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(connector="video_llama", connector_options={"video_queries": 4}, merge_r=None)
+    config.save_pretrained(tmp_path)
+    loaded = EvlVideoConfig.from_pretrained(tmp_path)
+    assert loaded.to_dict() | {"_name_or_path": ""} == config.to_dict()
+    assert loaded.connector_options is not None and loaded.connector_options["num_queries"] == 32
+    assert (loaded.options.video_queries, loaded.fusion) == (4, None)
 
 
 def test_unknown_language_model_is_a_user_error() -> None:

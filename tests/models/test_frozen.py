@@ -9,7 +9,7 @@ from tiny_models import MakeModel
 from torch import nn
 
 from evlvideo.errors import UserError
-from evlvideo.models.frozen import TowerRecord, check_same_tower, fingerprint, locate, tower_of
+from evlvideo.models.frozen import TowerRecord, check_same_tower, fingerprint, is_trained, locate, tower_of
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ from evlvideo.models.frozen import TowerRecord, check_same_tower, fingerprint, l
         ("language_model.model.decoder.embed_tokens.weight", "language_model"),
         ("vision_tower.vit.blocks.0.temporal_merge.alpha", None),
         ("vision_tower.vit.blocks.38.temporal_merge.frame_positions.weight", None),
+        ("vision_tower.video_relations.token", None),
+        ("connector.image_qformer.layernorm.weight", None),
         ("ln_vision.weight", None),
         ("vision_projection.bias", None),
         ("connector.encoder.layer.0.attention.self.query.weight", None),
@@ -29,6 +31,28 @@ from evlvideo.models.frozen import TowerRecord, check_same_tower, fingerprint, l
 )
 def test_tower_of_a_weight(name: str, tower: str | None) -> None:
     assert tower_of(name) == tower
+
+
+@pytest.mark.parametrize(
+    ("name", "connector", "trained"),
+    [
+        ("vision_tower.vit.cls_token", "blip2", False),
+        ("language_model.lm_head.weight", "videochat", False),
+        ("vision_tower.video_relations.aggregators.7.fc1.weight", "videochat", True),
+        ("ln_vision.weight", "videochat", True),
+        ("ln_vision.weight", "video_llama", False),
+        ("connector.image_qformer.encoder.layer.0.attention.output.dense.weight", "video_llama", False),
+        ("connector.image_queries", "video_llama", False),
+        ("connector.video_qformer.layernorm.weight", "video_llama", True),
+        ("connector.qformer.layernorm.weight", "videochat", False),
+        ("connector.queries", "videochat", False),
+        ("connector.extra_queries", "videochat", True),
+        ("connector.qformer.layernorm.weight", "blip2", True),
+    ],
+)
+def test_what_is_trained_depends_on_the_connector(name: str, connector: str, trained: bool) -> None:
+    assert is_trained(name, connector, whole_connector=False) == trained
+    assert is_trained(name, connector, whole_connector=True) == (tower_of(name) is None)
 
 
 def test_source_inside_the_package_is_found_there() -> None:
