@@ -1,6 +1,6 @@
 """A model's architecture as a YAML file, for what has no checkpoint yet: new models and estimates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from evlvideo.config import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.options import FRAME_BY_FRAME, TOMEFORMER
+from evlvideo.models.connectors.options import TOMEFORMER, is_frame_by_frame
 from evlvideo.yaml_values import parse_overrides, read_values
 
 _COMPARED = (
@@ -93,14 +93,23 @@ def changed_by_run(architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoC
     connector = changes.get("connector", architecture.connector)
     if connector != architecture.connector:
         kept |= dict.fromkeys(_OF_CONNECTOR)
-        kept["fusion"] = architecture.fusion if connector in FRAME_BY_FRAME else None
+        by_frame = is_frame_by_frame(connector, changes.get("connector_options") or {})
+        kept["fusion"] = architecture.fusion if by_frame else None
     elif "connector_options" in changes:
         changes["connector_options"] = {**(architecture.connector_options or {}), **changes["connector_options"]}
     return EvlVideoConfig.from_dict({**kept, **changes})
 
 
-def check_same_architecture(path: Path, found: EvlVideoConfig, checkpoint: Path) -> None:
+def check_same_architecture(
+    path: Path, found: EvlVideoConfig, checkpoint: Path, *, keys: Sequence[str] = _COMPARED
+) -> None:
     """Hold a checkpoint against the architecture file of its run.
+
+    Args:
+        path: the file.
+        found: the checkpoint's architecture.
+        checkpoint: where it is.
+        keys: what has to be the same.
 
     Raises:
         UserError: sizes or kinds differ; all differences are listed.
@@ -108,7 +117,7 @@ def check_same_architecture(path: Path, found: EvlVideoConfig, checkpoint: Path)
     stated = {"connector": TOMEFORMER, **read_values(path, "architecture")}
     differences = [
         f"{name} is {actual!r} in the checkpoint and {wanted!r} in the file"
-        for key in _COMPARED
+        for key in keys
         for name, wanted, actual in _pairs(key, stated.get(key), getattr(found, key))
         if wanted != actual
     ]

@@ -207,7 +207,10 @@ def _new_model(config: RunConfig, tower_dtype: torch.dtype) -> tuple[EvlVideoFor
     architecture = run_architecture(config)
     # The file states the language model's sizes for estimates; its own configuration says all.
     architecture.text_config = read_text_config(architecture.language_model)
-    check_same_architecture(Path(str(config.architecture)), architecture, Path(architecture.language_model))
+    # All else is from the file, with what the run changes.
+    check_same_architecture(
+        Path(str(config.architecture)), architecture, Path(architecture.language_model), keys=("text_config",)
+    )
     model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, tower_dtype=tower_dtype)
     return model, EvlVideoProcessor.for_towers(model.config, model.vision_tower)
 

@@ -91,6 +91,8 @@ def test_another_connector_drops_what_speaks_of_the_old_one(path: Path) -> None:
     assert (found.connector, found.merge_r, found.fusion) == ("video_llama", None, None)
     run.model.connector, run.model.fusion = "blip2", "concat"
     assert (run_architecture(run).bert.hidden_size, run_architecture(run).fusion) == (32, "concat")
+    run.model.fusion, run.model.connector_options = None, {"all_frames": True}
+    assert run_architecture(run).fusion is None
 
 
 def test_another_connector_and_a_value_of_the_old_one_is_refused(path: Path) -> None:

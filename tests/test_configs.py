@@ -12,9 +12,11 @@ from evlvideo.architecture import read_architecture, run_architecture
 from evlvideo.config import RunConfig, load_config
 from evlvideo.config_checks import TOWERS
 from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.connectors.options import CONNECTORS
 from evlvideo.training.run import training_arguments
 
 ROOT = Path(__file__).parents[1]
+EVLGEN_ARCHITECTURES = sorted((ROOT / "configs" / "architectures").glob("evlgen_*.yaml"))
 ARCHITECTURES = sorted((ROOT / "configs" / "architectures").rglob("*.y*ml"))
 CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - set(ARCHITECTURES))
 EVLGEN_FORMS = {
@@ -22,6 +24,18 @@ EVLGEN_FORMS = {
     for form in ("concat", "mean", "image", "video", "scst")
     for language in ("opt2.7b", "vicuna7b")
 }
+
+
+COMPARED = {
+    # connector, frames, learning rates, weight decay, warm-up, beams, longest
+    "blip2_opt2.7b": ("blip2", 8, (1e-6, 0.0), 0.05, 1000, 5, 32),
+    "blip2_vicuna7b": ("blip2", 8, (1e-5, 0.0), 0.05, 1000, 5, 32),
+    "video_llama_vicuna7b": ("video_llama", 4, (3e-5, 1e-5), 0.05, 2500, 3, 20),
+    "videochat_vicuna7b": ("videochat", 4, (1e-6, 1e-7), 1e-4, 1000, 3, 20),
+    "video_coca_vicuna7b": ("video_coca", 4, (1e-6, 1e-7), 1e-4, 1000, 3, 20),
+}
+MSRVTT_CAPTIONS = 130_260
+EPOCHS = {"blip2_opt2.7b": 30, "blip2_vicuna7b": 20, "video_llama_vicuna7b": 30, "videochat_vicuna7b": 30}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +60,8 @@ def with_architecture(run: RunConfig) -> RunConfig:
 
 def test_there_are_configs() -> None:
     assert {path.parent.name for path in CONFIGS} >= {"mini", "evlgen", "msrvtt", "msvd", "webvid"}
-    assert {path.stem for path in CONFIGS if path.parent.name == "msrvtt"} == EVLGEN_FORMS
+    assert {path.stem for path in CONFIGS if path.parent.name == "msrvtt"} == EVLGEN_FORMS | COMPARED.keys()
+    assert {path.stem for path in CONFIGS if path.parent.name == "connectors"} == set(CONNECTORS)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -85,7 +100,33 @@ def test_mini_configs_do_not_flip(config: Path) -> None:
     assert (run.data.dataset, run.data.horizontal_flip) == ("mini", 0.0)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", COMPARED)
+def test_msrvtt_configs_of_other_systems_follow_their_published_recipe(name: str) -> None:
+    run = loaded(f"msrvtt/{name}.yaml")
+    training, generation = run.training, run.generation
+    connector, frames, rates, decay, warmup, beams, longest = COMPARED[name]
+    assert run_architecture(run).connector == connector
+    assert (run.data.num_frames, generation.num_beams, generation.max_new_tokens) == (frames, beams, longest)
+    assert (training.learning_rate, training.min_learning_rate) == rates
+    assert (training.weight_decay, training.warmup_steps) == (decay, warmup)
+    epochs = EPOCHS.get(name, 10)
+    assert training.max_steps == round(epochs * MSRVTT_CAPTIONS / (8 * training.batch_size))
+
+
+@pytest.mark.parametrize("connector", CONNECTORS)
+def test_mini_configs_of_connectors_differ_in_the_model_alone(connector: str) -> None:
+    run, other = loaded(f"mini/connectors/{connector}.yaml"), loaded("mini/connectors/tomeformer.yaml")
+    assert (run.model.connector, run.init) == (connector, TOWERS)
+    assert (run.data, run.training, run.generation) == (other.data, other.training, other.generation)
+    model = EvlVideoForCaptioning(run_architecture(run))
+    assert all(name.startswith(("vision_tower.vit.", "language_model.")) for name in frozen_names(model))
+
+
+def frozen_names(model: EvlVideoForCaptioning) -> list[str]:
+    return [name for name, weight in model.named_parameters() if not weight.requires_grad]
+
+
+@pytest.mark.parametrize("architecture", EVLGEN_ARCHITECTURES, ids=lambda path: path.stem)
 def test_architectures_are_evlgens(architecture: Path) -> None:
     found = read_architecture(architecture)
     assert (found.vision_tower, found.vision_overrides) == ("eva_giant_patch14_clip_224", {"depth": 39})

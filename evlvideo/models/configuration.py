@@ -10,8 +10,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from evlvideo.errors import UserError
 from evlvideo.models.connectors.options import (
     CONNECTORS,
-    FRAME_BY_FRAME,
     TOMEFORMER,
+    is_frame_by_frame,
     make_options,
     problems_of_options,
 )
@@ -95,7 +95,7 @@ class EvlVideoConfig(PreTrainedConfig):
         if self.connector == TOMEFORMER:
             self.merge_r = _MERGE_R if self.merge_r is None else self.merge_r
             self.merge_reduction = self.merge_reduction or REDUCTIONS[0]
-        if self.connector in FRAME_BY_FRAME:
+        if is_frame_by_frame(self.connector, self.connector_options or {}):
             self.fusion = self.fusion or FUSIONS[0]
         problems = self._problems()
         if problems:
@@ -173,7 +173,7 @@ class EvlVideoConfig(PreTrainedConfig):
                     f"contextualizer=merged works on merged tokens, but connector={connector} merges none; set "
                     "contextualizer to none or in_tower"
                 )
-        if self.fusion is not None and connector not in FRAME_BY_FRAME:
+        if self.fusion is not None and not is_frame_by_frame(connector, self.connector_options or {}):
             problems.append(
                 f"fusion is {self.fusion!r}, but connector={connector} takes all frames together; leave it out (null)"
             )

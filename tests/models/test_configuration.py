@@ -10,7 +10,7 @@ from transformers import AutoConfig, BertConfig, OPTConfig
 
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import CONTEXTUALIZERS, FUSIONS, EvlVideoConfig
-from evlvideo.models.connectors.options import CONNECTORS, FRAME_BY_FRAME
+from evlvideo.models.connectors.options import CONNECTORS, is_frame_by_frame
 
 
 def test_defaults_are_evlgen_images() -> None:
@@ -95,6 +95,7 @@ def test_all_problems_are_reported_together() -> None:
         ({"connector": "blip2", "fusion": "concat", "contextualizer": "merged"}, "contextualizer=merged works on"),
         ({"connector": "video_llama", "fusion": "mean"}, "fusion is 'mean', but connector=video_llama takes all"),
         ({"connector": "video_coca", "fusion": "concat"}, "fusion is 'concat', but connector=video_coca takes all"),
+        ({"connector": "blip2", "fusion": "concat", "connector_options": {"all_frames": True}}, "takes all frames"),
         ({"connector": "blip2", "frame_positions": True}, "frame_positions is on"),
         ({"connector": "blip2", "connector_options": {"num_queries": 0}}, "num_queries is 0"),
         ({"connector_options": {"num_queries": 3}}, "num_queries is not an option of connector=tomeformer"),
@@ -124,7 +125,7 @@ def test_all_problems_of_a_connector_are_reported_together() -> None:
 def test_values_that_a_connector_has_no_use_for_are_null(connector: str) -> None:
     config = EvlVideoConfig(connector=connector)
     assert (config.merge_r, config.merge_reduction) == ((19, "mean") if connector == "tomeformer" else (None, None))
-    assert config.fusion == ("mean" if connector in FRAME_BY_FRAME else None)
+    assert config.fusion == ("mean" if is_frame_by_frame(connector, {}) else None)
 
 
 def test_options_of_a_connector_are_kept_with_their_defaults(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from evlvideo.models.connectors.qformer import look, make_qformer, make_queries
 
 
 class Blip2(Connector):
-    """32 queries look at a frame: `(B, T, N, D)` → `(B, T, Q, H)`.
+    """32 queries look at a frame: `(B, T, N, D)` → `(B, T, Q, H)`; or at all frames together: `(B, 1, Q, H)`.
 
     Args:
         bert: sizes and dropout.
@@ -24,13 +24,16 @@ class Blip2(Connector):
     def __init__(self, bert: BertConfig, *, vision_dim: int, options: Blip2Options) -> None:
         super().__init__()
         self.output_dim = bert.hidden_size
+        self.all_frames = options.all_frames
         self.queries = make_queries(options.num_queries, bert)
         self.qformer = make_qformer(bert, vision_dim=vision_dim, cross_attention_every=options.cross_attention_every)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, T, N, D)` → `(B, T, Q, H)`."""
+        """`(B, T, N, D)` → `(B, T, Q, H)`, or `(B, 1, Q, H)`."""
+        if self.all_frames:
+            x = x.flatten(1, 2).unsqueeze(1)  # (B, 1, T·N, D)
         return look(self.qformer, self.queries, x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def num_output_tokens(self, num_tokens: int) -> int:
-        """`Q`, of each frame."""
+        """`Q`, of each frame or of a clip."""
         return self.queries.shape[1]

@@ -21,6 +21,8 @@ class Blip2Options:
     """Queries, which are the tokens that a frame becomes."""
     cross_attention_every: int = 2
     """Layers from one that looks at the image to the next."""
+    all_frames: bool = False
+    """Whether the queries look at the tokens of all frames together, as published captioning of MSR-VTT does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,13 @@ OPTIONS: dict[str, type] = {
     "average_pool": AveragePoolOptions,
 }
 CONNECTORS = tuple(OPTIONS)
-FRAME_BY_FRAME = (TOMEFORMER, "blip2", "linear", "average_pool")
-"""Connectors that take each frame on its own, so that `fusion` says how frames become one."""
+_FRAME_BY_FRAME = (TOMEFORMER, "blip2", "linear", "average_pool")
 _KINDS = {int: "a whole number, at least 1", float: "a number, at least 0", bool: "true or false"}
+
+
+def is_frame_by_frame(connector: str, given: Mapping[str, Any]) -> bool:
+    """Whether a connector takes each frame on its own, so that `fusion` says how frames become one."""
+    return connector in _FRAME_BY_FRAME and given.get("all_frames") is not True
 
 
 def problems_of_options(connector: str, given: Mapping[str, Any]) -> list[str]:

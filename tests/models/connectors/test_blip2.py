@@ -52,6 +52,15 @@ def test_soft_prompt_is_transformers_blip2s(make_model: MakeModel, blip2: Blip2F
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_queries_may_look_at_all_frames_together() -> None:
+    options = Blip2Options(num_queries=5, all_frames=True)
+    connector = fill(Blip2(BERT, vision_dim=VISION_DIM, options=options)).eval()
+    x = chirp(2, 3, NUM_TOKENS, VISION_DIM)
+    queries = connector.queries.expand(2, -1, -1)
+    expected = connector.qformer(queries, encoder_hidden_states=x.flatten(1, 2)).last_hidden_state
+    torch.testing.assert_close(connector(x), expected.unsqueeze(1))
+
+
 def test_frames_are_taken_one_by_one() -> None:
     connector = fill(Blip2(BERT, vision_dim=VISION_DIM, options=Blip2Options(num_queries=5))).eval()
     x = chirp(2, 3, NUM_TOKENS, VISION_DIM)
