@@ -46,9 +46,13 @@ def convert(
         str, typer.Option(help="The vision tower: its published file, or timm's name of it.")
     ] = "eva_giant_patch14_clip_224",
     language_model: Annotated[str, typer.Option(help="The language model: a hub name or a folder.")] = "",
+    qformer: Annotated[
+        Path | None,
+        typer.Option(help="A published file of BLIP-2, whose Q-Former Video-LLaMA and VideoChat take over."),
+    ] = None,
     to_published: Annotated[bool, typer.Option("--to-published", help="The other way: ours to published.")] = False,
 ) -> None:
-    """Turn a published EVLGen checkpoint into ours, or ours into a published one."""
+    """Turn a published checkpoint of EVLGen, BLIP-2, Video-LLaMA or VideoChat into ours, or an EVLGen back."""
     _prepare()
     from evlvideo import convert as conversion
 
@@ -59,7 +63,7 @@ def convert(
     if not language_model:
         raise UserError("No language model was named; give --language-model, such as facebook/opt-2.7b or a folder.")
     config = conversion.from_published(
-        Path(source), out, vision=vision, language_model=language_model, overrides=overrides or []
+        Path(source), out, vision=vision, language_model=language_model, overrides=overrides or [], qformer=qformer
     )
     typer.echo(conversion.described(config))
     typer.echo(f"{out}: converted. Next: evlvideo caption VIDEO --checkpoint {out}")

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from evlvideo.architecture import architecture_changes
+from evlvideo.errors import UserError
 from evlvideo.files import new_directory
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.connectors.options import TOMEFORMER
+from evlvideo.models.connectors.published import TAKE_OVER, captioner_from_system, system_of
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.published import (
     captioner_from_published,
@@ -18,7 +21,7 @@ from evlvideo.models.published import (
 
 
 def from_published(
-    source: Path, out: Path, *, vision: str, language_model: str, overrides: list[str]
+    source: Path, out: Path, *, vision: str, language_model: str, overrides: list[str], qformer: Path | None = None
 ) -> EvlVideoConfig:
     """Convert a published checkpoint.
 
@@ -28,6 +31,7 @@ def from_published(
         vision: the tower's file, or timm's name of it.
         language_model: hub name or folder.
         overrides: `key=value` changes to :class:`EvlVideoConfig`, for what the file does not tell.
+        qformer: a published file of BLIP-2, for a system that takes over its Q-Former.
 
     Returns:
         the architecture that was found.
@@ -36,21 +40,42 @@ def from_published(
         UserError: see :mod:`evlvideo.models.published`; or `out` is there already.
     """
     checkpoint = read_published(source)
-    with new_directory(out) as directory:
-        config = published_config(
-            checkpoint, _absolute(vision), _absolute(language_model), architecture_changes(overrides)
+    system, changes = system_of(checkpoint.weights), architecture_changes(overrides)
+    vision, language_model = _absolute(vision), _absolute(language_model)
+    if qformer is not None and system not in TAKE_OVER:
+        raise UserError(
+            f"--qformer gives the Q-Former that {' or '.join(TAKE_OVER)} takes over, and {source} is "
+            f"{system or 'EVLGen'}'s; leave it out."
         )
-        model = captioner_from_published(checkpoint, config)
+    with new_directory(out) as directory:
+        if system is None:
+            model = captioner_from_published(checkpoint, published_config(checkpoint, vision, language_model, changes))
+        else:
+            model = captioner_from_system(
+                system,
+                checkpoint.weights,
+                blip2=None if qformer is None else read_published(qformer).weights,
+                vision=vision,
+                language_model=language_model,
+                changes=changes,
+            )
         processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower)
         model.save_pretrained(directory)
         processor.save_pretrained(directory)
-        write_origin(checkpoint, directory)
+        if system is None:
+            write_origin(checkpoint, directory)
     return model.config
 
 
 def described(config: EvlVideoConfig) -> str:
     """What was found, in a line: a wrong guess should be seen."""
     bert = config.bert
+    if config.connector != TOMEFORMER:
+        return (
+            f"connector={config.connector}: tower {config.vision_tower} {config.vision_overrides}, {config.options}, "
+            f"{bert.num_hidden_layers} layers with {bert.hidden_size} channels and {bert.num_attention_heads} heads, "
+            f"language model {config.text.model_type}, captions end with token {config.end_token_id}"
+        )
     form = "video" if config.contextualizer == "in_tower" else "image"
     return (
         f"EVLGen-{form}: tower {config.vision_tower} {config.vision_overrides}, connector of {bert.num_hidden_layers} "

@@ -27,6 +27,12 @@ CONNECTORS = {
     "evlgen_r0": "EVLGen, r = 0",
     "blip2_second": "BLIP-2, second stage",
     "blip2_first": "BLIP-2, first stage",
+    "blip2_clip": "BLIP-2, frame by frame",
+    "video_llama": "Video-LLaMA",
+    "videochat": "VideoChat",
+    "video_coca": "VideoCoCa's pooler",
+    "average_pool": "average pool and linear layer",
+    "linear": "linear layer",
 }
 REWARDS = {
     "cider_d": "CIDEr-D, frequencies of the split",
@@ -131,8 +137,10 @@ def connector_costs(report: dict[str, Any]) -> list[str]:
         "## What connectors cost",
         "",
         "`scripts/benchmarks/connector_costs.py`: multiply-adds (G) of one image of "
-        f"{report['image_tokens']} tokens, in BLIP-2's first stage with a text of {report['text_tokens']}. Counted "
-        "while the modules run, without weights. All columns but the last but one are a forward pass.",
+        f"{report['image_tokens']} tokens, in BLIP-2's first stage with a text of {report['text_tokens']}; from "
+        f'"BLIP-2, frame by frame" on, of a clip of {report["clip_frames"]} frames, before Vicuna-7b. Parameters are '
+        "those that are trained. Counted while the modules run, without weights. All columns but the last but one are "
+        "a forward pass.",
         "",
         *_table(header, rows),
         "",

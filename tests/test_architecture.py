@@ -112,7 +112,9 @@ def test_run_changes_single_options_of_its_connector(tmp_path: Path) -> None:
 
 def test_checkpoint_with_another_connector_is_not_of_the_architecture(path: Path) -> None:
     found = read_architecture(path)
-    other = EvlVideoConfig.from_dict({**found.to_dict(), "connector": "blip2", "merge_r": None, "merge_reduction": None})
+    other = EvlVideoConfig.from_dict(
+        {**found.to_dict(), "connector": "blip2", "merge_r": None, "merge_reduction": None}
+    )
     with pytest.raises(UserError, match="connector is 'blip2' in the checkpoint and 'tomeformer' in the file"):
         check_same_architecture(path, other, Path("checkpoint"))
 

@@ -9,8 +9,9 @@ A part is counted by cutting the graph at its borders. The counter's own attribu
 the backward pass it is wrong (it books the tower's under the language model).
 """
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +26,22 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.temporal import InTowerContextualizer
 
 _MULTIPLIES = re.compile(r"(mm|mv|dot|conv\w*|attention\w*|bilinear\w*|cdist\w*|lstm\w*|gru\w*|_linear\w*)$")
+
+
+def _convolution_backward(
+    gradient: Sequence[int], x: Sequence[int], weight: Sequence[int], *arguments: Any, **more: Any
+) -> int:
+    """Twice the multiply-adds of each gradient that is asked for, which are those of the forward pass.
+
+    Torch's own formula takes no account of groups, and would count a depthwise convolution a thousandfold.
+    """
+    one = 2 * math.prod(gradient) * math.prod(weight[1:])
+    input_asked, weight_asked, _ = arguments[-1]
+    return one * (input_asked + weight_asked)
+
+
+FORMULAS = {torch.ops.aten.convolution_backward: _convolution_backward}
+"""Formulas in the place of torch's."""
 
 
 class _RefuseUncounted(TorchDispatchMode):
@@ -45,7 +62,11 @@ def count_multiply_adds(run: Callable[[], Any]) -> tuple[int, Any]:
     Raises:
         UserError: an operator that multiplies and cannot be counted.
     """
-    with sdpa_kernel(SDPBackend.MATH), _RefuseUncounted(), FlopCounterMode(display=False) as counter:
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        _RefuseUncounted(),
+        FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter,
+    ):
         result = run()
     return counter.get_total_flops() // 2, result
 

@@ -83,7 +83,7 @@ def read_published(path: Path) -> PublishedCheckpoint:
     model = content.get("model")
     if not isinstance(model, dict) or not model or not all(isinstance(value, Tensor) for value in model.values()):
         raise UserError(
-            f"{path} is not a published EVLGen checkpoint: it must hold weights by name under 'model', and holds "
+            f"{path} is not a published checkpoint: it must hold weights by name under 'model', and holds "
             f"{', '.join(map(repr, list(content)[:5])) or 'nothing'}."
         )
     settings: Any = content.get("config")
@@ -113,7 +113,7 @@ def published_config(
     overrides = dict(changes.pop("vision_overrides", None) or {})
     bert = dict(changes.pop("bert_config", None) or {})
     values: dict[str, Any] = {
-        **_vision_values(vision, overrides),
+        **vision_values(vision, overrides),
         **_contextualizer_values(checkpoint.weights),
         "bert_config": {**_bert_sizes(checkpoint.weights, bert), **bert},
         "language_model": language_model,
@@ -205,7 +205,7 @@ def _published_state(model: EvlVideoForCaptioning) -> dict[str, Tensor]:
     return state
 
 
-def _vision_values(vision: str, overrides: dict[str, Any]) -> dict[str, Any]:
+def vision_values(vision: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """The tower: its sizes, and where its weights come from."""
     path = Path(locate(vision))
     if path.is_file():

@@ -1,4 +1,4 @@
-"""Count what the trained part of EVLGen and of BLIP-2 costs an image, beside the published multiply-adds.
+"""Count what the trained parts of EVLGen, of BLIP-2 and of video systems cost, beside the published multiply-adds.
 
     python scripts/benchmarks/connector_costs.py
 
@@ -15,6 +15,9 @@ alone, for the same; three pairs of an image and a text (the right one, one with
 are read together, for the matching loss; and the text is read after the queries, for the captioning loss. In the last,
 transformers has no cache of the queries, so that the text is read alone here: its linear layers are the same, and its
 attention to the queries, 0.02 G, is missing.
+
+Video systems are counted on a clip of four frames, before Vicuna-7b, as they were fine-tuned on MSR-VTT. Parameters are
+those that are trained; what a system takes over from BLIP-2 and leaves frozen has a forward pass alone.
 """
 
 import argparse
@@ -29,8 +32,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, Blip2QFormerConfig, Blip2QFormerModel
 
+from evlvideo.estimate.counting import FORMULAS
 from evlvideo.evaluation.results import versions
 from evlvideo.files import write_json
+from evlvideo.models.connectors.base import Connector
+from evlvideo.models.connectors.blip2 import Blip2
+from evlvideo.models.connectors.floors import AveragePool, EveryToken
+from evlvideo.models.connectors.options import make_options
+from evlvideo.models.connectors.video_coca import VideoCoca
+from evlvideo.models.connectors.video_llama import VideoLlama
+from evlvideo.models.connectors.videochat import VideoChat, VideoRelations
+from evlvideo.models.frozen import is_trained
 from evlvideo.models.tomeformer import TomeFormer
 
 OUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "connector_costs.json"
@@ -39,8 +51,11 @@ QUERIES, WIDTH, CONTRAST_WIDTH = 32, 768, 256
 PAIRS = 3
 """Pairs of an image and a text that are matched, for each image."""
 VOCABULARY, TEXT_POSITIONS = 30522, 512
-LANGUAGE_MODEL_WIDTH = 2560
-"""OPT-2.7b's."""
+LANGUAGE_MODEL_WIDTH, VICUNA_WIDTH = 2560, 4096
+"""OPT-2.7b's, Vicuna-7b's."""
+CLIP_FRAMES = 4
+GRID = (16, 16)
+"""Rows and columns of an image's patches."""
 PUBLISHED = {"evlgen_r19": 11.9, "blip2_second": 6.28, "blip2_first": 36.7}
 """In G."""
 PUBLISHED_PARAMETERS = {"evlgen_r19": 110}
@@ -77,10 +92,12 @@ def count_systems(text_tokens: int) -> dict[str, Any]:
             **{f"evlgen_r{r}": evlgen(r) for r in (19, 9, 0)},
             "blip2_second": blip2_second_stage(),
             "blip2_first": blip2_first_stage(text_tokens),
+            **video_systems(),
         }
         counted = {name: count(system) for name, system in systems.items()}
     return {
         "image_tokens": IMAGE_TOKENS,
+        "clip_frames": CLIP_FRAMES,
         "text_tokens": text_tokens,
         "versions": versions(),
         "systems": {
@@ -98,7 +115,7 @@ def count(system: System) -> dict[str, Any]:
     """What one system costs."""
     linear, products = _products(system.transformer)
     return {
-        "parameters": sum(weight.numel() for weight in system.trained.parameters()),
+        "parameters": sum(weight.numel() for weight in system.trained.parameters() if weight.requires_grad),
         "multiply_adds": {
             "linear_forward": linear,
             "transformer_forward": linear + products,
@@ -110,11 +127,11 @@ def count(system: System) -> dict[str, Any]:
 
 def _products(run: Callable[[], list[Tensor]], *, backward: bool = False) -> tuple[int, int]:
     """Multiply-adds of products of a matrix with weights (in a forward pass), and of two tensors of a batch."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
         outputs = run()
         if backward:
             torch.stack([output.sum() for output in outputs]).sum().backward()
-    counts = counter.get_flop_counts()["Global"]
+    counts = counter.get_flop_counts().get("Global", {})
     linear = sum(counts.get(operator, 0) for operator in (torch.ops.aten.mm, torch.ops.aten.addmm))
     return linear // 2, (counter.get_total_flops() - linear) // 2
 
@@ -190,6 +207,49 @@ def blip2_first_stage(text_tokens: int) -> System:
 
     trained = nn.ModuleList([qformer, words, places, contrast, matching, dense, head_norm, nn.ParameterList([bias])])
     return System(trained=trained, transformer=transformer, whole=whole)
+
+
+def video_systems() -> dict[str, System]:
+    """The connectors that EVLGen is compared with, and the floors."""
+    bert, width = BertConfig(), {"vision_dim": IMAGE_WIDTH}
+    chat = make_options("videochat", {})
+    return {
+        "blip2_clip": video_system("blip2", Blip2(bert, **width, options=make_options("blip2", {}))),
+        "video_llama": video_system(
+            "video_llama", VideoLlama(bert, **width, max_frames=32, options=make_options("video_llama", {}))
+        ),
+        "videochat": video_system(
+            "videochat", VideoChat(bert, **width, options=chat), VideoRelations(IMAGE_WIDTH, options=chat, grid=GRID)
+        ),
+        "video_coca": video_system("video_coca", VideoCoca(WIDTH, **width, options=make_options("video_coca", {}))),
+        "average_pool": video_system(
+            "average_pool", AveragePool(IMAGE_WIDTH, grid=GRID, options=make_options("average_pool", {}))
+        ),
+        "linear": video_system("linear", EveryToken(IMAGE_WIDTH)),
+    }
+
+
+def video_system(name: str, connector: Connector, relations: VideoRelations | None = None) -> System:
+    """A connector between norm and projection, under the captioner's names, which tell what is trained."""
+    norm, projection = nn.LayerNorm(IMAGE_WIDTH), nn.Linear(connector.output_dim, VICUNA_WIDTH)
+    parts = nn.ModuleDict({"ln_vision": norm, "connector": connector, "language_projection": projection})
+    if relations is not None:
+        parts["vision_tower"] = nn.ModuleDict({"video_relations": relations})
+    for weight_name, weight in parts.named_parameters():
+        weight.requires_grad_(is_trained(weight_name, name, whole_connector=False))
+    clip = torch.empty(1, CLIP_FRAMES, IMAGE_TOKENS, IMAGE_WIDTH)
+
+    def tokens() -> Tensor:
+        if relations is None:
+            return clip
+        token = relations([clip] * len(relations.aggregators)).unsqueeze(1)
+        return torch.cat([clip, token.expand(-1, CLIP_FRAMES, -1, -1)], dim=2)
+
+    return System(
+        trained=parts,
+        transformer=lambda: [connector(tokens())],
+        whole=lambda: [projection(connector(norm(tokens())).flatten(1, 2))],
+    )
 
 
 if __name__ == "__main__":

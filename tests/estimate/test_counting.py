@@ -28,6 +28,16 @@ def test_attention_is_not_free() -> None:
     assert count == 2 * 4 * 6 * 9 * (8 + 16)
 
 
+@pytest.mark.parametrize(("groups", "input_gradient"), [(1, True), (6, True), (6, False)])
+def test_gradients_of_a_convolution_cost_what_its_forward_pass_does(groups: int, input_gradient: bool) -> None:
+    convolution = nn.Conv3d(6, 6, kernel_size=3, padding=1, groups=groups)
+    x = torch.randn(2, 6, 3, 4, 5, requires_grad=input_gradient)
+    forward, output = count_multiply_adds(lambda: convolution(x))
+    backward, _ = count_multiply_adds(lambda: output.sum().backward())
+    assert forward == 2 * (3 * 4 * 5) * 6 * (6 // groups) * 27
+    assert backward == (1 + input_gradient) * forward
+
+
 def test_what_the_counter_has_no_formula_for_is_refused() -> None:
     matrix, vector = torch.randn(3, 4), torch.randn(4)
     with pytest.raises(UserError, match=r"aten\.mv"):

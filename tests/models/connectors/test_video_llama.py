@@ -44,5 +44,5 @@ def test_order_of_the_frames_counts_by_their_positions_alone(connector: VideoLla
 
 def test_more_frames_than_positions_are_a_user_error(connector: VideoLlama) -> None:
     assert connector(torch.zeros(1, 6, NUM_TOKENS, VISION_DIM)).shape == (1, 1, 4, 40)
-    with pytest.raises(UserError, match="7 frames and the connector positions for 6; .* larger max_frames"):
+    with pytest.raises(UserError, match=r"7 frames and the connector positions for 6; .* larger max_frames"):
         connector(torch.zeros(1, 7, NUM_TOKENS, VISION_DIM))
