@@ -158,7 +158,10 @@ def check_videos_command(
     )
     for file in report.bad:
         typer.echo(f"{file.path}: {file.reason}")
-    typer.echo(f"{len(report.bad)} of {len(report.files)} files cannot be decoded; the list is {report.quarantine}.")
+    typer.echo(
+        f"{len(report.bad)} of {len(report.files)} files cannot be decoded; the list is {report.quarantine}, for "
+        "data.quarantine of a run."
+    )
     if report.bad:
         raise typer.Exit(_INCOMPLETE)
 

@@ -75,6 +75,9 @@ class DataConfig:
     """Split that selects the best checkpoint."""
     validation_clips: int | None = None
     """Validate on the first this many clips only; all of them where nothing is named."""
+    quarantine: str | None = None
+    """List of bad files, as `evlvideo data check-videos` writes it: their clips are not trained on. Evaluation expects
+    them all the same, and says that its scores are partial."""
     num_frames: int = 4
     """Frames taken from each clip."""
     captions_per_clip: int = 1
