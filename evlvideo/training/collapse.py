@@ -19,6 +19,7 @@ _FEWEST_TOKENS = 3.0
 _MOST_REPETITION = 0.3
 _MOST_ALIKE = 0.95
 _MOST_UNENDED = 0.95
+_NO_REWARD = 1e-6
 
 
 def bad_ending_share(captions: Sequence[str]) -> float:
@@ -56,6 +57,6 @@ def signs_of_collapse(means: Mapping[str, float]) -> list[str]:
     if means.get("zero_advantage_share", 0.0) > _MOST_ALIKE:
         alike = "the samples of a clip are all alike"
         cold = "none earns a reward, and the model that the run started from may not have learned to caption"
-        reason = alike if means.get("reward") else cold
+        reason = cold if abs(means.get("reward", 0.0)) < _NO_REWARD else alike
         signs.append(f"{means['zero_advantage_share']:.0%} of samples have no advantage over their baseline: {reason}")
     return signs

@@ -136,17 +136,22 @@ class SelfCriticalTrainer(CaptionTrainer):
         advantage = advantages(rollout.rewards, baseline).flatten()  # (R)
         with self.accelerator.autocast():
             samples, references = self._logits(model, inputs, rollout)  # (R, L, V), (B·K, L', V)
-        log_probabilities = self._log_probabilities(samples, rollout)  # (R, L, V)
+        drawn, temperature = rollout.tokens, self.scst.temperature
+        log_probabilities = drawing_log_probabilities(samples, drawn, temperature, self.scst.top_p)  # (R, L, V)
         tokens, weight = inputs["sampled_tokens"], self.scst.cross_entropy_weight
-        loss = policy_loss(of_samples(log_probabilities, rollout.tokens), rollout.mask, advantage, tokens)
+        loss = policy_loss(of_samples(log_probabilities, drawn), rollout.mask, advantage, tokens)
         terms: dict[str, float] = {}
         if references is not None:
             cross_entropy = caption_loss(references, inputs["labels"], inputs["target_tokens"])
             loss = (1 - weight) * loss + weight * cross_entropy
             terms["cross_entropy"] = float(cross_entropy.detach() * inputs["target_tokens"] / _targets(inputs))
         if self._start:
-            start = self._log_probabilities(self._start_logits(inputs, rollout), rollout)
-            kl = divergence(log_probabilities, start, rollout.mask, tokens)
+            # Of all tokens: the two models' nuclei differ, and what is in one alone would be infinitely far.
+            now, start = (
+                drawing_log_probabilities(logits, drawn, temperature)
+                for logits in (samples, self._start_logits(inputs, rollout))
+            )
+            kl = divergence(now, start, rollout.mask, tokens)
             loss = loss + self.scst.kl_weight * kl
             terms["kl"] = float(kl.detach() * tokens / rollout.mask.sum())
         self.check_finite(loss, inputs["clip_ids"])
@@ -201,9 +206,6 @@ class SelfCriticalTrainer(CaptionTrainer):
         with self.accelerator.autocast():
             logits: Tensor = functional_call(self.captioner, self._start, kwargs=given).logits
         return logits[:, :-1]
-
-    def _log_probabilities(self, logits: Tensor, rollout: Rollout) -> Tensor:
-        return drawing_log_probabilities(logits, rollout.tokens, self.scst.temperature, self.scst.top_p)
 
     def _of_captions(self, rollout: Rollout, advantage: Tensor) -> dict[str, float]:
         """What the samples of a batch are like."""

@@ -345,7 +345,14 @@ def test_the_loss_is_shared_with_cross_entropy(toy: Toy, tmp_path: Path) -> None
     policy = trainer.compute_loss(trainer.model, batch_of(trainer, 3))
     torch.testing.assert_close(found, (1 - weight) * policy + weight * cross_entropy)
     trainer.log({"loss": 0.0})
-    assert trainer.state.log_history[-1]["cross_entropy"] == pytest.approx(float(cross_entropy), rel=1e-4)
+    assert trainer.state.log_history[-1]["cross_entropy"] == pytest.approx(cross_entropy.item(), rel=1e-4)
+
+
+def test_the_divergence_is_finite_where_the_nuclei_differ(toy: Toy, tmp_path: Path) -> None:
+    trainer = trainer_of(toy, tmp_path, SpellingReward(), top_p=0.5, kl_weight=0.5)
+    move_from_start(trainer)
+    found = gradient(trainer, batch_of(trainer, 4))
+    assert all(value.isfinite().all() for value in found.values())
 
 
 @pytest.mark.parametrize("model", [{}, {"contextualizer": "in_tower"}, {"lora_r": 2}])
