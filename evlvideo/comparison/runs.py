@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evlvideo.comparison.history import History, read_history
 from evlvideo.config import DataConfig, load_config
@@ -22,11 +22,12 @@ from evlvideo.run_directory import (
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedRun:
-    """One run and its evaluation on one split."""
+    """A system whose captions of one split were scored here: a run, or captions that came from elsewhere."""
 
     name: str
-    """The directory's name; with its parents' where several runs share it."""
-    directory: Path
+    """The run's directory, with its parents where several runs share it; or the name that captions were given with."""
+    directory: Path | None
+    """The run's directory; `None` for captions from elsewhere."""
     result: EvaluationResult
     predictions: Mapping[str, str]
     """Clip to caption."""
@@ -36,6 +37,10 @@ class EvaluatedRun:
     """`training.json`, empty where the run has none."""
     data: DataConfig | None
     """Where the clips are, from `config.yaml`; `None` where the run has none."""
+    regime: Literal["trained", "scored"] = "trained"
+    """Whether it was trained here, or its captions were only scored here."""
+    own_references: bool = False
+    """Whether it was scored against other references than the systems beside it, as people are."""
 
     @property
     def trained_parameters(self) -> int | None:

@@ -23,8 +23,8 @@ def table(first: str = "mean") -> Table:
 
 def test_markdown_marks_what_sets_a_row_apart():
     text = to_markdown(table())
-    assert "| best | **60.0** |" in text
-    assert "| half (3 of 6 clips) | 70.0 |" in text
+    assert "| best (trained) | **60.0** |" in text
+    assert "| half (trained) (3 of 6 clips) | 70.0 |" in text
     assert "| other (quoted) | 90.0 |" in text
     assert "| –¹ |" in text
     assert "¹ METEOR: no Java runtime." in text
@@ -32,7 +32,7 @@ def test_markdown_marks_what_sets_a_row_apart():
 
 def test_a_name_cannot_leave_its_markdown_cell():
     line = to_markdown(table("<b>|`x`\n[y](z)_")).splitlines()[4]
-    assert line.startswith(r"| \<b\>\|\`x\` \[y\](z)\_ |")
+    assert line.startswith(r"| \<b\>\|\`x\` \[y\](z)\_ (trained) |")
 
 
 def test_csv_has_plain_numbers_and_says_how_each_row_came_about():
