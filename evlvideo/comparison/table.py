@@ -144,7 +144,7 @@ def run_entry(run: EvaluatedRun) -> Entry:
         reasons=skipped,
         clips_scored=result.clips_scored,
         clips_expected=result.clips_expected,
-        source=run.result.checkpoint if run.regime == "scored" else None,
+        source=run.source,
         own_references=run.own_references,
     )
 

@@ -79,8 +79,9 @@ class EvaluationResult:
     """Number of parameters that were trained."""
     training_seconds: float | None = None
     """Time that training took."""
-    captioning_seconds: float | None = None
-    """Time that captioning took, reading the clips included; `None` where it was not measured, as in older files."""
+    captioning_seconds: float | None = field(default=None, compare=False)
+    """Time that captioning took, reading the clips included; `None` where it was not measured, as in older files. It is
+    another at every evaluation, and results that differ in nothing else are equal."""
     captioning_clips: int | None = None
     """Clips that were captioned in that time."""
 

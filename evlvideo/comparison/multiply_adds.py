@@ -1,0 +1,55 @@
+"""Multiply-adds of the runs of a table, counted from their configs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from evlvideo.comparison.runs import EvaluatedRun
+from evlvideo.comparison.table import Entry
+from evlvideo.errors import UserError
+from evlvideo.run_directory import CONFIG_NAME, run_config
+
+_KEYS = ("training_multiply_adds", "captioning_multiply_adds")
+
+
+def add_multiply_adds(entries: Sequence[Entry], systems: Sequence[EvaluatedRun]) -> tuple[list[Entry], list[str]]:
+    """Give the entries of runs what a clip costs in training and in captioning, or the reason why that is not known.
+
+    Returns:
+        the entries, and a sentence on what the numbers are, where there is one.
+    """
+    costs: dict[str, tuple[int, int] | str] = {}
+    runs = {system.name: _cost(system, costs) for system in systems if system.regime == "trained"}
+    made = [_with(entry, runs[entry.name]) if entry.regime == "trained" else entry for entry in entries]
+    if not any(isinstance(cost, tuple) for cost in runs.values()):
+        return made, []
+    return made, [
+        "Multiply-adds are counted, not measured, from each run's config: matrix products and convolutions of all "
+        "parts, frozen ones included; training is one forward and backward pass with all captions or samples of a clip."
+    ]
+
+
+def _with(entry: Entry, cost: tuple[int, int] | str) -> Entry:
+    if isinstance(cost, str):
+        return replace(entry, reasons={**entry.reasons, **dict.fromkeys(_KEYS, cost)})
+    return replace(entry, values={**entry.values, **dict(zip(_KEYS, cost, strict=True))})
+
+
+def _cost(run: EvaluatedRun, known: dict[str, tuple[int, int] | str]) -> tuple[int, int] | str:
+    """Multiply-adds of a clip in training and in captioning, or why there are none; equal models are counted once."""
+    if run.directory is None or not (run.directory / CONFIG_NAME).is_file():
+        return f"a run without {CONFIG_NAME} does not tell what it asked of its model."
+    # Late: torch takes seconds to import, and not every table has runs.
+    from evlvideo.architecture import run_architecture
+    from evlvideo.estimate.of_run import estimate_run
+
+    try:
+        # The run's own checkpoint, since what it started from may be gone.
+        config = replace(run_config(run.directory), init=str(run.directory), architecture=None)
+        asked = (config.stage, config.data.num_frames, config.data.captions_per_clip, config.training.batch_size)
+        key = str((asked, asdict(config.generation), asdict(config.scst), run_architecture(config).to_json_string()))
+        if key not in known:
+            estimate = estimate_run(config)
+            known[key] = (estimate.training_clip.total, estimate.captioning_clip.total)
+        return known[key]
+    except (UserError, OSError) as error:
+        return f"it cannot be counted: {error}"
