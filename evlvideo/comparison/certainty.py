@@ -15,7 +15,6 @@ from evlvideo.comparison.resampling import (
 from evlvideo.comparison.runs import EvaluatedRun
 from evlvideo.comparison.scored import Words
 from evlvideo.comparison.table import MARKS, SCORES, Entry
-from evlvideo.errors import UserError
 from evlvideo.evaluation.score import TITLES
 from evlvideo.evaluation.sentence_scores import BleuReferences
 
@@ -36,26 +35,6 @@ class Resampling:
     """Of both."""
 
 
-def choose_reference(systems: Sequence[EvaluatedRun], against: str | None) -> str | None:
-    """Choose the row that the others are tested against: the one named, or the first that was trained here.
-
-    Without a trained row it is the first scored one. Rows of a part of the clips, and people's own, are never chosen.
-
-    Raises:
-        UserError: no such row, or one that cannot be compared.
-    """
-    whole = [system for system in systems if not _apart(system)]
-    names = [system.name for system in whole]
-    if against is None:
-        in_order = sorted(whole, key=lambda system: system.regime != "trained")
-        return in_order[0].name if in_order else None
-    if against not in names:
-        known = any(system.name == against for system in systems)
-        reason = "is scored on other clips or references than the others" if known else "is no row scored here"
-        raise UserError(f"--against {against!r} {reason}; allowed: {', '.join(names) or 'none'}.")
-    return against
-
-
 def add_certainty(
     entries: Sequence[Entry], systems: Sequence[EvaluatedRun], words: Words | None, plan: Resampling
 ) -> tuple[list[Entry], list[str]]:
@@ -72,18 +51,13 @@ def add_certainty(
     """
     counted: dict[bool, dict[str, BleuReferences]] = {}
     statistics = {system.name: _statistics(system, words, counted) for system in systems}
-    whole = [system.name for system in systems if not _apart(system)]
-    groups = [whole, *([system.name] for system in systems if _apart(system))]
+    whole = [system.name for system in systems if system.comparable]
+    groups = [whole, *([system.name] for system in systems if not system.comparable)]
     found: dict[str, Entry] = {entry.name: entry for entry in entries if entry.regime != "quoted"}
     for names in groups:
         _add({(name, metric): of for name in names for metric, of in statistics[name].items()}, found, plan)
     made = [found[entry.name] if entry.regime != "quoted" else entry for entry in entries]
     return made, _remarks(made, plan)
-
-
-def _apart(system: EvaluatedRun) -> bool:
-    """Whether a system was scored on other clips or references than the rest, so that it pairs with none."""
-    return system.own_references or system.result.clips_scored != system.result.clips_expected
 
 
 def _statistics(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evlvideo.comparison.certainty import Resampling, add_certainty, choose_reference
+from evlvideo.comparison.certainty import Resampling, add_certainty
 from evlvideo.comparison.frames import FramesFor, sampled_frames
 from evlvideo.comparison.gallery import build_gallery
 from evlvideo.comparison.latex import to_latex
@@ -64,9 +64,9 @@ def compare(
             not all were scored the same way.
     """
     _check_numbers(out, gallery_clips, resamples)
-    gathered = gather_systems(run_directories, split, others or OtherSystems())
+    gathered = gather_systems(run_directories, split, others or OtherSystems(), against)
     systems = gathered.systems
-    plan = Resampling(choose_reference(systems, against), resamples, seed)
+    plan = Resampling(gathered.against, resamples, seed)
     table = _build(gathered, plan, quoted)
     gallery = build_gallery(systems, gallery_clips, seed, frames_for)
     page = render_report(table, systems, gallery)

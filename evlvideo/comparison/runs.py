@@ -45,6 +45,11 @@ class EvaluatedRun:
     """Whether it was scored against other references than the systems beside it, as people are."""
 
     @property
+    def comparable(self) -> bool:
+        """Whether it was scored on all clips, with the references of the others, so that it pairs with them."""
+        return not self.own_references and self.result.clips_scored == self.result.clips_expected
+
+    @property
     def trained_parameters(self) -> int | None:
         """Parameters that were trained, from the result or else from the run."""
         return _first(self.result.trained_parameters, self.training.get("trained_parameters"))

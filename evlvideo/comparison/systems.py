@@ -1,6 +1,6 @@
 """All systems of a table: runs and captions from elsewhere, scored on the same clips with the same references."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,14 +32,25 @@ class Systems:
     """Runs, captions from elsewhere, people."""
     words: Words | None
     """Their captions and references, tokenised; `None` where the references cannot be read."""
+    against: str | None
+    """The row that the others are tested against; `None` where there is none."""
     remarks: Sequence[str]
     """Sentences on what is missing."""
 
 
-def gather_systems(run_directories: Sequence[Path], split: str | None, others: OtherSystems) -> Systems:
+def gather_systems(
+    run_directories: Sequence[Path], split: str | None, others: OtherSystems, against: str | None = None
+) -> Systems:
     """Read runs, and score captions from elsewhere as the runs were.
 
     Where there are only runs, references that cannot be read are no error: a remark says so.
+
+    Args:
+        run_directories: runs, in the order of their rows.
+        split: the split that all were scored on.
+        others: what is scored here beside the runs.
+        against: the row that the others are tested against; where nothing is named, the first run, or without runs the
+            first file of captions. Rows of a part of the clips, and people's own, pair with no other.
 
     Raises:
         UserError: there is nothing to compare, or not all of it was scored the same way or can be; what of it is said.
@@ -48,16 +59,17 @@ def gather_systems(run_directories: Sequence[Path], split: str | None, others: O
     runs = read_runs(run_directories, split or "test") if run_directories else []
     check_comparable(runs)
     _refuse_equal_names(runs, others)
+    if others:
+        return _score(runs, _references(runs, split, others), others, against)
+    chosen = _choose(_pairing(runs), [run.name for run in runs], against)
     try:
         references = _references(runs, split, others)
-        if others:
-            return _score(runs, references, others)
         words = tokenize_table(references, _captions(runs, references), runs[0].result.tokenizer)
     except UserError as error:
-        if others or others.references or others.dataset:
+        if others.references is not None or others.dataset is not None:
             raise
-        return Systems(runs, None, [f"BLEU-4 has no intervals, since the references cannot be read: {error}"])
-    return Systems(runs, words, [])
+        return Systems(runs, None, chosen, [f"The references are not at hand: {error}"])
+    return Systems(runs, words, chosen, [])
 
 
 def _check_asked(run_directories: Sequence[Path], others: OtherSystems) -> None:
@@ -97,8 +109,27 @@ def _references(runs: Sequence[EvaluatedRun], split: str | None, others: OtherSy
     return replace(found, dataset=result.dataset, split=result.split)
 
 
-def _score(runs: Sequence[EvaluatedRun], references: TableReferences, others: OtherSystems) -> Systems:
+def _pairing(runs: Sequence[EvaluatedRun]) -> list[str]:
+    return [run.name for run in runs if run.comparable]
+
+
+def _choose(pairing: Sequence[str], known: Collection[str], against: str | None) -> str | None:
+    """The row that others are tested against, of those that pair."""
+    if against is None:
+        return pairing[0] if pairing else None
+    if against not in pairing:
+        reason = "is scored on other clips or references than the others" if against in known else "is no row"
+        raise UserError(f"--against {against!r} {reason}; allowed: {', '.join(pairing) or 'none'}.")
+    return against
+
+
+def _score(
+    runs: Sequence[EvaluatedRun], references: TableReferences, others: OtherSystems, against: str | None
+) -> Systems:
     checked = read_others(others, references)
+    whole = [name for name in others.predictions if len(checked[name].captions) == len(references.captions)]
+    # Before what takes minutes.
+    chosen = _choose([*_pairing(runs), *whole], {*(run.name for run in runs), *checked}, against)
     tokenizer = runs[0].result.tokenizer if runs else default_tokenizer()
     with MeteorProcess() as meteor:
         # METEOR reads its tables while texts are tokenised.
@@ -111,7 +142,7 @@ def _score(runs: Sequence[EvaluatedRun], references: TableReferences, others: Ot
     # People's references are fewer, and what is said of the whole table is taken from its first system.
     systems = [*runs, *sorted(scored, key=lambda system: system.own_references)]
     check_comparable(systems)
-    return Systems(systems, words, remarks)
+    return Systems(systems, words, chosen, remarks)
 
 
 def _captions(runs: Sequence[EvaluatedRun], references: TableReferences) -> Mapping[str, Mapping[str, str]]:
