@@ -51,13 +51,20 @@ def add_certainty(
     """
     counted: dict[bool, dict[str, BleuReferences]] = {}
     statistics = {system.name: _statistics(system, words, counted) for system in systems}
-    whole = [system.name for system in systems if system.comparable]
-    groups = [whole, *([system.name] for system in systems if not system.comparable)]
     found: dict[str, Entry] = {entry.name: entry for entry in entries if entry.regime != "quoted"}
-    for names in groups:
+    for names in _groups(systems):
         _add({(name, metric): of for name in names for metric, of in statistics[name].items()}, found, plan)
     made = [found[entry.name] if entry.regime != "quoted" else entry for entry in entries]
     return made, _remarks(made, plan)
+
+
+def _groups(systems: Sequence[EvaluatedRun]) -> list[list[str]]:
+    """Names of systems that were scored on the same clips with the same references, so that they pair."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for system in systems:
+        clips = tuple(sorted(system.result.per_clip))
+        groups.setdefault(clips if system.comparable else (system.name, "alone"), []).append(system.name)
+    return list(groups.values())
 
 
 def _statistics(
@@ -141,8 +148,8 @@ def _remarks(entries: Sequence[Entry], plan: Resampling) -> list[str]:
     if any(entry.p_values for entry in entries):
         marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(MARKS.items()))
         remarks.append(
-            f"{marks}, against {plan.against}: two-sided approximate randomisation, {plan.resamples:,} exchanges, "
-            "not corrected for the number of rows and scores."
+            f"{marks}, better or worse than {plan.against}: two-sided approximate randomisation, {plan.resamples:,} "
+            "exchanges, not corrected for the number of rows and scores."
         )
     measured = [entry for entry in entries if entry.regime != "quoted"]
     without = [

@@ -23,8 +23,9 @@ def add_multiply_adds(entries: Sequence[Entry], systems: Sequence[EvaluatedRun])
     if not any(isinstance(cost, tuple) for cost in runs.values()):
         return made, []
     return made, [
-        "Multiply-adds are counted, not measured, from each run's config: matrix products and convolutions of all "
-        "parts, frozen ones included; training is one forward and backward pass with all captions or samples of a clip."
+        "MACs are multiply-adds a clip, counted from each run's config and not measured: matrix products and "
+        "convolutions of all parts, frozen ones included; training is one forward and backward pass with all captions "
+        "or samples of a clip."
     ]
 
 

@@ -17,24 +17,29 @@ _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def to_rich(table: Table) -> RenderableType:
-    """Draw the table for a terminal: the scores with their intervals below them, then all else, to fit 80 columns.
+    """Draw the table for a terminal, in parts that fit 80 columns: scores with intervals below them, groups, costs.
 
     Names are taken as they are, never as markup.
     """
-    scores = [place for place, column in enumerate(table.columns) if column.key in SCORES]
-    others = [place for place, column in enumerate(table.columns) if column.key not in SCORES]
-    # Names stand beside scores and not beside the intervals below them; headings of one line have no place to choose.
-    drawn: list[RenderableType] = [_draw(table, scores, "top", table.title)]
-    if others:
-        drawn += [Text(), _draw(table, others, "bottom")]
+    parts: dict[str, list[int]] = {table.title: []}
+    for place, column in enumerate(table.columns):
+        title = table.title if column.key in SCORES else column.group or "Costs"
+        parts.setdefault(title, []).append(place)
+    drawn: list[RenderableType] = []
+    for title, places in parts.items():
+        drawn += [*([Text()] if drawn else []), _draw(table, places, title)]
     return Group(*drawn, *(Text(line, style="dim") for line in _below(table)))
 
 
-def _draw(
-    table: Table, places: Sequence[int], vertical: Literal["top", "bottom"], title: str | None = None
-) -> RichTable:
+def _draw(table: Table, places: Sequence[int], title: str) -> RichTable:
+    """Draw some columns, with the rows that have something in them, or all rows where that is none."""
+    rows = [row for row in table.rows if any(_says_something(row.cells[place]) for place in places)] or table.rows
+    # Names stand beside scores and not beside the intervals below them.
+    vertical: Literal["top", "bottom"] = (
+        "top" if any(row.cells[place].interval for row in rows for place in places) else "bottom"
+    )
     drawn = RichTable(
-        title=title and Text(title),
+        title=Text(title),
         title_justify="left",
         header_style="bold",
         box=SIMPLE_HEAD,
@@ -44,14 +49,18 @@ def _draw(
     drawn.add_column("system", overflow="fold", vertical=vertical, min_width=10)
     for place in places:
         # As narrow as its numbers and the words of its title allow: names need the room.
-        cells = [row.cells[place] for row in table.rows]
+        cells = [row.cells[place] for row in rows]
         heading = table.columns[place].title
         texts = [*heading.split(), *map(_plain, cells), *(cell.interval_text for cell in cells)]
         drawn.add_column(heading, justify="right", vertical=vertical, width=max(map(len, texts)))
-    for row in table.rows:
+    for row in rows:
         style = "dim" if row.regime == "quoted" else ""
         drawn.add_row(Text(_label(row), style=style), *(_two_lines(row.cells[place]) for place in places))
     return drawn
+
+
+def _says_something(cell: Cell) -> bool:
+    return cell.value is not None or cell.note is not None
 
 
 def _two_lines(cell: Cell) -> Text:

@@ -66,10 +66,16 @@ def named_files(given: Sequence[str]) -> dict[str, Path]:
             name, path = Path(text).stem, text
         if not name.strip() or not path:
             raise UserError(f"The predictions are {text!r}; write NAME=FILE, such as video-llama=captions.json.")
-        if name.strip() in files:
-            raise UserError(f"Two files of predictions are called {name.strip()!r}; give each another name, NAME=FILE.")
-        files[name.strip()] = Path(path)
+        name = printable(name.strip())
+        if name in files:
+            raise UserError(f"Two files of predictions are called {name!r}; give each another name, NAME=FILE.")
+        files[name] = Path(path)
     return files
+
+
+def printable(name: object) -> str:
+    """A name of a file as text; it may hold bytes that no text has."""
+    return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
 def read_others(others: OtherSystems, references: TableReferences) -> dict[str, CheckedCaptions]:
@@ -167,7 +173,7 @@ def _score(
         training={},
         data=references.data,
         regime="scored",
-        source="the first caption of each clip" if path is None else str(path),
+        source="the first caption of each clip" if path is None else printable(path),
         own_references=people,
     )
 

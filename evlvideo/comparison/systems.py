@@ -12,10 +12,10 @@ from evlvideo.comparison.references import (
     references_of_runs,
 )
 from evlvideo.comparison.runs import EvaluatedRun, check_comparable, read_runs
-from evlvideo.comparison.scored import OtherSystems, Words, read_others, score_others, tokenize_table
+from evlvideo.comparison.scored import OtherSystems, Words, printable, read_others, score_others, tokenize_table
 from evlvideo.errors import UserError
 from evlvideo.evaluation.meteor import MeteorProcess
-from evlvideo.evaluation.reference_files import splits_of
+from evlvideo.evaluation.reference_files import has_splits
 from evlvideo.evaluation.tokenization import default_tokenizer
 
 _NOTHING = (
@@ -97,7 +97,7 @@ def _references(runs: Sequence[EvaluatedRun], split: str | None, others: OtherSy
     if runs:
         split = runs[0].result.split
     if others.references is not None:
-        named = split if split and (splits_of(others.references) or not runs) else None
+        named = split if not runs or has_splits(others.references) else None
         found = references_of_file(others.references, named)
     elif others.dataset is not None:
         found = references_of_dataset(others.dataset, split or "test", others.root)
@@ -137,7 +137,9 @@ def _score(
         words = tokenize_table(references, {**_captions(runs, references), **captions}, tokenizer)
         scored = score_others(checked, others, references, words, meteor)
     remarks = [
-        f"{name} ({others.predictions[name]}): {'; '.join(of.left_out)}." for name, of in checked.items() if of.left_out
+        f"{name} ({printable(others.predictions[name])}): {'; '.join(of.left_out)}."
+        for name, of in checked.items()
+        if of.left_out
     ]
     # People's references are fewer, and what is said of the whole table is taken from its first system.
     systems = [*runs, *sorted(scored, key=lambda system: system.own_references)]

@@ -15,12 +15,12 @@ SCORES = ("cider", "bleu_4", "meteor", "rouge_l")
 """Metrics in the order of EVLGen's poster."""
 COSTS = {
     "trained_parameters": "trained parameters",
-    "training_multiply_adds": "multiply-adds, training a clip",
-    "captioning_multiply_adds": "multiply-adds, captioning a clip",
+    "training_multiply_adds": "MACs, training",
+    "captioning_multiply_adds": "MACs, captioning",
     "training_seconds": "training seconds",
     "clips_per_second": "clips a second",
 }
-"""What a system costs; a column is there where a row has a number or a reason for it."""
+"""What a system costs; a column is there where a row has a number or a reason for it. MACs are multiply-adds a clip."""
 EVIDENCE = ("one_frame", "several_frames", "frame_order")
 """What it takes to tell a clip's captions, from least to most."""
 MARKS = {0.01: "‡", 0.05: "†"}
@@ -214,7 +214,8 @@ def _cell(column: Column, entry: Entry, best: str | None, footnotes: list[str]) 
     reason = entry.reasons.get(column.key)
     if reason is None:
         return Cell(None, "–")
-    title = TITLES.get(column.key) or COSTS.get(column.key) or TITLES["cider"]
+    # Columns of one kind share their reasons.
+    title = TITLES.get(column.key) or COSTS.get(column.key, TITLES["cider"]).partition(",")[0]
     footnote = reason if reason.startswith(title) else f"{title}: {reason}"
     if footnote not in footnotes:
         footnotes.append(footnote)
@@ -254,6 +255,11 @@ def _own_remarks(columns: Sequence[Column], entries: Sequence[Entry]) -> list[st
         remarks.append(
             "One frame, several frames, frame order: CIDEr over the clips whose captions can be told from one frame, "
             "only from several, only from their order."
+        )
+    if any(column.key == "clips_per_second" for column in columns):
+        remarks.append(
+            "Clips a second are measured over a whole evaluation's captioning, with what it reads of each clip, videos "
+            "or stored features, on the machine that it ran on."
         )
     if any(entry.regime == "scored" for entry in entries):
         remarks.append(

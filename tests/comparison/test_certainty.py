@@ -107,7 +107,9 @@ def test_the_remarks_name_the_seed_the_draws_and_the_row(make_run: Any) -> None:
     _, remarks = certain([run(make_run), run(make_run, "two", CAPTIONS | {"a": "a horse"})])
     text = " ".join(remarks)
     assert "200 bootstrap draws of clips, seed 0" in text
-    assert "† p < 0.05, ‡ p < 0.01, against one: two-sided approximate randomisation, 200 exchanges" in text
+    assert (
+        "† p < 0.05, ‡ p < 0.01, better or worse than one: two-sided approximate randomisation, 200 exchanges" in text
+    )
     assert "document frequencies kept" in text
 
 
@@ -123,3 +125,10 @@ def test_the_difference_s_interval_is_narrower_than_the_scores_of_alike_systems(
     found, _ = certain([first, second])
     _, low, high = found["two"].differences["rouge_l"]
     assert high - low < np.ptp(found["two"].intervals["rouge_l"])
+
+
+def test_systems_of_other_clips_never_pair(make_run: Any) -> None:
+    other = {clip: {"rouge_l": 0.5} for clip in "abd"}
+    found, _ = certain([run(make_run), run(make_run, "two", scores={"rouge_l": 0.5}, per_clip=other)])
+    assert found["two"].p_values == {}
+    assert found["two"].intervals.keys() == {"rouge_l"}

@@ -3,6 +3,7 @@
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_rows_are_tested_against_the_first_run_where_nothing_is_named(
     assert found["two"].differences == {"cider": (0.0, 0.0, 0.0)}
     assert found["good"].p_values["cider"] < 0.2
     assert found["good"].differences["cider"][0] == pytest.approx(found["good"].values["cider"] - 0.25)
-    assert any("against one:" in remark for remark in table.remarks)
+    assert any("worse than one:" in remark for remark in table.remarks)
 
 
 def test_the_row_to_test_against_can_be_named(tmp_path: Path, references: Path) -> None:
@@ -194,6 +195,17 @@ def test_references_that_runs_were_not_scored_with_are_refused(make_run: Any, tm
         gather_systems([make_run("run")], None, others(tmp_path, references, {"good": GOOD}))
 
 
+def test_the_split_of_the_runs_is_taken_from_a_file_of_several(make_run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "captions.jsonl"
+    lines = [
+        {"id": name, "video": f"{name}.mp4", "captions": texts, "split": "test"} for name, texts in REFERENCES.items()
+    ]
+    lines.append({"id": "video9", "video": "video9.mp4", "captions": ["a cat"], "split": "train"})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = gather_systems([matching_run(make_run)], None, others(tmp_path, path, {"good": GOOD}))
+    assert [(of.result.dataset, of.result.split) for of in found.systems] == [("msrvtt", "test")] * 2
+
+
 def test_runs_that_do_not_say_where_their_references_are_need_a_file(make_run: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name their file with --references"):
         gather_systems([matching_run(make_run)], None, others(tmp_path, None, {"good": GOOD}))
@@ -228,6 +240,15 @@ def test_a_run_and_captions_of_one_name_are_refused(make_run: Any, tmp_path: Pat
 
 def test_files_are_named_or_called_as_they_are() -> None:
     assert named_files(["a=b/c=d.json", "x/y.json"]) == {"a": Path("b/c=d.json"), "y": Path("x/y.json")}
+
+
+def test_a_name_that_is_no_text_can_be_written(tmp_path: Path, references: Path) -> None:
+    asked = others(tmp_path, references, {"poor": POOR})
+    path = tmp_path / "b\udcff.json"
+    path.write_text(json.dumps(GOOD))
+    asked = replace(asked, predictions=named_files([f"a\udcff={path}"]) | dict(asked.predictions))
+    compare([], out=tmp_path / "out", others=asked, resamples=50)
+    assert json.loads((tmp_path / "out/table.json").read_text())["rows"][0]["source"].endswith("b?.json")
 
 
 @pytest.mark.parametrize("given", [["=a.json"], ["a="], ["a=b", "a=c"], ["x/a.json", "y/a.csv"]])
