@@ -134,6 +134,14 @@ def test_a_row_to_test_against_that_is_not_there_is_refused_before_scoring(
         gather_systems([], None, asked, "god")
 
 
+@pytest.mark.parametrize("name", ["short", "human"])
+def test_a_row_that_pairs_with_none_is_not_tested_against(tmp_path: Path, references: Path, name: str) -> None:
+    systems = {"good": GOOD, "short": dict(list(POOR.items())[:3])}
+    asked = others(tmp_path, references, systems, human=True, allow_partial=True)
+    with pytest.raises(UserError, match=f"'{name}' is scored on other clips or references than the others; .*: good"):
+        gather_systems([], None, asked, name)
+
+
 def test_people_stand_first_with_one_reference_less_and_are_never_the_best(tmp_path: Path, references: Path) -> None:
     asked = others(tmp_path, references, {"good": GOOD, "poor": POOR}, human=True)
     table = compare([], out=tmp_path / "out", others=asked, resamples=50).table
