@@ -1,6 +1,7 @@
 """Caption a split with a run's checkpoint, score it, and write down everything the scores depend on."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -65,6 +66,7 @@ def evaluate(
     split: str = "test",
     config: RunConfig | None = None,
     shuffle_frames: bool = False,
+    metrics: Sequence[str] = METRICS,
     meteor: MeteorProcess | None = None,
 ) -> EvaluationResult:
     """Caption and score a split.
@@ -74,6 +76,7 @@ def evaluate(
         split: split of the run's data set.
         config: data and decoding to use in the place of the run's own.
         shuffle_frames: caption clips whose frames are out of order.
+        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
         meteor: a running one, for several evaluations in turn; else one is started for this.
 
     Returns:
@@ -98,7 +101,7 @@ def evaluate(
         captioning_seconds = time.perf_counter() - started
         captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
         subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
-        scores = score_captions(captions, captioned, METRICS, subsets=subsets, meteor=meteor)
+        scores = score_captions(captions, captioned, metrics, subsets=subsets, meteor=meteor)
     summary = _summary(run)
     result = EvaluationResult(
         name=run.name,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from toy_run import Toy
 
 
-def evaluated(make_run: Any, name: str, directory: Path | None = None) -> EvaluatedRun:
-    read = read_runs([make_run(name)], "test")[0]
+def evaluated(make_run: Any, name: str, directory: Path | None = None, **decoding: Any) -> EvaluatedRun:
+    read = read_runs([make_run(name, decoding=decoding)], "test")[0]
     return replace(read, directory=directory or read.directory)
 
 
@@ -35,6 +35,17 @@ def test_a_run_costs_what_its_config_says_though_its_start_is_gone(toy: "Toy", m
     assert values["training_multiply_adds"] == expected.training_clip.total
     assert values["captioning_multiply_adds"] == expected.captioning_clip.total
     assert any("counted from each run" in remark for remark in remarks)
+
+
+def test_captioning_is_that_of_the_evaluation(toy: "Toy", make_run: Any, tmp_path: Path) -> None:
+    directory = toy.finished_run(tmp_path / "toy")
+    config = run_config(directory)
+    longer = replace(config, generation=replace(config.generation, max_new_tokens=12, num_beams=3))
+    save_config(replace(config, stage="scst"), directory / "config.yaml")
+    found, _ = with_costs(evaluated(make_run, "run", directory, max_new_tokens=12, num_beams=3, sampling="uniform"))
+    assert found["run"].values["captioning_multiply_adds"] == of_run.estimate_run(longer).captioning_clip.total
+    scst = of_run.estimate_run(replace(config, stage="scst"))
+    assert found["run"].values["training_multiply_adds"] == scst.training_clip.total
 
 
 def test_equal_models_are_counted_once(
