@@ -38,9 +38,9 @@ class EvaluatedRun:
     data: DataConfig | None
     """Where the clips are, from `config.yaml`; `None` where the run has none."""
     regime: Literal["trained", "scored"] = "trained"
-    """Whether it was trained here, or its captions were only scored here."""
+    """Whether it was trained here, or is another system, whose captions were only scored here."""
     source: str | None = None
-    """Where captions from elsewhere came from."""
+    """Where another system's captions are from; `None` for what was trained here."""
     own_references: bool = False
     """Whether it was scored against other references than the systems beside it, as people are."""
 
@@ -133,6 +133,8 @@ def _refuse_unevaluated(
 
 
 def _read_run(name: str, directory: Path, evaluation: Path) -> EvaluatedRun:
+    # Another system that was run here leaves what a run does, but for what training writes.
+    trained = any((directory / written).is_file() for written in (SUMMARY_NAME, LOG_NAME))
     return EvaluatedRun(
         name=name,
         directory=directory,
@@ -141,6 +143,8 @@ def _read_run(name: str, directory: Path, evaluation: Path) -> EvaluatedRun:
         history=read_history(directory / LOG_NAME),
         training=_read_training(directory / SUMMARY_NAME),
         data=_read_data_config(directory),
+        regime="trained" if trained else "scored",
+        source=None if trained else name,
     )
 
 

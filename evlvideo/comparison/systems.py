@@ -56,7 +56,9 @@ def gather_systems(
         UserError: there is nothing to compare, or not all of it was scored the same way or can be; what of it is said.
     """
     _check_asked(run_directories, others)
-    runs = read_runs(run_directories, split or "test") if run_directories else []
+    found = read_runs(run_directories, split or "test") if run_directories else []
+    # What is said of the whole table is taken from the first; other systems that were run here have their own decoding.
+    runs = sorted(found, key=lambda run: run.regime != "trained")
     check_comparable(runs)
     _refuse_equal_names(runs, others)
     if others:
@@ -141,7 +143,7 @@ def _score(
         for name, of in checked.items()
         if of.left_out
     ]
-    # People's references are fewer, and what is said of the whole table is taken from its first system.
+    # People last, since their references are fewer.
     systems = [*runs, *sorted(scored, key=lambda system: system.own_references)]
     check_comparable(systems)
     return Systems(systems, words, chosen, remarks)

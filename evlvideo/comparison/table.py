@@ -133,7 +133,7 @@ def run_entry(run: EvaluatedRun) -> Entry:
     values |= {_subset_key(name): scores.get("cider") for name, scores in (result.evidence_scores or {}).items()}
     if run.regime == "trained":
         values |= {"trained_parameters": run.trained_parameters, "training_seconds": run.training_seconds}
-        values["clips_per_second"] = result.clips_per_second
+    values["clips_per_second"] = result.clips_per_second
     skipped = dict(result.skipped)
     if "cider" in skipped:
         skipped |= {_subset_key(name): skipped["cider"] for name in result.evidence_scores or {}}
@@ -263,8 +263,8 @@ def _own_remarks(columns: Sequence[Column], entries: Sequence[Entry]) -> list[st
         )
     if any(entry.regime == "scored" for entry in entries):
         remarks.append(
-            "Scored rows are captions of other systems, scored here as the other rows are; what they were trained on "
-            "and how they were decoded is not known here."
+            "Scored rows are captions of other systems, scored here as the other rows are; how those were trained and "
+            "decoded is their own."
         )
     sources = dict.fromkeys(entry.source for entry in entries if entry.regime == "quoted")
     remarks += [

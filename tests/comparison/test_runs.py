@@ -67,6 +67,7 @@ def test_a_run_without_training_facts_is_read(make_run):
         Path(run / name).unlink()
     read = read_runs([run], "test")[0]
     assert (read.training, read.history, read.data) == ({}, {}, None)
+    assert read.regime == "scored"
 
 
 def test_training_facts_of_another_form_are_refused(make_run):

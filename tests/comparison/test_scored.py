@@ -118,6 +118,16 @@ def test_rows_are_tested_against_the_first_run_where_nothing_is_named(
     assert any("worse than one:" in remark for remark in table.remarks)
 
 
+def test_another_system_that_was_run_here_is_scored_and_no_row_to_test_against(make_run: Any, tmp_path: Path) -> None:
+    other = matching_run(make_run, "other", decoding={"num_beams": 3})
+    for name in ("training.json", "log.jsonl"):
+        (other / name).unlink()
+    table = compare([other, matching_run(make_run, "run")], out=tmp_path / "out", resamples=50).table
+    assert [(row.entry.name, row.regime) for row in table.rows] == [("other", "scored"), ("run", "trained")]
+    assert table.rows[0].entry.p_values == {"cider": 1.0}
+    assert json.loads((tmp_path / "out/table.json").read_text())["decoding"]["num_beams"] == 5
+
+
 def test_the_row_to_test_against_can_be_named(tmp_path: Path, references: Path) -> None:
     asked = others(tmp_path, references, {"good": GOOD, "poor": POOR})
     found = entries(compare([], out=tmp_path / "out", others=asked, against="poor", resamples=400).table)
