@@ -258,22 +258,51 @@ def caption(
 
 @app.command()
 def compare(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(help="Directories of evaluated runs, in the table's order.")
+    runs: Annotated[list[Path] | None, typer.Argument(help="Directories of evaluated runs, in their order.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split that all are scored on: test, or all clips of a file of references.")
     ] = None,
-    split: Annotated[str, typer.Option(help="The split they were evaluated on.")] = "test",
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Captions of another system, to be scored here. May be repeated."),
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="What they are scored against, where no run tells it: a file as for score.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The same, as a data set, such as msrvtt; see datasets/.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Directory of --dataset.")] = None,
+    human: Annotated[
+        bool, typer.Option("--human", help="Add a row for people: one caption of each clip against the others.")
+    ] = False,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Score files that are not whole as far as they go, and mark them.")
+    ] = False,
+    against: Annotated[
+        str | None, typer.Option(help="The row that the others are tested against; the first run.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory for the report.")] = Path("report"),
     clips: Annotated[int, typer.Option(help="Clips in the report's gallery.")] = 24,
     quoted: Annotated[bool, typer.Option("--quoted", help="Add published numbers, marked as quoted.")] = False,
 ) -> None:
-    """Put runs into one table, and write a report to look at."""
+    """Put runs and other systems' captions into one table, and write a report to look at."""
     _prepare()
     from evlvideo.comparison.compare import compare as compare_runs
     from evlvideo.comparison.renderers import to_rich
+    from evlvideo.comparison.scored import OtherSystems, named_files
 
-    comparison = compare_runs(runs or [], split=split, out=out, gallery_clips=clips, quoted=quoted)
+    others = OtherSystems(
+        predictions=named_files(predictions or []),
+        references=references,
+        dataset=dataset,
+        root=root,
+        human=human,
+        allow_partial=allow_partial,
+    )
+    comparison = compare_runs(
+        runs or [], out=out, split=split, others=others, against=against, gallery_clips=clips, quoted=quoted
+    )
     _show(to_rich(comparison.table))
-    typer.echo(f"The report is {comparison.report}.")
+    typer.echo(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """Caption a split with a run's checkpoint, score it, and write down everything the scores depend on."""
 
-from collections import defaultdict
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from evlvideo.assembly import evaluation_data, open_model, read_clips, references_of, trained_parameters
 from evlvideo.config import RunConfig
-from evlvideo.data.annotations import CaptionedClip
+from evlvideo.data.captioned import evidence_subsets
 from evlvideo.data.collate import visual_inputs
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.evaluation.metrics import METRICS, score_captions
@@ -96,9 +96,11 @@ def evaluate(
     references = references_of(clips)
     with nullcontext(meteor) if meteor else MeteorProcess() as meteor:
         # METEOR reads its tables while the model captions.
+        started = time.perf_counter()
         captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
+        captioning_seconds = time.perf_counter() - started
         captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
-        subsets = _evidence_subsets([clip for clip in clips if clip.clip_id in captions])
+        subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
         scores = score_captions(captions, captioned, metrics, subsets=subsets, meteor=meteor)
     summary = _summary(run)
     result = EvaluationResult(
@@ -122,21 +124,14 @@ def evaluate(
         checkpoint=str(run),
         trained_parameters=trained_parameters(model),
         training_seconds=summary.get("training_seconds"),
+        captioning_seconds=captioning_seconds,
+        captioning_clips=len(captions),
     )
     directory = evaluation_directory(run, config.data.dataset, split, shuffle_frames=shuffle_frames)
     if PartialState().is_main_process:
         write_predictions(directory / PREDICTIONS_NAME, captions)
         result.save(directory / RESULT_NAME)
     return result
-
-
-def _evidence_subsets(clips: list[CaptionedClip]) -> dict[str, list[str]]:
-    """Clips by what their captions can be told from, where the annotation says it."""
-    subsets: dict[str, list[str]] = defaultdict(list)
-    for clip in clips:
-        if clip.evidence is not None:
-            subsets[clip.evidence].append(clip.clip_id)
-    return dict(sorted(subsets.items()))
 
 
 def _decoding(config: RunConfig) -> dict[str, Any]:

@@ -66,13 +66,43 @@ def score_captions(
     """
     _check(predictions, references, metrics)
     tokenizer = tokenizer or default_tokenizer()
-    clip_ids = list(references)
     with ExitStack() as stack:
         if "meteor" in metrics and meteor is None:
             # Started first: it reads its tables while the others are computed.
             meteor = stack.enter_context(MeteorProcess())
-        hypotheses, tokenized = _tokenize(predictions, references, tokenizer)
-        scored, skipped = _run(hypotheses, tokenized, metrics, meteor)
+        words, reference_words = tokenize_together([predictions], references, tokenizer)
+        return score_tokenized(words[0], reference_words, tokenizer, metrics, subsets, meteor)
+
+
+def score_tokenized(
+    words: Mapping[str, str],
+    reference_words: Mapping[str, Sequence[str]],
+    tokenizer: str,
+    metrics: Sequence[str] = METRICS,
+    subsets: Mapping[str, Sequence[str]] | None = None,
+    meteor: MeteorProcess | None = None,
+) -> Scores:
+    """Score captions that :func:`tokenize_together` has made words of; see :func:`score_captions`.
+
+    Args:
+        words: clip → caption, for exactly the clips of the references.
+        reference_words: clip → references.
+        tokenizer: what made the words, for the record.
+        metrics: which of :data:`ALL_METRICS`; METEOR only where `meteor` is given.
+        subsets: name → clips to score on their own as well.
+        meteor: a running METEOR, left open.
+
+    Raises:
+        UserError: clips are missing or unknown, references have no words, or a name is unknown.
+    """
+    _check(words, reference_words, metrics)
+    empty = [clip_id for clip_id, group in reference_words.items() if not any(group)]
+    if empty:
+        raise UserError(f"{len(empty)} clips have no reference with a word in it: {_first(empty)}.")
+    clip_ids = list(reference_words)
+    hypotheses = {index: [words[clip_id]] for index, clip_id in enumerate(clip_ids)}
+    tokenized = {index: list(group) for index, group in enumerate(reference_words.values())}
+    scored, skipped = _run(hypotheses, tokenized, metrics, meteor)
     places = {clip_id: index for index, clip_id in enumerate(clip_ids)}
     names = [name for name in ALL_METRICS if name in scored]
     return Scores(
@@ -107,19 +137,22 @@ def _first(names: Sequence[str], shown: int = 10) -> str:
     return ", ".join(map(str, names[:shown])) + (", …" if len(names) > shown else "")
 
 
-def _tokenize(
-    predictions: Mapping[str, str], references: Mapping[str, Sequence[str]], tokenizer: str
-) -> tuple[Texts, Texts]:
-    """Return the tokenised hypotheses and references by the clip's place in `references`."""
-    flat = [predictions[clip_id] for clip_id in references]
+def tokenize_together(
+    captions: Sequence[Mapping[str, str]], references: Mapping[str, Sequence[str]], tokenizer: str
+) -> tuple[list[dict[str, str]], dict[str, list[str]]]:
+    """Make words of the captions of several systems and of their references, in one pass.
+
+    Returns:
+        clip → caption of each system, and clip → references, with words separated by single spaces.
+
+    Raises:
+        UserError: the tokeniser is unknown, or is `ptb` and cannot run.
+    """
+    flat = [caption for of_system in captions for caption in of_system.values()]
     flat += [reference for group in references.values() for reference in group]
     lines = iter(tokenize_lines(flat, tokenizer))
-    hypotheses = {index: [next(lines)] for index in range(len(references))}
-    tokenized = {index: [next(lines) for _ in group] for index, group in enumerate(references.values())}
-    empty = [clip_id for clip_id, group in zip(references, tokenized.values(), strict=True) if not any(group)]
-    if empty:
-        raise UserError(f"{len(empty)} clips have no reference with a word in it: {_first(empty)}.")
-    return hypotheses, tokenized
+    words = [{clip_id: next(lines) for clip_id in of_system} for of_system in captions]
+    return words, {clip_id: [next(lines) for _ in group] for clip_id, group in references.items()}
 
 
 def _run(
