@@ -60,7 +60,7 @@ def with_architecture(run: RunConfig) -> RunConfig:
 
 def test_there_are_configs() -> None:
     assert {path.parent.name for path in CONFIGS} >= {"mini", "evlgen", "msrvtt", "msvd", "webvid"}
-    assert {path.stem for path in CONFIGS if path.parent.name == "msrvtt"} == EVLGEN_FORMS | COMPARED.keys()
+    assert {path.stem for path in CONFIGS if path.parent.name == "msrvtt"} >= EVLGEN_FORMS | COMPARED.keys()
     assert {path.stem for path in CONFIGS if path.parent.name == "connectors"} == set(CONNECTORS)
 
 

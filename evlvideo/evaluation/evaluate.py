@@ -1,6 +1,7 @@
 """Caption a split with a run's checkpoint, score it, and write down everything the scores depend on."""
 
-from collections import defaultdict
+import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch.utils.data import Dataset
 
 from evlvideo.assembly import evaluation_data, open_model, read_clips, references_of, trained_parameters
 from evlvideo.config import RunConfig
-from evlvideo.data.annotations import CaptionedClip
+from evlvideo.data.captioned import evidence_subsets
 from evlvideo.data.collate import visual_inputs
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.evaluation.metrics import METRICS, score_captions
@@ -65,6 +66,7 @@ def evaluate(
     split: str = "test",
     config: RunConfig | None = None,
     shuffle_frames: bool = False,
+    metrics: Sequence[str] = METRICS,
     meteor: MeteorProcess | None = None,
 ) -> EvaluationResult:
     """Caption and score a split.
@@ -74,6 +76,7 @@ def evaluate(
         split: split of the run's data set.
         config: data and decoding to use in the place of the run's own.
         shuffle_frames: caption clips whose frames are out of order.
+        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
         meteor: a running one, for several evaluations in turn; else one is started for this.
 
     Returns:
@@ -93,10 +96,12 @@ def evaluate(
     references = references_of(clips)
     with nullcontext(meteor) if meteor else MeteorProcess() as meteor:
         # METEOR reads its tables while the model captions.
+        started = time.perf_counter()
         captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
+        captioning_seconds = time.perf_counter() - started
         captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
-        subsets = _evidence_subsets([clip for clip in clips if clip.clip_id in captions])
-        scores = score_captions(captions, captioned, METRICS, subsets=subsets, meteor=meteor)
+        subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
+        scores = score_captions(captions, captioned, metrics, subsets=subsets, meteor=meteor)
     summary = _summary(run)
     result = EvaluationResult(
         name=run.name,
@@ -119,21 +124,14 @@ def evaluate(
         checkpoint=str(run),
         trained_parameters=trained_parameters(model),
         training_seconds=summary.get("training_seconds"),
+        captioning_seconds=captioning_seconds,
+        captioning_clips=len(captions),
     )
     directory = evaluation_directory(run, config.data.dataset, split, shuffle_frames=shuffle_frames)
     if PartialState().is_main_process:
         write_predictions(directory / PREDICTIONS_NAME, captions)
         result.save(directory / RESULT_NAME)
     return result
-
-
-def _evidence_subsets(clips: list[CaptionedClip]) -> dict[str, list[str]]:
-    """Clips by what their captions can be told from, where the annotation says it."""
-    subsets: dict[str, list[str]] = defaultdict(list)
-    for clip in clips:
-        if clip.evidence is not None:
-            subsets[clip.evidence].append(clip.clip_id)
-    return dict(sorted(subsets.items()))
 
 
 def _decoding(config: RunConfig) -> dict[str, Any]:

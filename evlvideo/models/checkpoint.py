@@ -24,7 +24,9 @@ from evlvideo.models.frozen import (
     fingerprint,
     locate,
     tower_of,
+    without_lora,
 )
+from evlvideo.models.lora import add_lora
 
 if TYPE_CHECKING:
     from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -113,6 +115,7 @@ def load_frozen_towers(model: "EvlVideoForCaptioning", directory: Path | None, *
         _load_vision_weights(model)
     if manifest is None or "language_model" in manifest:
         model.language_model = _load_language_model(model.config.language_model)
+        add_lora(model.language_model, model.config)
     # Fingerprints are those of the weights as they are stored: float16 rounds others than bfloat16 does.
     names = ("vision_tower", "language_model") if manifest is None else tuple(manifest)
     model.tower_fingerprints = {name: fingerprint(getattr(model, name)) for name in names}
@@ -209,7 +212,8 @@ def load_trained_weights(
     # A tied weight is stored once, under the name of the one it is tied to.
     tied = set(model.all_tied_weights_keys)
     own = {name: value for name, value in model.state_dict().items() if tower_of(name) not in towers}
-    own = {name: value for name, value in own.items() if name not in tied}
+    own = {without_lora(name): value for name, value in own.items() if name not in tied}
+    state = {without_lora(name): value for name, value in state.items()}
     copy_weights(f"The checkpoint {directory}", own, state, may_be_missing=may_be_missing)
 
 

@@ -18,13 +18,14 @@ PACKAGE_PREFIX = "package:"
 _PACKAGE_ASSETS = Path(__file__).parents[1] / "assets"
 
 _FROZEN_PREFIXES = {"vision_tower": "vision_tower.", "language_model": "language_model."}
-_TRAINED_INSIDE = (".temporal_merge.", ".video_relations.")
-"""Parts of the vision tower that are trained: contextualizers, and VideoChat's relation aggregators."""
+_TRAINED_INSIDE = (".temporal_merge.", ".video_relations.", ".lora_A.", ".lora_B.")
+"""What of a tower's weights is trained: contextualizers between its layers, VideoChat's relations, and LoRA."""
 _FROZEN_IN_CONNECTOR = {
     "video_llama": ("ln_vision.", "connector.image_queries", "connector.image_qformer."),
     "videochat": ("connector.queries", "connector.qformer."),
 }
 """What a connector takes over from BLIP-2 and leaves as it is. It is no tower: checkpoints hold it."""
+_WRAPPED_BY_LORA = ".base_layer."
 _FINGERPRINT_VALUES = 1024
 
 
@@ -44,6 +45,11 @@ def tower_of(parameter_name: str) -> str | None:
     """The frozen tower that a weight of the captioner belongs to, or `None` where a checkpoint holds it."""
     if _is_trained_inside(parameter_name):
         return None
+    return part_of(parameter_name)
+
+
+def part_of(parameter_name: str) -> str | None:
+    """The tower that a weight of the captioner is in, trained or not, or `None` where it is in none."""
     return next((tower for tower, prefix in _FROZEN_PREFIXES.items() if parameter_name.startswith(prefix)), None)
 
 
@@ -66,8 +72,20 @@ def _is_trained_inside(parameter_name: str) -> bool:
 
 
 def is_contextualizer(parameter_name: str) -> bool:
-    """Whether a weight of the captioner is a contextualizer's, over merged tokens, or is trained in the tower."""
-    return _is_trained_inside(parameter_name) or parameter_name.startswith("contextualizer.")
+    """Whether a weight of the captioner is a contextualizer's, in the tower or over merged tokens, or relations'."""
+    return any(
+        part in parameter_name for part in (".temporal_merge.", ".video_relations.")
+    ) or parameter_name.startswith("contextualizer.")
+
+
+def is_lora(parameter_name: str) -> bool:
+    """Whether a weight, of the captioner or of its language model, is LoRA's."""
+    return ".lora_A." in parameter_name or ".lora_B." in parameter_name
+
+
+def without_lora(parameter_name: str) -> str:
+    """The name of a weight as it is where no LoRA stands beside it."""
+    return parameter_name.replace(_WRAPPED_BY_LORA, ".")
 
 
 def locate(source: str) -> str:
@@ -84,7 +102,8 @@ def fingerprint(tower: nn.Module) -> str:
     only up to 1,024 of a tensor's are read, so that billions of weights take about a second.
     """
     digest = hashlib.sha256()
-    for name, value in sorted(tower.state_dict().items()):
+    own = {without_lora(name): value for name, value in tower.state_dict().items()}
+    for name, value in sorted(own.items()):
         if _is_trained_inside(f".{name}"):
             continue
         digest.update(f"{name} {tuple(value.shape)}\n".encode())

@@ -56,6 +56,7 @@ def test_the_files_are_written_beside_each_other_and_nothing_else(make_run, tmp_
         "table.csv",
         "table.json",
         "table.md",
+        "table.tex",
     ]
     record = json.loads((tmp_path / "out/table.json").read_text())
     assert [row["system"] for row in record["rows"]] == ["mean", "concat"]
