@@ -25,6 +25,7 @@ _COMPARED = (
     "text_config",
 )
 """What a checkpoint must have as its run's architecture file says; names of files and what runs change are not here."""
+_BY_CONNECTOR = ("connector", "connector_options")
 _OF_CONNECTOR = ("connector_options", "merge_r", "merge_reduction")
 """Values that mean nothing to another connector."""
 _ROOM = "max_position_embeddings"
@@ -98,6 +99,12 @@ def changed_by_run(architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoC
     elif "connector_options" in changes:
         changes["connector_options"] = {**(architecture.connector_options or {}), **changes["connector_options"]}
     return EvlVideoConfig.from_dict({**kept, **changes})
+
+
+def compared_keys(config: RunConfig) -> tuple[str, ...]:
+    """What a run's checkpoint must have as its architecture file says: all that the run itself does not change."""
+    changed = _BY_CONNECTOR if config.model.connector is not None else ()
+    return tuple(key for key in _COMPARED if key not in changed and getattr(config.model, key, None) is None)
 
 
 def check_same_architecture(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from evlvideo.architecture import changed_by_run, check_same_architecture, run_architecture
+from evlvideo.architecture import changed_by_run, check_same_architecture, compared_keys, run_architecture
 from evlvideo.config import DataConfig, RunConfig, SourceConfig
 from evlvideo.config_checks import SHARDS, TOWERS
 from evlvideo.data.annotations import CaptionedClip, locate, read_split
@@ -204,7 +204,7 @@ def start_model(config: RunConfig, *, tower_dtype: torch.dtype) -> tuple[EvlVide
     directory = checkpoint_directory(config.init)
     saved = EvlVideoConfig.from_pretrained(directory)
     if config.architecture is not None:
-        check_same_architecture(Path(config.architecture), saved, directory)
+        check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
     model = EvlVideoForCaptioning.from_pretrained(
         directory, config=changed_by_run(saved, config), tower_dtype=tower_dtype
     )

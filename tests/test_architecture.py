@@ -8,6 +8,7 @@ from transformers import OPTConfig
 from evlvideo.architecture import (
     architecture_changes,
     check_same_architecture,
+    compared_keys,
     read_architecture,
     run_architecture,
 )
@@ -117,6 +118,17 @@ def test_checkpoint_with_another_connector_is_not_of_the_architecture(path: Path
     )
     with pytest.raises(UserError, match="connector is 'blip2' in the checkpoint and 'tomeformer' in the file"):
         check_same_architecture(path, other, Path("checkpoint"))
+
+
+def test_connector_that_a_run_changes_is_not_compared(path: Path) -> None:
+    found = read_architecture(path)
+    other = EvlVideoConfig.from_dict(
+        {**found.to_dict(), "connector": "linear", "merge_r": None, "merge_reduction": None}
+    )
+    run = RunConfig(architecture=str(path), init="checkpoints/none")
+    assert "connector" in compared_keys(run)
+    run.model.connector = "linear"
+    check_same_architecture(path, other, Path("checkpoint"), keys=compared_keys(run))
 
 
 def test_connector_with_places_for_its_tokens_alone_is_the_same_model(tmp_path: Path) -> None:

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from toy_run import LANGUAGE_SIZES, Toy, make_tokenizer
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import BertConfig, OPTConfig, OPTForCausalLM
 
 from evlvideo.convert import described, from_published, to_published
 from evlvideo.errors import UserError
 from evlvideo.evaluation.caption_files import caption_files
 from evlvideo.files import read_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.checkpoint import read_weights
+from evlvideo.models.connectors.blip2 import Blip2
+from evlvideo.models.connectors.options import Blip2Options
 
 PUBLISHED = Path(__file__).parent / "fixtures" / "opt-video"
 HEADS = ["vision_overrides.num_heads=4", "bert_config.num_attention_heads=4"]
@@ -96,3 +99,52 @@ def test_tokenizer_of_another_language_model_is_a_user_error(language_model: Pat
     OPTForCausalLM(OPTConfig(**sizes)).save_pretrained(language_model)
     with pytest.raises(UserError, match="and the language model has 50"):
         convert(language_model, tmp_path / "ours")
+
+
+def blip2_file(path: Path) -> dict[str, torch.Tensor]:
+    """A published file of BLIP-2 as small as the published case, and what is in it by our names."""
+    width = read_weights(PUBLISHED / "eva_vit.pth")["patch_embed.proj.weight"].shape[0]
+    sizes = BertConfig(hidden_size=40, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80)
+    ours = Blip2(sizes, vision_dim=width, options=Blip2Options(num_queries=5)).state_dict()
+    changes = {
+        "qformer.layernorm": "Qformer.bert.embeddings.LayerNorm",
+        "qformer.encoder": "Qformer.bert.encoder",
+        "attention.attention.": "attention.self.",
+        "queries": "query_tokens",
+    }
+    published = {"ln_vision.weight": torch.ones(width), "ln_vision.bias": torch.zeros(width)}
+    published |= {"opt_proj.weight": torch.randn(40, 40), "opt_proj.bias": torch.zeros(40)}
+    for name, value in ours.items():
+        for our, their in changes.items():
+            name = name.replace(our, their)
+        published[name] = value
+    torch.save({"model": published}, path)
+    return ours
+
+
+def test_published_blip2_is_converted(language_model: Path, tmp_path: Path, toy: Toy) -> None:
+    ours = blip2_file(tmp_path / "blip2.pth")
+    config = from_published(
+        tmp_path / "blip2.pth",
+        tmp_path / "ours",
+        vision=str(PUBLISHED / "eva_vit.pth"),
+        language_model=str(language_model),
+        overrides=[*HEADS, "fusion=concat"],
+    )
+    assert described(config).startswith("connector=blip2: tower eva_giant_patch14_clip_224")
+    model = EvlVideoForCaptioning.from_pretrained(tmp_path / "ours")
+    assert all(torch.equal(value, ours[name]) for name, value in model.connector.state_dict().items())
+    assert len(caption_files([toy.clips("test")[0].video], str(tmp_path / "ours"))) == 1
+
+
+def test_qformer_beside_a_file_that_holds_its_own_is_refused(language_model: Path, tmp_path: Path) -> None:
+    blip2_file(tmp_path / "blip2.pth")
+    with pytest.raises(UserError, match=r"--qformer gives the Q-Former that video_llama or videochat takes over"):
+        from_published(
+            tmp_path / "blip2.pth",
+            tmp_path / "ours",
+            vision=str(PUBLISHED / "eva_vit.pth"),
+            language_model=str(language_model),
+            overrides=HEADS,
+            qformer=tmp_path / "blip2.pth",
+        )
