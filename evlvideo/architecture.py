@@ -94,11 +94,10 @@ def changed_by_run(architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoC
     connector = changes.get("connector", architecture.connector)
     if connector != architecture.connector:
         kept |= dict.fromkeys(_OF_CONNECTOR)
-        by_frame = is_frame_by_frame(connector, changes.get("connector_options") or {})
-        kept["fusion"] = architecture.fusion if by_frame else None
-    elif "connector_options" in changes:
-        changes["connector_options"] = {**(architecture.connector_options or {}), **changes["connector_options"]}
-    return EvlVideoConfig.from_dict({**kept, **changes})
+    options = {**(kept["connector_options"] or {}), **changes.pop("connector_options", {})}
+    if not is_frame_by_frame(connector, options):
+        kept["fusion"] = None
+    return EvlVideoConfig.from_dict({**kept, **changes, "connector_options": options or None})
 
 
 def compared_keys(config: RunConfig) -> tuple[str, ...]:

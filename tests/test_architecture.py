@@ -96,6 +96,14 @@ def test_another_connector_drops_what_speaks_of_the_old_one(path: Path) -> None:
     assert run_architecture(run).fusion is None
 
 
+def test_an_option_that_joins_the_frames_leaves_no_fusion(tmp_path: Path) -> None:
+    (tmp_path / "architecture.yaml").write_text("connector: blip2\nfusion: concat")
+    run = RunConfig(architecture=str(tmp_path / "architecture.yaml"), init="checkpoints/none")
+    run.model.connector_options = {"all_frames": True}
+    found = run_architecture(run)
+    assert (found.options.all_frames, found.fusion) == (True, None)
+
+
 def test_another_connector_and_a_value_of_the_old_one_is_refused(path: Path) -> None:
     run = RunConfig(architecture=str(path), init="checkpoints/none")
     run.model.connector, run.model.merge_r = "blip2", 3
