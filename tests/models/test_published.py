@@ -228,7 +228,7 @@ def test_file_that_needs_more_than_tensors_is_refused_with_the_reason(tmp_path: 
 @pytest.mark.parametrize("content", [{"ln_vision.weight": torch.ones(2)}, {"model": {}}, {"model": [1]}, {}])
 def test_file_of_another_form_is_a_user_error(tmp_path: Path, content: dict[str, Any]) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(UserError, match="not a published EVLGen checkpoint"):
+    with pytest.raises(UserError, match="is not a published checkpoint"):
         read_published(tmp_path / "other.pth")
 
 
