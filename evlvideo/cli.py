@@ -226,6 +226,52 @@ def score(
 
 
 @app.command()
+def baseline(
+    system: Annotated[str, typer.Argument(help="hf: and a video-text model of transformers: a hub name or a folder.")],
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="What to ask. The model's chat template goes around it, unless it holds the placeholder, as "
+            "'USER: <video> Describe it. ASSISTANT:'."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the system, for `evlvideo compare`.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Frames and decoding: key=value, such as data.num_frames=8 generation.num_beams=1."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the data set; msrvtt where nothing is named.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Its directory.")] = None,
+    split: Annotated[str, typer.Option(help="Its split.")] = "test",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the captions that are there already.")] = False,
+    any_frames: Annotated[
+        bool, typer.Option("--any-frames", help="Allow another number of frames than the model's processor states.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    ] = False,
+) -> None:
+    """Caption a split with any video-text model of transformers, and score it as runs are scored."""
+    console = _prepare()
+    from evlvideo.comparison.baselines.caption_split import baseline_config, caption_split
+    from evlvideo.evaluation.score import score_lines
+    from evlvideo.run_directory import evaluation_directory
+
+    config = baseline_config(system, overrides or [], dataset=dataset, root=root, out=out)
+    result = caption_split(
+        config,
+        prompt,
+        split=split,
+        resume=resume,
+        any_frames=any_frames,
+        trust_remote_code=trust_remote_code,
+        console=console,
+    )
+    typer.echo("\n".join(score_lines(result)))
+    typer.echo(f"Predictions and scores are in {evaluation_directory(out, result.dataset, split)}.")
+
+
+@app.command()
 def caption(
     checkpoint: Annotated[str, typer.Option(help="A run, a checkpoint directory, a hub name, or mini.")],
     videos: Annotated[list[Path] | None, typer.Argument(help="Video files.")] = None,

@@ -1,8 +1,6 @@
 """Caption a split with a run's checkpoint, score it, and write down everything the scores depend on."""
 
-from collections import defaultdict
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +9,16 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from evlvideo.assembly import evaluation_data, open_model, read_clips, references_of, trained_parameters
+from evlvideo.assembly import evaluation_data, open_model, read_clips, trained_parameters
 from evlvideo.config import RunConfig
-from evlvideo.data.annotations import CaptionedClip
 from evlvideo.data.collate import visual_inputs
 from evlvideo.evaluation.meteor import MeteorProcess
-from evlvideo.evaluation.metrics import METRICS, score_captions
 from evlvideo.evaluation.predict import generate_captions
-from evlvideo.evaluation.results import EvaluationResult, describe_references, git_commit, versions, write_predictions
+from evlvideo.evaluation.results import EvaluationResult
+from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
 from evlvideo.models.checkpoint import checkpoint_directory
-from evlvideo.run_directory import PREDICTIONS_NAME, RESULT_NAME, SUMMARY_NAME, evaluation_directory, run_config
+from evlvideo.run_directory import SUMMARY_NAME, evaluation_directory, run_config
 
 
 class ShuffledFrames(Dataset[dict[str, Any]]):
@@ -90,58 +87,25 @@ def evaluate(
     dataset: Dataset[dict[str, Any]] = evaluation_data(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
-    references = references_of(clips)
     with nullcontext(meteor) if meteor else MeteorProcess() as meteor:
         # METEOR reads its tables while the model captions.
         captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
-        captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
-        subsets = _evidence_subsets([clip for clip in clips if clip.clip_id in captions])
-        scores = score_captions(captions, captioned, METRICS, subsets=subsets, meteor=meteor)
-    summary = _summary(run)
-    result = EvaluationResult(
-        name=run.name,
-        dataset=config.data.dataset,
-        split=split,
-        references=describe_references(f"{config.data.dataset}:{split}", references),
-        tokenizer=scores.tokenizer,
-        decoding={**_decoding(config), **({"shuffled_frames": True} if shuffle_frames else {})},
-        versions=versions(),
-        commit=git_commit(),
-        seed=config.seed,
-        scores=scores.corpus,
-        per_clip=scores.per_clip,
-        clips_scored=len(scores.per_clip),
-        clips_expected=len(clips),
-        missing_clips=[clip.clip_id for clip in clips if clip.clip_id not in captions],
-        skipped=scores.skipped,
-        evidence_scores=scores.subsets or None,
-        evidence_clips={name: len(members) for name, members in subsets.items()} or None,
-        checkpoint=str(run),
-        trained_parameters=trained_parameters(model),
-        training_seconds=summary.get("training_seconds"),
-    )
-    directory = evaluation_directory(run, config.data.dataset, split, shuffle_frames=shuffle_frames)
+        result = score_split(
+            captions,
+            clips,
+            config,
+            split,
+            meteor=meteor,
+            name=run.name,
+            checkpoint=str(run),
+            decoding={**decoding_facts(config), **({"shuffled_frames": True} if shuffle_frames else {})},
+            trained_parameters=trained_parameters(model),
+            training_seconds=_summary(run).get("training_seconds"),
+        )
     if PartialState().is_main_process:
-        write_predictions(directory / PREDICTIONS_NAME, captions)
-        result.save(directory / RESULT_NAME)
+        directory = evaluation_directory(run, config.data.dataset, split, shuffle_frames=shuffle_frames)
+        write_evaluation(directory, captions, result)
     return result
-
-
-def _evidence_subsets(clips: list[CaptionedClip]) -> dict[str, list[str]]:
-    """Clips by what their captions can be told from, where the annotation says it."""
-    subsets: dict[str, list[str]] = defaultdict(list)
-    for clip in clips:
-        if clip.evidence is not None:
-            subsets[clip.evidence].append(clip.clip_id)
-    return dict(sorted(subsets.items()))
-
-
-def _decoding(config: RunConfig) -> dict[str, Any]:
-    """What captions depend on beside the model. The batch size is not among it."""
-    of_search, of_drawing = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
-    without = {"batch_size"} | (of_search if config.generation.do_sample else of_drawing)
-    generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
-    return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}
 
 
 def _summary(run: Path) -> dict[str, Any]:

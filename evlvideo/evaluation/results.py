@@ -79,6 +79,8 @@ class EvaluationResult:
     """Number of parameters that were trained."""
     training_seconds: float | None = None
     """Time that training took."""
+    prompt: str | None = None
+    """What another system was asked; `None` for runs of ours, whose checkpoints hold it."""
 
     def save(self, path: Path) -> None:
         """Write the result as JSON, whole or not at all."""
