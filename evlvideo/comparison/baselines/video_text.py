@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,10 @@ class VideoTextProcessor:
     """
 
     def __init__(self, name: str, prompt: str, *, trust_remote_code: bool = False) -> None:
+        path = Path(name)
+        # `models/typo` has the form of a hub name; where there is a folder `models`, it is not meant as one.
+        if not path.is_dir() and (path.is_absolute() or path.exists() or name.count("/") > 1 or path.parent.is_dir()):
+            raise UserError(f"There is no folder {name}; name one that holds a model, or a hub name (owner/name).")
         self.name = name
         self.prompt = prompt
         self.config: PreTrainedConfig = _load(AutoConfig, name, trust_remote_code)

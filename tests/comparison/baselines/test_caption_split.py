@@ -1,5 +1,6 @@
 import logging
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -8,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from toy_run import Toy
+from toy_run import ROOT, Toy, environment
 from transformers.utils import logging as transformers_logging
 
 from evlvideo.cli import main
 from evlvideo.comparison.baselines.caption_split import baseline_config, caption_split
 from evlvideo.comparison.baselines.video_text import VideoTextModel
 from evlvideo.comparison.compare import compare
-from evlvideo.config import RunConfig, load_config
+from evlvideo.config import RunConfig, load_config, save_config
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.metrics import score_captions
@@ -27,6 +28,21 @@ Family = Callable[[str], Path]
 MakeConfig = Callable[..., RunConfig]
 
 PROMPT = "Describe the video."
+TOGETHER = """
+import sys
+sys.path[:0] = [ROOT, ROOT + "/tests"]
+from pathlib import Path
+from accelerate import PartialState
+PartialState(cpu=True)
+import toy_run
+from evlvideo.comparison.baselines.caption_split import caption_split
+from evlvideo.config import load_config
+from evlvideo.data.mini import build
+from evlvideo.evaluation import java
+build.SPLITS = toy_run.SPLITS
+java._java_on_path = java._java_of_package = lambda: None
+caption_split(load_config(sys.argv[1]), sys.argv[2], resume=True)
+"""
 SETTINGS = ["generation.num_beams=2", "generation.max_new_tokens=10", "generation.min_new_tokens=1",
             "generation.batch_size=2", "data.num_frames=3", "data.num_workers=0"]  # fmt: skip
 
@@ -133,6 +149,31 @@ def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(
     result = caption_split(stopped, PROMPT, resume=True)
     assert predictions(stopped) == predictions(whole)
     assert (result.scores, result.per_clip) == (expected.scores, expected.per_clip)
+
+
+def test_two_processes_share_the_clips_and_go_on_with_what_one_has_made(
+    make_config: MakeConfig, interrupted: Callable[[int], None], tmp_path: Path
+) -> None:
+    alone, together = make_config(out="alone"), make_config(out="together")
+    interrupted(1)
+    with pytest.raises(KeyboardInterrupt):
+        caption_split(together, PROMPT)
+    save_config(together, tmp_path / "config.yaml")
+    (tmp_path / "program.py").write_text(f"ROOT = {str(ROOT)!r}\n{TOGETHER}")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, str(tmp_path / "program.py"), str(tmp_path / "config.yaml"), PROMPT],
+        env=environment(OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    logs = sorted((tmp_path / "together").rglob("captions-*.jsonl"))
+    assert [len(path.read_text().splitlines()) for path in logs] == [1 + 2 + 2, 1 + 2]
+    interrupted(99)
+    caption_split(alone, PROMPT)
+    assert predictions(together) == predictions(alone)
 
 
 def test_a_finished_run_is_only_scored_again(make_config: MakeConfig, interrupted: Callable[[int], None]) -> None:

@@ -174,7 +174,7 @@ class TestFrames:
 
 class TestOpening:
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="cannot be opened"):
+        with pytest.raises(UserError, match="There is no folder"):
             VideoTextProcessor(str(tmp_path / "none"), PROMPT)
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
