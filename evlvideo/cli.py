@@ -317,6 +317,32 @@ def compare(
 
 
 @app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="The run, as YAML.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Changes to the config; one has several values, as r=0,4,8 (model.merge_r) or data.num_frames=1,2,4."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Directory for the runs, the table and the figure.")] = Path("sweep"),
+    evaluate_only: Annotated[
+        str | None, typer.Option(help="Train nothing: evaluate this run or checkpoint with each value.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split to evaluate on.")] = "test",
+) -> None:
+    """Train or evaluate over the values of a key: what it gains, and what it costs. Goes on where it was stopped."""
+    console = _prepare()
+    from evlvideo.comparison.sweep.plan import plan_sweep
+    from evlvideo.comparison.sweep.run import run_sweep
+    from evlvideo.comparison.sweep.table import to_rich
+
+    outcome = run_sweep(plan_sweep(config, settings or [], out, checkpoint=evaluate_only), split=split, console=console)
+    _show(to_rich(outcome))
+    typer.echo(f"The table and the figure are {out}/sweep.md and {out}/sweep.svg, beside .csv, .json and .png.")
+
+
+@app.command()
 def demo(
     out: Annotated[
         Path, typer.Option(help="Directory for the demo's runs and report; an earlier demo there is replaced.")

@@ -1,6 +1,7 @@
 """Caption a split with a run's checkpoint, score it, and write down everything the scores depend on."""
 
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch.utils.data import Dataset
 from evlvideo.assembly import evaluation_data, open_model, read_clips, trained_parameters
 from evlvideo.config import RunConfig
 from evlvideo.data.collate import visual_inputs
+from evlvideo.errors import UserError
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.evaluation.predict import generate_captions
 from evlvideo.evaluation.results import EvaluationResult
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
 from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.run_directory import SUMMARY_NAME, evaluation_directory, run_config
 
 
@@ -63,25 +66,31 @@ def evaluate(
     config: RunConfig | None = None,
     shuffle_frames: bool = False,
     meteor: MeteorProcess | None = None,
+    out: Path | None = None,
 ) -> EvaluationResult:
     """Caption and score a split.
 
     Args:
-        run: directory of a finished run.
+        run: directory of a finished run, or a checkpoint where `config` and `out` are given.
         split: split of the run's data set.
-        config: data and decoding to use in the place of the run's own.
+        config: data and decoding to use in the place of the run's own; with `out`, also what to change in the model.
         shuffle_frames: caption clips whose frames are out of order.
         meteor: a running one, for several evaluations in turn; else one is started for this.
+        out: the directory that the result is of, where that is not the run.
 
     Returns:
-        the result, which is also written to `RUN/evaluation/DATASET-SPLIT/`, beside the predictions. Clips that could
+        the result, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions. Clips that could
         not be decoded are named in it, and the scores are those of the others.
 
     Raises:
-        UserError: no checkpoint, no such split, or missing videos; nothing is written then.
+        UserError: no checkpoint, no such split, missing videos, or a changed model without `out`; nothing is written
+            then.
     """
-    checkpoint_directory(str(run))
+    directory = checkpoint_directory(str(run))
     config = config or run_config(run)
+    if out is None:
+        _check_same_model(directory, config)
+        out = run
     clips = read_clips(config.data, split)
     model, processor = open_model(run, config)
     dataset: Dataset[dict[str, Any]] = evaluation_data(config.data, model, processor, clips, split)
@@ -96,16 +105,29 @@ def evaluate(
             config,
             split,
             meteor=meteor,
-            name=run.name,
+            name=out.name,
             checkpoint=str(run),
             decoding={**decoding_facts(config), **({"shuffled_frames": True} if shuffle_frames else {})},
             trained_parameters=trained_parameters(model),
             training_seconds=_summary(run).get("training_seconds"),
         )
     if PartialState().is_main_process:
-        directory = evaluation_directory(run, config.data.dataset, split, shuffle_frames=shuffle_frames)
-        write_evaluation(directory, captions, result)
+        write_evaluation(
+            evaluation_directory(out, config.data.dataset, split, shuffle_frames=shuffle_frames), captions, result
+        )
     return result
+
+
+def _check_same_model(checkpoint: Path, config: RunConfig) -> None:
+    """Another model's evaluation must not take the place of the run's own."""
+    saved = EvlVideoConfig.from_pretrained(checkpoint)
+    changes = {name: value for name, value in asdict(config.model).items() if value is not None}
+    changed = [f"model.{name}" for name, value in changes.items() if value != getattr(saved, name, value)]
+    if changed:
+        raise UserError(
+            f"{', '.join(changed)} would make another model of {checkpoint}, in whose place its result would stand. "
+            "`evlvideo sweep --evaluate-only` evaluates a checkpoint with other values, in directories of their own."
+        )
 
 
 def _summary(run: Path) -> dict[str, Any]:
