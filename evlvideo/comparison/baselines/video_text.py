@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig, PreTrainedConfig
 from transformers.video_utils import VideoMetadata
 
@@ -145,7 +146,7 @@ class VideoTextModel:
         trust_remote_code: whether code that comes with the model may run.
 
     Raises:
-        UserError: the weights cannot be read, or transformers knows no generation for the model's kind.
+        UserError: weights cannot be read or are missing, or transformers knows no generation for the model's kind.
     """
 
     def __init__(
@@ -158,7 +159,14 @@ class VideoTextModel:
     ) -> None:
         self.processor = processor
         self.dtype = dtype
-        model = _load(AutoModelForImageTextToText, processor.name, trust_remote_code, dtype=dtype)
+        model, found = _load(
+            AutoModelForImageTextToText, processor.name, trust_remote_code, dtype=dtype, output_loading_info=True
+        )
+        if missing := sorted(found["missing_keys"]):
+            # transformers only warns, and captions with random weights.
+            raise UserError(
+                f"The model {processor.name!r} lacks {len(missing)} of its weights, such as {', '.join(missing[:3])}."
+            )
         self.model: Any = model.to(device).eval()
         for module in self.model.modules():
             settings = getattr(module, "generation_config", None)
@@ -207,7 +215,7 @@ class VideoTextModel:
 def _load(loader: Any, name: str, trust_remote_code: bool, **arguments: Any) -> Any:
     try:
         return loader.from_pretrained(name, trust_remote_code=trust_remote_code, **arguments)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip()
         if "trust_remote_code" in reason:
             reason = "it brings code of its own; read it, and give --trust-remote-code to run it."

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_video_models import FAMILIES, QUERIES, save_family
 
 from evlvideo.comparison.baselines.clips import ShownClip
@@ -194,6 +195,20 @@ class TestOpening:
         with pytest.raises(UserError, match="code of its own; read it, and give --trust-remote-code"):
             VideoTextProcessor(str(folder), PROMPT)
         assert not (tmp_path / "ran").exists()
+
+    def test_weights_that_cannot_be_read(self, family: Family, tmp_path: Path) -> None:
+        folder = shutil.copytree(family("video_llava"), tmp_path / "model")
+        (folder / "model.safetensors").write_bytes(b"no weights")
+        with pytest.raises(UserError, match="cannot be opened"):
+            opened(folder)
+
+    def test_one_weight_that_is_missing(self, family: Family, tmp_path: Path) -> None:
+        folder = shutil.copytree(family("video_llava"), tmp_path / "model")
+        weights = load_file(folder / "model.safetensors")
+        name = next(name for name in weights if "language_model" in name and name.endswith("q_proj.weight"))
+        save_file({key: weight for key, weight in weights.items() if key != name}, folder / "model.safetensors")
+        with pytest.raises(UserError, match=r"lacks 1 of its weights, such as .*q_proj.weight"):
+            opened(folder)
 
     def test_weights_that_are_missing(self, family: Family, tmp_path: Path) -> None:
         folder = shutil.copytree(family("video_llava"), tmp_path / "model")
