@@ -1,6 +1,6 @@
 """The figure of a sweep: the score and the price, each against what was swept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "evlvideo",
 }
 _ON_WHITE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+_CLOSE = 0.1
+"""Share of the axis that a label takes."""
 # Without a date, so that the same numbers give the same file.
 _METADATA: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".png": {}}
 
@@ -37,12 +39,13 @@ def draw_figure(outcome: Outcome, paths: Sequence[Path]) -> None:
     """
     with rc_context(_STYLE):
         figure = Figure(figsize=(8.4, 3.4), layout="constrained", dpi=150)
-        figure.suptitle(outcome.title, fontsize=10)
+        figure.suptitle(outcome.title, fontsize=10, wrap=True)
         left, right = figure.subplots(1, 2)
         scores = [None if (score := point.scores.get("cider")) is None else 100 * score for point in outcome.points]
         _panel(left, outcome, scores, "CIDEr", _COLORS[0])
-        _panel(right, outcome, *_price(outcome), _COLORS[1])
-        right.set_ylim(bottom=0)
+        prices, title = _price(outcome)
+        _panel(right, outcome, prices, title, _COLORS[1])
+        right.set_ylim(0, 1.15 * max((price for price in prices if price), default=1.0))
         for path in paths:
             with replacing(path) as temporary:
                 figure.savefig(temporary, format=path.suffix[1:], metadata=_METADATA[path.suffix])
@@ -67,9 +70,15 @@ def _panel(axes: Axes, outcome: Outcome, values: Sequence[float | None], title: 
         whole = point.clips_scored == point.clips_expected
         axes.scatter([place], [value], s=26, color=color if whole else "white", edgecolors=color, zorder=2)
     if outcome.plan.key == MERGE_R:
-        for labels, place, value in _together(drawn):
+        for labels, place, value, below in _together(drawn):
             axes.annotate(
-                f"r={labels}", (place, value), (0, 7), textcoords="offset points", ha="center", size=8, bbox=_ON_WHITE
+                f"r={labels}",
+                (place, value),
+                (0, -15 if below else 7),
+                textcoords="offset points",
+                ha="center",
+                size=8,
+                bbox=_ON_WHITE,
             )
         axes.margins(x=0.1, y=0.15)
         axes.set_xlabel("tokens of a frame merged, over all layers")
@@ -92,12 +101,18 @@ def _places(outcome: Outcome) -> tuple[list[float], list[str] | None]:
     return [float(place) for place in range(len(values))], [point.label for point in outcome.points]
 
 
-def _together(drawn: Sequence[tuple[float, float, Point]]) -> list[tuple[str, float, float]]:
-    """Labels of points: one for those that stand at one place, above the highest."""
+def _together(drawn: Sequence[tuple[float, float, Point]]) -> Iterator[tuple[str, float, float, bool]]:
+    """Labels of points from left to right: where each stands, and whether below its point.
+
+    Points at one place share a label, and of two that are close the second's stands below.
+    """
     groups: dict[float, list[tuple[float, float, Point]]] = {}
     for entry in drawn:
         groups.setdefault(entry[0], []).append(entry)
-    return [
-        (", ".join(point.label for _, _, point in group), place, max(value for _, value, _ in group))
-        for place, group in groups.items()
-    ]
+    span = max(groups, default=0.0) - min(groups, default=0.0)
+    last_above = -span - 1.0
+    for place, group in groups.items():
+        below = place - last_above < _CLOSE * span
+        last_above = last_above if below else place
+        edge = min if below else max
+        yield ", ".join(point.label for _, _, point in group), place, edge(value for _, value, _ in group), below
