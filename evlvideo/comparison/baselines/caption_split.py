@@ -175,7 +175,7 @@ def _caption(
         generator=torch.Generator(),
     )
     log.open()
-    captions = dict(log.captions)
+    made: dict[str, str] = {}
     for batch, items in _shown(zip(mine, loader, strict=True), len(mine), console):
         for item in items:
             if isinstance(item, BadClip):
@@ -184,10 +184,10 @@ def _caption(
         if good:
             torch.manual_seed(config.seed + batch.start)
             texts = model.caption(good, config.generation)
-            made = {item.clip_id: text for item, text in zip(good, texts, strict=True)}
-            log.append(made)
-            captions |= made
-    return dict(gather_object(list(captions.items())))
+            of_batch = {item.clip_id: text for item, text in zip(good, texts, strict=True)}
+            log.append(of_batch)
+            made |= of_batch
+    return {**log.captions, **dict(gather_object(list(made.items())))}
 
 
 def _shown(batches: Iterator[Any], total: int, console: Console | None) -> Iterator[Any]:

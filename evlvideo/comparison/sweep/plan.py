@@ -10,6 +10,8 @@ from evlvideo.comparison.sweep.merged import Merging, merging_of
 from evlvideo.config import RunConfig, load_config
 from evlvideo.errors import UserError
 from evlvideo.estimate.of_run import estimate_run
+from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.run_directory import CONFIG_NAME
 from evlvideo.yaml_values import parse_overrides
 
@@ -18,6 +20,7 @@ _SHORT = {"r": MERGE_R}
 """Keys by their short names."""
 _NAMES = {key: short for short, key in _SHORT.items()}
 _OF_TRAINING = ("training.", "scst.", "stage", "connector_init")
+_WITH_WEIGHTS = ("contextualizer", "contextualizer_blocks", "frame_positions")
 _NOT_SWEPT = ("output_dir", "init", "architecture")
 
 
@@ -86,17 +89,19 @@ def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: 
     configs: list[RunConfig] = []
     problems = []
     for text in texts:
-        own = [f"{key}={text}", f"output_dir={out / f'{name}-{_slug(text)}'}"]
-        own += [f"init={checkpoint}"] if checkpoint is not None else []
         try:
-            configs.append(load_config(config, [*others, *own]))
+            run = load_config(config, [*others, f"{key}={text}"])
+            directory = out / f"{name}-{_slug(text)}"
+            configs.append(replace(run, output_dir=str(directory), init=checkpoint or run.init))
         except UserError as error:
             problems.append(str(error))
     _raise_all(problems)
     variants, refused = [], []
     for text, run in zip(texts, configs, strict=True):
         try:
-            variants.append(_variant(name, key, text, run))
+            if checkpoint is not None:
+                _check_weights(checkpoint, run)
+            variants.append(_variant(key, text, run))
         except UserError as error:
             refused.append(f"{name}={text}: {error}")
     _raise_all(refused)
@@ -147,7 +152,7 @@ def _problems_of_texts(name: str, texts: Sequence[str]) -> Iterator[str]:
             yield f"r is {text}; it must be a whole number, 0 or more, or a list with one a layer in [ ]"
 
 
-def _variant(name: str, key: str, text: str, config: RunConfig) -> Variant:
+def _variant(key: str, text: str, config: RunConfig) -> Variant:
     merging = merging_of(run_architecture(config))
     if key == MERGE_R and merging.asked[0] > merging.most_in_first:
         raise UserError(
@@ -165,6 +170,15 @@ def _variant(name: str, key: str, text: str, config: RunConfig) -> Variant:
         captioning_multiply_adds=costs.captioning_clip.total,
         notes=tuple(_cap(merging)) if key == MERGE_R else (),
     )
+
+
+def _check_weights(checkpoint: str, config: RunConfig) -> None:
+    """Without training, a checkpoint cannot be given parts that it has no weights of."""
+    saved = EvlVideoConfig.from_pretrained(checkpoint_directory(checkpoint))
+    for name in _WITH_WEIGHTS:
+        wanted, there = getattr(config.model, name), getattr(saved, name)
+        if wanted is not None and wanted != there:
+            raise UserError(f"model.{name} is {wanted!r}, and {checkpoint} was trained with {there!r}; train it first")
 
 
 def _cap(merging: Merging) -> Iterator[str]:

@@ -102,6 +102,11 @@ def test_what_only_training_uses_cannot_be_swept_without_it(plan: Any, toy: Toy)
         plan("training.max_steps=1,2", checkpoint=str(toy.checkpoint))
 
 
+def test_a_checkpoint_gets_no_parts_that_were_not_trained(plan: Any, toy: Toy) -> None:
+    with pytest.raises(UserError, match=r"model.contextualizer is 'in_tower', and .* was trained with 'none'"):
+        plan("r=0,4", "model.contextualizer=in_tower", checkpoint=str(toy.checkpoint))
+
+
 def test_a_checkpoint_that_is_not_there_is_told(plan: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"r=0: There is no checkpoint at"):
         plan("r=0,4", checkpoint=str(tmp_path / "none"))
