@@ -15,6 +15,7 @@ from evlvideo.comparison import look_inside as module
 from evlvideo.comparison.compare import compare
 from evlvideo.comparison.look_inside import look_inside, open_without_language_model
 from evlvideo.comparison.runs import EvaluatedRun
+from evlvideo.errors import UserError
 from evlvideo.run_directory import run_config
 
 FORMS = {
@@ -95,8 +96,9 @@ def test_looking_changes_nothing(systems, toy):
         assert torch.equal(model.encode(pixels), before)
 
 
-def test_a_model_without_its_language_model_gives_the_same_soft_prompt(systems):
-    directory = systems[2].directory
+@pytest.mark.parametrize("form", [FORMS["merged"], {"fusion": "concat", "lora_r": 2}])
+def test_a_model_without_its_language_model_gives_the_same_soft_prompt(toy, tmp_path, form):
+    directory = toy.finished_run(tmp_path / "run", open_gates=True, **form)
     whole, _ = open_model(directory, run_config(directory))
     without, _ = open_without_language_model(directory)
     assert all(weight.is_meta for weight in without.language_model.parameters())
@@ -174,3 +176,8 @@ def test_a_comparison_shows_the_models_of_its_runs(make_run, toy, tmp_path):
     assert page.count("<video ") == len(clips)
     without = compare(runs, out=tmp_path / "without", pictures=0).report.read_text()
     assert 'id="inside"' not in without
+
+
+def test_fewer_than_no_pictures_are_refused(make_run, tmp_path):
+    with pytest.raises(UserError, match="-1 clips; give 0 or more"):
+        compare([make_run("mean")], out=tmp_path / "out", pictures=-1)
