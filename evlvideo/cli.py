@@ -282,6 +282,9 @@ def compare(
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory for the report.")] = Path("report"),
     clips: Annotated[int, typer.Option(help="Clips in the report's gallery.")] = 24,
+    pictures: Annotated[
+        int, typer.Option(help="Clips on which models are shown from the inside; 0 opens no model.")
+    ] = 3,
     quoted: Annotated[bool, typer.Option("--quoted", help="Add published numbers, marked as quoted.")] = False,
 ) -> None:
     """Put runs and other systems' captions into one table, and write a report to look at."""
@@ -299,7 +302,14 @@ def compare(
         allow_partial=allow_partial,
     )
     comparison = compare_runs(
-        runs or [], out=out, split=split, others=others, against=against, gallery_clips=clips, quoted=quoted
+        runs or [],
+        out=out,
+        split=split,
+        others=others,
+        against=against,
+        gallery_clips=clips,
+        pictures=pictures,
+        quoted=quoted,
     )
     _show(to_rich(comparison.table))
     typer.echo(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")
