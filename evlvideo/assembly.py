@@ -17,6 +17,7 @@ from evlvideo.data.feature_dataset import FeatureDataset
 from evlvideo.data.feature_store import FeatureKey, FeatureReader, split_directory
 from evlvideo.data.guarded import decode_clip_guarded
 from evlvideo.data.mixture import Mixture
+from evlvideo.data.quarantine import read_quarantine, without_quarantined
 from evlvideo.data.sampling import SAMPLERS
 from evlvideo.data.shards import ShardClips, ShardDataset, find_shards
 from evlvideo.data.transforms import Transform, eval_transform, train_transform
@@ -35,12 +36,19 @@ def read_clips(data: DataConfig, split: str) -> list[CaptionedClip]:
 
 
 def read_training_clips(data: DataConfig) -> dict[str, Sequence[CaptionedClip] | ShardClips]:
-    """The clips that a run trains on, by source: several data sets, or one split of one."""
-    if not data.sources:
-        return {f"{data.dataset}:{data.train_split}": read_clips(data, data.train_split)}
-    return {
+    """The clips that a run trains on, by source, without those in quarantine: several data sets, or a split of one."""
+    clips: dict[str, Sequence[CaptionedClip] | ShardClips] = {
         f"sources[{place}], {source.dataset}:{source.split}": _read_source(data, source)
         for place, source in enumerate(data.sources)
+    }
+    if not data.sources:
+        clips = {f"{data.dataset}:{data.train_split}": read_clips(data, data.train_split)}
+    if data.quarantine is None:
+        return clips
+    bad = read_quarantine(Path(data.quarantine))
+    return {
+        name: of_source if isinstance(of_source, ShardClips) else without_quarantined(of_source, bad, name)
+        for name, of_source in clips.items()
     }
 
 

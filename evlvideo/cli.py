@@ -32,6 +32,7 @@ _INCOMPLETE = 1
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the config: key=value, such as training.max_steps=100.")
 ]
+Spice = Annotated[bool, typer.Option("--spice", help="Score SPICE too, where its models are installed.")]
 
 
 @app.command()
@@ -157,7 +158,10 @@ def check_videos_command(
     )
     for file in report.bad:
         typer.echo(f"{file.path}: {file.reason}")
-    typer.echo(f"{len(report.bad)} of {len(report.files)} files cannot be decoded; the list is {report.quarantine}.")
+    typer.echo(
+        f"{len(report.bad)} of {len(report.files)} files cannot be decoded; the list is {report.quarantine}, for "
+        "data.quarantine of a run."
+    )
     if report.bad:
         raise typer.Exit(_INCOMPLETE)
 
@@ -170,6 +174,7 @@ def evaluate(
     shuffle_frames: Annotated[
         bool, typer.Option("--shuffle-frames", help="Put frames out of order, to see whether order matters.")
     ] = False,
+    spice: Spice = False,
 ) -> None:
     """Caption a split with a run's best checkpoint, and score it."""
     from evlvideo.run_directory import evaluation_directory, run_config
@@ -179,7 +184,7 @@ def evaluate(
     from evlvideo.evaluation.evaluate import evaluate as evaluate_run
     from evlvideo.evaluation.score import score_lines
 
-    result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames)
+    result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice))
     typer.echo("\n".join(score_lines(result)))
     directory = evaluation_directory(run, result.dataset, split, shuffle_frames=shuffle_frames)
     typer.echo(f"Predictions and scores are in {directory}.")
@@ -205,6 +210,7 @@ def score(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Directory of the data set of --human.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the result, with per-clip scores, as JSON.")] = None,
+    spice: Spice = False,
 ) -> None:
     """Score anyone's captions, or people's own."""
     if human is None and (predictions is None or references is None or root is not None):
@@ -216,10 +222,10 @@ def score(
     from evlvideo.evaluation.score import score_files, score_lines
 
     if human is not None:
-        result = human_line(human, split or "test", root)
+        result = human_line(human, split or "test", root, metrics=_metrics(spice))
     else:
         assert predictions is not None and references is not None
-        result = score_files(predictions, references, split=split)
+        result = score_files(predictions, references, split=split, metrics=_metrics(spice))
     if out is not None:
         result.save(out)
     typer.echo("\n".join(score_lines(result)))
@@ -298,22 +304,61 @@ def caption(
 
 @app.command()
 def compare(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(help="Directories of evaluated runs, in the table's order.")
+    runs: Annotated[list[Path] | None, typer.Argument(help="Directories of evaluated runs, in their order.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split that all are scored on: test, or all clips of a file of references.")
     ] = None,
-    split: Annotated[str, typer.Option(help="The split they were evaluated on.")] = "test",
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Captions of another system, to be scored here. May be repeated."),
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="What they are scored against, where no run tells it: a file as for score.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The same, as a data set, such as msrvtt; see datasets/.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Directory of --dataset.")] = None,
+    human: Annotated[
+        bool, typer.Option("--human", help="Add a row for people: one caption of each clip against the others.")
+    ] = False,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Score files that are not whole as far as they go, and mark them.")
+    ] = False,
+    against: Annotated[
+        str | None, typer.Option(help="The row that the others are tested against; the first run.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory for the report.")] = Path("report"),
     clips: Annotated[int, typer.Option(help="Clips in the report's gallery.")] = 24,
+    pictures: Annotated[
+        int, typer.Option(help="Clips on which models are shown from the inside; 0 opens no model.")
+    ] = 3,
     quoted: Annotated[bool, typer.Option("--quoted", help="Add published numbers, marked as quoted.")] = False,
 ) -> None:
-    """Put runs into one table, and write a report to look at."""
+    """Put runs and other systems' captions into one table, and write a report to look at."""
     _prepare()
     from evlvideo.comparison.compare import compare as compare_runs
     from evlvideo.comparison.renderers import to_rich
+    from evlvideo.comparison.scored import OtherSystems, named_files
 
-    comparison = compare_runs(runs or [], split=split, out=out, gallery_clips=clips, quoted=quoted)
+    others = OtherSystems(
+        predictions=named_files(predictions or []),
+        references=references,
+        dataset=dataset,
+        root=root,
+        human=human,
+        allow_partial=allow_partial,
+    )
+    comparison = compare_runs(
+        runs or [],
+        out=out,
+        split=split,
+        others=others,
+        against=against,
+        gallery_clips=clips,
+        pictures=pictures,
+        quoted=quoted,
+    )
     _show(to_rich(comparison.table))
-    typer.echo(f"The report is {comparison.report}.")
+    typer.echo(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")
 
 
 @app.command()
@@ -360,6 +405,12 @@ def demo(
     comparison = run_demo(out, seed=seed, from_scratch=from_scratch, console=console)
     _show(to_rich(comparison.table))
     typer.echo(f"The report is {comparison.report}.")
+
+
+def _metrics(spice: bool) -> tuple[str, ...]:
+    from evlvideo.evaluation.metrics import ALL_METRICS, METRICS
+
+    return ALL_METRICS if spice else METRICS
 
 
 def _prepare() -> "Console":

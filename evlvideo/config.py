@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from evlvideo.config_checks import problems_of
 from evlvideo.errors import UserError
+from evlvideo.training.scst_presets import PRESETS
 from evlvideo.yaml_values import parse_overrides, read_values
 
 
@@ -30,6 +31,14 @@ class ModelConfig:
     """Whether contextualizers know the order of the frames. The published forms do not."""
     merge_r: Any = None
     """Tokens merged in each connector layer: a number, a list with one a layer, or `[r, inflection]` as a schedule."""
+    lora_r: int | None = None
+    """Rank of a LoRA on the language model, such as 8; 0 is none."""
+    lora_alpha: int | None = None
+    """Scale of the LoRA: what it adds is multiplied by `lora_alpha / lora_r`."""
+    lora_dropout: float | None = None
+    """Dropout of what the LoRA reads. There is none in the self-critical stage."""
+    lora_targets: list[str] | None = None
+    """Layers that get LoRA, by the end of their names; queries and values of OPT and LLaMA where nothing is named."""
 
 
 @dataclass
@@ -66,6 +75,9 @@ class DataConfig:
     """Split that selects the best checkpoint."""
     validation_clips: int | None = None
     """Validate on the first this many clips only; all of them where nothing is named."""
+    quarantine: str | None = None
+    """List of bad files, as `evlvideo data check-videos` writes it: their clips are not trained on. Evaluation expects
+    them all the same, and says that its scores are partial."""
     num_frames: int = 4
     """Frames taken from each clip."""
     captions_per_clip: int = 1
@@ -152,12 +164,20 @@ class GenerationConfig:
 class ScstConfig:
     """Self-critical sequence training."""
 
+    preset: str | None = None
+    """Published settings to start from, `evlgen`, `luo2020` or `mllm-2025`; what the config states itself comes before
+    them. See :mod:`evlvideo.training.scst_presets`."""
+    candidates: str = "sampling"
+    """Where the captions of a clip come from: `sampling`, or `beams`, all that a search with as many beams finds."""
     num_samples: int = 5
-    """Captions sampled for each clip."""
+    """Captions of each clip."""
     baseline: str = "greedy"
-    """What a reward is compared with: `greedy` (the greedy caption's) or `loo` (the mean of the clip's others)."""
+    """What a reward is compared with: `greedy` (the greedy caption's), `loo` (the mean of the clip's others) or `mean`
+    (the mean of all of the clip's)."""
     temperature: float = 1.0
     """Temperature of the samples, and of the log-probabilities that are trained."""
+    top_p: float = 1.0
+    """Nucleus of the samples: the likeliest tokens that have this much probability together."""
     max_new_tokens: int = 20
     """Most tokens of a sampled caption."""
     reward: str = "cider_d"
@@ -172,6 +192,13 @@ class ScstConfig:
     """What a caption is compared with: `all` references of its clip, or the `first`."""
     reward_file: str | None = None
     """File that CIDEr-D's counts are kept in, to share between runs; one in `output_dir` where none is named."""
+    cross_entropy_weight: float = 0.0
+    """Share of the cross-entropy of reference captions in the loss: 0 is none, 0.1 leaves 0.9 to the reward."""
+    kl_weight: float = 0.0
+    """Weight of the divergence from the model that the run starts from, which is added to the loss; 0 is none."""
+    stop_on_collapse: bool = False
+    """Stop the run where captions become very short, repeat themselves, do not end, or are all alike; else the log says
+    so and the run goes on."""
 
 
 @dataclass
@@ -239,6 +266,8 @@ def _checked(asked: dict[str, Any], where: str) -> RunConfig:
     from omegaconf import OmegaConf
 
     run = OmegaConf.structured(RunConfig)
+    for key, value in _preset_values(asked).items():
+        OmegaConf.update(run, key, value, merge=False)
     problems = _set_values(run, asked, RunConfig)
     defaults_and_values = OmegaConf.to_container(run)
     assert isinstance(defaults_and_values, dict)
@@ -247,6 +276,13 @@ def _checked(asked: dict[str, Any], where: str) -> RunConfig:
     loaded = OmegaConf.to_object(run)
     assert isinstance(loaded, RunConfig)
     return loaded
+
+
+def _preset_values(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Values of the preset that is asked for; none where its name is wrong, which is reported with all else."""
+    scst = asked.get("scst")
+    preset = PRESETS.get(str(scst.get("preset"))) if isinstance(scst, Mapping) else None
+    return preset.values if preset is not None else {}
 
 
 def _set_values(run: Any, given: Any, section: type, prefix: str = "") -> list[str]:
@@ -303,6 +339,7 @@ _TYPE_NAMES = {
     bool: "true or false",
     str: "text",
     list[int]: "a list of whole numbers",
+    list[str]: "a list of names",
     list[SourceConfig]: "a list of sections, each with a dataset and a ratio",
     type(None): "null",
 }

@@ -7,6 +7,7 @@ from typing import Any
 from evlvideo.data.annotations import DATASETS
 from evlvideo.errors import UserError
 from evlvideo.training.reward_names import parse_reward
+from evlvideo.training.scst_presets import PRESETS
 
 TOWERS = "towers"
 """The `init` of a new model."""
@@ -21,7 +22,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.train_sampling": ("uniform", "headtail", "segments", "segment_middles", "1fps", "2fps"),
     "data.eval_sampling": ("uniform", "headtail", "segments", "segment_middles", "1fps", "2fps"),
     "training.precision": ("auto", "bf16", "fp16", "fp32"),
-    "scst.baseline": ("greedy", "loo"),
+    "scst.preset": tuple(PRESETS),
+    "scst.candidates": ("sampling", "beams"),
+    "scst.baseline": ("greedy", "loo", "mean"),
     "scst.reward_frequencies": ("train", "batch"),
     "scst.reward_references": ("all", "first"),
 }
@@ -49,6 +52,7 @@ _AT_LEAST: dict[str, float] = {
     "generation.min_new_tokens": 0,
     "generation.batch_size": 1,
     "scst.num_samples": 1,
+    "scst.kl_weight": 0,
     "scst.max_new_tokens": 1,
 }
 
@@ -71,8 +75,11 @@ def problems_of(values: Mapping[str, Any]) -> list[str]:
     if not 0 < values["data.crop_scale_min"] <= 1:
         problems.append(f"data.crop_scale_min is {values['data.crop_scale_min']}; it must be above 0 and at most 1")
     problems += _problems_of_features(values)
-    if not 0 < values["generation.top_p"] <= 1:
-        problems.append(f"generation.top_p is {values['generation.top_p']}; it must be above 0 and at most 1")
+    problems += [
+        f"{key} is {values[key]}; it must be above 0 and at most 1"
+        for key in ("generation.top_p", "scst.top_p")
+        if not 0 < values[key] <= 1
+    ]
     if not 0 <= values["data.horizontal_flip"] <= 1:
         problems.append(f"data.horizontal_flip is {values['data.horizontal_flip']}; it must be between 0 and 1")
     problems += [
@@ -91,12 +98,7 @@ def problems_of(values: Mapping[str, Any]) -> list[str]:
         )
     if not math.isfinite(values["generation.length_penalty"]):
         problems.append(f"generation.length_penalty is {values['generation.length_penalty']}; it must be finite")
-    if values["scst.baseline"] == "loo" and values["scst.num_samples"] < 2:
-        problems.append("scst.baseline=loo compares samples of one clip; set scst.num_samples to 2 or more")
-    try:
-        parse_reward(values["scst.reward"])
-    except UserError as error:
-        problems.append(f"scst.reward: {error}")
+    problems += _problems_of_scst(values)
     for place, source in enumerate(values["data.sources"]):
         if source["dataset"] == SHARDS and values["stage"] == "scst":
             problems.append(f"data.sources[{place}] are shards, and the scst stage needs all captions of every clip")
@@ -110,6 +112,33 @@ def problems_of(values: Mapping[str, Any]) -> list[str]:
             f"model.merge_r is {values['model.merge_r']!r}; it must be a number, a list of one a layer, "
             "or [r, inflection]"
         )
+    return problems
+
+
+def _problems_of_scst(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    baseline = values["scst.baseline"]
+    if baseline in ("loo", "mean") and values["scst.num_samples"] < 2:
+        problems.append(f"scst.baseline={baseline} compares samples of one clip; set scst.num_samples to 2 or more")
+    if values["scst.candidates"] == "beams":
+        problems += [
+            f"{key} is {values[key]:g}, which is of drawing, and scst.candidates=beams draws nothing; set it to 1"
+            for key in ("scst.temperature", "scst.top_p")
+            if values[key] != 1
+        ]
+    if not 0 <= values["scst.cross_entropy_weight"] < 1:
+        problems.append(
+            f"scst.cross_entropy_weight is {values['scst.cross_entropy_weight']}; it must be at least 0 and below 1"
+        )
+    if values["stage"] == "scst" and values["init"] == TOWERS:
+        problems.append(
+            f"init is {TOWERS}, a new model, and the scst stage needs one that captions already; train it with "
+            "stage=caption first"
+        )
+    try:
+        parse_reward(values["scst.reward"])
+    except UserError as error:
+        problems.append(f"scst.reward: {error}")
     return problems
 
 

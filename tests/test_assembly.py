@@ -1,3 +1,4 @@
+import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,17 @@ def test_videos_may_be_elsewhere(toy: Toy, tmp_path: Path) -> None:
     (tmp_path / "clips").symlink_to(toy.data / "videos")
     data = DataConfig(dataset="mini", root=str(toy.data), video_root=str(tmp_path / "clips"))
     assert all(clip.video.parent == tmp_path / "clips" for clip in read_clips(data, "test"))
+
+
+def test_clips_in_quarantine_are_not_trained_on(toy: Toy, tmp_path: Path) -> None:
+    bad = toy.clips("train")[3].video
+    quarantine = tmp_path / "quarantine.jsonl"
+    quarantine.write_text(json.dumps({"root": str(bad.parent.resolve()), "path": bad.name}) + "\n")
+    data = DataConfig(dataset="mini", root=str(toy.data), quarantine=str(quarantine))
+    (clips,) = read_training_clips(data).values()
+    assert list(clips) == [clip for clip in toy.clips("train") if clip.video != bad]
+    data.sources = [SourceConfig(dataset="mini", root=str(toy.data)) for _ in range(2)]
+    assert [len(list(clips)) for clips in read_training_clips(data).values()] == [SPLITS["train"] - 1] * 2
 
 
 def test_a_data_set_without_a_root_is_refused() -> None:

@@ -197,6 +197,15 @@ class TestBadInput:
         assert "There are no runs to compare" in message(evlvideo("compare", "--out", tmp_path / "report"))
         assert list(tmp_path.iterdir()) == []
 
+    def test_captions_of_other_clips(self, evlvideo: Command, tmp_path: Path) -> None:
+        (tmp_path / "truth.json").write_text('{"1": ["a man"], "2": ["a dog"]}')
+        (tmp_path / "mine.json").write_text('{"1": "a man", "3": "a cat"}')
+        said = message(evlvideo("compare", "--predictions", f"x={tmp_path}/mine.json", "--references",
+                                tmp_path / "truth.json", "--out", tmp_path / "report"))  # fmt: skip
+        assert "1 clip has no caption: 2" in said
+        assert "1 caption is of no clip of the split: 3" in said
+        assert not (tmp_path / "report").exists()
+
     def test_runs_that_were_not_evaluated(self, evlvideo: Command, finished: Path, tmp_path: Path) -> None:
         assert str(finished.name) in message(evlvideo("compare", finished, "--out", tmp_path / "report"))
         assert list(tmp_path.iterdir()) == []
@@ -288,6 +297,22 @@ def test_train_evaluate_compare_and_caption(evlvideo: Command, toy: Toy, config:
     assert "mean" in done.out and "scst" in done.out
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
     assert [row["system"] for row in read_json(tmp_path / "report" / "table.json")["rows"]] == ["mean", "scst"]
+
+    same = runs[0] / "evaluation" / "mini-test" / "predictions.json"
+    done = evlvideo("compare", *runs, "--predictions", f"same={same}", "--human", "--against", "mean",
+                    "--out", tmp_path / "report", "--clips", "0")  # fmt: skip
+    assert done.code == 0, done.err
+    rows = read_json(tmp_path / "report" / "table.json")["rows"]
+    assert [(row["system"], row["regime"]) for row in rows] == [
+        ("human", "scored"), ("same", "scored"), ("mean", "trained"), ("scst", "trained"),
+    ]  # fmt: skip
+    scores = {key: value for key, value in rows[2]["values"].items() if "cider" in key or key in ("bleu_4", "rouge_l")}
+    assert len(scores) == 6
+    assert {key: rows[1]["values"][key] for key in scores} == pytest.approx(scores)
+    assert rows[1]["p_values"] == {"cider": 1.0, "bleu_4": 1.0, "rouge_l": 1.0}
+    assert rows[3]["p_values"].keys() == {"cider", "bleu_4", "rouge_l"}
+    assert rows[2]["values"]["training_multiply_adds"] > rows[2]["values"]["captioning_multiply_adds"] > 0
+    assert rows[2]["values"]["clips_per_second"] > 0
 
     videos = [clip.video for clip in toy.clips("test")[:2]]
     done = evlvideo("caption", *videos, "--checkpoint", runs[1], "--captions", "2")

@@ -82,7 +82,7 @@ def test_null_overrides_a_value_that_may_be_null(write: Write) -> None:
         ("training.max_step=3", "unknown key training.max_step; did you mean training.max_steps?"),
         ("num_frames=3", "unknown key num_frames; did you mean data.num_frames?"),
         ("data.learning_rate=3", "unknown key data.learning_rate; did you mean training.learning_rate?"),
-        ("scst.xyz=3", "unknown key scst.xyz; allowed: num_samples, baseline"),
+        ("scst.xyz=3", "unknown key scst.xyz; allowed: preset, candidates, num_samples"),
         ("optimiser.name=x", "unknown key optimiser; allowed: stage, init"),
     ],
 )

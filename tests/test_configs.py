@@ -46,7 +46,7 @@ def with_architecture(run: RunConfig) -> RunConfig:
 
 def test_there_are_configs() -> None:
     assert {path.parent.name for path in CONFIGS} >= {"mini", "evlgen", "msrvtt", "msvd", "webvid"}
-    assert {path.stem for path in CONFIGS if path.parent.name == "msrvtt"} == EVLGEN_FORMS
+    assert {path.stem for path in CONFIGS if path.parent.name == "msrvtt"} >= EVLGEN_FORMS
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")

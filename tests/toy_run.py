@@ -33,7 +33,7 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.rewards import CiderReward
-from evlvideo.training.run import training_arguments
+from evlvideo.training.run import training_arguments, trains_on_captions
 from evlvideo.training.self_critical import Reward, SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer
 
@@ -208,7 +208,7 @@ def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrai
         "args": training_arguments(config, "fp32"),
         "processor": processor,
         "train_dataset": training_data(
-            config, model, processor, {"train": train_clips}, per_caption=config.stage == "caption"
+            config, model, processor, {"train": train_clips}, per_caption=trains_on_captions(config)
         ),
         "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, "validate"),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),

@@ -4,14 +4,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evlvideo.comparison.frames import FramesFor, sampled_frames
-from evlvideo.comparison.gallery import build_gallery
+from evlvideo.comparison.certainty import Resampling, add_certainty
+from evlvideo.comparison.frames import FramesFor, decoded_footage
+from evlvideo.comparison.gallery import Gallery, build_gallery
+from evlvideo.comparison.insights import Insights
+from evlvideo.comparison.latex import to_latex
+from evlvideo.comparison.multiply_adds import add_multiply_adds
 from evlvideo.comparison.renderers import to_csv, to_markdown, to_records
 from evlvideo.comparison.report import DATASET_TITLES, render_report
 from evlvideo.comparison.reported import quoted_entries
-from evlvideo.comparison.runs import EvaluatedRun, check_comparable, read_runs
+from evlvideo.comparison.resampling import RESAMPLES
+from evlvideo.comparison.runs import EvaluatedRun
+from evlvideo.comparison.scored import OtherSystems
+from evlvideo.comparison.systems import Systems, gather_systems
 from evlvideo.comparison.table import Table, build_table, run_entry
 from evlvideo.errors import UserError
+from evlvideo.evaluation.results import EvaluationResult
 from evlvideo.files import write_json, write_text
 
 
@@ -21,55 +29,118 @@ class Comparison:
 
     table: Table
     report: Path
-    """The HTML page; `table.md`, `table.csv` and `table.json` are beside it."""
+    """The HTML page; `table.md`, `table.csv`, `table.json` and `table.tex` are beside it."""
 
 
 def compare(
     run_directories: Sequence[Path],
     *,
-    split: str = "test",
     out: Path,
+    split: str | None = None,
+    others: OtherSystems | None = None,
+    against: str | None = None,
+    resamples: int = RESAMPLES,
     gallery_clips: int = 24,
+    pictures: int = 3,
     quoted: bool = False,
     seed: int = 0,
-    frames_for: FramesFor = sampled_frames,
+    frames_for: FramesFor = decoded_footage,
 ) -> Comparison:
-    """Put evaluated runs in one table, and write it with learning curves and a gallery of clips.
+    """Put evaluated runs and other systems in one table, and write it with learning curves and a gallery of clips.
 
     Args:
-        run_directories: runs, in the order of the table's rows.
-        split: the split they were scored on, `test`; or with its data set, `msrvtt:test`.
-        out: directory that gets `report.html`, `table.md`, `table.csv` and `table.json`.
+        run_directories: runs, in the order of their rows.
+        out: directory that gets `report.html` and the tables.
+        split: the split that all were scored on; or with its data set, `msrvtt:test`. For runs and data sets it is
+            `test` where nothing is named; of a file of references, all of its clips.
+        others: what is scored here beside the runs.
+        against: name of the row that the others are tested against; the first run where nothing is named.
+        resamples: draws for intervals, and exchanges for tests.
         gallery_clips: clips shown in the report; 0 shows none.
+        pictures: clips, of those in the gallery, on which the runs' models are shown from the inside; 0 opens no model.
         quoted: also show published numbers for this data set and split, marked as quoted.
-        seed: decides which clips are shown.
+        seed: decides which clips are shown, and which are drawn for intervals and tests.
         frames_for: gives the frames of a clip to show.
 
     Raises:
-        UserError: there are no runs, one has no evaluation on the split, or they were not scored the same way.
+        UserError: there is nothing to compare, a run has no evaluation on the split, captions are not of its clips, or
+            not all were scored the same way.
     """
-    if gallery_clips < 0:
-        raise UserError(f"The gallery is to show {gallery_clips} clips; give 0 or more.")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a directory for the report.")
-    runs = read_runs(run_directories, split)
-    check_comparable(runs)
-    table = _build(runs, quoted)
-    gallery = build_gallery(runs, gallery_clips, seed, frames_for)
-    page = render_report(table, runs, gallery)
-    _write(out, page, table, runs[0])
+    _check_numbers(out, gallery_clips, pictures, resamples)
+    gathered = gather_systems(run_directories, split, others or OtherSystems(), against)
+    systems = gathered.systems
+    plan = Resampling(gathered.against, resamples, seed)
+    table = _build(gathered, plan, quoted)
+    gallery = build_gallery(systems, gallery_clips, seed, frames_for)
+    page = render_report(table, systems, gallery, _insights(systems, gallery, pictures))
+    _write(out, page, table, systems, plan)
     return Comparison(table, out / "report.html")
 
 
-def _build(runs: Sequence[EvaluatedRun], quoted: bool) -> Table:
-    result = runs[0].result
-    dataset = DATASET_TITLES.get(result.dataset, result.dataset)
+def _check_numbers(out: Path, gallery_clips: int, pictures: int, resamples: int) -> None:
+    if gallery_clips < 0:
+        raise UserError(f"The gallery is to show {gallery_clips} clips; give 0 or more.")
+    if pictures < 0:
+        raise UserError(f"The models are to be shown on {pictures} clips; give 0 or more.")
+    if resamples < 1:
+        raise UserError(f"Intervals are to be made of {resamples} draws; give 1 or more, such as {RESAMPLES}.")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a directory for the report.")
+
+
+def _insights(systems: Sequence[EvaluatedRun], gallery: Gallery, pictures: int) -> Insights:
+    clips = [clip for card in gallery.cards if (clip := gallery.clips.get(card.clip_id))][:pictures]
+    if not clips:
+        return Insights()
+    from evlvideo.comparison.look_inside import look_inside  # torch and timm, for who wants pictures
+
+    return look_inside(systems, clips)
+
+
+def _build(gathered: Systems, plan: Resampling, quoted: bool) -> Table:
+    systems = gathered.systems
+    result = systems[0].result
     published = quoted_entries(result.dataset, result.split or "") if quoted else []
-    remarks = [*_stages(runs), *_different_versions(runs)]
+    entries, certainty = add_certainty(
+        [run_entry(system) for system in _in_order(systems)], systems, gathered.words, plan
+    )
+    entries, counted = add_multiply_adds(entries, systems)
+    people = [entry for entry in entries if entry.own_references]
+    remarks = [
+        *gathered.remarks,
+        *certainty,
+        *counted,
+        *_people(systems),
+        *_stages(systems),
+        *_different_versions(systems),
+    ]
     if quoted and not published:
-        remarks.append(f"There are no published numbers to quote for {result.dataset}:{result.split}.")
-    entries = [*published, *(run_entry(run) for run in runs)]
-    return build_table(f"{dataset}, {result.split} split", entries, remarks)
+        remarks.append(f"There are no published numbers to quote for {_split_name(result)}.")
+    rows = [*people, *published, *(entry for entry in entries if not entry.own_references)]
+    return build_table(_title(result), rows, remarks)
+
+
+def _in_order(systems: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
+    """Systems in the order of their rows: those that were only scored here first."""
+    return sorted(systems, key=lambda system: system.regime == "trained")
+
+
+def _title(result: EvaluationResult) -> str:
+    dataset = DATASET_TITLES.get(result.dataset, result.dataset)
+    return f"{dataset}, {result.split} split" if result.split else dataset
+
+
+def _split_name(result: EvaluationResult) -> str:
+    return f"{result.dataset}:{result.split}" if result.split else result.dataset
+
+
+def _people(systems: Sequence[EvaluatedRun]) -> list[str]:
+    if any(system.own_references for system in systems):
+        return [
+            "human: the first caption of each clip, scored against the others, one reference fewer than systems have, "
+            "which costs some points; it is tested against no row."
+        ]
+    return []
 
 
 def _stages(runs: Sequence[EvaluatedRun]) -> list[str]:
@@ -85,18 +156,28 @@ def _different_versions(runs: Sequence[EvaluatedRun]) -> list[str]:
     return [f"Evaluated with different versions of {', '.join(differing)}."] if differing else []
 
 
-def _write(out: Path, page: str, table: Table, run: EvaluatedRun) -> None:
-    result = run.result
+def _scored_on(result: EvaluationResult) -> str:
+    references = result.references
+    return (
+        f"Scored on {_split_name(result)}, {result.clips_expected:,} clips, with {references.captions:,} references "
+        f"(digest {references.sha256[:12]}), tokenised by {result.tokenizer}."
+    )
+
+
+def _write(out: Path, page: str, table: Table, systems: Sequence[EvaluatedRun], plan: Resampling) -> None:
+    result = systems[0].result
     record = {
         "dataset": result.dataset,
         "split": result.split,
         "references": asdict(result.references),
         "tokenizer": result.tokenizer,
         "decoding": result.decoding,
+        "certainty": asdict(plan),
         "rows": to_records(table),
         "remarks": list(table.remarks),
     }
     write_text(out / "table.md", to_markdown(table))
     write_text(out / "table.csv", to_csv(table))
     write_json(out / "table.json", record)
+    write_text(out / "table.tex", to_latex(table, _scored_on(result)))
     write_text(out / "report.html", page)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evlvideo.comparison.history import History, read_history
 from evlvideo.config import DataConfig, load_config
@@ -22,11 +22,12 @@ from evlvideo.run_directory import (
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedRun:
-    """One run and its evaluation on one split."""
+    """A system whose captions of one split were scored here: a run, or captions that came from elsewhere."""
 
     name: str
-    """The directory's name; with its parents' where several runs share it."""
-    directory: Path
+    """The run's directory, with its parents where several runs share it; or the name that captions were given with."""
+    directory: Path | None
+    """The run's directory; `None` for captions from elsewhere."""
     result: EvaluationResult
     predictions: Mapping[str, str]
     """Clip to caption."""
@@ -36,6 +37,17 @@ class EvaluatedRun:
     """`training.json`, empty where the run has none."""
     data: DataConfig | None
     """Where the clips are, from `config.yaml`; `None` where the run has none."""
+    regime: Literal["trained", "scored"] = "trained"
+    """Whether it was trained here, or is another system, whose captions were only scored here."""
+    source: str | None = None
+    """Where another system's captions are from; `None` for what was trained here."""
+    own_references: bool = False
+    """Whether it was scored against other references than the systems beside it, as people are."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it was scored on all clips, with the references of the others, so that it pairs with them."""
+        return not self.own_references and self.result.clips_scored == self.result.clips_expected
 
     @property
     def trained_parameters(self) -> int | None:
@@ -121,6 +133,8 @@ def _refuse_unevaluated(
 
 
 def _read_run(name: str, directory: Path, evaluation: Path) -> EvaluatedRun:
+    # Another system that was run here leaves what a run does, but for what training writes.
+    trained = any((directory / written).is_file() for written in (SUMMARY_NAME, LOG_NAME))
     return EvaluatedRun(
         name=name,
         directory=directory,
@@ -129,6 +143,8 @@ def _read_run(name: str, directory: Path, evaluation: Path) -> EvaluatedRun:
         history=read_history(directory / LOG_NAME),
         training=_read_training(directory / SUMMARY_NAME),
         data=_read_data_config(directory),
+        regime="trained" if trained else "scored",
+        source=None if trained else name,
     )
 
 
@@ -144,11 +160,12 @@ def _read_data_config(directory: Path) -> DataConfig | None:
     return load_config(path).data if path.is_file() else None
 
 
+_DIGEST = "references' digest"
 _MUST_AGREE: dict[str, Callable[[EvaluationResult], Any]] = {
     "data set": lambda result: result.dataset,
     "split": lambda result: result.split,
     "clips of the split": lambda result: result.clips_expected,
-    "references' digest": lambda result: result.references.sha256[:12],
+    _DIGEST: lambda result: result.references.sha256[:12],
     "tokenisation": lambda result: result.tokenizer,
     "decoding": lambda result: result.decoding or None,
 }
@@ -156,7 +173,10 @@ _MUST_AGREE: dict[str, Callable[[EvaluationResult], Any]] = {
 
 
 def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
-    """Make sure that the runs were scored on the same clips, in the same way.
+    """Make sure that systems were scored on the same clips, in the same way.
+
+    How captions from elsewhere were decoded is not known, and people's have references of their own, so that they are
+    not held against the others in this.
 
     Raises:
         UserError: they were not; every difference is listed with the runs on either side.
@@ -165,6 +185,8 @@ def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
     for title, of in _MUST_AGREE.items():
         sides: dict[str, list[str]] = {}
         for run in runs:
+            if (title == "decoding" and run.regime == "scored") or (title == _DIGEST and run.own_references):
+                continue
             sides.setdefault(_spell(of(run.result)), []).append(run.name)
         if len(sides) > 1:
             listed = "; ".join(f"{value} ({', '.join(names)})" for value, names in sides.items())

@@ -2,18 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from evlvideo.comparison.runs import EvaluatedRun
 from evlvideo.evaluation.score import TITLES, format_score
 
-Regime = Literal["trained", "quoted"]
+Regime = Literal["trained", "scored", "quoted"]
+"""How a row came about: a run that was trained and scored here, captions of another system that were scored here on the
+same clips, or numbers that others published."""
 
 SCORES = ("cider", "bleu_4", "meteor", "rouge_l")
 """Metrics in the order of EVLGen's poster."""
-COSTS = {"trained_parameters": "trained parameters", "training_seconds": "training seconds"}
+COSTS = {
+    "trained_parameters": "trained parameters",
+    "training_multiply_adds": "MACs, training",
+    "captioning_multiply_adds": "MACs, captioning",
+    "training_seconds": "training seconds",
+    "clips_per_second": "clips a second",
+}
+"""What a system costs; a column is there where a row has a number or a reason for it. MACs are multiply-adds a clip."""
 EVIDENCE = ("one_frame", "several_frames", "frame_order")
 """What it takes to tell a clip's captions, from least to most."""
+MARKS = {0.01: "‡", 0.05: "†"}
+"""Level of significance → its mark, the strictest first."""
+
+Interval: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +42,20 @@ class Entry:
     clips_scored: int | None = None
     clips_expected: int | None = None
     source: str | None = None
-    """Where a quoted row is from."""
+    """Where a quoted row is from, or the file of a scored one."""
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """95 % interval over clips by column key, in the unit of the value."""
+    p_values: Mapping[str, float] = field(default_factory=dict)
+    """By column key: how likely so large a difference from the chosen row is, were there none."""
+    differences: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """By column key: the value minus the chosen row's, and the two ends of its 95 % interval."""
+    own_references: bool = False
+    """Whether it was scored against other references than the other rows, as people are; it is never the best."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its scores may be ranked with those of other rows: measured here, on all clips, alike."""
+        return self.regime != "quoted" and not self.partial and not self.own_references
 
     @property
     def partial(self) -> bool:
@@ -58,6 +84,17 @@ class Cell:
     best: bool = False
     note: int | None = None
     """Number of the footnote that says why there is no value, counted from 1."""
+    interval: Interval | None = None
+    """95 % interval over clips, in the unit of the value; `None` where it is not known."""
+    p_value: float | None = None
+    """Of the difference from the chosen row; `None` where there is none."""
+    significance: str = ""
+    """One of :data:`MARKS`, or empty."""
+
+    @property
+    def interval_text(self) -> str:
+        """The interval of a score ×100, such as `48.1–52.3`; empty where there is none."""
+        return "–".join(map(format_score, self.interval)) if self.interval else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +106,11 @@ class Row:
     """What sets the row apart from the others, shown beside its name."""
     cells: tuple[Cell, ...]
     """One for each column of the table."""
+
+    @property
+    def regime(self) -> Regime:
+        """How the row came about."""
+        return self.entry.regime
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +127,25 @@ class Table:
 
 
 def run_entry(run: EvaluatedRun) -> Entry:
-    """Take the columns of the table from a run that was trained and scored here."""
+    """Take the columns of the table from a system that was scored here, whether it was trained here or not."""
     result = run.result
     values: dict[str, float | None] = {key: result.scores.get(key) for key in SCORES}
-    values |= {"trained_parameters": run.trained_parameters, "training_seconds": run.training_seconds}
     values |= {_subset_key(name): scores.get("cider") for name, scores in (result.evidence_scores or {}).items()}
+    if run.regime == "trained":
+        values |= {"trained_parameters": run.trained_parameters, "training_seconds": run.training_seconds}
+    values["clips_per_second"] = result.clips_per_second
     skipped = dict(result.skipped)
     if "cider" in skipped:
         skipped |= {_subset_key(name): skipped["cider"] for name in result.evidence_scores or {}}
     return Entry(
         name=run.name,
-        regime="trained",
+        regime=run.regime,
         values=values,
         reasons=skipped,
         clips_scored=result.clips_scored,
         clips_expected=result.clips_expected,
+        source=run.source,
+        own_references=run.own_references,
     )
 
 
@@ -107,16 +153,22 @@ def build_table(title: str, entries: Sequence[Entry], remarks: Sequence[str] = (
     """Lay entries out as a table.
 
     The best value of a score column is marked among the rows that can be compared: not those that only quote, and not
-    those scored on a part of the split. Values that print alike are marked alike.
+    those scored on a part of the split or against other references. Values that print alike are marked alike.
     """
     columns = _columns(entries)
     best = {column.key: _best(column, entries) for column in columns}
+    mixed = len({entry.regime for entry in entries}) > 1
     footnotes: list[str] = []
     rows = []
     for entry in entries:
         cells = tuple(_cell(column, entry, best[column.key], footnotes) for column in columns)
-        rows.append(Row(entry, _tags(entry), cells))
+        rows.append(Row(entry, _tags(entry, mixed), cells))
     return Table(title, columns, tuple(rows), tuple(footnotes), (*_own_remarks(columns, entries), *remarks))
+
+
+def mark_of(p_value: float | None) -> str:
+    """The mark of the strictest level that a p-value is under; empty where there is none."""
+    return next((mark for level, mark in MARKS.items() if p_value is not None and p_value < level), "")
 
 
 def _subset_key(subset: str) -> str:
@@ -128,24 +180,21 @@ def _columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
     subsets = present - {*SCORES, *COSTS}
     ordered = [_subset_key(name) for name in EVIDENCE if _subset_key(name) in subsets]
     ordered += sorted(subsets - set(ordered))
+    known = {key for entry in entries for key in COSTS if entry.values.get(key) is not None or key in entry.reasons}
     return (
         *(Column(key, TITLES[key], is_score=True) for key in SCORES),
         *(
             Column(key, key.removeprefix("cider_").replace("_", " "), is_score=True, group="CIDEr by evidence")
             for key in ordered
         ),
-        *(Column(key, title, is_score=False) for key, title in COSTS.items()),
+        *(Column(key, title, is_score=False) for key, title in COSTS.items() if key in known),
     )
 
 
 def _best(column: Column, entries: Sequence[Entry]) -> str | None:
     if not column.is_score:
         return None
-    values = [
-        value
-        for entry in entries
-        if entry.regime != "quoted" and not entry.partial and (value := entry.values.get(column.key)) is not None
-    ]
+    values = [value for entry in entries if entry.comparable and (value := entry.values.get(column.key)) is not None]
     return _format(column, max(values)) if len(values) > 1 else None
 
 
@@ -153,12 +202,20 @@ def _cell(column: Column, entry: Entry, best: str | None, footnotes: list[str]) 
     value = entry.values.get(column.key)
     if value is not None:
         text = _format(column, value)
-        comparable = entry.regime != "quoted" and not entry.partial
-        return Cell(value, text, best=comparable and text == best)
+        p_value = entry.p_values.get(column.key)
+        return Cell(
+            value,
+            text,
+            best=entry.comparable and text == best,
+            interval=entry.intervals.get(column.key),
+            p_value=p_value,
+            significance=mark_of(p_value),
+        )
     reason = entry.reasons.get(column.key)
     if reason is None:
         return Cell(None, "–")
-    title = TITLES.get(column.key, TITLES["cider"])
+    # Columns of one kind share their reasons.
+    title = TITLES.get(column.key) or COSTS.get(column.key, TITLES["cider"]).partition(",")[0]
     footnote = reason if reason.startswith(title) else f"{title}: {reason}"
     if footnote not in footnotes:
         footnotes.append(footnote)
@@ -166,11 +223,27 @@ def _cell(column: Column, entry: Entry, best: str | None, footnotes: list[str]) 
 
 
 def _format(column: Column, value: float) -> str:
-    return format_score(value) if column.is_score else f"{value:,.0f}"
+    if column.is_score:
+        return format_score(value)
+    if "multiply_adds" in column.key:
+        return short_number(value)
+    return f"{value:.3g}" if 0 < value < 10 else f"{value:,.0f}"
 
 
-def _tags(entry: Entry) -> tuple[str, ...]:
-    tags = ["quoted"] if entry.regime == "quoted" else []
+def short_number(value: float) -> str:
+    """A large number with three digits and its unit, such as `2.54 T`."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if value >= size:
+            digits = 2 if value < 10 * size else 1 if value < 100 * size else 0
+            return f"{value / size:.{digits}f} {unit}"
+    return f"{value:,.0f}"
+
+
+def _tags(entry: Entry, mixed: bool) -> tuple[str, ...]:
+    """The regime, where it does not go without saying, and what else sets a row apart."""
+    tags: list[str] = [entry.regime] if mixed or entry.regime != "trained" else []
+    if entry.own_references:
+        tags.append("other references")
     if entry.partial:
         tags.append(f"{entry.clips_scored:,} of {entry.clips_expected:,} clips")
     return tuple(tags)
@@ -182,6 +255,16 @@ def _own_remarks(columns: Sequence[Column], entries: Sequence[Entry]) -> list[st
         remarks.append(
             "One frame, several frames, frame order: CIDEr over the clips whose captions can be told from one frame, "
             "only from several, only from their order."
+        )
+    if any(column.key == "clips_per_second" for column in columns):
+        remarks.append(
+            "Clips a second are measured over a whole evaluation's captioning, with what it reads of each clip, videos "
+            "or stored features, on the machine that it ran on."
+        )
+    if any(entry.regime == "scored" for entry in entries):
+        remarks.append(
+            "Scored rows are captions of other systems, scored here as the other rows are; how those were trained and "
+            "decoded is their own."
         )
     sources = dict.fromkeys(entry.source for entry in entries if entry.regime == "quoted")
     remarks += [

@@ -1,5 +1,7 @@
 """A clip and its captions, as every reader gives it."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,3 +24,12 @@ class CaptionedClip:
     """Where in the file the clip begins; at its beginning where nothing is named."""
     end_seconds: float | None = None
     """Where in the file the clip ends; at its end where nothing is named. Files that were cut already name neither."""
+
+
+def evidence_subsets(clips: Iterable[CaptionedClip]) -> dict[str, list[str]]:
+    """Clips by what their captions can be told from, where the annotation says it."""
+    subsets: dict[str, list[str]] = defaultdict(list)
+    for clip in clips:
+        if clip.evidence is not None:
+            subsets[clip.evidence].append(clip.clip_id)
+    return dict(sorted(subsets.items()))

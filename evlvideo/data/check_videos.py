@@ -77,8 +77,8 @@ def check_videos(
 
     Args:
         root: directory of the collection.
-        out: directory for the progress and for the quarantine list: a line of JSON for each bad file, with `path` from
-            the root, `reason`, `size` in bytes, and `mtime` in nanoseconds.
+        out: directory for the progress and for the quarantine list: a line of JSON for each bad file, with the
+            `root`, `path` from there, `reason`, `size` in bytes, and `mtime` in nanoseconds.
         frames: how many frames of each file are decoded, spread evenly; `None` decodes every one, and alone finds
             damage wherever it is.
         processes: how many files at a time.
@@ -105,7 +105,7 @@ def check_videos(
             found[checked.path] = checked
             advance()
     report = CheckReport(tuple(found[state.path] for state in states), out / QUARANTINE_NAME)
-    write_text(report.quarantine, "".join(_quarantine_line(file) for file in report.bad))
+    write_text(report.quarantine, "".join(_quarantine_line(root, file) for file in report.bad))
     return report
 
 
@@ -214,6 +214,12 @@ def _bar(console: Console | None, total: int, completed: int) -> Iterator[Callab
         yield lambda: progress.advance(task)
 
 
-def _quarantine_line(file: Checked) -> str:
-    entry = {"path": file.path, "reason": file.reason, "size": file.size, "mtime": file.mtime}
+def _quarantine_line(root: Path, file: Checked) -> str:
+    entry = {
+        "root": str(root.resolve()),
+        "path": file.path,
+        "reason": file.reason,
+        "size": file.size,
+        "mtime": file.mtime,
+    }
     return json.dumps(entry) + "\n"

@@ -50,7 +50,8 @@ class VideoIndex:
     stream: int
     """Number of the stream in the file."""
     damaged_packets: int
-    """Packets that the file itself marks as incomplete, as the last of a file that was cut off. They are no frames."""
+    """Packets that are incomplete or behind the end of the file, as those of a file that was cut off. They are no
+    frames."""
     facts: SourceFacts
 
 
@@ -63,6 +64,7 @@ class _Packets:
     """Whether decoding can start at the first packet, and its frame is shown."""
     shown: list[int | None]
     keyframes: list[Place]
+    read: int = 0
     last_duration: int = 0
     damaged: int = 0
     open_groups: bool = False
@@ -137,6 +139,7 @@ def _packets(reader: PacketReader, codec: str) -> _Packets:
         place = Place(packet.pts, packet.dts)
         if found is None:
             found = _Packets(place, packet.is_keyframe and not packet.is_discard, [], [])
+        found.read += 1
         if packet.is_corrupt:
             found.damaged += 1
             continue
@@ -153,7 +156,17 @@ def _packets(reader: PacketReader, codec: str) -> _Packets:
             found.last_duration = packet.duration or found.last_duration
     if found is None or not found.shown:
         raise _no_frames(reader.path)
+    found.damaged += _behind_the_end(reader, found.read)
     return found
+
+
+def _behind_the_end(reader: PacketReader, read: int) -> int:
+    """How many packets the file's own index promises where the file has ended; none where it has no index."""
+    entries = reader.stream.index_entries
+    if len(entries) <= read:
+        return 0
+    size = reader.path.stat().st_size
+    return sum(entry.pos >= size for entry in entries)
 
 
 def _length_bytes(extradata: bytes) -> int:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -30,24 +31,30 @@ def saved_bytes(model: EvlVideoForCaptioning, inputs: dict[str, Any], autocast: 
         autocast: type that is computed in; `None` computes in the weights' own.
     """
     weights = {_storage_key(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    # What no output depends on is let go during the pass, and its storage's place may be taken by another.
+    alive: WeakSet[_Saved] = WeakSet()
 
-    def note(tensor: Tensor) -> Tensor:
-        key = _storage_key(tensor)
-        if key not in weights:
-            kept[key] = tensor.untyped_storage().nbytes()
-        return tensor
+    def save(tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor)
+        alive.add(saved)
+        return saved
 
     with (
         _autocast(autocast),
         _FusedAttention(),
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autograd.graph.saved_tensors_hooks(save, lambda saved: saved.tensor),
     ):
-        # Held until all is summed, so that no storage is freed and its place taken by another.
         output = model(**inputs)
-        total = sum(kept.values())
+        kept = {_storage_key(saved.tensor): saved.tensor.untyped_storage().nbytes() for saved in alive}
         del output
-    return total
+    return sum(size for key, size in kept.items() if key not in weights)
+
+
+class _Saved:
+    """A tensor, for as long as the backward pass needs it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
 
 
 def _storage_key(tensor: Tensor) -> int:

@@ -20,7 +20,7 @@ from evlvideo.estimate.records import ByPart, Estimate, Memory, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import read_text_config
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.frozen import is_contextualizer, tower_of
+from evlvideo.models.frozen import is_contextualizer, part_of, tower_of
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _ADAMW_MOMENTS = 2
@@ -86,7 +86,7 @@ def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
     """How many numbers are in tensors, by the part that their name belongs to."""
     numbers = dict.fromkeys(("vision_tower", "connector", "contextualizer", "language_model"), 0)
     for name, tensor in tensors.items():
-        part = "contextualizer" if is_contextualizer(name) else tower_of(name) or "connector"
+        part = "contextualizer" if is_contextualizer(name) else part_of(name) or "connector"
         numbers[part] += tensor.numel()
     return ByPart(**numbers)
 

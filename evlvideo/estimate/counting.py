@@ -100,29 +100,39 @@ def count_passes(model: EvlVideoForCaptioning, pixels: Tensor, text: dict[str, T
 def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, workload: Workload) -> int:
     """Generating one caption by the language model, with beams and with a cache of keys and values.
 
-    The loop of `generate` looks at values, which there are none of. What it runs is counted instead: the prefix once
-    for every beam, as transformers does, which gives the first token, and a step for each further token. A step's cost
-    is linear in the length of the cache, so that the mean of the first and the last step, times their number, is their
-    sum. Beams are taken to run to the last token. A prompt for the language model is not in it.
+    The loop of `generate` looks at values, which there are none of. What it runs is counted instead: the soft prompt
+    once, but for its last token, which is read with the opening one for every beam and gives the first token, and a
+    step for each further token. A step's cost is linear in the length of the cache, so that the mean of the first and
+    the last step, times their number, is their sum. Beams are taken to run to the last token. A prompt of words for the
+    language model is not in it.
     """
-    prefix = soft_tokens + 1  # the opening token
-    count, output = count_multiply_adds(lambda: _read_prefix(model, workload.num_beams, prefix))
+    beams, prefix = workload.num_beams, soft_tokens + 1  # the opening token
+    count, output = count_multiply_adds(lambda: _open_captions(model, beams, soft_tokens))
     steps = workload.new_tokens - 1
     if not steps:
         return count
-    first = _count_step(model, workload.num_beams, prefix, output.past_key_values)
+    first = _count_step(model, beams, prefix, output.cache)
     last_cached = prefix + steps - 1
-    longest = _read_prefix(model, workload.num_beams, last_cached).past_key_values
-    last = _count_step(model, workload.num_beams, last_cached, longest)
+    last = _count_step(model, beams, last_cached, _read(model, _empty_words(model, beams, last_cached), None).cache)
     return count + (first + last) * steps // 2
 
 
-def _read_prefix(model: EvlVideoForCaptioning, beams: int, tokens: int) -> Any:
+def _open_captions(model: EvlVideoForCaptioning, beams: int, soft_tokens: int) -> Any:
+    prompt = model.read_prompt(_empty_words(model, 1, soft_tokens)).repeated(beams)
+    known = prompt.cache.get_seq_length()
+    return _read(model, _empty_words(model, beams, soft_tokens + 1 - known), prompt.cache)
+
+
+def _empty_words(model: EvlVideoForCaptioning, rows: int, tokens: int) -> Tensor:
+    words: Any = model.language_model.get_input_embeddings()
+    return words.weight.new_empty(rows, tokens, words.embedding_dim)
+
+
+def _read(model: EvlVideoForCaptioning, embeddings: Tensor, cache: Any) -> Any:
+    known = 0 if cache is None else cache.get_seq_length()
+    mask = torch.ones(len(embeddings), known + embeddings.shape[1], dtype=torch.long, device=embeddings.device)
     language_model: Any = model.language_model
-    words = language_model.get_input_embeddings()
-    prefix = words.weight.new_empty(beams, tokens, words.embedding_dim)
-    mask = torch.ones(beams, tokens, dtype=torch.long, device=prefix.device)
-    return language_model(inputs_embeds=prefix, attention_mask=mask, use_cache=True, logits_to_keep=1)
+    return language_model(inputs_embeds=embeddings, attention_mask=mask, cache=cache, use_cache=True, logits_to_keep=1)
 
 
 def _count_step(model: EvlVideoForCaptioning, beams: int, cached: int, cache: Any) -> int:
@@ -130,9 +140,9 @@ def _count_step(model: EvlVideoForCaptioning, beams: int, cached: int, cache: An
     language_model: Any = model.language_model
     ids = torch.zeros(beams, 1, dtype=torch.long, device=model.device)
     mask = torch.ones(beams, cached + 1, dtype=torch.long, device=model.device)
-    return count_multiply_adds(
-        lambda: language_model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
-    )[0]
+    return count_multiply_adds(lambda: language_model(input_ids=ids, attention_mask=mask, cache=cache, use_cache=True))[
+        0
+    ]
 
 
 def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int) -> tuple[_Passes, _Passes]:

@@ -11,7 +11,7 @@ def estimate_run(config: RunConfig) -> Estimate:
     """What a run's steps and its captions cost on one process, with texts of the greatest length.
 
     `auto` precision is taken to be bf16, what it is on a GPU. Of the self-critical stage, the training pass is the
-    teacher-forced one over all samples of a clip, and captioning is sampling them.
+    teacher-forced one over all samples of a clip, and captioning is drawing them and the greedy caption.
 
     Raises:
         UserError: the architecture cannot be read, or cannot take what the run asks.
@@ -23,7 +23,7 @@ def estimate_run(config: RunConfig) -> Estimate:
         batch_size=training.batch_size,
         captions_per_clip=config.scst.num_samples if scst else config.data.captions_per_clip,
         text_tokens=config.scst.max_new_tokens + 1 if scst else MAX_TEXT_TOKENS,
-        num_beams=config.scst.num_samples if scst else beams,
+        num_beams=config.scst.num_samples + 1 if scst else beams,
         new_tokens=config.scst.max_new_tokens if scst else generation.max_new_tokens,
         precision="bf16" if training.precision == "auto" else training.precision,
     )

@@ -1,5 +1,7 @@
 """Caption a split with a run's checkpoint, score it, and write down everything the scores depend on."""
 
+import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +17,7 @@ from evlvideo.config import RunConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.evaluation.meteor import MeteorProcess
+from evlvideo.evaluation.metrics import METRICS
 from evlvideo.evaluation.predict import generate_captions
 from evlvideo.evaluation.results import EvaluationResult
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
@@ -65,6 +68,7 @@ def evaluate(
     split: str = "test",
     config: RunConfig | None = None,
     shuffle_frames: bool = False,
+    metrics: Sequence[str] = METRICS,
     meteor: MeteorProcess | None = None,
     out: Path | None = None,
 ) -> EvaluationResult:
@@ -75,6 +79,7 @@ def evaluate(
         split: split of the run's data set.
         config: data and decoding to use in the place of the run's own; with `out`, also what to change in the model.
         shuffle_frames: caption clips whose frames are out of order.
+        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
         meteor: a running one, for several evaluations in turn; else one is started for this.
         out: the directory that the result is of, where that is not the run.
 
@@ -98,18 +103,23 @@ def evaluate(
         dataset = ShuffledFrames(dataset, config.seed)
     with nullcontext(meteor) if meteor else MeteorProcess() as meteor:
         # METEOR reads its tables while the model captions.
+        started = time.perf_counter()
         captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
+        captioning_seconds = time.perf_counter() - started
         result = score_split(
             captions,
             clips,
             config,
             split,
+            metrics=metrics,
             meteor=meteor,
             name=out.name,
             checkpoint=str(run),
             decoding={**decoding_facts(config), **({"shuffled_frames": True} if shuffle_frames else {})},
             trained_parameters=trained_parameters(model),
             training_seconds=_summary(run).get("training_seconds"),
+            captioning_seconds=captioning_seconds,
+            captioning_clips=len(captions),
         )
     if PartialState().is_main_process:
         write_evaluation(

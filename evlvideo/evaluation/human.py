@@ -24,7 +24,7 @@ def human_line(
         dataset: a key of :data:`evlvideo.data.annotations.DATASETS`.
         split: one of its splits.
         root: directory of the data set; the media files need not be there. `mini` needs none.
-        metrics: which of :data:`evlvideo.evaluation.metrics.METRICS`.
+        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
 
     Raises:

@@ -5,7 +5,7 @@ The scorers are called one by one: pycocoevalcap's own evaluation class also sta
 Answers that this module defines where pycocoevalcap has none or breaks:
 
 - A caption without words scores 0 in every metric, and its references still count in the corpus scores.
-- Where METEOR fails or there is no Java, it is in `skipped` with the reason, and the other metrics stand.
+- Where METEOR or SPICE fails or there is no Java, it is in `skipped` with the reason, and the other metrics stand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +14,13 @@ from dataclasses import dataclass
 
 from evlvideo.errors import UserError
 from evlvideo.evaluation.meteor import MeteorProcess, Texts
+from evlvideo.evaluation.spice import spice
 from evlvideo.evaluation.tokenization import default_tokenizer, tokenize_lines
 
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
 """Keys of the metrics, in the order in which they are computed. As fractions: 0.74 is what papers print as 74.0."""
+ALL_METRICS = (*METRICS, "spice")
+"""SPICE too, which needs models of its own and is computed where it is asked for."""
 
 _Scored = dict[str, tuple[float, list[float]]]
 
@@ -51,7 +54,7 @@ def score_captions(
     Args:
         predictions: clip → caption, for exactly the clips of `references`.
         references: clip → what people wrote, at least one with a word in it.
-        metrics: which of :data:`METRICS`.
+        metrics: which of :data:`ALL_METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
         subsets: name → clips to score on their own as well. BLEU is computed over the captions of the subset. METEOR,
             ROUGE-L and CIDEr are means of the clips' scores, so that CIDEr keeps the document frequencies of the whole.
@@ -63,15 +66,45 @@ def score_captions(
     """
     _check(predictions, references, metrics)
     tokenizer = tokenizer or default_tokenizer()
-    clip_ids = list(references)
     with ExitStack() as stack:
         if "meteor" in metrics and meteor is None:
             # Started first: it reads its tables while the others are computed.
             meteor = stack.enter_context(MeteorProcess())
-        hypotheses, tokenized = _tokenize(predictions, references, tokenizer)
-        scored, skipped = _run(hypotheses, tokenized, metrics, meteor)
+        words, reference_words = tokenize_together([predictions], references, tokenizer)
+        return score_tokenized(words[0], reference_words, tokenizer, metrics, subsets, meteor)
+
+
+def score_tokenized(
+    words: Mapping[str, str],
+    reference_words: Mapping[str, Sequence[str]],
+    tokenizer: str,
+    metrics: Sequence[str] = METRICS,
+    subsets: Mapping[str, Sequence[str]] | None = None,
+    meteor: MeteorProcess | None = None,
+) -> Scores:
+    """Score captions that :func:`tokenize_together` has made words of; see :func:`score_captions`.
+
+    Args:
+        words: clip → caption, for exactly the clips of the references.
+        reference_words: clip → references.
+        tokenizer: what made the words, for the record.
+        metrics: which of :data:`ALL_METRICS`; METEOR only where `meteor` is given.
+        subsets: name → clips to score on their own as well.
+        meteor: a running METEOR, left open.
+
+    Raises:
+        UserError: clips are missing or unknown, references have no words, or a name is unknown.
+    """
+    _check(words, reference_words, metrics)
+    empty = [clip_id for clip_id, group in reference_words.items() if not any(group)]
+    if empty:
+        raise UserError(f"{len(empty)} clips have no reference with a word in it: {_first(empty)}.")
+    clip_ids = list(reference_words)
+    hypotheses = {index: [words[clip_id]] for index, clip_id in enumerate(clip_ids)}
+    tokenized = {index: list(group) for index, group in enumerate(reference_words.values())}
+    scored, skipped = _run(hypotheses, tokenized, metrics, meteor)
     places = {clip_id: index for index, clip_id in enumerate(clip_ids)}
-    names = [name for name in METRICS if name in scored]
+    names = [name for name in ALL_METRICS if name in scored]
     return Scores(
         corpus={name: scored[name][0] for name in names},
         per_clip={clip_id: {name: scored[name][1][index] for name in names} for index, clip_id in enumerate(clip_ids)},
@@ -85,9 +118,9 @@ def score_captions(
 
 
 def _check(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]], metrics: Sequence[str]) -> None:
-    unknown_metrics = [name for name in metrics if name not in METRICS]
+    unknown_metrics = [name for name in metrics if name not in ALL_METRICS]
     if unknown_metrics:
-        raise UserError(f"Unknown metrics: {', '.join(unknown_metrics)}; allowed: {', '.join(METRICS)}.")
+        raise UserError(f"Unknown metrics: {', '.join(unknown_metrics)}; allowed: {', '.join(ALL_METRICS)}.")
     if not references:
         raise UserError("There is nothing to score: the references hold no clip.")
     problems = []
@@ -104,19 +137,22 @@ def _first(names: Sequence[str], shown: int = 10) -> str:
     return ", ".join(map(str, names[:shown])) + (", …" if len(names) > shown else "")
 
 
-def _tokenize(
-    predictions: Mapping[str, str], references: Mapping[str, Sequence[str]], tokenizer: str
-) -> tuple[Texts, Texts]:
-    """Return the tokenised hypotheses and references by the clip's place in `references`."""
-    flat = [predictions[clip_id] for clip_id in references]
+def tokenize_together(
+    captions: Sequence[Mapping[str, str]], references: Mapping[str, Sequence[str]], tokenizer: str
+) -> tuple[list[dict[str, str]], dict[str, list[str]]]:
+    """Make words of the captions of several systems and of their references, in one pass.
+
+    Returns:
+        clip → caption of each system, and clip → references, with words separated by single spaces.
+
+    Raises:
+        UserError: the tokeniser is unknown, or is `ptb` and cannot run.
+    """
+    flat = [caption for of_system in captions for caption in of_system.values()]
     flat += [reference for group in references.values() for reference in group]
     lines = iter(tokenize_lines(flat, tokenizer))
-    hypotheses = {index: [next(lines)] for index in range(len(references))}
-    tokenized = {index: [next(lines) for _ in group] for index, group in enumerate(references.values())}
-    empty = [clip_id for clip_id, group in zip(references, tokenized.values(), strict=True) if not any(group)]
-    if empty:
-        raise UserError(f"{len(empty)} clips have no reference with a word in it: {_first(empty)}.")
-    return hypotheses, tokenized
+    words = [{clip_id: next(lines) for clip_id in of_system} for of_system in captions]
+    return words, {clip_id: [next(lines) for _ in group] for clip_id, group in references.items()}
 
 
 def _run(
@@ -134,6 +170,12 @@ def _run(
             skipped["meteor"] = meteor.failure or "unknown"
         else:
             scored["meteor"] = result
+    if "spice" in metrics:
+        found = spice(hypotheses, references)
+        if isinstance(found, str):
+            skipped["spice"] = found
+        else:
+            scored["spice"] = found
     return scored, skipped
 
 
@@ -145,7 +187,7 @@ def _subset(members: list[int], hypotheses: Texts, references: Texts, scored: _S
         bleu = _bleu({i: hypotheses[i] for i in members}, {i: references[i] for i in members})
     return {
         name: bleu[name][0] if name in bleu else sum(scored[name][1][i] for i in members) / len(members)
-        for name in METRICS
+        for name in ALL_METRICS
         if name in scored
     }
 

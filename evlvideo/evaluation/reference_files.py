@@ -45,6 +45,15 @@ def load_references(path: Path, split: str | None = None) -> dict[str, list[str]
     return {clip_id: texts for clip_id, texts in read_references(path).items() if clips[clip_id] == split}
 
 
+def has_splits(path: Path) -> bool:
+    """Whether one of a file's splits can be named.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    return path.name in _WITH_SPLITS or bool(splits_of(path))
+
+
 def splits_of(path: Path) -> dict[str, str]:
     """Return clip → split of MSR-VTT's official JSON, and nothing for a file of another form.
 

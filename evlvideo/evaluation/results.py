@@ -79,8 +79,20 @@ class EvaluationResult:
     """Number of parameters that were trained."""
     training_seconds: float | None = None
     """Time that training took."""
+    captioning_seconds: float | None = field(default=None, compare=False)
+    """Time that captioning took, reading the clips included; `None` where it was not measured, as in older files. It is
+    another at every evaluation, and results that differ in nothing else are equal."""
+    captioning_clips: int | None = None
+    """Clips that were captioned in that time."""
     prompt: str | None = None
     """What another system was asked; `None` for runs of ours, whose checkpoints hold it."""
+
+    @property
+    def clips_per_second(self) -> float | None:
+        """Clips captioned in a second, or `None` where it was not measured."""
+        if not self.captioning_seconds or self.captioning_clips is None:
+            return None
+        return self.captioning_clips / self.captioning_seconds
 
     def save(self, path: Path) -> None:
         """Write the result as JSON, whole or not at all."""

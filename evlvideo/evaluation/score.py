@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.metrics import METRICS, score_captions
+from evlvideo.evaluation.metrics import ALL_METRICS, METRICS, score_captions
 from evlvideo.evaluation.results import (
     EvaluationResult,
     describe_references,
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TITLES = {"bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR",
-          "rouge_l": "ROUGE-L", "cider": "CIDEr"}  # fmt: skip
+          "rouge_l": "ROUGE-L", "cider": "CIDEr", "spice": "SPICE"}  # fmt: skip
 """Metric → its name in print."""
 _LISTED = 10
 
@@ -38,7 +38,7 @@ def score_files(
         predictions: a file that :func:`evlvideo.evaluation.results.read_predictions` reads.
         references: a file that :func:`evlvideo.evaluation.reference_files.load_references` reads.
         name: how tables call the system; the name of the predictions' file where nothing is given.
-        metrics: which of :data:`evlvideo.evaluation.metrics.METRICS`.
+        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
         split: the split of the references' file to score on; all of its clips where nothing is named.
 
@@ -89,7 +89,7 @@ def format_score(value: float | None) -> str:
 def score_lines(result: EvaluationResult) -> list[str]:
     """Return one line a metric, and one on what the scores were computed from."""
     lines = []
-    for metric in METRICS:
+    for metric in ALL_METRICS:
         if metric in result.scores or metric in result.skipped:
             reason = f"  ({result.skipped[metric]})" if metric in result.skipped else ""
             lines.append(f"{TITLES[metric]:<8}{format_score(result.scores.get(metric)):>6}{reason}")

@@ -7,14 +7,28 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Words = Sequence[str]
 
-_TINY, _SMALL = 1e-15, 1e-9
+TINY, SMALL = 1e-15, 1e-9
 """pycocoevalcap's smoothing: added to what is counted, and to what it is divided by."""
 _BETA = 1.2
 """Weight of recall in ROUGE-L."""
 _MAX_N = 4
+
+
+class BleuCounts(NamedTuple):
+    """What BLEU-4 of a caption is computed from; of a corpus, it is their sums."""
+
+    correct: list[int]
+    """For n = 1…4, n-grams that a reference has, each at most as often as the reference with most of it."""
+    guessed: list[int]
+    """For n = 1…4, n-grams of the caption."""
+    words: int
+    """Words of the caption."""
+    closest: int
+    """Words of the reference whose length is closest, the shorter one of two."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +48,23 @@ class BleuReferences:
             most |= Counter(_ngrams(words))
         return cls(dict(most), [len(words) for words in references])
 
+    def count(self, words: Words) -> BleuCounts:
+        """Count what BLEU-4 of a caption is computed from."""
+        correct = [0] * _MAX_N
+        for ngram, count in Counter(_ngrams(words)).items():
+            correct[len(ngram) - 1] += min(count, self.most.get(ngram, 0))
+        _, closest = min((abs(length - len(words)), length) for length in self.lengths)
+        return BleuCounts(correct, [max(0, len(words) - order) for order in range(_MAX_N)], len(words), closest)
+
     def score(self, words: Words) -> float:
         """Return smoothed BLEU-4 of a caption, with the length of the closest reference; 0 without words."""
         if not words:
             return 0.0
-        correct = [0] * _MAX_N
-        for ngram, count in Counter(_ngrams(words)).items():
-            correct[len(ngram) - 1] += min(count, self.most.get(ngram, 0))
+        counts = self.count(words)
         precision = 1.0
-        for order, hits in enumerate(correct):
-            precision *= (hits + _TINY) / (max(0, len(words) - order) + _SMALL)
-        _, closest = min((abs(length - len(words)), length) for length in self.lengths)
-        ratio = (len(words) + _TINY) / (closest + _SMALL)
+        for hits, guessed in zip(counts.correct, counts.guessed, strict=True):
+            precision *= (hits + TINY) / (guessed + SMALL)
+        ratio = (counts.words + TINY) / (counts.closest + SMALL)
         return float(precision ** (1 / _MAX_N) * (math.exp(1 - 1 / ratio) if ratio < 1 else 1.0))
 
 

@@ -1,6 +1,5 @@
 """From the captions of a split to its result: one way for our own runs and for other systems."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from evlvideo.assembly import references_of
 from evlvideo.config import RunConfig
-from evlvideo.data.annotations import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip, evidence_subsets
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.evaluation.metrics import METRICS, score_captions
 from evlvideo.evaluation.results import EvaluationResult, describe_references, git_commit, versions, write_predictions
@@ -21,6 +20,7 @@ def score_split(
     config: RunConfig,
     split: str,
     *,
+    metrics: Sequence[str] = METRICS,
     meteor: MeteorProcess,
     **facts: Any,
 ) -> EvaluationResult:
@@ -32,13 +32,14 @@ def score_split(
         clips: all clips of the split.
         config: says which data set it is, and how the captions were decoded.
         split: its name.
+        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
         meteor: a running one.
         facts: further fields of the result: its `name`, and where the captions came from.
     """
     references = references_of(clips)
     captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
-    subsets = _evidence_subsets([clip for clip in clips if clip.clip_id in captions])
-    scores = score_captions(captions, captioned, METRICS, subsets=subsets, meteor=meteor)
+    subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
+    scores = score_captions(captions, captioned, metrics, subsets=subsets, meteor=meteor)
     values: dict[str, Any] = {
         "dataset": config.data.dataset,
         "split": split,
@@ -72,12 +73,3 @@ def write_evaluation(directory: Path, captions: Mapping[str, str], result: Evalu
     """Write the predictions and the result of a split into its directory."""
     write_predictions(directory / PREDICTIONS_NAME, captions)
     result.save(directory / RESULT_NAME)
-
-
-def _evidence_subsets(clips: Sequence[CaptionedClip]) -> dict[str, list[str]]:
-    """Clips by what their captions can be told from, where the annotation says it."""
-    subsets: dict[str, list[str]] = defaultdict(list)
-    for clip in clips:
-        if clip.evidence is not None:
-            subsets[clip.evidence].append(clip.clip_id)
-    return dict(sorted(subsets.items()))

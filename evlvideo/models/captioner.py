@@ -27,7 +27,9 @@ from evlvideo.models.checkpoint import (
 )
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.frozen import tower_of
+from evlvideo.models.lora import add_lora
 from evlvideo.models.merging import Reduction
+from evlvideo.models.prompt import SoftPrompt
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
 from evlvideo.models.tomeformer import TomeFormer, load_bert_weights
 from evlvideo.models.vision import VisionTower
@@ -101,6 +103,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
         self.language_projection = nn.Linear(bert.hidden_size, self.language_model.get_input_embeddings().embedding_dim)
         self.tower_fingerprints: dict[str, str] = {}
         self.post_init()
+        # After the initialisation above, which would make something of a LoRA that starts as nothing.
+        add_lora(self.language_model, config)
         self.freeze_towers()
 
     def freeze_towers(self) -> None:
@@ -110,10 +114,13 @@ class EvlVideoForCaptioning(PreTrainedModel):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EvlVideoForCaptioning":
-        """Set the mode of the trained parts; frozen towers stay in eval mode."""
+        """Set the mode of the trained parts; frozen towers stay in eval mode, but for LoRA's dropout."""
         super().train(mode)
         if hasattr(self, "language_model"):
             self.language_model.train(False)
+            for name, module in self.language_model.named_modules():
+                if ".lora_dropout." in name:
+                    module.train(mode)
         return self
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -161,6 +168,10 @@ class EvlVideoForCaptioning(PreTrainedModel):
             )
         return self.features_to_prompt(features)
 
+    def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
+        """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that are to follow it."""
+        return SoftPrompt.read(self.language_model, soft_prompt)
+
     def forward(
         self,
         pixel_values: Tensor | None = None,
@@ -170,39 +181,57 @@ class EvlVideoForCaptioning(PreTrainedModel):
         *,
         features: Tensor | None = None,
         soft_prompt: Tensor | None = None,
+        prompt: SoftPrompt | None = None,
         num_items_in_batch: Tensor | int | None = None,
         logits_to_keep: int = 0,
     ) -> CausalLMOutput:
         """Teacher-forced pass.
 
+        Where the logits of the text are all that is asked for, the language model reads the soft prompt once a clip and
+        its texts after it; else the prompt once more with every text.
+
         Args:
-            pixel_values: frames, `(B, T, 3, height, width)`; or give `features` or `soft_prompt`.
+            pixel_values: frames, `(B, T, 3, height, width)`; or give `features`, `soft_prompt` or `prompt`.
             input_ids: text tokens, `(B, L)`, or `(k·B, L)` for `k` texts of each clip in turn, which is encoded once;
                 padded on the right; the soft prompt is not in them.
             attention_mask: ones on text, zeros on padding, as `input_ids`.
             labels: targets, as `input_ids`, −100 where there is none; the first token is a target like any other.
             features: the tower's output, `(B, T, N, D)`.
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
+            prompt: output of :meth:`read_prompt`; then `logits_to_keep` is from 1 to `L + 1`.
             num_items_in_batch: targets over which the loss is averaged, where that is not this batch alone.
             logits_to_keep: return logits of this many last places only; 0 returns all.
 
         Returns:
             loss (where there are labels) and logits `(k·B, P + L, V)`, or the last of them.
         """
-        if soft_prompt is None:
-            soft_prompt = self.encode(pixel_values, features=features)
         assert input_ids is not None and attention_mask is not None
-        text = self.language_model.get_input_embeddings()(input_ids)  # (k·B, L, E)
-        soft_prompt = soft_prompt.repeat_interleave(len(input_ids) // len(soft_prompt), dim=0)  # (k·B, P, E)
-        prefix_mask = attention_mask.new_ones(soft_prompt.shape[:2])
-        logits: Tensor = self.language_model(
-            inputs_embeds=torch.cat([soft_prompt.to(text.dtype), text], dim=1),
-            attention_mask=torch.cat([prefix_mask, attention_mask], dim=1),
-            logits_to_keep=logits_to_keep,
-            use_cache=False,
-        ).logits
+        if prompt is None:
+            if soft_prompt is None:
+                soft_prompt = self.encode(pixel_values, features=features)
+            # One text a clip is read in one pass with its prompt.
+            if len(input_ids) > len(soft_prompt) and 0 < logits_to_keep <= input_ids.shape[1] + 1:
+                prompt = self.read_prompt(soft_prompt)
+            else:
+                prompt = SoftPrompt.unread(self.language_model, soft_prompt)
+        logits = self._read_texts(prompt, input_ids, attention_mask, logits_to_keep)
         loss = None if labels is None else caption_loss(logits, labels, num_items_in_batch)
         return CausalLMOutput(loss=loss, logits=logits)
+
+    def _read_texts(self, prompt: SoftPrompt, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> Tensor:
+        """Logits of what the prompt's cache does not hold, and of texts, `(k·B, ≤ P + L, V)`."""
+        prompt = prompt.repeated(len(input_ids) // len(prompt.embeddings))
+        known = prompt.cache.get_seq_length()
+        text = self.language_model.get_input_embeddings()(input_ids)  # (k·B, L, E)
+        prefix_mask = attention_mask.new_ones(prompt.embeddings.shape[:2])
+        logits: Tensor = self.language_model(
+            inputs_embeds=torch.cat([prompt.embeddings[:, known:], text], dim=1),
+            attention_mask=torch.cat([prefix_mask, attention_mask], dim=1),
+            logits_to_keep=logits_to_keep,
+            cache=prompt.cache if known else None,
+            use_cache=known > 0,
+        ).logits
+        return logits
 
     @torch.no_grad()
     def generate(
@@ -211,16 +240,18 @@ class EvlVideoForCaptioning(PreTrainedModel):
         *,
         features: Tensor | None = None,
         soft_prompt: Tensor | None = None,
+        prompt: SoftPrompt | None = None,
         prompt_ids: Tensor | None = None,
         max_new_tokens: int = 30,
         **generation: Any,
     ) -> Tensor:
-        """Caption clips.
+        """Caption clips. The language model reads the soft prompt once a clip, however many beams or captions it has.
 
         Args:
-            pixel_values: frames, `(B, T, 3, height, width)`; or give `features` or `soft_prompt`.
+            pixel_values: frames, `(B, T, 3, height, width)`; or give `features`, `soft_prompt` or `prompt`.
             features: the tower's output, `(B, T, N, D)`.
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
+            prompt: output of :meth:`read_prompt`.
             prompt_ids: tokens that every caption continues, `(L)` or `(B, L)`, without the opening one.
             max_new_tokens: most tokens to generate.
             generation: further arguments of transformers' `generate`, such as `num_beams` or `min_new_tokens`.
@@ -233,17 +264,22 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """
         if generation.keys() & {"max_length", "min_length"}:
             raise UserError("Lengths count new tokens only: give max_new_tokens and min_new_tokens.")
-        if soft_prompt is None:
-            soft_prompt = self.encode(pixel_values, features=features)
-        batch = soft_prompt.shape[0]
-        opening = torch.full((batch, 1), self.config.bos_token_id, device=soft_prompt.device)
+        if prompt is None:
+            prompt = self.read_prompt(
+                self.encode(pixel_values, features=features) if soft_prompt is None else soft_prompt
+            )
+        batch = len(prompt.embeddings)
+        opening = torch.full((batch, 1), self.config.bos_token_id, device=prompt.embeddings.device)
         if prompt_ids is not None:
             opening = torch.cat([opening, prompt_ids.to(opening).expand(batch, -1)], dim=1)
         text = self.language_model.get_input_embeddings()(opening)
-        prefix = torch.cat([soft_prompt.to(text.dtype), text], dim=1)  # (B, P + 1, E)
+        prefix = torch.cat([prompt.embeddings, text], dim=1)  # (B, P + 1, E)
+        # transformers repeats the prefix for beams and captions, and not what is known of it.
+        cache = prompt.repeated(max(generation.get("num_beams", 1), generation.get("num_return_sequences", 1))).cache
         return self.language_model.generate(
             inputs_embeds=prefix,
             attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
+            cache=cache if cache.get_seq_length() else None,
             max_new_tokens=max_new_tokens,
             eos_token_id=self.config.end_token_id,
             pad_token_id=self.config.pad_token_id,

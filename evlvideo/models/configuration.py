@@ -59,6 +59,15 @@ class EvlVideoConfig(PreTrainedConfig):
     """Whether contextualizers know the order of the frames."""
     max_frames: int = 32
     """Frames that have a position, where frames have positions."""
+    lora_r: int = 0
+    """Rank of the LoRA on the language model; 0 has none."""
+    lora_alpha: int = 16
+    """Scale of the LoRA, which is multiplied by `lora_alpha / lora_r`."""
+    lora_dropout: float = 0.0
+    """Dropout of what the LoRA reads, in training by cross-entropy."""
+    lora_targets: list[str] | None = None
+    """Layers of the language model that get LoRA, by the end of their names; peft's choice for its kind where nothing
+    is named, queries and values for OPT and LLaMA."""
     bos_token_id: int = 2
     """Token that opens the text, after the soft prompt."""
     end_token_id: int = 50118
@@ -111,6 +120,12 @@ class EvlVideoConfig(PreTrainedConfig):
             problems.append("frame_positions is on, but they live in a contextualizer; set one, or turn them off")
         if self.contextualizer_blocks is not None and self.contextualizer != "in_tower":
             problems.append("contextualizer_blocks names tower blocks, but contextualizer is not in_tower")
+        if self.lora_r < 0:
+            problems.append(f"lora_r is {self.lora_r}; it must be 0, for none, or more")
+        if self.lora_alpha < 1:
+            problems.append(f"lora_alpha is {self.lora_alpha}; it must be 1 or more")
+        if not 0 <= self.lora_dropout < 1:
+            problems.append(f"lora_dropout is {self.lora_dropout}; it must be at least 0 and below 1")
         if self.max_frames < 1:
             problems.append(f"max_frames is {self.max_frames}; it must be at least 1")
         try:

@@ -18,7 +18,9 @@ PACKAGE_PREFIX = "package:"
 _PACKAGE_ASSETS = Path(__file__).parents[1] / "assets"
 
 _FROZEN_PREFIXES = {"vision_tower": "vision_tower.", "language_model": "language_model."}
-_TRAINED_INSIDE = ".temporal_merge."
+_TRAINED_INSIDE = (".temporal_merge.", ".lora_A.", ".lora_B.")
+"""What of a tower's weights is trained: contextualizers between its layers, and LoRA beside them."""
+_WRAPPED_BY_LORA = ".base_layer."
 _FINGERPRINT_VALUES = 1024
 
 
@@ -39,14 +41,29 @@ def tower_of(parameter_name: str) -> str | None:
 
     This is the one place that decides what is trained.
     """
-    if _TRAINED_INSIDE in parameter_name:
+    if any(inside in parameter_name for inside in _TRAINED_INSIDE):
         return None
+    return part_of(parameter_name)
+
+
+def part_of(parameter_name: str) -> str | None:
+    """The tower that a weight of the captioner is in, trained or not, or `None` where it is in none."""
     return next((tower for tower, prefix in _FROZEN_PREFIXES.items() if parameter_name.startswith(prefix)), None)
 
 
 def is_contextualizer(parameter_name: str) -> bool:
     """Whether a weight of the captioner is a contextualizer's, in the tower or over merged tokens."""
-    return _TRAINED_INSIDE in parameter_name or parameter_name.startswith("contextualizer.")
+    return ".temporal_merge." in parameter_name or parameter_name.startswith("contextualizer.")
+
+
+def is_lora(parameter_name: str) -> bool:
+    """Whether a weight, of the captioner or of its language model, is LoRA's."""
+    return ".lora_A." in parameter_name or ".lora_B." in parameter_name
+
+
+def without_lora(parameter_name: str) -> str:
+    """The name of a weight as it is where no LoRA stands beside it."""
+    return parameter_name.replace(_WRAPPED_BY_LORA, ".")
 
 
 def locate(source: str) -> str:
@@ -63,8 +80,9 @@ def fingerprint(tower: nn.Module) -> str:
     only up to 1,024 of a tensor's are read, so that billions of weights take about a second.
     """
     digest = hashlib.sha256()
-    for name, value in sorted(tower.state_dict().items()):
-        if _TRAINED_INSIDE in f".{name}":
+    own = {without_lora(name): value for name, value in tower.state_dict().items()}
+    for name, value in sorted(own.items()):
+        if any(inside in f".{name}" for inside in _TRAINED_INSIDE):
             continue
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
         digest.update(_sample(value).numpy().tobytes())

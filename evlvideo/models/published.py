@@ -304,6 +304,7 @@ def _check_publishable(config: EvlVideoConfig) -> None:
         ("contextualizer_blocks", config.contextualizer_blocks is None, "all of them (null)"),
         ("merge_reduction", config.merge_reduction == "mean", "mean"),
         ("merge_r", isinstance(config.merge_r, int), "one number for all layers"),
+        ("lora_r", config.lora_r == 0, "0"),
     )
     problems = [f"{name} is {getattr(config, name)!r}; it has {allowed}" for name, met, allowed in needs if not met]
     if kind not in _LANGUAGE_PROJECTIONS:

@@ -44,7 +44,7 @@ class MergingSelfAttention(BertSelfAttention):
     weights. It takes no mask and no cache, which an encoder of image tokens does not have.
     """
 
-    def forward(self, hidden_states: Tensor, **unused: object) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, hidden_states: Tensor, **unused: object) -> tuple[Tensor, Tensor]:
         """`(B, N, H)` → context `(B, N, H)` and metric `(B, N, H / heads)`."""
         heads = (*hidden_states.shape[:-1], self.num_attention_heads, self.attention_head_size)
         query = self.query(hidden_states).view(heads).transpose(1, 2)
@@ -67,7 +67,7 @@ class TomeFormerLayer(BertLayer):
         self.attention.self = MergingSelfAttention(config)
         self.r, self.reduction, self.class_token = r, reduction, class_token
 
-    def forward(self, hidden_states: Tensor, state: MergeState) -> tuple[Tensor, MergeState]:  # type: ignore[override]
+    def forward(self, hidden_states: Tensor, state: MergeState) -> tuple[Tensor, MergeState]:
         """`(B, N, H)` → `(B, N − r, H)`, with what is known of the tokens."""
         attention: BertAttention = self.attention
         context, metric = attention.self(hidden_states)

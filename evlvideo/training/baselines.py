@@ -37,6 +37,22 @@ def loo_baseline(rewards: Tensor, greedy_rewards: Tensor | None = None) -> Tenso
     return (rewards.nansum(dim=1, keepdim=True) - rewards) / others
 
 
+def mean_baseline(rewards: Tensor, greedy_rewards: Tensor | None = None) -> Tensor:
+    """The mean reward of all samples of the clip, the sample itself among them.
+
+    The advantages are those of :func:`loo_baseline` times `(S − 1) / S`. For candidates that a beam search found, which
+    are not drawn independently, it is the form that is published (Cornia et al., CVPR 2020).
+
+    Args:
+        rewards: of the samples, `(B, S)` with `S` of 2 or more.
+        greedy_rewards: not used.
+
+    Returns:
+        one baseline a sample, `(B, S)`; the advantages of a clip's samples sum to zero.
+    """
+    return rewards.nanmean(dim=1, keepdim=True).expand_as(rewards)
+
+
 def advantages(rewards: Tensor, baseline: Tensor) -> Tensor:
     """Reward minus baseline, and zero where one of the two is NaN, so that what cannot be scored trains nothing.
 
@@ -51,5 +67,9 @@ def advantages(rewards: Tensor, baseline: Tensor) -> Tensor:
     return torch.where(difference.isnan(), 0.0, difference)
 
 
-BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"greedy": greedy_baseline, "loo": loo_baseline}
+BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "greedy": greedy_baseline,
+    "loo": loo_baseline,
+    "mean": mean_baseline,
+}
 """By the name in the config."""

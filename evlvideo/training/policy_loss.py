@@ -3,19 +3,9 @@
 Source: Rennie et al., CVPR 2017. Notation: `R` sampled captions, `L` tokens, `V` vocabulary.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
-
-
-class TokenStatistics(NamedTuple):
-    """What a teacher-forced pass says of each token of a sample."""
-
-    log_probability: Tensor
-    """Of the sampled token, with gradient, `(R, L)`."""
-    entropy: Tensor
-    """Of the distribution that it was drawn from, in nats, without gradient, `(R, L)`."""
+from transformers import TopPLogitsWarper
 
 
 def sampled_tokens_mask(samples: Tensor, end_token_id: int) -> Tensor:
@@ -32,35 +22,76 @@ def sampled_tokens_mask(samples: Tensor, end_token_id: int) -> Tensor:
     return (ends.cumsum(dim=1) - ends.long()) == 0
 
 
-def token_statistics(logits: Tensor, samples: Tensor, temperature: float = 1.0) -> TokenStatistics:
-    """Log-probabilities of sampled tokens, and entropies, in float32.
+def drawing_log_probabilities(logits: Tensor, samples: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+    """Log-probabilities of every token, of the distribution that samples were drawn from, in float32.
+
+    With `top_p` below 1 that is the nucleus, renormalised; what is outside has −inf. Which tokens are in it is taken as
+    given, as its size has no gradient.
 
     Args:
         logits: that predict the samples, `(R, L, V)`.
-        samples: `(R, L)`.
-        temperature: that the samples were drawn at.
+        samples: what was drawn, `(R, L)`; it is in the nucleus, also where rounding would leave it out.
+        temperature: of drawing.
+        top_p: of drawing.
+
+    Returns:
+        `(R, L, V)`.
     """
-    log_probabilities = (logits.float() / temperature).log_softmax(dim=-1)  # (R, L, V)
-    chosen = log_probabilities.gather(-1, samples.unsqueeze(-1)).squeeze(-1)  # (R, L)
-    with torch.no_grad():
-        # A vocabulary entry of probability 0 has log −inf and contributes nothing.
-        entropy = torch.special.entr(log_probabilities.exp()).sum(dim=-1)  # (R, L)
-    return TokenStatistics(chosen, entropy)
+    scaled = logits.float() / temperature
+    if top_p < 1:
+        nucleus: Tensor = TopPLogitsWarper(top_p)(None, scaled.detach().flatten(0, 1)).view_as(scaled)
+        outside = nucleus.isneginf().scatter(-1, samples.unsqueeze(-1), False)
+        scaled = scaled.masked_fill(outside, -torch.inf)
+    return scaled.log_softmax(dim=-1)
 
 
-def policy_loss(log_probability: Tensor, mask: Tensor, advantage: Tensor) -> Tensor:
+def of_samples(log_probabilities: Tensor, samples: Tensor) -> Tensor:
+    """Log-probabilities of the sampled tokens, `(R, L)`, of those of all tokens, `(R, L, V)`."""
+    return log_probabilities.gather(-1, samples.unsqueeze(-1)).squeeze(-1)
+
+
+def entropy(log_probabilities: Tensor) -> Tensor:
+    """Entropies in nats, `(R, L)`, of distributions `(R, L, V)`."""
+    # A token of probability 0 has log −inf and contributes nothing.
+    return torch.special.entr(log_probabilities.exp()).sum(dim=-1)
+
+
+def policy_loss(log_probability: Tensor, mask: Tensor, advantage: Tensor, tokens: Tensor | int | None = None) -> Tensor:
     """Minus the mean, over sampled tokens with the ending included, of advantage times log-probability.
 
     Args:
         log_probability: `(R, L)`.
         mask: sampled tokens, `(R, L)`.
         advantage: reward minus baseline of each caption, `(R)`.
+        tokens: sampled tokens to average over, where they are not those of `mask` alone.
 
     Returns:
         a scalar.
     """
     weighted = torch.where(mask, advantage.unsqueeze(1) * log_probability, 0.0)
-    return -weighted.sum() / mask.sum()
+    return -weighted.sum() / (mask.sum() if tokens is None else tokens)
+
+
+def divergence(log_probabilities: Tensor, start: Tensor, mask: Tensor, tokens: Tensor | int | None = None) -> Tensor:
+    """The mean, over sampled tokens, of the Kullback-Leibler divergence of the model from the one it started from.
+
+    At each place the sum over the whole vocabulary is taken, which has less noise than an estimate from the sampled
+    token. How the divergence depends on which texts are sampled is not in its gradient.
+
+    Args:
+        log_probabilities: of the model, `(R, L, V)`.
+        start: of the model that it started from, `(R, L, V)`.
+        mask: sampled tokens, `(R, L)`.
+        tokens: sampled tokens to average over, where they are not those of `mask` alone.
+
+    Returns:
+        a scalar, at least 0 but for rounding.
+    """
+    # What neither of the two draws is no difference; −inf minus −inf would not be a number.
+    drawn = log_probabilities > -torch.inf
+    difference = torch.where(drawn, log_probabilities, 0.0) - torch.where(drawn, start, 0.0)
+    at_each = (log_probabilities.exp() * difference).sum(dim=-1)  # (R, L)
+    return torch.where(mask, at_each, 0.0).sum() / (mask.sum() if tokens is None else tokens)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> float:

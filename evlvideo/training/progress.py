@@ -30,7 +30,9 @@ _SHOWN = {
     "greedy_reward": "greedy {:.3f}",
     "zero_advantage_share": "no advantage {:.0%}",
     "sample_tokens": "tokens {:.1f}",
+    "bad_endings": "bad endings {:.0%}",
     "entropy": "entropy {:.2f}",
+    "kl": "divergence {:.3f}",
     "validation_cider": "validation CIDEr {:.3f}",
 }
 

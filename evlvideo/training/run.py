@@ -172,7 +172,7 @@ def _make_trainer(
         "model": model,
         "args": training_arguments(config, precision),
         "processor": processor,
-        "train_dataset": training_data(config, model, processor, sources, per_caption=not scst),
+        "train_dataset": training_data(config, model, processor, sources, per_caption=trains_on_captions(config)),
         "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, config.data.validation_split),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
         "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
@@ -183,6 +183,11 @@ def _make_trainer(
         return CaptionTrainer(**common)
     clips = [clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip)]
     return SelfCriticalTrainer(reward=_make_reward(config, references_of(clips)), scst=config.scst, **common)
+
+
+def trains_on_captions(config: RunConfig) -> bool:
+    """Whether items of training are captions, with their clip; else they are clips."""
+    return config.stage == "caption" or config.scst.cross_entropy_weight > 0
 
 
 def _make_reward(config: RunConfig, references: dict[str, list[str]]) -> Reward:

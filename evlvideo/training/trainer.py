@@ -24,6 +24,7 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.frozen import is_contextualizer
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.training.collapse import bad_ending_share
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:
@@ -152,7 +153,7 @@ class CaptionTrainer(Trainer):
         scores = score_captions(captions, references, metrics=("cider",), tokenizer=SELECTION_TOKENIZER)
         self._validation_seconds += time.perf_counter() - started
         cider = scores.corpus["cider"]
-        self.log({"validation_cider": cider})
+        self.log({"validation_cider": cider, "validation_bad_endings": bad_ending_share(list(captions.values()))})
         metrics = {"eval_cider": cider}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

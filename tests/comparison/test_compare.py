@@ -7,6 +7,7 @@ import pytest
 
 from evlvideo.comparison import gallery
 from evlvideo.comparison.compare import compare
+from evlvideo.comparison.frames import Footage
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.errors import UserError
 
@@ -33,9 +34,9 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.tags)
 
 
-def frames_for(clip: CaptionedClip) -> list[np.ndarray]:
+def frames_for(clip: CaptionedClip) -> Footage:
     generator = np.random.default_rng(0)
-    return [generator.integers(0, 255, (96, 128, 3), np.uint8)] * 4
+    return Footage([generator.integers(0, 255, (96, 128, 3), np.uint8)] * 4)
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ def test_the_files_are_written_beside_each_other_and_nothing_else(make_run, tmp_
         "table.csv",
         "table.json",
         "table.md",
+        "table.tex",
     ]
     record = json.loads((tmp_path / "out/table.json").read_text())
     assert [row["system"] for row in record["rows"]] == ["mean", "concat"]

@@ -15,7 +15,16 @@ def table(first: str = "mean") -> Table:
         [
             Entry(first, "trained", values, reasons, 6, 6),
             Entry("half", "trained", {"cider": 0.7}, {}, 3, 6),
-            Entry("best", "trained", {"cider": 0.6}, {}, 6, 6),
+            Entry(
+                "best",
+                "trained",
+                {"cider": 0.6},
+                {},
+                6,
+                6,
+                intervals={"cider": (0.55, 0.651)},
+                p_values={"cider": 0.02},
+            ),
             Entry("other", "quoted", {"cider": 0.9}, source="a paper"),
         ],
     )
@@ -23,8 +32,8 @@ def table(first: str = "mean") -> Table:
 
 def test_markdown_marks_what_sets_a_row_apart():
     text = to_markdown(table())
-    assert "| best | **60.0** |" in text
-    assert "| half (3 of 6 clips) | 70.0 |" in text
+    assert "| best (trained) | **60.0†** (55.0–65.1) |" in text
+    assert "| half (trained) (3 of 6 clips) | 70.0 |" in text
     assert "| other (quoted) | 90.0 |" in text
     assert "| –¹ |" in text
     assert "¹ METEOR: no Java runtime." in text
@@ -32,7 +41,7 @@ def test_markdown_marks_what_sets_a_row_apart():
 
 def test_a_name_cannot_leave_its_markdown_cell():
     line = to_markdown(table("<b>|`x`\n[y](z)_")).splitlines()[4]
-    assert line.startswith(r"| \<b\>\|\`x\` \[y\](z)\_ |")
+    assert line.startswith(r"| \<b\>\|\`x\` \[y\](z)\_ (trained) |")
 
 
 def test_csv_has_plain_numbers_and_says_how_each_row_came_about():
@@ -42,6 +51,8 @@ def test_csv_has_plain_numbers_and_says_how_each_row_came_about():
     assert rows[0]["meteor"] == ""
     assert [row["regime"] for row in rows] == ["trained", "trained", "trained", "quoted"]
     assert (rows[1]["clips_scored"], rows[1]["clips_expected"]) == ("3", "6")
+    assert [rows[2][key] for key in ("cider", "cider_low", "cider_high", "cider_p")] == ["60.0", "55.0", "65.1", "0.02"]
+    assert rows[1]["cider_low"] == ""
 
 
 def test_records_keep_full_precision():
@@ -49,6 +60,7 @@ def test_records_keep_full_precision():
     assert record["values"]["cider"] == 0.5
     assert record["values"]["training_seconds"] == 61.4
     assert record["not_scored"] == {"meteor": "no Java runtime."}
+    assert to_records(table())[2]["intervals"] == {"cider": (0.55, 0.651)}
 
 
 def test_the_terminal_shows_names_as_they_are_in_80_columns():
@@ -57,4 +69,6 @@ def test_the_terminal_shows_names_as_they_are_in_80_columns():
     text = console.export_text()
     assert "[red]x" in text
     assert max(map(len, text.splitlines())) <= 80
+    assert "60.0†" in text
+    assert "55.0–65.1" in text
     assert all(title in text for title in ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "parameters", "seconds"))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,7 @@ def test_a_run_without_training_facts_is_read(make_run):
         Path(run / name).unlink()
     read = read_runs([run], "test")[0]
     assert (read.training, read.history, read.data) == ({}, {}, None)
+    assert read.regime == "scored"
 
 
 def test_training_facts_of_another_form_are_refused(make_run):
@@ -104,3 +106,17 @@ def test_runs_scored_alike_may_be_compared(make_run):
     check_comparable(
         read_runs([make_run("one"), make_run("two", seed=1, references=References("a copy", "aaaa", 120))], "test")
     )
+
+
+def test_how_captions_from_elsewhere_were_decoded_is_not_held_against_them(make_run):
+    one, two = read_runs([make_run("one"), make_run("two", decoding={})], "test")
+    check_comparable([one, replace(two, regime="scored")])
+    with pytest.raises(UserError, match="decoding"):
+        check_comparable([one, two])
+
+
+def test_captions_from_elsewhere_need_the_references_of_the_others(make_run):
+    one, two = read_runs([make_run("one"), make_run("two", references=References("x", "bbbb", 120))], "test")
+    with pytest.raises(UserError, match="references' digest"):
+        check_comparable([one, replace(two, regime="scored")])
+    check_comparable([one, replace(two, regime="scored", own_references=True)])

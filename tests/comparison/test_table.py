@@ -2,7 +2,7 @@ import pytest
 
 from evlvideo.comparison.reported import quoted_entries
 from evlvideo.comparison.runs import read_runs
-from evlvideo.comparison.table import Entry, Table, build_table, run_entry
+from evlvideo.comparison.table import Entry, Table, build_table, mark_of, run_entry, short_number
 
 
 def entry(name: str, cider: float | None, **fields: object) -> Entry:
@@ -73,3 +73,37 @@ def test_the_quoted_numbers_are_the_poster_s():
     assert quoted["EVLGen-video-scst"] == {"cider": 0.740, "bleu_4": 0.492, "meteor": 0.330, "rouge_l": 0.665}
     assert quoted["Video-LLaMA"]["cider"] == 0.593
     assert len(quoted) == 8
+
+
+def test_each_row_says_its_regime_where_there_are_several():
+    entries = [entry("a", 0.1), Entry("b", "scored", {"cider": 0.2}), Entry("c", "quoted", {"cider": 0.3})]
+    assert [row.tags for row in build_table("t", entries).rows] == [("trained",), ("scored",), ("quoted",)]
+    assert [row.regime for row in build_table("t", entries).rows] == ["trained", "scored", "quoted"]
+    assert build_table("t", entries[:1]).rows[0].tags == ()
+    assert build_table("t", entries[1:2]).rows[0].tags == ("scored",)
+
+
+def test_a_scored_row_can_be_the_best_and_one_with_other_references_cannot():
+    entries = [entry("a", 0.1), Entry("b", "scored", {"cider": 0.2}), entry("c", 0.3, own_references=True)]
+    assert [best for _, best in cells(build_table("t", entries), "cider")] == [False, True, False]
+    assert build_table("t", entries).rows[2].tags == ("trained", "other references")
+
+
+def test_cells_hold_the_interval_and_the_mark_of_the_strictest_level():
+    row = build_table("t", [entry("a", 0.5, intervals={"cider": (0.4812, 0.5234)}, p_values={"cider": 0.009})]).rows[0]
+    assert (row.cells[0].interval, row.cells[0].interval_text) == ((0.4812, 0.5234), "48.1–52.3")
+    assert (row.cells[0].p_value, row.cells[0].significance) == (0.009, "‡")
+    assert [mark_of(value) for value in (0.009, 0.01, 0.049, 0.05, 1.0, None)] == ["‡", "†", "†", "", "", ""]
+
+
+def test_costs_have_columns_where_a_row_has_them(make_run):
+    old, new = make_run("old"), make_run("new", captioning_seconds=4.0, captioning_clips=6)
+    table = build_table("t", [run_entry(run) for run in read_runs([old, new], "test")])
+    assert cells(table, "clips_per_second") == [("–", False), ("1.5", False)]
+    table = build_table("t", [Entry("a", "scored", {"cider": 0.1})])
+    assert [column.key for column in table.columns] == ["cider", "bleu_4", "meteor", "rouge_l"]
+
+
+def test_large_numbers_are_short():
+    numbers = [short_number(value) for value in (615_900_000_000, 2_543_700_000_000, 12_700_000, 999)]
+    assert numbers == ["616 G", "2.54 T", "12.7 M", "999"]

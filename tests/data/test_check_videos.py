@@ -71,6 +71,7 @@ def test_bad_files_are_listed_with_reason_size_and_time(root: Path, tmp_path: Pa
     assert [entry["path"] for entry in entries] == BAD
     assert "is an empty file" in entries[1]["reason"]
     assert entries[2] == {
+        "root": str(root.resolve()),
         "path": "text.webm",
         "reason": entries[2]["reason"],
         "size": 13,

@@ -102,7 +102,8 @@ def test_in_tower_contextualizers_equal_those_of_a_real_pass(variant: str) -> No
     assert costs_of(variant).captioning_clip.contextualizer == expected
 
 
-def test_the_connector_is_counted_once_a_clip_and_text_once_a_caption() -> None:
-    one, two = costs_of("image", captions_per_clip=1), costs_of("image")
-    assert two.training_clip.connector == one.training_clip.connector
-    assert two.training_clip.language_model == 2 * one.training_clip.language_model
+def test_clip_and_soft_prompt_are_counted_once_and_text_once_a_caption() -> None:
+    one, two, three, four = (costs_of("image", captions_per_clip=captions).training_clip for captions in (1, 2, 3, 4))
+    assert four.connector == one.connector
+    assert four.language_model - three.language_model == three.language_model - two.language_model
+    assert two.language_model < 2 * one.language_model

@@ -142,6 +142,8 @@ def test_the_result_says_what_it_depends_on(toy: Toy, run: Path, result: Evaluat
     assert (result.seed, result.checkpoint, result.training_seconds) == (42, str(run), 12.5)
     assert result.versions["torch"] == version("torch")
     assert result.trained_parameters is not None and result.trained_parameters > 0
+    assert result.captioning_clips == 6
+    assert result.captioning_seconds is not None and result.captioning_seconds > 0
 
 
 def test_scores_are_those_of_the_predictions(toy: Toy, run: Path, result: EvaluationResult) -> None:

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ def test_result_survives_a_file(tmp_path: Path) -> None:
     path = tmp_path / "evaluation" / "result.json"
     example().save(path)
     assert EvaluationResult.load(path) == example()
+
+
+def test_a_file_from_before_captioning_was_timed_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    example().save(path)
+    content = json.loads(path.read_text())
+    for name in ("captioning_seconds", "captioning_clips"):
+        del content[name]
+    path.write_text(json.dumps(content))
+    assert EvaluationResult.load(path).clips_per_second is None
+
+
+def test_clips_a_second_are_those_that_were_captioned_in_the_time() -> None:
+    timed = replace(example(), captioning_seconds=4.0, captioning_clips=2)
+    assert timed.clips_per_second == 0.5
+    assert timed == replace(timed, captioning_seconds=5.0)
+    assert replace(timed, captioning_seconds=0.0).clips_per_second is None
 
 
 def changed(path: Path, **changes: Any) -> Path:

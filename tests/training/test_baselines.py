@@ -1,6 +1,6 @@
 import torch
 
-from evlvideo.training.baselines import BASELINES, advantages, greedy_baseline, loo_baseline
+from evlvideo.training.baselines import BASELINES, advantages, greedy_baseline, loo_baseline, mean_baseline
 
 REWARDS = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]])
 GREEDY = torch.tensor([2.0, 5.0])
@@ -26,6 +26,20 @@ def test_loo_baseline_does_not_look_at_the_greedy_reward() -> None:
 def test_equal_rewards_have_no_loo_advantage() -> None:
     rewards = torch.full((2, 3), 0.7)
     assert (rewards - loo_baseline(rewards)).abs().max() < 1e-6
+
+
+def test_mean_baseline_is_the_mean_of_all_samples_of_the_clip() -> None:
+    assert mean_baseline(REWARDS).tolist() == [[3, 3, 3], [1, 1, 1]]
+
+
+def test_mean_advantages_are_the_loo_advantages_made_smaller() -> None:
+    rewards = torch.rand(4, 5, dtype=torch.float64)
+    torch.testing.assert_close(rewards - mean_baseline(rewards), (rewards - loo_baseline(rewards)) * 4 / 5)
+
+
+def test_mean_baseline_leaves_out_what_has_no_reward() -> None:
+    rewards = torch.tensor([[1.0, torch.nan, 4.0], [torch.nan, torch.nan, torch.nan]])
+    assert advantages(rewards, mean_baseline(rewards)).tolist() == [[-1.5, 0.0, 1.5], [0.0, 0.0, 0.0]]
 
 
 def test_configs_name_every_baseline() -> None:

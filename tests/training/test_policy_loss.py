@@ -3,10 +3,18 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Categorical
+from torch.distributions import Categorical, kl_divergence
 
 from evlvideo.training.baselines import loo_baseline
-from evlvideo.training.policy_loss import masked_mean, policy_loss, sampled_tokens_mask, token_statistics
+from evlvideo.training.policy_loss import (
+    divergence,
+    drawing_log_probabilities,
+    entropy,
+    masked_mean,
+    of_samples,
+    policy_loss,
+    sampled_tokens_mask,
+)
 
 END = 0
 VOCABULARY = 4
@@ -28,31 +36,76 @@ def test_mask_ends_with_the_first_ending(sample: list[int], mask: list[int]) -> 
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
-def test_token_statistics_are_those_of_the_categorical_distribution(temperature: float) -> None:
+def test_log_probabilities_are_those_of_the_categorical_distribution(temperature: float) -> None:
     logits, samples = torch.randn(2, 5, 7), torch.randint(7, (2, 5))
     expected = Categorical(logits=logits / temperature)
-    found = token_statistics(logits, samples, temperature)
-    torch.testing.assert_close(found.log_probability, expected.log_prob(samples))
-    torch.testing.assert_close(found.entropy, expected.entropy())
+    found = drawing_log_probabilities(logits, samples, temperature)
+    torch.testing.assert_close(of_samples(found, samples), expected.log_prob(samples))
+    torch.testing.assert_close(entropy(found), expected.entropy())
 
 
-def test_token_statistics_are_float32_for_half_precision_logits() -> None:
+def test_log_probabilities_are_float32_for_half_precision_logits() -> None:
     logits, samples = torch.randn(2, 5, 7, dtype=torch.bfloat16), torch.randint(7, (2, 5))
-    found = token_statistics(logits, samples)
-    assert found.log_probability.dtype == found.entropy.dtype == torch.float32
-    torch.testing.assert_close(found.log_probability, Categorical(logits=logits.float()).log_prob(samples))
+    found = of_samples(drawing_log_probabilities(logits, samples), samples)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, Categorical(logits=logits.float()).log_prob(samples))
+
+
+def test_a_nucleus_is_renormalised_and_leaves_nothing_outside() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(1, 1, 4)
+    found = drawing_log_probabilities(logits, torch.tensor([[1]]), top_p=0.75).exp()
+    torch.testing.assert_close(found, torch.tensor([[[0.625, 0.375, 0.0, 0.0]]]))
+
+
+def test_the_temperature_comes_before_the_nucleus() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(1, 1, 4)
+    found = drawing_log_probabilities(logits, torch.tensor([[0]]), temperature=0.25, top_p=0.75).exp()
+    assert found.tolist() == [[[1.0, 0.0, 0.0, 0.0]]]
+
+
+def test_what_was_drawn_is_in_the_nucleus_also_where_rounding_leaves_it_out() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(1, 1, 4).clone().requires_grad_()
+    samples = torch.tensor([[3]])
+    found = of_samples(drawing_log_probabilities(logits, samples, top_p=0.75), samples)
+    assert found.item() == pytest.approx(torch.tensor(0.05 / 0.85).log().item())
+    found.sum().backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
 
 
 def test_tokens_of_probability_zero_add_no_entropy() -> None:
     logits = torch.tensor([[[0.0, 0.0, -torch.inf]]])
-    assert token_statistics(logits, torch.zeros(1, 1, dtype=torch.long)).entropy.item() == pytest.approx(
-        torch.log(torch.tensor(2.0)).item()
-    )
+    found = entropy(drawing_log_probabilities(logits, torch.zeros(1, 1, dtype=torch.long)))
+    assert found.item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
 
 
-def test_entropy_has_no_gradient() -> None:
-    found = token_statistics(torch.randn(1, 2, 3, requires_grad=True), torch.zeros(1, 2, dtype=torch.long))
-    assert found.log_probability.requires_grad and not found.entropy.requires_grad
+def test_divergence_is_torchs_over_sampled_tokens() -> None:
+    logits, start = torch.randn(2, 3, 7), torch.randn(2, 3, 7)
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    expected = kl_divergence(Categorical(logits=logits), Categorical(logits=start))[mask].mean()
+    found = divergence(logits.log_softmax(-1), start.log_softmax(-1), mask)
+    torch.testing.assert_close(found, expected)
+
+
+def test_no_change_diverges_by_nothing_and_has_no_gradient() -> None:
+    logits = torch.randn(1, 3, 7, requires_grad=True)
+    found = divergence(logits.log_softmax(-1), logits.detach().log_softmax(-1), torch.ones(1, 3).bool())
+    found.backward()
+    assert found.item() == 0
+    assert logits.grad is not None and logits.grad.abs().max() < 1e-7
+
+
+def test_what_the_nucleus_leaves_out_does_not_diverge() -> None:
+    logits = torch.tensor([[[0.0, 0.0, -torch.inf]]])
+    start = torch.tensor([[[0.0, 1.0, -torch.inf]]])
+    found = divergence(logits.log_softmax(-1), start.log_softmax(-1), torch.ones(1, 1).bool())
+    expected = kl_divergence(Categorical(logits=logits[..., :2]), Categorical(logits=start[..., :2]))
+    assert found.item() == pytest.approx(expected.item())
+
+
+def test_losses_are_averaged_over_the_tokens_that_are_named() -> None:
+    log_probability, mask, advantage = torch.randn(3, 4), torch.ones(3, 4).bool(), torch.tensor([0.5, -1.0, 2.0])
+    halves = [policy_loss(log_probability[rows], mask[rows], advantage[rows], 12) for rows in ([0], [1, 2])]
+    torch.testing.assert_close(sum(halves), policy_loss(log_probability, mask, advantage))
 
 
 def test_loss_is_the_mean_over_tokens_of_advantage_times_log_probability() -> None:
@@ -121,8 +174,8 @@ class Language:
         rewards = self.rewards[chosen].unflatten(0, (clips, samples))
         advantage = (rewards - loo_baseline(rewards)).flatten()
         tokens = self.padded[chosen]
-        statistics = token_statistics(self.logits(tokens), tokens)
-        loss = policy_loss(statistics.log_probability, sampled_tokens_mask(tokens, END), advantage)
+        log_probability = of_samples(drawing_log_probabilities(self.logits(tokens), tokens), tokens)
+        loss = policy_loss(log_probability, sampled_tokens_mask(tokens, END), advantage)
         return torch.autograd.grad(loss, self.table)[0]
 
 

@@ -1,6 +1,8 @@
+import copy
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
-from torch.distributions import Categorical
+from torch.distributions import Categorical, kl_divergence
 from toy_run import CONNECTOR_SIZES, LANGUAGE_SIZES, VISION, VISION_SIZES, Toy, make_trainer
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, TrainingArguments
 
@@ -19,8 +21,10 @@ from evlvideo.config import GenerationConfig, ScstConfig
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.frozen import is_lora
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.policy_loss import sampled_tokens_mask
+from evlvideo.training.rollout import Rollout
 from evlvideo.training.run import train
 from evlvideo.training.self_critical import SelfCriticalTrainer
 
@@ -60,6 +64,14 @@ def batch_of(trainer: SelfCriticalTrainer, size: int) -> dict[str, Any]:
     return trainer.data_collator([dataset[place] for place in range(size)])
 
 
+def rolled_out(trainer: SelfCriticalTrainer, size: int) -> Rollout:
+    """Captions of a batch."""
+    inputs = batch_of(trainer, size)
+    trainer.roll_out([inputs])
+    rollout: Rollout = inputs["rollout"]
+    return rollout
+
+
 def gradient(trainer: SelfCriticalTrainer, inputs: dict[str, Any]) -> dict[str, Tensor]:
     """Of one loss, by parameter."""
     trainer.model.zero_grad()
@@ -80,59 +92,41 @@ def log_probabilities(trainer: SelfCriticalTrainer, soft_prompt: Tensor, samples
     return Categorical(logits=logits / temperature).log_prob(samples)
 
 
-class Recorded:
-    """Notes what the captioner generates."""
-
-    def __init__(self, trainer: SelfCriticalTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.tokens: list[Tensor] = []
-        original = trainer.captioner.generate
-
-        def generate(*args: Any, **kwargs: Any) -> Tensor:
-            self.tokens.append(original(*args, **kwargs))
-            return self.tokens[-1]
-
-        monkeypatch.setattr(trainer.captioner, "generate", generate)
-
-
-def test_rewards_are_asked_for_the_samples_of_each_clip_and_for_the_greedy_captions(toy: Toy, tmp_path: Path) -> None:
+def test_rewards_are_asked_once_for_the_samples_of_each_clip_and_the_greedy_captions(toy: Toy, tmp_path: Path) -> None:
     reward = LengthReward()
     trainer = trainer_of(toy, tmp_path, reward, num_samples=3)
     trainer.compute_loss(trainer.model, batch_of(trainer, 2))
     first, second = (clip.clip_id for clip in toy.clips("train")[:2])
-    assert sorted(call[1] for call in reward.calls) == sorted([[first] * 3 + [second] * 3, [first, second]])
+    assert [call[1] for call in reward.calls] == [[first] * 3 + [second] * 3 + [first, second]]
 
 
-def test_rewards_are_told_which_captions_ended(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_are_told_which_captions_ended(toy: Toy, tmp_path: Path) -> None:
     reward = LengthReward()
     trainer = trainer_of(toy, tmp_path, reward, num_samples=20)
-    recorded = Recorded(trainer, monkeypatch)
-    trainer.compute_loss(trainer.model, batch_of(trainer, 2))
-    end = trainer.captioner.config.end_token_id
-    for tokens, (_, _, ended, _) in zip(recorded.tokens, reward.calls, strict=True):
-        assert ended == [end in row for row in tokens.tolist()]
-    assert len(set(reward.calls[0][2])) == 2
+    rollout = rolled_out(trainer, 2)
+    ((captions, _, ended, _),) = reward.calls
+    assert captions[:40] == rollout.captions
+    assert ended[:40] == [trainer.captioner.config.end_token_id in row for row in rollout.tokens.tolist()]
+    assert len(set(ended)) == 2
 
 
-@pytest.mark.parametrize("baseline", ["greedy", "loo"])
+@pytest.mark.parametrize("baseline", ["greedy", "loo", "mean"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_loss_is_that_of_the_formula(
-    toy: Toy, tmp_path: Path, baseline: str, temperature: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loss_is_that_of_the_formula(toy: Toy, tmp_path: Path, baseline: str, temperature: float) -> None:
     reward = LengthReward()
     trainer = trainer_of(toy, tmp_path, reward, num_samples=3, baseline=baseline, temperature=temperature)
-    recorded = Recorded(trainer, monkeypatch)
     inputs = batch_of(trainer, 2)
     loss = trainer.compute_loss(trainer.model, inputs)
 
-    samples = next(tokens for tokens in recorded.tokens if len(tokens) == 6)
-    rewards = next(torch.tensor(call[3]) for call in reward.calls if len(call[3]) == 6).reshape(2, 3)
-    greedy = next(torch.tensor(call[3]) for call in reward.calls if len(call[3]) == 2)
+    samples = inputs["rollout"].tokens
+    earned = torch.tensor(reward.calls[0][3])
+    rewards, greedy = earned[:6].reshape(2, 3), earned[6:]
     soft_prompt = trainer.captioner.encode(inputs["pixel_values"])
     total, tokens = 0.0, 0
     for clip in range(2):
         for place in range(3):
             others = [rewards[clip, other] for other in range(3) if other != place]
-            against = greedy[clip] if baseline == "greedy" else sum(others) / 2
+            against = {"greedy": greedy[clip], "loo": sum(others) / 2, "mean": rewards[clip].mean()}[baseline]
             row = samples[3 * clip + place]
             row = row[: int(sampled_tokens_mask(row[None], trainer.captioner.config.end_token_id).sum())]
             found = log_probabilities(trainer, soft_prompt[clip, None], row[None], temperature)
@@ -179,17 +173,15 @@ def test_dropout_is_off(toy: Toy, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
 def test_samples_are_drawn_from_the_whole_distribution_at_the_temperature(
-    toy: Toy, tmp_path: Path, temperature: float, monkeypatch: pytest.MonkeyPatch
+    toy: Toy, tmp_path: Path, temperature: float
 ) -> None:
     draws = 4000
-    reward = LengthReward()
-    trainer = trainer_of(toy, tmp_path, reward, num_samples=draws, temperature=temperature, max_new_tokens=1)
-    recorded = Recorded(trainer, monkeypatch)
-    inputs = batch_of(trainer, 1)
+    trainer = trainer_of(toy, tmp_path, LengthReward(), num_samples=draws, temperature=temperature, max_new_tokens=1)
     torch.manual_seed(0)
-    trainer.compute_loss(trainer.model, inputs)
+    inputs = batch_of(trainer, 1)
+    trainer.roll_out([inputs])
     vocabulary = trainer.captioner.config.text_config.vocab_size
-    samples = next(tokens for tokens in recorded.tokens if len(tokens) == draws)
+    samples = inputs["rollout"].tokens
     frequency = torch.bincount(samples[:, 0], minlength=vocabulary) / draws
 
     soft_prompt = trainer.captioner.encode(inputs["pixel_values"]).expand(vocabulary, -1, -1)
@@ -201,24 +193,16 @@ def test_samples_are_drawn_from_the_whole_distribution_at_the_temperature(
     assert (frequency - probability).abs().sum() < 2 * chance.sum()
 
 
-def test_no_token_is_cut_off_by_transformers_defaults(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_token_is_cut_off_by_transformers_defaults(toy: Toy, tmp_path: Path) -> None:
     trainer = trainer_of(toy, tmp_path, LengthReward(), num_samples=500, temperature=50.0, max_new_tokens=1)
-    recorded = Recorded(trainer, monkeypatch)
-    trainer.compute_loss(trainer.model, batch_of(trainer, 1))
-    samples = next(tokens for tokens in recorded.tokens if len(tokens) == 500)
-    assert len(samples.unique()) > 200  # of 420; transformers' top_k would leave 50
+    assert len(rolled_out(trainer, 1).tokens.unique()) > 200  # of 420; transformers' top_k would leave 50
 
 
-def test_a_step_makes_better_samples_likelier(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reward = LengthReward()
-    trainer = trainer_of(toy, tmp_path, reward, num_samples=6)
-    recorded = Recorded(trainer, monkeypatch)
+def test_a_step_makes_better_samples_likelier(toy: Toy, tmp_path: Path) -> None:
+    trainer = trainer_of(toy, tmp_path, LengthReward(), num_samples=6)
     inputs = batch_of(trainer, 1)
     step = gradient(trainer, inputs)
-    samples = next(tokens for tokens in recorded.tokens if len(tokens) == 6)
-    rewards = next(torch.tensor(call[3]) for call in reward.calls if len(call[3]) == 6)
+    samples, rewards = inputs["rollout"].tokens, inputs["rollout"].rewards[0]
     mask = sampled_tokens_mask(samples, trainer.captioner.config.end_token_id)
 
     def gain() -> Tensor:
@@ -247,16 +231,23 @@ def test_training_lines_of_the_log_say_what_samples_are_like(
     )
     trainer = make_trainer(config, reward)
     assert isinstance(trainer, SelfCriticalTrainer)
-    recorded = Recorded(trainer, monkeypatch)
+    rollouts: list[Rollout] = []
+    original = trainer.compute_loss
+
+    def compute_loss(model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        rollouts.append(inputs["rollout"])
+        return original(model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(trainer, "compute_loss", compute_loss)
     monkeypatch.setattr(trainer, "evaluate", lambda *args, **kwargs: {"eval_cider": 0.0})
     trainer.train()
     line = next(entry for entry in trainer.state.log_history if "loss" in entry)
 
-    sampled = [torch.tensor(call[3]).reshape(4, 4) for call in reward.calls if len(call[3]) == 16]
-    greedy = [torch.tensor(call[3]) for call in reward.calls if len(call[3]) == 4]
-    tokens = [found for found in recorded.tokens if len(found) == 16]
+    sampled = [torch.tensor(call[3][:16]).reshape(4, 4) for call in reward.calls]
+    greedy = [torch.tensor(call[3][16:]) for call in reward.calls]
+    tokens = [rollout.tokens for rollout in rollouts]
     end = trainer.captioner.config.end_token_id
-    assert len(sampled) == len(greedy) == len(tokens) == 2
+    assert len(sampled) == len(tokens) == 2
 
     def mean(values: list[Tensor]) -> Any:
         return pytest.approx(float(torch.stack(values).mean()), rel=1e-5)
@@ -292,6 +283,138 @@ def test_a_run_learns_to_please_its_reward(toy: Toy, tmp_path: Path) -> None:
     trainer.train()
     rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
     assert sum(rewards[-5:]) > 1.2 * sum(rewards[:5])
+
+
+def test_a_clip_is_encoded_and_its_prompt_read_once_a_step(toy: Toy, tmp_path: Path) -> None:
+    trainer = trainer_of(toy, tmp_path, LengthReward(), num_samples=3, max_new_tokens=4)
+    encoded: list[int] = []
+    read: list[tuple[int, ...]] = []
+    trainer.captioner.connector.register_forward_pre_hook(lambda module, inputs: encoded.append(len(inputs[0])))
+    layers = trainer.captioner.language_model.model.decoder.layers
+    layers[0].register_forward_pre_hook(lambda module, inputs: read.append(tuple(inputs[0].shape[:2])))
+    inputs = batch_of(trainer, 2)
+    trainer.compute_loss(trainer.model, inputs)
+    assert encoded == [2]
+    soft_tokens, length = inputs["rollout"].prompt.embeddings.shape[1], inputs["rollout"].tokens.shape[1]
+    drawn = [(2 * (3 + 1), 2), *[(2 * (3 + 1), 1)] * (length - 1)]
+    assert read == [(2, soft_tokens - 1), *drawn, (2 * 3, 1 + 1 + length)]
+
+
+@pytest.mark.parametrize(
+    "model", [{}, {"contextualizer": "in_tower"}, {"fusion": "concat", "contextualizer": "merged"}]
+)
+def test_accumulated_batches_have_the_gradient_of_one(toy: Toy, tmp_path: Path, model: dict[str, Any]) -> None:
+    config = toy.config(
+        tmp_path,
+        run={"stage": "scst"},
+        model=model,
+        scst={"candidates": "beams", "kl_weight": 0.1, "cross_entropy_weight": 0.3},
+    )
+    trainer = make_trainer(config, SpellingReward())
+    assert isinstance(trainer, SelfCriticalTrainer)
+    move_from_start(trainer)
+    items = [trainer.train_dataset[place] for place in range(0, 40, 10)]  # type: ignore[index]
+    whole = gradient(trainer, trainer.data_collator(items))
+
+    trainer.model.zero_grad()
+    batches = [trainer.data_collator(items[:1]), trainer.data_collator(items[1:])]
+    trainer.roll_out(batches)
+    assert len({int(batch["rollout"].mask.sum()) for batch in batches}) == 2
+    for batch in batches:
+        trainer.compute_loss(trainer.model, batch).backward()
+    for name, weight in trainer.captioner.named_parameters():
+        if name in whole:
+            torch.testing.assert_close(weight.grad, whole[name], atol=1e-5, rtol=1e-3, msg=name)
+
+
+def move_from_start(trainer: SelfCriticalTrainer) -> None:
+    """To where the divergence from the start has a gradient."""
+    with torch.no_grad():
+        trainer.captioner.language_projection.weight.mul_(1.2)
+
+
+def test_the_loss_is_shared_with_cross_entropy(toy: Toy, tmp_path: Path) -> None:
+    weight = 0.3
+    trainer = trainer_of(toy, tmp_path, SpellingReward(), candidates="beams", cross_entropy_weight=weight)
+    inputs = batch_of(trainer, 3)
+    assert "labels" in inputs
+    found = trainer.compute_loss(trainer.model, inputs)
+    texts = {name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}
+    cross_entropy = trainer.captioner(pixel_values=inputs["pixel_values"], **texts).loss
+    trainer.scst = replace(trainer.scst, cross_entropy_weight=0.0)
+    policy = trainer.compute_loss(trainer.model, batch_of(trainer, 3))
+    torch.testing.assert_close(found, (1 - weight) * policy + weight * cross_entropy)
+    trainer.log({"loss": 0.0})
+    assert trainer.state.log_history[-1]["cross_entropy"] == pytest.approx(cross_entropy.item(), rel=1e-4)
+
+
+def test_the_divergence_is_finite_where_the_nuclei_differ(toy: Toy, tmp_path: Path) -> None:
+    trainer = trainer_of(toy, tmp_path, SpellingReward(), top_p=0.5, kl_weight=0.5)
+    move_from_start(trainer)
+    found = gradient(trainer, batch_of(trainer, 4))
+    assert all(value.isfinite().all() for value in found.values())
+
+
+@pytest.mark.parametrize("model", [{}, {"contextualizer": "in_tower"}, {"lora_r": 2}])
+def test_the_divergence_is_from_the_model_that_the_run_started_from(
+    toy: Toy, tmp_path: Path, model: dict[str, Any]
+) -> None:
+    config = toy.config(
+        tmp_path, run={"stage": "scst"}, model=model, scst={"candidates": "beams", "kl_weight": 0.5, "num_samples": 2}
+    )
+    trainer = make_trainer(config, lambda captions, clip_ids, ended: [1.0] * len(captions))
+    assert isinstance(trainer, SelfCriticalTrainer)
+    start = copy.deepcopy(trainer.captioner)
+    assert trainer.compute_loss(trainer.model, batch_of(trainer, 2)).item() == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        for weight in trainer.captioner.parameters():
+            if weight.requires_grad:
+                weight.add_(0.02 * torch.randn_like(weight))
+    inputs = batch_of(trainer, 2)
+    loss = trainer.compute_loss(trainer.model, inputs)
+
+    rollout = inputs["rollout"]
+    opening = torch.full((len(rollout.tokens), 1), trainer.processor.bos_token_id)
+    text = torch.cat([opening, rollout.tokens], dim=1)
+    now, then = (
+        Categorical(
+            logits=captioner(
+                pixel_values=inputs["pixel_values"], input_ids=text, attention_mask=torch.ones_like(text)
+            ).logits[:, -text.shape[1] : -1]
+        )
+        for captioner in (trainer.captioner, start)
+    )
+    expected = kl_divergence(now, then)[rollout.mask].mean()
+    assert expected > 0.001
+    torch.testing.assert_close(loss, 0.5 * expected, atol=1e-5, rtol=1e-3)
+
+
+def test_lora_is_trained_self_critically(toy: Toy, tmp_path: Path) -> None:
+    config = toy.config(
+        tmp_path, run={"stage": "scst"}, model={"lora_r": 2}, training={"max_steps": 2, "eval_steps": 2}
+    )
+    trainer = make_trainer(config, LengthReward())
+    before = {name: weight.clone() for name, weight in trainer.captioner.named_parameters()}
+    trainer.train()
+    changed = {name for name, weight in trainer.captioner.named_parameters() if not torch.equal(weight, before[name])}
+    assert changed == {name for name, weight in trainer.captioner.named_parameters() if weight.requires_grad}
+    assert any(is_lora(name) for name in changed)
+
+
+def test_a_collapse_is_named_and_the_run_goes_on(toy: Toy, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = trainer_of(toy, tmp_path, lambda captions, clip_ids, ended: [0.0] * len(captions))
+    trainer.compute_loss(trainer.model, batch_of(trainer, 2))
+    trainer.log({"loss": 0.0})
+    assert "100% of samples have no advantage" in caplog.text
+    assert "may not have learned to caption" in caplog.text
+
+
+def test_a_collapse_stops_the_run_where_it_is_to(toy: Toy, tmp_path: Path) -> None:
+    trainer = trainer_of(toy, tmp_path, lambda captions, clip_ids, ended: [1.0] * len(captions), stop_on_collapse=True)
+    trainer.compute_loss(trainer.model, batch_of(trainer, 2))
+    with pytest.raises(UserError, match=r"samples of a clip are all alike.*scst\.stop_on_collapse"):
+        trainer.log({"loss": 0.0})
+    assert trainer.state.log_history  # the line is written all the same
 
 
 @pytest.mark.needs_cuda
@@ -380,7 +503,7 @@ class TestTinyLanguage:
             distances = []
             for seed in range(draws):
                 torch.manual_seed(seed)
-                found = _flat(gradient(trainer, inputs))
+                found = _flat(gradient(trainer, dict(inputs)))
                 distances.append(float((found - exact).norm() / exact.norm()))
             errors.append(sum(distances) / draws)
         # 256 times the samples: a 16th of the error, where the estimate has no bias.

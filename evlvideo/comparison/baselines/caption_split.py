@@ -1,6 +1,7 @@
 """Caption a data set's split with a model of transformers, and score it as runs of ours are."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,14 +124,27 @@ def caption_split(
         processor, dtype=tower_dtype(precision), device=state.device, trust_remote_code=trust_remote_code
     )
     state.wait_for_everyone()  # no process writes captions before all have read what there was
-    found = _caption(model, clips, config, log, console)
+    started = time.perf_counter()
+    made = _caption(model, clips, config, log, console)
+    seconds = time.perf_counter() - started
+    found = {**log.captions, **made}
     captions = {clip.clip_id: found[clip.clip_id] for clip in clips if clip.clip_id in found}
     if not captions:
         raise UserError("Not one of the clips could be decoded, so there is nothing to score; see the log above.")
     _warn_of_empty(captions)
     with MeteorProcess() as meteor:
         result = score_split(
-            captions, clips, config, split, meteor=meteor, name=out.name, checkpoint=_source(model), prompt=prompt
+            captions,
+            clips,
+            config,
+            split,
+            meteor=meteor,
+            name=out.name,
+            checkpoint=_source(model),
+            prompt=prompt,
+            # Of what was captioned now; what an earlier call has made took a time that is not known.
+            captioning_seconds=seconds if made else None,
+            captioning_clips=len(made) or None,
         )
     if state.is_main_process:
         save_config(config, out / CONFIG_NAME)
@@ -157,7 +171,7 @@ def _caption(
     log: CaptionLog,
     console: Console | None,
 ) -> dict[str, str]:
-    """Caption what has no caption yet; return clip id → caption in every process.
+    """Caption what has no caption yet; return clip id → new caption in every process.
 
     A batch that is not whole is made again as a whole, so that going on gives what one go would have given.
     """
@@ -187,7 +201,7 @@ def _caption(
             of_batch = {item.clip_id: text for item, text in zip(good, texts, strict=True)}
             log.append(of_batch)
             made |= of_batch
-    return {**log.captions, **dict(gather_object(list(made.items())))}
+    return dict(gather_object(list(made.items())))
 
 
 def _shown(batches: Iterator[Any], total: int, console: Console | None) -> Iterator[Any]:

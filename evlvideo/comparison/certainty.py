@@ -1,0 +1,162 @@
+"""How certain the numbers of a table are: an interval for each score, and a test of each row against a chosen one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from evlvideo.comparison.resampling import (
+    RESAMPLES,
+    Statistics,
+    bleu_statistics,
+    bootstrap,
+    interval,
+    mean_statistics,
+    randomization_p_values,
+)
+from evlvideo.comparison.runs import EvaluatedRun
+from evlvideo.comparison.scored import Words
+from evlvideo.comparison.table import MARKS, SCORES, Entry
+from evlvideo.evaluation.score import TITLES
+from evlvideo.evaluation.sentence_scores import BleuReferences
+
+_MEANS = ("cider", "meteor", "rouge_l")
+_AGREES = 1e-6
+"""How far a score computed again may be from the one that is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How intervals and tests are made."""
+
+    against: str | None
+    """The row that the others are tested against; `None` where there is none."""
+    resamples: int = RESAMPLES
+    """Draws for an interval, and exchanges for a test."""
+    seed: int = 0
+    """Of both."""
+
+
+def add_certainty(
+    entries: Sequence[Entry], systems: Sequence[EvaluatedRun], words: Words | None, plan: Resampling
+) -> tuple[list[Entry], list[str]]:
+    """Give entries their intervals, differences and p-values.
+
+    Args:
+        entries: rows; those of no system, which only quote, stay as they are.
+        systems: what was scored here.
+        words: tokenised captions and references, for BLEU-4; without them it has no intervals.
+        plan: how.
+
+    Returns:
+        the entries, and sentences on what the numbers are.
+    """
+    counted: dict[bool, dict[str, BleuReferences]] = {}
+    statistics = {system.name: _statistics(system, words, counted) for system in systems}
+    found: dict[str, Entry] = {entry.name: entry for entry in entries if entry.regime != "quoted"}
+    for names in _groups(systems):
+        _add({(name, metric): of for name in names for metric, of in statistics[name].items()}, found, plan)
+    made = [found[entry.name] if entry.regime != "quoted" else entry for entry in entries]
+    return made, _remarks(made, plan)
+
+
+def _groups(systems: Sequence[EvaluatedRun]) -> list[list[str]]:
+    """Names of systems that were scored on the same clips with the same references, so that they pair."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for system in systems:
+        clips = tuple(sorted(system.result.per_clip))
+        groups.setdefault(clips if system.comparable else (system.name, "alone"), []).append(system.name)
+    return list(groups.values())
+
+
+def _statistics(
+    system: EvaluatedRun, words: Words | None, counted: dict[bool, dict[str, BleuReferences]]
+) -> dict[str, Statistics]:
+    """Statistics of those scores of a system that what is known of its clips gives again."""
+    result = system.result
+    # Sorted, so that systems that list the same clips in another order are still pairs.
+    clips = sorted(result.per_clip)
+    found = {
+        metric: mean_statistics([result.per_clip[clip_id][metric] for clip_id in clips])
+        for metric in _MEANS
+        if clips and all(metric in result.per_clip[clip_id] for clip_id in clips)
+    }
+    if words is not None and clips and words.captions.get(system.name, {}).keys() >= set(clips):
+        found["bleu_4"] = _bleu(system, words, clips, counted)
+    return {
+        metric: statistics
+        for metric, statistics in found.items()
+        # METEOR is no mean of its clips' scores; see the remark.
+        if metric in result.scores and (metric == "meteor" or abs(statistics.value - result.scores[metric]) < _AGREES)
+    }
+
+
+def _bleu(
+    system: EvaluatedRun, words: Words, clips: Sequence[str], counted: dict[bool, dict[str, BleuReferences]]
+) -> Statistics:
+    """Statistics of BLEU-4; references are counted once, in `counted`, for all systems that share them."""
+    own = system.own_references
+    if own not in counted:
+        counted[own] = {
+            clip_id: BleuReferences.of([text.split() for text in texts])
+            for clip_id, texts in words.references_of(own).items()
+        }
+    references, captions = counted[own], words.captions[system.name]
+    return bleu_statistics([references[clip_id].count(captions[clip_id].split()) for clip_id in clips])
+
+
+def _add(statistics: Mapping[tuple[str, str], Statistics], found: dict[str, Entry], plan: Resampling) -> None:
+    """Give entries the numbers of scores, by system and metric, that are over the same clips."""
+    if not statistics:
+        return
+    keys = list(statistics)
+    samples = dict(zip(keys, bootstrap(list(statistics.values()), plan.resamples, plan.seed), strict=True))
+    for name, metric in keys:
+        # 0 but for METEOR, whose corpus score is not the mean.
+        shift = (found[name].values[metric] or 0.0) - statistics[name, metric].value
+        low, high = interval(samples[name, metric])
+        intervals = {**found[name].intervals, metric: (low + shift, high + shift)}
+        found[name] = replace(found[name], intervals=intervals)
+    base = plan.against or ""
+    tested = [(name, metric) for name, metric in keys if name != base and (base, metric) in statistics]
+    pairs = [(statistics[base, metric], statistics[name, metric]) for name, metric in tested]
+    p_values = randomization_p_values(pairs, plan.resamples, plan.seed)
+    for (name, metric), (first, second), p_value in zip(tested, pairs, p_values, strict=True):
+        low, high = interval(samples[name, metric] - samples[base, metric])
+        # Sums of equal numbers can differ in their last digit.
+        difference = round(second.value - first.value, 12), round(low, 12), round(high, 12)
+        found[name] = replace(
+            found[name],
+            p_values={**found[name].p_values, metric: p_value},
+            differences={**found[name].differences, metric: difference},
+        )
+
+
+def _remarks(entries: Sequence[Entry], plan: Resampling) -> list[str]:
+    remarks = []
+    having = {metric for entry in entries for metric in entry.intervals}
+    if having:
+        remarks.append(
+            f"Intervals are 95 % percentiles of {plan.resamples:,} bootstrap draws of clips, seed {plan.seed}; they "
+            "say how much scores depend on the clips, and nothing about training with another seed. BLEU-4 is computed "
+            "anew for each draw; the others are means of the clips' scores, with CIDEr's document frequencies kept "
+            "from all clips."
+        )
+    if "meteor" in having:
+        remarks.append(
+            "METEOR adds up counts of all clips and is no mean of its clips' scores: its intervals are those of the "
+            "mean, moved to the score, and its tests compare the means."
+        )
+    if any(entry.p_values for entry in entries):
+        marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(MARKS.items()))
+        remarks.append(
+            f"{marks}, better or worse than {plan.against}: two-sided approximate randomisation, {plan.resamples:,} "
+            "exchanges, not corrected for the number of rows and scores."
+        )
+    measured = [entry for entry in entries if entry.regime != "quoted"]
+    without = [
+        TITLES[metric]
+        for metric in SCORES
+        if metric not in having and any(entry.values.get(metric) is not None for entry in measured)
+    ]
+    if without:
+        remarks.append(f"No intervals for {', '.join(without)}: what they are computed from is not at hand.")
+    return remarks
