@@ -224,11 +224,15 @@ def _new_model(config: RunConfig, tower_dtype: torch.dtype) -> tuple[EvlVideoFor
 
 
 def open_model(checkpoint: Path | str, config: RunConfig) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
-    """Open a checkpoint for captioning, in the run's precision, on this process's GPU or on the CPU."""
+    """Open a checkpoint for captioning, changed as the run says, on this process's GPU or on the CPU."""
     device = PartialState().device
     precision = resolve_precision(config.training.precision) if device.type == "cuda" else "fp32"
     directory = checkpoint_directory(str(checkpoint))
-    model = EvlVideoForCaptioning.from_pretrained(directory, tower_dtype=tower_dtype(precision))
+    model = EvlVideoForCaptioning.from_pretrained(
+        directory,
+        config=changed_by_run(EvlVideoConfig.from_pretrained(directory), config),
+        tower_dtype=tower_dtype(precision),
+    )
     return model.to(device), EvlVideoProcessor.from_pretrained(directory)
 
 

@@ -1,17 +1,14 @@
 """The command line: each command translates its arguments into one call."""
 
-import logging
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from evlvideo.cli_data import data, features
 from evlvideo.errors import Interrupted, UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from evlvideo.terminal import INTERRUPTED, MISTAKE, Overrides, Spice, prepare, show
 
 app = typer.Typer(
     help="Turn an image-pretrained EVLGen checkpoint into a video captioner, and say how good it is.",
@@ -20,19 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 app.add_typer(data, name="data")
-features = typer.Typer(help="Keep what the frozen vision tower makes of videos.", no_args_is_help=True)
 app.add_typer(features, name="features")
-
-_INTERRUPTED = 130
-_MISTAKE = 2
-_INCOMPLETE = 1
-
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Changes to the config: key=value, such as training.max_steps=100.")
-]
-Spice = Annotated[bool, typer.Option("--spice", help="Score SPICE too, where its models are installed.")]
 
 
 @app.command()
@@ -54,7 +40,7 @@ def convert(
     to_published: Annotated[bool, typer.Option("--to-published", help="The other way: ours to published.")] = False,
 ) -> None:
     """Turn a published checkpoint of EVLGen, BLIP-2, Video-LLaMA or VideoChat into ours, or an EVLGen back."""
-    _prepare()
+    prepare()
     from evlvideo import convert as conversion
 
     if to_published:
@@ -80,7 +66,7 @@ def train(
     from evlvideo.config import load_config
 
     run = load_config(config, overrides)
-    console = _prepare()
+    console = prepare()
     from evlvideo.training.run import train as run_training
 
     directory = run_training(run, resume=resume, console=console)
@@ -96,78 +82,11 @@ def estimate(
     from evlvideo.config import load_config
 
     run = load_config(config, overrides)
-    _prepare()
+    prepare()
     from evlvideo.estimate import estimate_table
     from evlvideo.estimate.of_run import estimate_run
 
-    _show(estimate_table(estimate_run(run)))
-
-
-@data.command()
-def verify(
-    dataset: Annotated[str, typer.Argument(help="Name of the data set, such as msrvtt; see datasets/.")],
-    root: Annotated[Path, typer.Option(help="Its directory.")],
-    video_root: Annotated[Path | None, typer.Option(help="Directory of its videos or images.")] = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Also decode the first frame of every file.")] = False,
-) -> None:
-    """Check a data set on disk: counts, splits, overlaps and files. Exits with 1 where something is wrong."""
-    _prepare()
-    from evlvideo.data.verify import verify as verify_dataset
-
-    report = verify_dataset(dataset, root, video_root, decode=decode)
-    typer.echo("\n".join(report.lines()))
-    if not report.complete:
-        raise typer.Exit(_INCOMPLETE)
-
-
-@features.command()
-def extract(
-    config: Annotated[Path, typer.Argument(help="The run that will read them, as YAML.")],
-    overrides: Overrides = None,
-    split: Annotated[
-        list[str] | None, typer.Option(help="A split; may be repeated. Those that the run trains on and validates on.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="bf16, fp16 or fp32; the type that the tower computes in where none is named.")
-    ] = None,
-) -> None:
-    """Run the frozen vision tower once over every clip, for runs that then need no videos."""
-    from evlvideo.config import load_config
-
-    run = load_config(config, overrides)
-    console = _prepare()
-    from evlvideo.feature_extraction import extract_features
-
-    splits = split or list(dict.fromkeys((run.data.train_split, run.data.validation_split)))
-    directory = extract_features(run, splits, dtype=dtype, console=console)
-    typer.echo(f"The features of {', '.join(splits)} are in {directory}.")
-
-
-@data.command("check-videos")
-def check_videos_command(
-    root: Annotated[Path, typer.Argument(help="Directory of videos and pictures, with all that is below it.")],
-    out: Annotated[Path, typer.Option(help="Directory for the progress and the quarantine list.")] = Path("checked"),
-    frames: Annotated[
-        int | None, typer.Option(help="Decode this many frames of each file; all of them where nothing is named.")
-    ] = None,
-    processes: Annotated[int, typer.Option(help="Files decoded at a time.")] = os.cpu_count() or 1,
-    time_limit_seconds: Annotated[float, typer.Option("--time-limit", help="Seconds that a file may take.")] = 600.0,
-) -> None:
-    """Decode every file of a collection, and list those that cannot be. Goes on where it was stopped; exits with 1."""
-    console = _prepare()
-    from evlvideo.data.check_videos import check_videos
-
-    report = check_videos(
-        root, out, frames=frames, processes=processes, time_limit_seconds=time_limit_seconds, console=console
-    )
-    for file in report.bad:
-        typer.echo(f"{file.path}: {file.reason}")
-    typer.echo(
-        f"{len(report.bad)} of {len(report.files)} files cannot be decoded; the list is {report.quarantine}, for "
-        "data.quarantine of a run."
-    )
-    if report.bad:
-        raise typer.Exit(_INCOMPLETE)
+    show(estimate_table(estimate_run(run)))
 
 
 @app.command()
@@ -184,7 +103,7 @@ def evaluate(
     from evlvideo.run_directory import evaluation_directory, run_config
 
     config = run_config(run, overrides)
-    _prepare()
+    prepare()
     from evlvideo.evaluation.evaluate import evaluate as evaluate_run
     from evlvideo.evaluation.score import score_lines
 
@@ -221,7 +140,7 @@ def score(
         raise UserError("Name --predictions and --references, or --human DATASET --root DIR.")
     if human is not None and (predictions is not None or references is not None):
         raise UserError("--human scores a data set's own captions; leave --predictions and --references away.")
-    _prepare()
+    prepare()
     from evlvideo.evaluation.human import human_line
     from evlvideo.evaluation.score import score_files, score_lines
 
@@ -233,6 +152,52 @@ def score(
     if out is not None:
         result.save(out)
     typer.echo("\n".join(score_lines(result)))
+
+
+@app.command()
+def baseline(
+    system: Annotated[str, typer.Argument(help="hf: and a video-text model of transformers: a hub name or a folder.")],
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="What to ask. The model's chat template goes around it, unless it holds the placeholder, as "
+            "'USER: <video> Describe it. ASSISTANT:'."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the system, for `evlvideo compare`.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Frames and decoding: key=value, such as data.num_frames=8 generation.num_beams=1."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the data set; msrvtt where nothing is named.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Its directory.")] = None,
+    split: Annotated[str, typer.Option(help="Its split.")] = "test",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the captions that are there already.")] = False,
+    any_frames: Annotated[
+        bool, typer.Option("--any-frames", help="Allow another number of frames than the model's processor states.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    ] = False,
+) -> None:
+    """Caption a split with any video-text model of transformers, and score it as runs are scored."""
+    console = prepare()
+    from evlvideo.comparison.baselines.caption_split import baseline_config, caption_split
+    from evlvideo.evaluation.score import score_lines
+    from evlvideo.run_directory import evaluation_directory
+
+    config = baseline_config(system, overrides or [], dataset=dataset, root=root, out=out)
+    result = caption_split(
+        config,
+        prompt,
+        split=split,
+        resume=resume,
+        any_frames=any_frames,
+        trust_remote_code=trust_remote_code,
+        console=console,
+    )
+    typer.echo("\n".join(score_lines(result)))
+    typer.echo(f"Predictions and scores are in {evaluation_directory(out, result.dataset, split)}.")
 
 
 @app.command()
@@ -251,7 +216,7 @@ def caption(
     """Caption video files."""
     if not videos:
         raise UserError("No videos were given; name at least one file.")
-    _prepare()
+    prepare()
     from evlvideo.evaluation.caption_files import caption_files
 
     found = caption_files(videos, checkpoint, overrides=changes, captions_per_video=captions, prompt=prompt)
@@ -286,10 +251,13 @@ def compare(
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory for the report.")] = Path("report"),
     clips: Annotated[int, typer.Option(help="Clips in the report's gallery.")] = 24,
+    pictures: Annotated[
+        int, typer.Option(help="Clips on which models are shown from the inside; 0 opens no model.")
+    ] = 3,
     quoted: Annotated[bool, typer.Option("--quoted", help="Add published numbers, marked as quoted.")] = False,
 ) -> None:
     """Put runs and other systems' captions into one table, and write a report to look at."""
-    _prepare()
+    prepare()
     from evlvideo.comparison.compare import compare as compare_runs
     from evlvideo.comparison.renderers import to_rich
     from evlvideo.comparison.scored import OtherSystems, named_files
@@ -303,10 +271,43 @@ def compare(
         allow_partial=allow_partial,
     )
     comparison = compare_runs(
-        runs or [], out=out, split=split, others=others, against=against, gallery_clips=clips, quoted=quoted
+        runs or [],
+        out=out,
+        split=split,
+        others=others,
+        against=against,
+        gallery_clips=clips,
+        pictures=pictures,
+        quoted=quoted,
     )
-    _show(to_rich(comparison.table))
+    show(to_rich(comparison.table))
     typer.echo(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="The run, as YAML.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Changes to the config; one has several values, as r=0,4,8 (model.merge_r) or data.num_frames=1,2,4."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Directory for the runs, the table and the figure.")] = Path("sweep"),
+    evaluate_only: Annotated[
+        str | None, typer.Option(help="Train nothing: evaluate this run or checkpoint with each value.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split to evaluate on.")] = "test",
+) -> None:
+    """Train or evaluate over the values of a key: what it gains, and what it costs. Goes on where it was stopped."""
+    console = prepare()
+    from evlvideo.comparison.sweep.plan import plan_sweep
+    from evlvideo.comparison.sweep.run import run_sweep
+    from evlvideo.comparison.sweep.table import to_rich
+
+    outcome = run_sweep(plan_sweep(config, settings or [], out, checkpoint=evaluate_only), split=split, console=console)
+    show(to_rich(outcome))
+    typer.echo(f"The table and the figure are {out}/sweep.md and {out}/sweep.svg, beside .csv, .json and .png.")
 
 
 @app.command()
@@ -320,12 +321,12 @@ def demo(
     ] = False,
 ) -> None:
     """Run the whole chain in miniature: fine-tune, SCST, evaluate, compare."""
-    console = _prepare()
+    console = prepare()
     from evlvideo.comparison.renderers import to_rich
     from evlvideo.demo import run_demo
 
     comparison = run_demo(out, seed=seed, from_scratch=from_scratch, console=console)
-    _show(to_rich(comparison.table))
+    show(to_rich(comparison.table))
     typer.echo(f"The report is {comparison.report}.")
 
 
@@ -335,42 +336,13 @@ def _metrics(spice: bool) -> tuple[str, ...]:
     return ALL_METRICS if spice else METRICS
 
 
-def _prepare() -> "Console":
-    """Set up what a person sees: our log lines, and not the libraries' bars and notes.
-
-    Returns:
-        where log lines go, and progress bars must go, so that they do not write over each other.
-    """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from rich.console import Console
-    from rich.logging import RichHandler
-    from transformers.utils import logging as transformers_logging
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        # A log file has no width; lines that a search should find are not broken.
-        console.width = 200
-    handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", datefmt="%H:%M:%S", handlers=[handler])
-    logging.getLogger("evlvideo").setLevel(logging.INFO)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    return console
-
-
-def _show(renderable: object) -> None:
-    from rich.console import Console
-
-    Console().print(renderable)
-
-
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2."""
     try:
         app()
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(_INTERRUPTED if isinstance(error, Interrupted) else _MISTAKE)
+        sys.exit(INTERRUPTED if isinstance(error, Interrupted) else MISTAKE)
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)

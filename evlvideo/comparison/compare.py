@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evlvideo.comparison.certainty import Resampling, add_certainty
-from evlvideo.comparison.frames import FramesFor, sampled_frames
-from evlvideo.comparison.gallery import build_gallery
+from evlvideo.comparison.frames import FramesFor, decoded_footage
+from evlvideo.comparison.gallery import Gallery, build_gallery
+from evlvideo.comparison.insights import Insights
 from evlvideo.comparison.latex import to_latex
 from evlvideo.comparison.multiply_adds import add_multiply_adds
 from evlvideo.comparison.renderers import to_csv, to_markdown, to_records
@@ -40,9 +41,10 @@ def compare(
     against: str | None = None,
     resamples: int = RESAMPLES,
     gallery_clips: int = 24,
+    pictures: int = 3,
     quoted: bool = False,
     seed: int = 0,
-    frames_for: FramesFor = sampled_frames,
+    frames_for: FramesFor = decoded_footage,
 ) -> Comparison:
     """Put evaluated runs and other systems in one table, and write it with learning curves and a gallery of clips.
 
@@ -55,6 +57,7 @@ def compare(
         against: name of the row that the others are tested against; the first run where nothing is named.
         resamples: draws for intervals, and exchanges for tests.
         gallery_clips: clips shown in the report; 0 shows none.
+        pictures: clips, of those in the gallery, on which the runs' models are shown from the inside; 0 opens no model.
         quoted: also show published numbers for this data set and split, marked as quoted.
         seed: decides which clips are shown, and which are drawn for intervals and tests.
         frames_for: gives the frames of a clip to show.
@@ -63,24 +66,35 @@ def compare(
         UserError: there is nothing to compare, a run has no evaluation on the split, captions are not of its clips, or
             not all were scored the same way.
     """
-    _check_numbers(out, gallery_clips, resamples)
+    _check_numbers(out, gallery_clips, pictures, resamples)
     gathered = gather_systems(run_directories, split, others or OtherSystems(), against)
     systems = gathered.systems
     plan = Resampling(gathered.against, resamples, seed)
     table = _build(gathered, plan, quoted)
     gallery = build_gallery(systems, gallery_clips, seed, frames_for)
-    page = render_report(table, systems, gallery)
+    page = render_report(table, systems, gallery, _insights(systems, gallery, pictures))
     _write(out, page, table, systems, plan)
     return Comparison(table, out / "report.html")
 
 
-def _check_numbers(out: Path, gallery_clips: int, resamples: int) -> None:
+def _check_numbers(out: Path, gallery_clips: int, pictures: int, resamples: int) -> None:
     if gallery_clips < 0:
         raise UserError(f"The gallery is to show {gallery_clips} clips; give 0 or more.")
+    if pictures < 0:
+        raise UserError(f"The models are to be shown on {pictures} clips; give 0 or more.")
     if resamples < 1:
         raise UserError(f"Intervals are to be made of {resamples} draws; give 1 or more, such as {RESAMPLES}.")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a directory for the report.")
+
+
+def _insights(systems: Sequence[EvaluatedRun], gallery: Gallery, pictures: int) -> Insights:
+    clips = [clip for card in gallery.cards if (clip := gallery.clips.get(card.clip_id))][:pictures]
+    if not clips:
+        return Insights()
+    from evlvideo.comparison.look_inside import look_inside  # torch and timm, for who wants pictures
+
+    return look_inside(systems, clips)
 
 
 def _build(gathered: Systems, plan: Resampling, quoted: bool) -> Table:

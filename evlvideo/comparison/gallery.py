@@ -1,14 +1,19 @@
-"""Clips to look at: a spread sample, each with its frames, every system's caption and the references."""
+"""Clips to look at: a spread sample, each with frames or film, every system's caption and the references."""
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evlvideo.comparison.frames import Filmstrips, FramesFor, Picture, filmstrips, sampled_frames
+from evlvideo.comparison.frames import Budget, Film, FramesFor, Picture, Reel, decoded_footage, reels
 from evlvideo.comparison.runs import EvaluatedRun
+from evlvideo.comparison.standings import KindScores, PerClip, Wins, count_wins, kind_scores, rounded
+from evlvideo.comparison.table import run_entry
 from evlvideo.data.annotations import CaptionedClip, locate, read_split
 from evlvideo.errors import UserError
+
+MEDIA_BYTES = 7_500_000
+"""Most bytes of pictures and films, so that the page of 100 clips stays under 10 MB with its text."""
 
 _CATEGORIES = ("music", "people", "gaming", "sports", "news", "education", "TV shows", "movies", "animation",
                "vehicles", "how-to", "travel", "science", "animals", "kids", "documentary", "food", "cooking",
@@ -37,19 +42,39 @@ class Card:
     clip_id: str
     group: str
     """Evidence class or category; empty where the clip has neither."""
-    pictures: tuple[Picture, ...]
+    reel: Reel
     captions: tuple[Caption, ...]
     references: tuple[str, ...]
+    scores: tuple[float | None, ...]
+    """The systems' CIDEr, `None` where one was not scored or cannot be compared."""
     spread: float
     """How far the systems' CIDEr lie apart."""
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Frames from start to end; none where the clip cannot be read."""
+        return self.reel.pictures
+
+    @property
+    def film(self) -> Film | None:
+        """The clip to be played, where there was room for it."""
+        return self.reel.film
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """The cards, and what is missing from them."""
+    """The cards, what is missing from them, and how the systems stand on all clips of the split."""
 
     cards: tuple[Card, ...]
     remarks: tuple[str, ...]
+    kinds: tuple[KindScores, ...]
+    """CIDEr by group, over all clips."""
+    contenders: tuple[int, ...]
+    """Places of the systems whose scores on a clip can be compared."""
+    wins: Wins
+    """Who has the higher CIDEr on how many of all clips."""
+    clips: Mapping[str, CaptionedClip]
+    """The annotations of the cards' clips, as far as they can be read."""
 
     @property
     def groups(self) -> dict[str, int]:
@@ -59,7 +84,7 @@ class Gallery:
 
 
 def build_gallery(
-    runs: Sequence[EvaluatedRun], count: int, seed: int = 0, frames_for: FramesFor = sampled_frames
+    runs: Sequence[EvaluatedRun], count: int, seed: int = 0, frames_for: FramesFor = decoded_footage
 ) -> Gallery:
     """Sample clips and gather what there is to see of them.
 
@@ -73,12 +98,26 @@ def build_gallery(
     """
     ids = sorted(set().union(*(run.predictions for run in runs)))
     clips, remarks = _read_clips(runs)
-    groups = {clip_id: group_of(clips[clip_id]) if clip_id in clips else "" for clip_id in ids}
+    dataset = runs[0].result.dataset
+    groups = {clip_id: group_of(clips[clip_id], dataset) if clip_id in clips else "" for clip_id in ids}
     chosen = choose_clips(groups, count, seed)
-    strips = filmstrips((clips[clip_id] for clip_id in chosen if clip_id in clips), frames_for)
-    remarks += _missing_pictures(strips)
-    cards = tuple(_card(clip_id, groups[clip_id], clips.get(clip_id), strips, runs) for clip_id in chosen)
-    return Gallery(cards, tuple(remarks))
+    shown = {clip_id: clips[clip_id] for clip_id in chosen if clip_id in clips}
+    made = reels(list(shown.values()), Budget(MEDIA_BYTES), frames_for)
+    remarks += _missing_pictures(list(made.values()))
+    # People are scored against fewer references than the systems beside them, and do not compete.
+    scores = [{} if run.own_references else _cider(run) for run in runs]
+    cards = tuple(
+        _card(clip_id, groups[clip_id], clips.get(clip_id), made.get(clip_id, Reel()), runs, scores)
+        for clip_id in chosen
+    )
+    contenders = tuple(system for system, of_clip in enumerate(scores) if of_clip)
+    apart = {system for system, run in enumerate(runs) if not run_entry(run).comparable}
+    kinds = kind_scores([_cider(run) for run in runs], groups, apart)
+    return Gallery(cards, tuple(remarks), kinds, contenders, count_wins(scores), shown)
+
+
+def _cider(run: EvaluatedRun) -> PerClip:
+    return {clip_id: scores["cider"] for clip_id, scores in run.result.per_clip.items() if "cider" in scores}
 
 
 def choose_clips(groups: Mapping[str, str], count: int, seed: int = 0) -> list[str]:
@@ -101,13 +140,16 @@ def choose_clips(groups: Mapping[str, str], count: int, seed: int = 0) -> list[s
     return chosen[:count]
 
 
-def group_of(clip: CaptionedClip) -> str:
-    """Name a clip's evidence class or, without one, its category; empty where it has neither."""
+def group_of(clip: CaptionedClip, dataset: str) -> str:
+    """Name a clip's evidence class or, without one, its category; empty where it has neither.
+
+    Categories have names in MSR-VTT; another data set's are numbers.
+    """
     if clip.evidence is not None:
         return clip.evidence.replace("_", " ")
     if clip.category is None:
         return ""
-    known = 0 <= clip.category < len(_CATEGORIES)
+    known = dataset == "msrvtt" and 0 <= clip.category < len(_CATEGORIES)
     return _CATEGORIES[clip.category] if known else f"category {clip.category}"
 
 
@@ -126,32 +168,49 @@ def _read_clips(runs: Sequence[EvaluatedRun]) -> tuple[dict[str, CaptionedClip],
     return {clip.clip_id: clip for clip in clips}, []
 
 
-def _missing_pictures(strips: Filmstrips) -> list[str]:
-    if not strips.problems:
-        return []
-    first, count = next(iter(strips.problems.values())), len(strips.problems)
-    if not strips.pictures:
-        return [f"The videos cannot be read, so the clips are shown without frames. The first: {first}"]
-    if count == 1:
-        return [f"1 clip is shown without frames: {first}"]
-    return [f"{count} clips are shown without frames. The first: {first}"]
+def _missing_pictures(made: Sequence[Reel]) -> list[str]:
+    problems = [reel.problem for reel in made if reel.problem]
+    without = sum(not reel.pictures and not reel.problem for reel in made)
+    remarks = []
+    if problems and not any(reel.pictures for reel in made):
+        remarks.append(f"The videos cannot be read, so the clips are shown without frames. The first: {problems[0]}")
+    elif len(problems) == 1:
+        remarks.append(f"1 clip is shown without frames: {problems[0]}")
+    elif problems:
+        remarks.append(f"{len(problems)} clips are shown without frames. The first: {problems[0]}")
+    if without:
+        remarks.append(
+            f"{without:,} of {len(made):,} clips are shown without frames, which would make the page too large."
+        )
+    return remarks
 
 
 def _card(
-    clip_id: str, group: str, clip: CaptionedClip | None, strips: Filmstrips, runs: Sequence[EvaluatedRun]
+    clip_id: str,
+    group: str,
+    clip: CaptionedClip | None,
+    reel: Reel,
+    runs: Sequence[EvaluatedRun],
+    scores: Sequence[PerClip],
 ) -> Card:
-    scores = [run.result.per_clip.get(clip_id, {}).get("cider") for run in runs]
-    scored = [score for score in scores if score is not None]
-    highest = max(scored, default=None) if len(scored) > 1 and max(scored) > min(scored) else None
+    values = [rounded(of_clip[clip_id]) for of_clip in scores if clip_id in of_clip]
+    differ = bool(values) and max(values) > min(values)
     captions = tuple(
-        Caption(system, run.name, run.predictions.get(clip_id), score, best=score is not None and score == highest)
-        for system, (run, score) in enumerate(zip(runs, scores, strict=True))
+        Caption(
+            system,
+            run.name,
+            run.predictions.get(clip_id),
+            run.result.per_clip.get(clip_id, {}).get("cider"),
+            best=differ and clip_id in of_clip and rounded(of_clip[clip_id]) == max(values),
+        )
+        for system, (run, of_clip) in enumerate(zip(runs, scores, strict=True))
     )
     return Card(
         clip_id=clip_id,
         group=group,
-        pictures=strips.pictures.get(clip_id, ()),
+        reel=reel,
         captions=captions,
         references=clip.captions if clip is not None else (),
-        spread=max(scored) - min(scored) if scored else 0.0,
+        scores=tuple(rounded(of_clip[clip_id]) if clip_id in of_clip else None for of_clip in scores),
+        spread=max(values) - min(values) if values else 0.0,
     )

@@ -1,31 +1,32 @@
 "use strict";
 (() => {
+  const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
+
   // Sorting: a column's best values first, then the other way round, then the order of the page.
-  const table = document.querySelector(".scores");
-  const body = table.tBodies[0];
-  const drawn = [...body.rows];
-  const headers = [...table.querySelectorAll("th[data-sort]")];
   const read = (row, index, kind) => {
     const cell = row.cells[index];
     if (kind === "text") return cell.querySelector(".name").textContent;
     return cell.dataset.value === "" ? null : Number(cell.dataset.value);
   };
-  const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
-
-  const sortBy = (header, index) => {
-    const kind = header.dataset.sort;
-    const cycle = kind === "high" ? ["descending", "ascending", null] : ["ascending", "descending", null];
-    const next = cycle[(cycle.indexOf(header.getAttribute("aria-sort")) + 1) % cycle.length];
-    headers.forEach((other) => other.removeAttribute("aria-sort"));
-    if (next) header.setAttribute("aria-sort", next);
-    const rows = next === null ? drawn : [...drawn].sort((left, right) => {
-      const a = read(left, index, kind), b = read(right, index, kind);
-      if (a === null || b === null) return (a === null) - (b === null);
-      return next === "ascending" ? compare(a, b) : compare(b, a);
-    });
-    body.append(...rows);
-  };
-  headers.forEach((header, index) => header.querySelector("button").addEventListener("click", () => sortBy(header, index)));
+  document.querySelectorAll(".sortable").forEach((table) => {
+    const body = table.tBodies[0];
+    const drawn = [...body.rows];
+    const headers = [...table.querySelectorAll("th[data-sort]")];
+    const sortBy = (header) => {
+      const kind = header.dataset.sort, index = header.cellIndex;
+      const cycle = kind === "high" ? ["descending", "ascending", null] : ["ascending", "descending", null];
+      const next = cycle[(cycle.indexOf(header.getAttribute("aria-sort")) + 1) % cycle.length];
+      headers.forEach((other) => other.removeAttribute("aria-sort"));
+      if (next) header.setAttribute("aria-sort", next);
+      const rows = next === null ? drawn : [...drawn].sort((left, right) => {
+        const a = read(left, index, kind), b = read(right, index, kind);
+        if (a === null || b === null) return (a === null) - (b === null);
+        return next === "ascending" ? compare(a, b) : compare(b, a);
+      });
+      body.append(...rows);
+    };
+    headers.forEach((header) => header.querySelector("button").addEventListener("click", () => sortBy(header)));
+  });
 
   // Charts: a legend entry hides its lines, and pointing at it sets them off from the others.
   const charts = document.querySelector(".charts");
@@ -46,24 +47,83 @@
     ["pointerleave", "blur"].forEach((name) => button.addEventListener(name, () => emphasise(false)));
   });
 
-  // Clips: one kind only, and in another order.
+  // Clips: those of one kind, those on which one system is above another, those with some words; in another order.
   const cards = document.querySelector(".cards");
   if (!cards) return;
-  const clips = [...cards.children];
-  const group = document.getElementById("group");
-  const order = document.getElementById("order");
-  const shown = document.getElementById("shown");
+  const form = document.querySelector(".controls");
+  const [group, winner, rival, order, words, shown, none] =
+    ["group", "winner", "rival", "order", "words", "shown", "none"].map((id) => document.getElementById(id));
+  const clips = [...cards.children].map((card) => ({
+    card,
+    scores: card.dataset.scores.split(",").map((score) => (score === "" ? null : Number(score))),
+    text: null,
+  }));
+
+  // How far the winner is above the rival, or above the best of the others; null where one was not scored.
+  const lead = (scores) => {
+    const mine = scores[winner.value];
+    const others = rival.value === "" ? scores.filter((_, system) => String(system) !== winner.value) : [scores[rival.value]];
+    const scored = others.filter((score) => score !== null);
+    return mine === null || scored.length === 0 ? null : mine - Math.max(...scored);
+  };
+  const tied = (scores) => {
+    const scored = scores.filter((score) => score !== null).sort((a, b) => b - a);
+    return scored.length > 1 && scored[0] === scored[1];
+  };
+  const wins = ({ scores }) => {
+    if (!winner || winner.value === "") return true;
+    return winner.value === "tie" ? tied(scores) : lead(scores) > 0;
+  };
+  const says = (clip, wanted) => {
+    if (wanted.length === 0) return true;
+    clip.text ??= `${clip.card.dataset.clip} ${[...clip.card.querySelectorAll(".text, .references li")].map((item) => item.textContent).join(" ")}`.toLocaleLowerCase();
+    return wanted.every((word) => clip.text.includes(word));
+  };
+  const spread = (clip) => (winner && winner.value !== "" && winner.value !== "tie" ? lead(clip.scores) : Number(clip.card.dataset.spread));
   const orders = {
     drawn: () => 0,
-    spread: (a, b) => Number(b.dataset.spread) - Number(a.dataset.spread),
-    clip: (a, b) => compare(a.dataset.clip, b.dataset.clip),
+    spread: (a, b) => spread(b) - spread(a),
+    clip: (a, b) => compare(a.card.dataset.clip, b.card.dataset.clip),
   };
+  const name = (select) => select.selectedOptions[0].textContent;
+
+  // The same question, asked of all clips of the split.
+  const inAll = () => {
+    if (!winner || winner.value === "" || winner.value === "tie") return "";
+    const row = document.querySelector(`.wins tr[data-system="${winner.value}"]`);
+    const cell = rival.value === "" ? row.cells[1] : row.querySelector(`[data-rival="${rival.value}"]`);
+    const above = rival.value === "" ? "all others" : name(rival);
+    return ` · in all, ${name(winner)} is above ${above} on ${Number(cell.dataset.value).toLocaleString("en")} of ${Number(cell.dataset.of).toLocaleString("en")} clips`;
+  };
+
   const update = () => {
-    clips.forEach((clip) => { clip.hidden = Boolean(group && group.value && clip.dataset.group !== group.value); });
-    cards.append(...[...clips].sort(orders[order.value]));
-    const count = clips.filter((clip) => !clip.hidden).length;
-    shown.textContent = count === clips.length ? "" : `${count} of ${clips.length} clips`;
+    if (winner) {
+      rival.disabled = winner.value === "" || winner.value === "tie";
+      [...rival.options].forEach((option) => { option.disabled = option.value !== "" && option.value === winner.value; });
+      if (rival.disabled || rival.value === winner.value) rival.value = "";
+    }
+    const wanted = words.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+    let count = 0;
+    clips.forEach((clip) => {
+      const visible = (!group || group.value === "" || clip.card.dataset.group === group.value) && wins(clip) && says(clip, wanted);
+      clip.card.hidden = !visible;
+      if (!visible) clip.card.querySelectorAll("video").forEach((video) => video.pause());
+      count += visible;
+    });
+    const sorted = [...clips].sort(orders[order.value]).map((clip) => clip.card);
+    if (sorted.some((card, place) => card !== cards.children[place])) cards.append(...sorted);
+    shown.textContent = (count === clips.length ? `${count} clips` : `${count} of ${clips.length} clips`) + inAll();
+    none.hidden = count > 0;
   };
-  [group, order].forEach((control) => control && control.addEventListener("change", update));
+  let waiting = 0;
+  [group, winner, rival, order].forEach((control) => control && control.addEventListener("change", update));
+  words.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(update, 120); });
+  form.addEventListener("submit", (event) => { event.preventDefault(); update(); });
+  form.addEventListener("reset", () => setTimeout(update));
   update();
+
+  // One clip plays at a time.
+  cards.addEventListener("play", (event) => {
+    cards.querySelectorAll("video").forEach((video) => { if (video !== event.target) video.pause(); });
+  }, true);
 })();

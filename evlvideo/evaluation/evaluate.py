@@ -12,17 +12,19 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from evlvideo.assembly import evaluation_data, open_model, read_clips, references_of, trained_parameters
+from evlvideo.assembly import evaluation_data, open_model, read_clips, trained_parameters
 from evlvideo.config import RunConfig
-from evlvideo.data.captioned import evidence_subsets
 from evlvideo.data.collate import visual_inputs
+from evlvideo.errors import UserError
 from evlvideo.evaluation.meteor import MeteorProcess
-from evlvideo.evaluation.metrics import METRICS, score_captions
+from evlvideo.evaluation.metrics import METRICS
 from evlvideo.evaluation.predict import generate_captions
-from evlvideo.evaluation.results import EvaluationResult, describe_references, git_commit, versions, write_predictions
+from evlvideo.evaluation.results import EvaluationResult
+from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
 from evlvideo.models.checkpoint import checkpoint_directory
-from evlvideo.run_directory import PREDICTIONS_NAME, RESULT_NAME, SUMMARY_NAME, evaluation_directory, run_config
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.run_directory import SUMMARY_NAME, evaluation_directory, run_config
 
 
 class ShuffledFrames(Dataset[dict[str, Any]]):
@@ -68,78 +70,74 @@ def evaluate(
     shuffle_frames: bool = False,
     metrics: Sequence[str] = METRICS,
     meteor: MeteorProcess | None = None,
+    out: Path | None = None,
 ) -> EvaluationResult:
     """Caption and score a split.
 
     Args:
-        run: directory of a finished run.
+        run: directory of a finished run, or a checkpoint where `config` and `out` are given.
         split: split of the run's data set.
-        config: data and decoding to use in the place of the run's own.
+        config: data and decoding to use in the place of the run's own; with `out`, also what to change in the model.
         shuffle_frames: caption clips whose frames are out of order.
         metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
         meteor: a running one, for several evaluations in turn; else one is started for this.
+        out: the directory that the result is of, where that is not the run.
 
     Returns:
-        the result, which is also written to `RUN/evaluation/DATASET-SPLIT/`, beside the predictions. Clips that could
+        the result, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions. Clips that could
         not be decoded are named in it, and the scores are those of the others.
 
     Raises:
-        UserError: no checkpoint, no such split, or missing videos; nothing is written then.
+        UserError: no checkpoint, no such split, missing videos, or a changed model without `out`; nothing is written
+            then.
     """
-    checkpoint_directory(str(run))
+    directory = checkpoint_directory(str(run))
     config = config or run_config(run)
+    if out is None:
+        _check_same_model(directory, config)
+        out = run
     clips = read_clips(config.data, split)
     model, processor = open_model(run, config)
     dataset: Dataset[dict[str, Any]] = evaluation_data(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
-    references = references_of(clips)
     with nullcontext(meteor) if meteor else MeteorProcess() as meteor:
         # METEOR reads its tables while the model captions.
         started = time.perf_counter()
         captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
         captioning_seconds = time.perf_counter() - started
-        captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
-        subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
-        scores = score_captions(captions, captioned, metrics, subsets=subsets, meteor=meteor)
-    summary = _summary(run)
-    result = EvaluationResult(
-        name=run.name,
-        dataset=config.data.dataset,
-        split=split,
-        references=describe_references(f"{config.data.dataset}:{split}", references),
-        tokenizer=scores.tokenizer,
-        decoding={**_decoding(config), **({"shuffled_frames": True} if shuffle_frames else {})},
-        versions=versions(),
-        commit=git_commit(),
-        seed=config.seed,
-        scores=scores.corpus,
-        per_clip=scores.per_clip,
-        clips_scored=len(scores.per_clip),
-        clips_expected=len(clips),
-        missing_clips=[clip.clip_id for clip in clips if clip.clip_id not in captions],
-        skipped=scores.skipped,
-        evidence_scores=scores.subsets or None,
-        evidence_clips={name: len(members) for name, members in subsets.items()} or None,
-        checkpoint=str(run),
-        trained_parameters=trained_parameters(model),
-        training_seconds=summary.get("training_seconds"),
-        captioning_seconds=captioning_seconds,
-        captioning_clips=len(captions),
-    )
-    directory = evaluation_directory(run, config.data.dataset, split, shuffle_frames=shuffle_frames)
+        result = score_split(
+            captions,
+            clips,
+            config,
+            split,
+            metrics=metrics,
+            meteor=meteor,
+            name=out.name,
+            checkpoint=str(run),
+            decoding={**decoding_facts(config), **({"shuffled_frames": True} if shuffle_frames else {})},
+            trained_parameters=trained_parameters(model),
+            training_seconds=_summary(run).get("training_seconds"),
+            captioning_seconds=captioning_seconds,
+            captioning_clips=len(captions),
+        )
     if PartialState().is_main_process:
-        write_predictions(directory / PREDICTIONS_NAME, captions)
-        result.save(directory / RESULT_NAME)
+        write_evaluation(
+            evaluation_directory(out, config.data.dataset, split, shuffle_frames=shuffle_frames), captions, result
+        )
     return result
 
 
-def _decoding(config: RunConfig) -> dict[str, Any]:
-    """What captions depend on beside the model. The batch size is not among it."""
-    of_search, of_drawing = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
-    without = {"batch_size"} | (of_search if config.generation.do_sample else of_drawing)
-    generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
-    return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}
+def _check_same_model(checkpoint: Path, config: RunConfig) -> None:
+    """Another model's evaluation must not take the place of the run's own."""
+    saved = EvlVideoConfig.from_pretrained(checkpoint)
+    changes = {name: value for name, value in asdict(config.model).items() if value is not None}
+    changed = [f"model.{name}" for name, value in changes.items() if value != getattr(saved, name, value)]
+    if changed:
+        raise UserError(
+            f"{', '.join(changed)} would make another model of {checkpoint}, in whose place its result would stand. "
+            "`evlvideo sweep --evaluate-only` evaluates a checkpoint with other values, in directories of their own."
+        )
 
 
 def _summary(run: Path) -> dict[str, Any]:

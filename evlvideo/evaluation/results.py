@@ -84,6 +84,8 @@ class EvaluationResult:
     another at every evaluation, and results that differ in nothing else are equal."""
     captioning_clips: int | None = None
     """Clips that were captioned in that time."""
+    prompt: str | None = None
+    """What another system was asked; `None` for runs of ours, whose checkpoints hold it."""
 
     @property
     def clips_per_second(self) -> float | None:

@@ -102,25 +102,33 @@ def read_manifest(directory: Path) -> dict[str, TowerRecord]:
         raise UserError(f"{directory / MANIFEST_NAME} is not a manifest of frozen towers: {error!r}.") from error
 
 
-def load_frozen_towers(model: "EvlVideoForCaptioning", directory: Path | None, *, dtype: torch.dtype) -> None:
+def load_frozen_towers(
+    model: "EvlVideoForCaptioning",
+    directory: Path | None,
+    *,
+    dtype: torch.dtype,
+    only: AbstractSet[str] = frozenset({"vision_tower", "language_model"}),
+) -> None:
     """Load the towers' weights in place, from where the model's configuration says.
 
     Args:
         model: with towers of any weights.
         directory: the checkpoint, whose manifest says which towers they have to be; `None` for a new model.
         dtype: type of the towers.
+        only: the towers to load, for who needs one of them alone.
     """
     manifest = None if directory is None else read_manifest(directory)
-    if manifest is None or "vision_tower" in manifest:
+    names = [name for name in (("vision_tower", "language_model") if manifest is None else manifest) if name in only]
+    if "vision_tower" in names:
         _load_vision_weights(model)
-    if manifest is None or "language_model" in manifest:
+    if "language_model" in names:
         model.language_model = _load_language_model(model.config.language_model)
         add_lora(model.language_model, model.config)
     # Fingerprints are those of the weights as they are stored: float16 rounds others than bfloat16 does.
-    names = ("vision_tower", "language_model") if manifest is None else tuple(manifest)
     model.tower_fingerprints = {name: fingerprint(getattr(model, name)) for name in names}
-    for name, record in (manifest or {}).items():
-        check_same_tower(name, record, model.tower_fingerprints[name])
+    for name in names:
+        if manifest is not None:
+            check_same_tower(name, manifest[name], model.tower_fingerprints[name])
     for name, parameter in model.named_parameters():
         if tower_of(name) is not None:
             parameter.data = parameter.data.to(dtype)

@@ -93,7 +93,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
 
 
 def _checkpoint_to_resume(directory: Path, resume: bool) -> Path | None:
-    found = _newest_checkpoint(directory / CHECKPOINTS_NAME)
+    found = newest_checkpoint(directory / CHECKPOINTS_NAME)
     if resume and found is None:
         raise UserError(
             f"There is no checkpoint to resume from in {directory / CHECKPOINTS_NAME}; train without --resume."
@@ -105,7 +105,7 @@ def _checkpoint_to_resume(directory: Path, resume: bool) -> Path | None:
     return found if resume else None
 
 
-def _newest_checkpoint(directory: Path) -> Path | None:
+def newest_checkpoint(directory: Path) -> Path | None:
     """The newest complete one: the trainer's state is written last, so that a killed save is passed over."""
     complete = [path for path in directory.glob("checkpoint-*") if _is_complete(path)]
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

@@ -7,6 +7,7 @@ import pytest
 
 from evlvideo.comparison import gallery
 from evlvideo.comparison.compare import compare
+from evlvideo.comparison.frames import Footage
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.errors import UserError
 
@@ -33,9 +34,9 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.tags)
 
 
-def frames_for(clip: CaptionedClip) -> list[np.ndarray]:
+def frames_for(clip: CaptionedClip) -> Footage:
     generator = np.random.default_rng(0)
-    return [generator.integers(0, 255, (96, 128, 3), np.uint8)] * 4
+    return Footage([generator.integers(0, 255, (96, 128, 3), np.uint8)] * 4)
 
 
 @pytest.fixture

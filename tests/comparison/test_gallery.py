@@ -1,9 +1,11 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from evlvideo.comparison import gallery
+from evlvideo.comparison.frames import Footage
 from evlvideo.comparison.runs import read_runs
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.errors import UserError
@@ -11,8 +13,8 @@ from evlvideo.errors import UserError
 CONFIG = "data: {dataset: msrvtt, root: nowhere}\n"
 
 
-def frames_for(clip: CaptionedClip) -> list[np.ndarray]:
-    return [np.zeros((8, 8, 3), np.uint8)] * 4
+def frames_for(clip: CaptionedClip) -> Footage:
+    return Footage([np.zeros((8, 8, 3), np.uint8)] * 4)
 
 
 @pytest.fixture
@@ -66,8 +68,37 @@ def test_missing_videos_leave_out_the_pictures_and_say_so(make_run, annotated):
     assert "shown without frames" in built.remarks[0]
 
 
+def test_a_page_that_is_full_says_how_many_clips_have_no_frames(make_run, annotated, monkeypatch):
+    monkeypatch.setattr(gallery, "MEDIA_BYTES", 5000)
+    built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 6, frames_for=frames_for)
+    without = sum(not card.pictures for card in built.cards)
+    assert 0 < without < 6
+    assert built.remarks == (f"{without} of 6 clips are shown without frames, which would make the page too large.",)
+
+
+def test_kinds_and_wins_are_over_all_clips_whatever_is_shown(make_run, annotated):
+    better = {f"video{index}": {"cider": 0.25} for index in range(6)}
+    runs = read_runs([make_run("mean", config=CONFIG), make_run("concat", per_clip=better)], "test")
+    built = gallery.build_gallery(runs, 1, frames_for=frames_for)
+    assert [(kind.name, kind.clips) for kind in built.kinds] == [("music", 3), ("people", 3)]
+    assert built.kinds[0].means == pytest.approx((0.2, 0.25))
+    assert built.wins.alone == (3, 3)
+    assert len(built.cards) == 1
+
+
+def test_people_are_shown_but_do_not_compete(make_run, annotated):
+    people = {f"video{index}": {"cider": 5.0} for index in range(6)}
+    runs = read_runs([make_run("mean", config=CONFIG), make_run("concat"), make_run("people", per_clip=people)], "test")
+    runs[2] = replace(runs[2], own_references=True)
+    built = gallery.build_gallery(runs, 6, frames_for=frames_for)
+    assert built.contenders == (0, 1)
+    assert built.wins.alone == (0, 0, 0)
+    assert [caption.cider for caption in built.cards[0].captions][2] == 5.0
+    assert not any(caption.best for card in built.cards for caption in card.captions)
+
+
 def test_some_missing_videos_are_counted(make_run, annotated):
-    def some(clip: CaptionedClip) -> list[np.ndarray]:
+    def some(clip: CaptionedClip) -> Footage:
         if clip.clip_id == "video0":
             raise UserError("video0.mp4 is missing.")
         return frames_for(clip)
@@ -96,14 +127,15 @@ def test_a_clip_that_one_system_did_not_caption_is_shown(make_run, annotated):
 
 
 @pytest.mark.parametrize(
-    ("fields", "name"),
+    ("dataset", "fields", "name"),
     [
-        ({"evidence": "frame_order", "category": 1}, "frame order"),
-        ({"category": 0}, "music"),
-        ({"category": 19}, "advertisement"),
-        ({"category": 20}, "category 20"),
-        ({}, ""),
+        ("mini", {"evidence": "frame_order", "category": 1}, "frame order"),
+        ("msrvtt", {"category": 0}, "music"),
+        ("msrvtt", {"category": 19}, "advertisement"),
+        ("msrvtt", {"category": 20}, "category 20"),
+        ("jsonl", {"category": 0}, "category 0"),
+        ("jsonl", {}, ""),
     ],
 )
-def test_clips_are_grouped_by_evidence_or_category(tmp_path, fields, name):
-    assert gallery.group_of(CaptionedClip("video0", tmp_path, ("a ball",), **fields)) == name
+def test_clips_are_grouped_by_evidence_or_category(tmp_path, dataset, fields, name):
+    assert gallery.group_of(CaptionedClip("video0", tmp_path, ("a ball",), **fields), dataset) == name

@@ -1,0 +1,79 @@
+"""The commands that look after data: checks of data sets and files, and features made before training."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evlvideo.terminal import INCOMPLETE, Overrides, prepare
+
+data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
+features = typer.Typer(help="Keep what the frozen vision tower makes of videos.", no_args_is_help=True)
+
+
+@data.command()
+def verify(
+    dataset: Annotated[str, typer.Argument(help="Name of the data set, such as msrvtt; see datasets/.")],
+    root: Annotated[Path, typer.Option(help="Its directory.")],
+    video_root: Annotated[Path | None, typer.Option(help="Directory of its videos or images.")] = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Also decode the first frame of every file.")] = False,
+) -> None:
+    """Check a data set on disk: counts, splits, overlaps and files. Exits with 1 where something is wrong."""
+    prepare()
+    from evlvideo.data.verify import verify as verify_dataset
+
+    report = verify_dataset(dataset, root, video_root, decode=decode)
+    typer.echo("\n".join(report.lines()))
+    if not report.complete:
+        raise typer.Exit(INCOMPLETE)
+
+
+@data.command("check-videos")
+def check_videos_command(
+    root: Annotated[Path, typer.Argument(help="Directory of videos and pictures, with all that is below it.")],
+    out: Annotated[Path, typer.Option(help="Directory for the progress and the quarantine list.")] = Path("checked"),
+    frames: Annotated[
+        int | None, typer.Option(help="Decode this many frames of each file; all of them where nothing is named.")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Files decoded at a time.")] = os.cpu_count() or 1,
+    time_limit_seconds: Annotated[float, typer.Option("--time-limit", help="Seconds that a file may take.")] = 600.0,
+) -> None:
+    """Decode every file of a collection, and list those that cannot be. Goes on where it was stopped; exits with 1."""
+    console = prepare()
+    from evlvideo.data.check_videos import check_videos
+
+    report = check_videos(
+        root, out, frames=frames, processes=processes, time_limit_seconds=time_limit_seconds, console=console
+    )
+    for file in report.bad:
+        typer.echo(f"{file.path}: {file.reason}")
+    typer.echo(
+        f"{len(report.bad)} of {len(report.files)} files cannot be decoded; the list is {report.quarantine}, for "
+        "data.quarantine of a run."
+    )
+    if report.bad:
+        raise typer.Exit(INCOMPLETE)
+
+
+@features.command()
+def extract(
+    config: Annotated[Path, typer.Argument(help="The run that will read them, as YAML.")],
+    overrides: Overrides = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="A split; may be repeated. Those that the run trains on and validates on.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="bf16, fp16 or fp32; the type that the tower computes in where none is named.")
+    ] = None,
+) -> None:
+    """Run the frozen vision tower once over every clip, for runs that then need no videos."""
+    from evlvideo.config import load_config
+
+    run = load_config(config, overrides)
+    console = prepare()
+    from evlvideo.feature_extraction import extract_features
+
+    splits = split or list(dict.fromkeys((run.data.train_split, run.data.validation_split)))
+    directory = extract_features(run, splits, dtype=dtype, console=console)
+    typer.echo(f"The features of {', '.join(splits)} are in {directory}.")

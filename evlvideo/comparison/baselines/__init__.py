@@ -1,0 +1,1 @@
+"""Other systems, captioning the same clips: video-text models of transformers."""

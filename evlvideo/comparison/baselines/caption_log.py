@@ -1,0 +1,84 @@
+"""Captions as they are made, a line of JSON each, so that a run that was killed loses no more than a batch."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evlvideo.errors import UserError
+from evlvideo.files import write_text
+
+_FACTS = "facts"
+
+
+class CaptionLog:
+    """Files `captions-0.jsonl`, `captions-1.jsonl`, … of a directory, one for each process.
+
+    The first line of each says what the captions depend on, and captions of something else are refused.
+
+    Args:
+        directory: where the files are.
+        facts: what the captions depend on: plain values by name.
+        process: number of this process.
+
+    Raises:
+        UserError: there are captions that depend on something else; every difference is listed.
+    """
+
+    def __init__(self, directory: Path, facts: Mapping[str, Any], *, process: int = 0) -> None:
+        self.directory = directory
+        self.captions: dict[str, str] = {}
+        """Those of all processes, clip id → caption, as they were when this was made."""
+        self._facts = json.loads(json.dumps(facts))
+        self._path = directory / f"captions-{process}.jsonl"
+        self._kept = ""
+        for path in sorted(directory.glob("captions-*.jsonl")):
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        # A line that was not written to its end, as the last before a kill, is nothing.
+        text = path.read_bytes().decode("utf-8", "replace")
+        text = text[: text.rfind("\n") + 1]
+        lines = [entry for line in text.split("\n") if (entry := _parse(line))]
+        captions = {entry["image_id"]: entry["caption"] for entry in lines if entry.keys() == {"image_id", "caption"}}
+        if not captions:
+            return
+        found = lines[0].get(_FACTS, {})
+        differences = [
+            f"  - {name}: {found.get(name)!r} there, {wanted!r} asked for"
+            for name, wanted in self._facts.items()
+            if found.get(name) != wanted
+        ]
+        if differences:
+            raise UserError(
+                f"{path} holds captions that were made otherwise; name another --out, or remove it:\n"
+                + "\n".join(differences)
+            )
+        self.captions |= captions
+        if path == self._path:
+            self._kept = text
+
+    def open(self) -> None:
+        """Begin this process's file, or cut off what a kill left of its last line.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        write_text(self._path, self._kept or json.dumps({_FACTS: self._facts}, ensure_ascii=False) + "\n")
+
+    def append(self, captions: Mapping[str, str]) -> None:
+        """Add captions to this process's file."""
+        entries = [{"image_id": clip_id, "caption": caption} for clip_id, caption in captions.items()]
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be written: {error.strerror or error}.") from error
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
