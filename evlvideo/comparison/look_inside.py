@@ -160,7 +160,7 @@ def _merging(
     model: EvlVideoForCaptioning, inputs: Sequence[tuple[Any, Tensor]], frames: Sequence[np.ndarray]
 ) -> Merging | None:
     tokens = next((x for part, x in inputs if isinstance(part, TomeFormer)), None)
-    if tokens is None:
+    if tokens is None or not isinstance(model.connector, TomeFormer):
         return None
     merged, source = model.connector.forward_with_source(tokens)  # (T or 1, M, H), (T or 1, M, N)
     prefix, grid = model.vision_tower.vit.num_prefix_tokens, model.vision_tower.vit.patch_embed.grid_size

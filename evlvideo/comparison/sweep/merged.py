@@ -35,7 +35,9 @@ def merging_of(architecture: EvlVideoConfig) -> Merging:
             overrides=architecture.vision_overrides,
             final_norm=architecture.vision_final_norm,
         )
-    asked = merge_schedule(architecture.merge_r, architecture.bert.num_hidden_layers)
+    # A connector beside the TomeFormer has no r, and merges nothing.
+    r = architecture.merge_r
+    asked = [] if r is None else merge_schedule(r, architecture.bert.num_hidden_layers)
     left, done = tower.num_tokens, []
     for r in asked:
         done.append(min(r, mergeable_tokens(left, tower.has_class_token)))

@@ -118,3 +118,10 @@ def test_a_directory_with_a_run_of_other_settings_is_refused(plan: Any) -> None:
     assert plan("r=0,4", "training.max_steps=2") == made
     with pytest.raises(UserError, match=r"r-4 holds a run with other settings \(training.max_steps\)"):
         plan("r=0,4", "training.max_steps=3")
+
+
+def test_a_connector_that_merges_nothing_can_be_swept_by_frames_and_not_by_r(plan: Any) -> None:
+    few, many = plan("data.num_frames=1,2", "model.connector=linear", "model.fusion=concat").variants
+    assert [(v.merged_tokens, v.soft_tokens) for v in (few, many)] == [(0, 17), (0, 34)]
+    with pytest.raises(UserError, match="connector=linear merges no tokens"):
+        plan("r=0,4", "model.connector=linear")
