@@ -104,12 +104,12 @@ class SelfCriticalTrainer(CaptionTrainer):
         """Draw and score captions for the batches of one step, in place.
 
         Each batch gets its `rollout`, `sampled_tokens` and `target_tokens`, over which the step's losses are averaged,
-        and, where it is one of several and the tower is frozen, `features` in the place of `pixel_values`.
+        and, where it is one of several and nothing is trained in the tower, `features` in the place of `pixel_values`.
         """
         alone = len(batches) == 1
         captioner = self.captioner
         for batch in batches:
-            if not alone and captioner.config.contextualizer != "in_tower" and "pixel_values" in batch:
+            if not alone and not captioner.config.needs_frames and "pixel_values" in batch:
                 batch["features"] = captioner.vision_tower(batch.pop("pixel_values"))
             with torch.set_grad_enabled(alone), self.accelerator.autocast():
                 prompt = captioner.read_prompt(captioner.encode(**visual_inputs(batch)))

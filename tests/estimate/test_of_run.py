@@ -23,10 +23,10 @@ def test_runs_model_section_is_in_the_estimate() -> None:
     assert found.workload.precision == "fp32"
 
 
-def test_self_critical_stage_is_estimated_by_its_samples() -> None:
+def test_self_critical_stage_is_estimated_by_its_samples_and_the_greedy_caption() -> None:
     found = estimate_run(config_of(["init=mini", "stage=scst", "scst.num_samples=3", "scst.max_new_tokens=7"]))
     assert (found.workload.captions_per_clip, found.workload.text_tokens) == (3, 8)
-    assert (found.workload.num_beams, found.workload.new_tokens) == (3, 7)
+    assert (found.workload.num_beams, found.workload.new_tokens) == (4, 7)
 
 
 def test_run_without_architecture_and_checkpoint_is_a_user_error(tmp_path: Path) -> None:

@@ -301,7 +301,13 @@ def test_a_clip_is_encoded_and_its_prompt_read_once_a_step(toy: Toy, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "model", [{}, {"contextualizer": "in_tower"}, {"fusion": "concat", "contextualizer": "merged"}]
+    "model",
+    [
+        {},
+        {"contextualizer": "in_tower"},
+        {"fusion": "concat", "contextualizer": "merged"},
+        {"connector": "videochat", "connector_options": {"relation_blocks": 1, "relation_heads": 4}},
+    ],
 )
 def test_accumulated_batches_have_the_gradient_of_one(toy: Toy, tmp_path: Path, model: dict[str, Any]) -> None:
     config = toy.config(
