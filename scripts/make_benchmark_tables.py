@@ -64,7 +64,10 @@ def main() -> None:
         "mini_seeds": mini_seeds,
         "connector_costs": connector_costs,
         "full_size": full_size,
+        "scst_step": scst_step,
+        "scst_ablation": scst_ablation,
         "rewards": rewards,
+        "comparison": comparison,
         "decoding": decoding,
         "features": features,
     }
@@ -212,6 +215,74 @@ def full_size(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def scst_step(report: dict[str, Any]) -> list[str]:
+    """The section on a self-critical step."""
+    rows = [
+        [
+            size,
+            form,
+            *(
+                f"{run['median_seconds'][way]:.2f} ({_spread(run['seconds'][way], 2)})"
+                for way in ("shared", "separate")
+            ),
+            f"{run['ratio']:.1f}",
+        ]
+        for size, forms in report["runs"].items()
+        for form, run in forms.items()
+    ]
+    return [
+        "## A self-critical step",
+        "",
+        f"`scripts/benchmarks/scst_step.py`: {report['clips']} clips of {report['frames']} frames, {report['samples']} "
+        f"samples each and the greedy caption, {report['machine']['threads']} threads. `shared` encodes a clip and "
+        "reads its soft prompt once; `separate` encodes it for samples, greedy caption and gradient, and reads the "
+        "prompt with every caption. Seconds are medians, with the least and the most.",
+        "",
+        *_table(["size", "form", "shared", "separate", "times faster"], rows),
+    ]
+
+
+def scst_ablation(report: dict[str, Any]) -> list[str]:
+    """The section on baselines and the end of text."""
+    steps = [point["step"] for point in next(iter(report["curves"].values()))[0]]
+    seeds = report["seeds"]
+
+    def row(setting: str, key: str) -> list[str]:
+        curves = report["curves"][setting]
+        values = [[100 * curve[place][key] for curve in curves] for place in range(len(steps))]
+        return [setting, *(f"{sum(of) / len(of):.1f} ({', '.join(f'{value:.1f}' for value in of)})" for of in values)]
+
+    header = ["setting", *(f"step {step}" for step in steps)]
+    return [
+        "## Self-critical training, by baseline and with the end of text or without",
+        "",
+        f"`scripts/benchmarks/scst_ablation.py`: {report['steps']} steps on the mini set from `{report['start']}` of "
+        f"the same seed, {report['machine']['threads']} thread. Validation CIDEr × 100, mean of the seeds "
+        f"({', '.join(map(str, seeds))}) and each.",
+        "",
+        *_table(header, [row(setting, "validation_cider") for setting in report["curves"]]),
+        "",
+        "Percent of the validation captions that end badly, with an article, a preposition or the like.",
+        "",
+        *_table(header, [row(setting, "validation_bad_endings") for setting in report["curves"]]),
+    ]
+
+
+def comparison(report: dict[str, Any]) -> list[str]:
+    """The section on a comparison of files of captions."""
+    rows = [[part, f"{times['wall']:.2f}", f"{times['process']:.2f}"] for part, times in report["seconds"].items()]
+    return [
+        "## A comparison",
+        "",
+        f"`scripts/benchmarks/comparison.py`: {report['systems']} files of 2,990 captions against MSR-VTT's official "
+        f"test references, {report['resamples']:,} draws for intervals and tests; seconds of one run on "
+        f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. METEOR and the "
+        "tokeniser are Java programs, whose time is not in that of the process.",
+        "",
+        *_table(["part", "wall", "process"], rows),
+    ]
+
+
 def decoding(report: dict[str, Any]) -> list[str]:
     """The section on decoders."""
     ways = list(report["clips"][0]["frames"]["4"]["ways"])
@@ -260,8 +331,8 @@ def features(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _spread(values: list[float]) -> str:
-    return f"{min(values):.1f} to {max(values):.1f}"
+def _spread(values: list[float], digits: int = 1) -> str:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
 
 
 def _times(call: dict[str, Any], divisor: float = 1) -> list[str]:

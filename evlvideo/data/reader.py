@@ -46,10 +46,19 @@ class PacketReader:
         self.container.close()
 
     def packets(self) -> Iterator["Packet[VideoStream]"]:
-        """Give the packets from here to the end of the file, and then one without content."""
+        """Give the packets from here to the end of the file, and then one without content.
+
+        Raises:
+            DecodeError: a packet is of a stream that the file's beginning did not announce.
+        """
         while self._ahead:
             yield self._ahead.pop()
-        yield from self._demuxed
+        try:
+            yield from self._demuxed
+        except IndexError as error:  # of PyAV, which knows the streams of the beginning alone
+            raise DecodeError(
+                f"{self.path} cannot be decoded: a stream begins in the middle of it. Is it a video, and whole?"
+            ) from error
 
     def frames(self) -> Iterator[VideoFrame]:
         """Decode from here to the end of the file."""

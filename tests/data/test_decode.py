@@ -1,6 +1,6 @@
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from evlvideo.data import decode
 from evlvideo.data.backends import pyav
 from evlvideo.data.clip import Clip, DecodeError, SourceFacts
 from evlvideo.data.decode import check_clip, decode_clip
+from evlvideo.data.reader import PacketReader
 from evlvideo.errors import UserError
 
 HAS_DECORD = importlib.util.find_spec("decord") is not None
@@ -283,6 +284,16 @@ def test_a_file_without_an_index_that_was_cut_short_gives_what_is_there(tmp_path
     decoded = decode_clip(path, lambda frames, rate: [0, frames - 1])
     assert [number_of(frame) for frame in decoded.frames] == [0, decoded.source.frames - 1]
     assert 20 < decoded.source.frames < 60
+
+
+def test_a_stream_that_begins_in_the_middle_is_refused(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def demux(*args: object) -> Iterator[object]:
+        yield [][0]  # what PyAV does at a packet of a stream that it has no place for
+
+    with PacketReader(clip) as reader:
+        monkeypatch.setattr(reader, "_demuxed", demux())
+        with pytest.raises(DecodeError, match="a stream begins in the middle"):
+            list(reader.packets())
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:

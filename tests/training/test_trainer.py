@@ -221,7 +221,9 @@ def test_training_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
 def test_validation_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
     run = train(toy.config(tmp_path / "run", training={"max_steps": 2}), console=Console(quiet=True))
     validation = [entry for entry in log_of(run) if "validation_cider" in entry]
-    assert [entry.keys() for entry in validation] == [{"step", "epoch", "validation_cider", "training_seconds"}]
+    assert [entry.keys() for entry in validation] == [
+        {"step", "epoch", "validation_cider", "validation_bad_endings", "training_seconds"}
+    ]
 
 
 def test_validation_captions_every_validation_clip(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
