@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS
 help: ## Say what the verbs do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Train, compare and report on the embedded miniature (about 6 minutes on 2 cores)
+demo: $(INSTALLED) ## Train, compare and report on the embedded miniature (about 8 minutes on 2 cores)
 	$(BIN)/evlvideo demo $(ARGS)
 
 test: $(INSTALLED) ## Run the tests that are not slow
