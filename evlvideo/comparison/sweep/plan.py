@@ -20,7 +20,7 @@ _SHORT = {"r": MERGE_R}
 """Keys by their short names."""
 _NAMES = {key: short for short, key in _SHORT.items()}
 _OF_TRAINING = ("training.", "scst.", "stage", "connector_init")
-_WITH_WEIGHTS = ("contextualizer", "contextualizer_blocks", "frame_positions")
+_WITH_WEIGHTS = ("connector", "contextualizer", "contextualizer_blocks", "frame_positions", "lora_r", "lora_targets")
 _NOT_SWEPT = ("output_dir", "init", "architecture")
 
 
