@@ -10,6 +10,14 @@ from evlvideo.cli_data import data, features
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.terminal import INTERRUPTED, MISTAKE, Overrides, Spice, prepare, show
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A change to the config: key=value, such as generation.num_beams=3. May be repeated."),
+]
+Against = Annotated[str | None, typer.Option(help="The row that the others are tested against; the first run.")]
+Clips = Annotated[int, typer.Option(help="Clips in the report's gallery.")]
+Pictures = Annotated[int, typer.Option(help="Clips on which models are shown from the inside; 0 opens no model.")]
+
 app = typer.Typer(
     help="Turn an image-pretrained EVLGen checkpoint into a video captioner, and say how good it is.",
     no_args_is_help=True,
@@ -206,12 +214,7 @@ def caption(
     videos: Annotated[list[Path] | None, typer.Argument(help="Video files.")] = None,
     captions: Annotated[int, typer.Option(help="Captions of each video, the likeliest first.")] = 1,
     prompt: Annotated[str | None, typer.Option(help="Text that every caption continues.")] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="A change to the config: key=value, such as generation.num_beams=3. May be repeated."
-        ),
-    ] = None,
+    changes: Changes = None,
 ) -> None:
     """Caption video files."""
     if not videos:
@@ -246,14 +249,13 @@ def compare(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Score files that are not whole as far as they go, and mark them.")
     ] = False,
-    against: Annotated[
-        str | None, typer.Option(help="The row that the others are tested against; the first run.")
-    ] = None,
+    over_seeds: Annotated[
+        bool, typer.Option("--over-seeds", help="Give runs that differ in their seed alone one row, of their means.")
+    ] = False,
+    against: Against = None,
     out: Annotated[Path, typer.Option(help="Directory for the report.")] = Path("report"),
-    clips: Annotated[int, typer.Option(help="Clips in the report's gallery.")] = 24,
-    pictures: Annotated[
-        int, typer.Option(help="Clips on which models are shown from the inside; 0 opens no model.")
-    ] = 3,
+    clips: Clips = 24,
+    pictures: Pictures = 3,
     quoted: Annotated[bool, typer.Option("--quoted", help="Add published numbers, marked as quoted.")] = False,
 ) -> None:
     """Put runs and other systems' captions into one table, and write a report to look at."""
@@ -276,12 +278,39 @@ def compare(
         split=split,
         others=others,
         against=against,
+        over_seeds=over_seeds,
         gallery_clips=clips,
         pictures=pictures,
         quoted=quoted,
     )
     show(to_rich(comparison.table))
     typer.echo(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")
+
+
+@app.command()
+def study(
+    configs: Annotated[list[Path], typer.Argument(help="Runs, as YAML; each is a row of the table.")],
+    seeds: Annotated[str, typer.Option(help="Each run is trained with each of these seeds.")] = "42,1,2",
+    changes: Changes = None,
+    out: Annotated[Path, typer.Option(help="Directory for the runs and the report.")] = Path("study"),
+    split: Annotated[str, typer.Option(help="The split to evaluate on.")] = "test",
+    against: Against = None,
+    clips: Clips = 24,
+    pictures: Pictures = 3,
+) -> None:
+    """Train runs with several seeds, evaluate them, and compare their means. Goes on where it was stopped."""
+    console = prepare()
+    from evlvideo.comparison.renderers import to_rich
+    from evlvideo.comparison.study.plan import parse_seeds, plan_study
+    from evlvideo.comparison.study.run import run_study
+
+    planned = plan_study(configs, parse_seeds(seeds), out, settings=changes or [])
+    comparison = run_study(
+        planned, split=split, against=against, gallery_clips=clips, pictures=pictures, console=console
+    )
+    if comparison is not None:
+        show(to_rich(comparison.table))
+        typer.echo(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")
 
 
 @app.command()

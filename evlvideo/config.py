@@ -231,14 +231,15 @@ class RunConfig:
     scst: ScstConfig = field(default_factory=ScstConfig)
 
     def __post_init__(self) -> None:
-        _raise_all(problems_of(_flatten(asdict(self))))
+        _raise_all(problems_of(flat_settings(asdict(self))))
 
 
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of nested sections by their keys with dots."""
     values: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, Mapping):
-            values.update(_flatten(value, f"{prefix}{name}."))
+            values.update(flat_settings(value, f"{prefix}{name}."))
         else:
             values[prefix + name] = value
     return values
@@ -278,7 +279,7 @@ def _checked(asked: dict[str, Any], where: str) -> RunConfig:
     defaults_and_values = OmegaConf.to_container(run)
     assert isinstance(defaults_and_values, dict)
     values: dict[str, Any] = {str(key): value for key, value in defaults_and_values.items()}
-    _raise_all(problems + problems_of(_flatten(values)), where)
+    _raise_all(problems + problems_of(flat_settings(values)), where)
     loaded = OmegaConf.to_object(run)
     assert isinstance(loaded, RunConfig)
     return loaded
@@ -326,7 +327,7 @@ def _set_values(run: Any, given: Any, section: type, prefix: str = "") -> list[s
 def _hint(key: str, allowed: Mapping[str, Any], prefix: str) -> str:
     if "." in key:
         return "in YAML, write the section and its key on two lines, the key indented"
-    elsewhere = [name for name in _flatten(asdict(RunConfig())) if name.rpartition(".")[2] == key]
+    elsewhere = [name for name in flat_settings(asdict(RunConfig())) if name.rpartition(".")[2] == key]
     close = elsewhere or [prefix + name for name in difflib.get_close_matches(key, allowed, n=1)]
     return f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
 

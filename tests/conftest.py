@@ -1,5 +1,6 @@
 """What every test gets: random state as it was, and CUDA tests only where there is CUDA."""
 
+import logging
 import os
 import random
 from collections.abc import Iterator
@@ -53,6 +54,17 @@ def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(java, "_java_on_path", lambda: None)
     monkeypatch.setattr(java, "_java_of_package", lambda: None)
+
+
+@pytest.fixture
+def restore_logging() -> Iterator[None]:
+    """Put back how much is said, which a command that runs in the test's own process changes."""
+    from transformers.utils import logging as transformers_logging
+
+    level, verbosity = logging.getLogger("evlvideo").level, transformers_logging.get_verbosity()
+    yield
+    logging.getLogger("evlvideo").setLevel(level)
+    transformers_logging.set_verbosity(verbosity)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

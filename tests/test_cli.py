@@ -1,17 +1,15 @@
 import json
-import logging
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from toy_run import Toy
-from transformers.utils import logging as transformers_logging
 
 from evlvideo.cli import main
 from evlvideo.config import RunConfig, save_config
@@ -21,6 +19,9 @@ from evlvideo.files import read_json
 from evlvideo.training import run as run_module
 
 HEAVY = ("torch", "transformers", "timm", "decord", "av", "matplotlib", "pycocoevalcap", "accelerate")
+
+
+pytestmark = pytest.mark.usefixtures("restore_logging")
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,6 @@ class Done:
 
 
 Command = Callable[..., Done]
-
-
-@pytest.fixture(autouse=True)
-def restore_logging() -> Iterator[None]:
-    level, verbosity = logging.getLogger("evlvideo").level, transformers_logging.get_verbosity()
-    yield
-    logging.getLogger("evlvideo").setLevel(level)
-    transformers_logging.set_verbosity(verbosity)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from evlvideo.comparison.resampling import (
     RESAMPLES,
     Statistics,
+    averaged,
     bleu_statistics,
     bootstrap,
     interval,
@@ -14,6 +15,7 @@ from evlvideo.comparison.resampling import (
 )
 from evlvideo.comparison.runs import EvaluatedRun
 from evlvideo.comparison.scored import Words
+from evlvideo.comparison.seeds import SeedPool
 from evlvideo.comparison.table import MARKS, SCORES, Entry
 from evlvideo.evaluation.score import TITLES
 from evlvideo.evaluation.sentence_scores import BleuReferences
@@ -36,13 +38,13 @@ class Resampling:
 
 
 def add_certainty(
-    entries: Sequence[Entry], systems: Sequence[EvaluatedRun], words: Words | None, plan: Resampling
+    entries: Sequence[Entry], pools: Sequence[SeedPool], words: Words | None, plan: Resampling
 ) -> tuple[list[Entry], list[str]]:
     """Give entries their intervals, differences and p-values.
 
     Args:
         entries: rows; those of no system, which only quote, stay as they are.
-        systems: what was scored here.
+        pools: what was scored here, one a row.
         words: tokenised captions and references, for BLEU-4; without them it has no intervals.
         plan: how.
 
@@ -50,21 +52,30 @@ def add_certainty(
         the entries, and sentences on what the numbers are.
     """
     counted: dict[bool, dict[str, BleuReferences]] = {}
-    statistics = {system.name: _statistics(system, words, counted) for system in systems}
+    statistics = {pool.name: _averages([_statistics(run, words, counted) for run in pool.runs]) for pool in pools}
     found: dict[str, Entry] = {entry.name: entry for entry in entries if entry.regime != "quoted"}
-    for names in _groups(systems):
+    for names in _groups(pools):
         _add({(name, metric): of for name in names for metric, of in statistics[name].items()}, found, plan)
     made = [found[entry.name] if entry.regime != "quoted" else entry for entry in entries]
     return made, _remarks(made, plan)
 
 
-def _groups(systems: Sequence[EvaluatedRun]) -> list[list[str]]:
-    """Names of systems that were scored on the same clips with the same references, so that they pair."""
+def _groups(pools: Sequence[SeedPool]) -> list[list[str]]:
+    """Names of rows that were scored on the same clips with the same references, so that they pair."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    for system in systems:
-        clips = tuple(sorted(system.result.per_clip))
-        groups.setdefault(clips if system.comparable else (system.name, "alone"), []).append(system.name)
+    for pool in pools:
+        clips = tuple(sorted(pool.shown.result.per_clip))
+        groups.setdefault(clips if pool.comparable else (pool.name, "alone"), []).append(pool.name)
     return list(groups.values())
+
+
+def _averages(of_runs: Sequence[Mapping[str, Statistics]]) -> dict[str, Statistics]:
+    """Statistics of the means over runs, of those scores that every run has."""
+    return {
+        metric: averaged([statistics[metric] for statistics in of_runs])
+        for metric in of_runs[0]
+        if all(metric in statistics for statistics in of_runs)
+    }
 
 
 def _statistics(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evlvideo.comparison.budgets import budget_remarks
 from evlvideo.comparison.certainty import Resampling, add_certainty
 from evlvideo.comparison.frames import FramesFor, decoded_footage
 from evlvideo.comparison.gallery import Gallery, build_gallery
@@ -16,8 +17,9 @@ from evlvideo.comparison.reported import quoted_entries
 from evlvideo.comparison.resampling import RESAMPLES
 from evlvideo.comparison.runs import EvaluatedRun
 from evlvideo.comparison.scored import OtherSystems
+from evlvideo.comparison.seeds import SeedPool, seed_remarks
 from evlvideo.comparison.systems import Systems, gather_systems
-from evlvideo.comparison.table import Table, build_table, run_entry
+from evlvideo.comparison.table import Table, build_table, pool_entry
 from evlvideo.errors import UserError
 from evlvideo.evaluation.results import EvaluationResult
 from evlvideo.files import write_json, write_text
@@ -39,6 +41,7 @@ def compare(
     split: str | None = None,
     others: OtherSystems | None = None,
     against: str | None = None,
+    over_seeds: bool = False,
     resamples: int = RESAMPLES,
     gallery_clips: int = 24,
     pictures: int = 3,
@@ -55,6 +58,7 @@ def compare(
             `test` where nothing is named; of a file of references, all of its clips.
         others: what is scored here beside the runs.
         against: name of the row that the others are tested against; the first run where nothing is named.
+        over_seeds: whether runs that differ in their seed alone have one row, of their means.
         resamples: draws for intervals, and exchanges for tests.
         gallery_clips: clips shown in the report; 0 shows none.
         pictures: clips, of those in the gallery, on which the runs' models are shown from the inside; 0 opens no model.
@@ -67,13 +71,13 @@ def compare(
             not all were scored the same way.
     """
     _check_numbers(out, gallery_clips, pictures, resamples)
-    gathered = gather_systems(run_directories, split, others or OtherSystems(), against)
-    systems = gathered.systems
+    gathered = gather_systems(run_directories, split, others or OtherSystems(), against, over_seeds=over_seeds)
+    shown = [row.shown for row in gathered.rows]
     plan = Resampling(gathered.against, resamples, seed)
     table = _build(gathered, plan, quoted)
-    gallery = build_gallery(systems, gallery_clips, seed, frames_for)
-    page = render_report(table, systems, gallery, _insights(systems, gallery, pictures))
-    _write(out, page, table, systems, plan)
+    gallery = build_gallery(shown, gallery_clips, seed, frames_for)
+    page = render_report(table, shown, gallery, _insights(shown, gallery, pictures))
+    _write(out, page, table, shown, plan)
     return Comparison(table, out / "report.html")
 
 
@@ -102,16 +106,18 @@ def _build(gathered: Systems, plan: Resampling, quoted: bool) -> Table:
     result = systems[0].result
     published = quoted_entries(result.dataset, result.split or "") if quoted else []
     entries, certainty = add_certainty(
-        [run_entry(system) for system in _in_order(systems)], systems, gathered.words, plan
+        [pool_entry(row) for row in _in_order(gathered.rows)], gathered.rows, gathered.words, plan
     )
-    entries, counted = add_multiply_adds(entries, systems)
+    entries, counted = add_multiply_adds(entries, [row.shown for row in gathered.rows])
     people = [entry for entry in entries if entry.own_references]
     remarks = [
         *gathered.remarks,
+        *seed_remarks(gathered.rows),
         *certainty,
         *counted,
         *_people(systems),
         *_stages(systems),
+        *budget_remarks(gathered.rows),
         *_different_versions(systems),
     ]
     if quoted and not published:
@@ -120,9 +126,9 @@ def _build(gathered: Systems, plan: Resampling, quoted: bool) -> Table:
     return build_table(_title(result), rows, remarks)
 
 
-def _in_order(systems: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
-    """Systems in the order of their rows: those that were only scored here first."""
-    return sorted(systems, key=lambda system: system.regime == "trained")
+def _in_order(rows: Sequence[SeedPool]) -> list[SeedPool]:
+    """Rows in the order of the table: what was only scored here first."""
+    return sorted(rows, key=lambda row: row.shown.regime == "trained")
 
 
 def _title(result: EvaluationResult) -> str:

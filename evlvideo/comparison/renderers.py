@@ -119,6 +119,7 @@ def to_records(table: Table) -> list[dict[str, Any]]:
             "differences": dict(row.entry.differences),
             "p_values": dict(row.entry.p_values),
             "not_scored": dict(row.entry.reasons),
+            "by_seed": {str(seed): dict(scores) for seed, scores in row.entry.by_seed.items()},
         }
         for row in table.rows
     ]

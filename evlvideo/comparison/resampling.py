@@ -61,6 +61,17 @@ def bleu_statistics(counts: Sequence[BleuCounts]) -> Statistics:
     return Statistics(np.array(columns, float), _bleu)
 
 
+def averaged(parts: Sequence[Statistics]) -> Statistics:
+    """Statistics of the mean of several systems' scores, such as of one model trained with several seeds.
+
+    Args:
+        parts: of the same clips in the same order.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return Statistics(np.hstack([part.per_clip for part in parts]), partial(_average, parts=tuple(parts)))
+
+
 def bootstrap(systems: Sequence[Statistics], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """Score systems on clips drawn with replacement, the same draws for all.
 
@@ -138,6 +149,13 @@ def _sums(
 
 def _mean(sums: np.ndarray, clips: int) -> np.ndarray:
     mean: np.ndarray = sums[..., 0] / clips
+    return mean
+
+
+def _average(sums: np.ndarray, parts: Sequence[Statistics]) -> np.ndarray:
+    ends = np.cumsum([part.per_clip.shape[1] for part in parts])[:-1]
+    scores = [part.score(of_part) for part, of_part in zip(parts, np.split(sums, ends, axis=-1), strict=True)]
+    mean: np.ndarray = np.mean(scores, axis=0)
     return mean
 
 

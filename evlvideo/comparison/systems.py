@@ -12,7 +12,8 @@ from evlvideo.comparison.references import (
     references_of_runs,
 )
 from evlvideo.comparison.runs import EvaluatedRun, check_comparable, read_runs
-from evlvideo.comparison.scored import OtherSystems, Words, printable, read_others, score_others, tokenize_table
+from evlvideo.comparison.scored import HUMAN, OtherSystems, Words, printable, read_others, score_others, tokenize_table
+from evlvideo.comparison.seeds import SeedPool, pool_seeds
 from evlvideo.errors import UserError
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.evaluation.reference_files import has_splits
@@ -30,6 +31,8 @@ class Systems:
 
     systems: Sequence[EvaluatedRun]
     """Runs, captions from elsewhere, people."""
+    rows: Sequence[SeedPool]
+    """The same, as they stand in the table."""
     words: Words | None
     """Their captions and references, tokenised; `None` where the references cannot be read."""
     against: str | None
@@ -39,7 +42,12 @@ class Systems:
 
 
 def gather_systems(
-    run_directories: Sequence[Path], split: str | None, others: OtherSystems, against: str | None = None
+    run_directories: Sequence[Path],
+    split: str | None,
+    others: OtherSystems,
+    against: str | None = None,
+    *,
+    over_seeds: bool = False,
 ) -> Systems:
     """Read runs, and score captions from elsewhere as the runs were.
 
@@ -51,6 +59,7 @@ def gather_systems(
         others: what is scored here beside the runs.
         against: the row that the others are tested against; where nothing is named, the first run, or without runs the
             first file of captions. Rows of a part of the clips, and people's own, pair with no other.
+        over_seeds: whether runs that differ in their seed alone have one row.
 
     Raises:
         UserError: there is nothing to compare, or not all of it was scored the same way or can be; what of it is said.
@@ -60,18 +69,19 @@ def gather_systems(
     # What is said of the whole table is taken from the first; other systems that were run here have their own decoding.
     runs = sorted(found, key=lambda run: run.regime != "trained")
     check_comparable(runs)
-    _refuse_equal_names(runs, others)
+    rows = pool_seeds(runs) if over_seeds else [SeedPool.alone(run) for run in runs]
+    _refuse_equal_names(rows, others)
     if others:
-        return _score(runs, _references(runs, split, others), others, against)
-    chosen = _choose(_pairing(runs), [run.name for run in runs], against)
+        return _score(rows, runs, _references(runs, split, others), others, against)
+    chosen = _choose(_pairing(rows), [row.name for row in rows], against)
     try:
         references = _references(runs, split, others)
         words = tokenize_table(references, _captions(runs, references), runs[0].result.tokenizer)
     except UserError as error:
         if others.references is not None or others.dataset is not None:
             raise
-        return Systems(runs, None, chosen, [f"The references are not at hand: {error}"])
-    return Systems(runs, words, chosen, [])
+        return Systems(runs, rows, None, chosen, [f"The references are not at hand: {error}"])
+    return Systems(runs, rows, words, chosen, [])
 
 
 def _check_asked(run_directories: Sequence[Path], others: OtherSystems) -> None:
@@ -88,8 +98,9 @@ def _check_asked(run_directories: Sequence[Path], others: OtherSystems) -> None:
         )
 
 
-def _refuse_equal_names(runs: Sequence[EvaluatedRun], others: OtherSystems) -> None:
-    shared = [run.name for run in runs if run.name in others.predictions or (others.human and run.name == "human")]
+def _refuse_equal_names(rows: Sequence[SeedPool], others: OtherSystems) -> None:
+    taken = {name for row in rows for name in (row.name, *(run.name for run in row.runs))}
+    shared = sorted(name for name in taken if name in others.predictions or (others.human and name == HUMAN))
     if shared:
         raise UserError(f"{', '.join(shared)} is the name of a run and of other captions; name the captions otherwise.")
 
@@ -111,8 +122,8 @@ def _references(runs: Sequence[EvaluatedRun], split: str | None, others: OtherSy
     return replace(found, dataset=result.dataset, split=result.split)
 
 
-def _pairing(runs: Sequence[EvaluatedRun]) -> list[str]:
-    return [run.name for run in runs if run.comparable]
+def _pairing(rows: Sequence[SeedPool]) -> list[str]:
+    return [row.name for row in rows if row.comparable]
 
 
 def _choose(pairing: Sequence[str], known: Collection[str], against: str | None) -> str | None:
@@ -126,12 +137,16 @@ def _choose(pairing: Sequence[str], known: Collection[str], against: str | None)
 
 
 def _score(
-    runs: Sequence[EvaluatedRun], references: TableReferences, others: OtherSystems, against: str | None
+    rows: Sequence[SeedPool],
+    runs: Sequence[EvaluatedRun],
+    references: TableReferences,
+    others: OtherSystems,
+    against: str | None,
 ) -> Systems:
     checked = read_others(others, references)
     whole = [name for name in others.predictions if len(checked[name].captions) == len(references.captions)]
     # Before what takes minutes.
-    chosen = _choose([*_pairing(runs), *whole], {*(run.name for run in runs), *checked}, against)
+    chosen = _choose([*_pairing(rows), *whole], {*(row.name for row in rows), *checked}, against)
     tokenizer = runs[0].result.tokenizer if runs else default_tokenizer()
     with MeteorProcess() as meteor:
         # METEOR reads its tables while texts are tokenised.
@@ -144,9 +159,9 @@ def _score(
         if of.left_out
     ]
     # People last, since their references are fewer.
-    systems = [*runs, *sorted(scored, key=lambda system: system.own_references)]
-    check_comparable(systems)
-    return Systems(systems, words, chosen, remarks)
+    scored.sort(key=lambda system: system.own_references)
+    check_comparable([*runs, *scored])
+    return Systems([*runs, *scored], [*rows, *map(SeedPool.alone, scored)], words, chosen, remarks)
 
 
 def _captions(runs: Sequence[EvaluatedRun], references: TableReferences) -> Mapping[str, Mapping[str, str]]:

@@ -1,10 +1,12 @@
 """The table of a comparison, before it is drawn anywhere: rows, columns, the best values, the notes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
 from typing import Literal, TypeAlias
 
 from evlvideo.comparison.runs import EvaluatedRun
+from evlvideo.comparison.seeds import SeedPool
 from evlvideo.evaluation.score import TITLES, format_score
 
 Regime = Literal["trained", "scored", "quoted"]
@@ -21,6 +23,8 @@ COSTS = {
     "clips_per_second": "clips a second",
 }
 """What a system costs; a column is there where a row has a number or a reason for it. MACs are multiply-adds a clip."""
+OVER_SEEDS = {"cider_sd": "SD", "cider_lowest": "lowest", "cider_highest": "highest"}
+"""What seeds make of CIDEr, where a row is the mean of several."""
 EVIDENCE = ("one_frame", "several_frames", "frame_order")
 """What it takes to tell a clip's captions, from least to most."""
 MARKS = {0.01: "‡", 0.05: "†"}
@@ -52,6 +56,9 @@ class Entry:
     own_references: bool = False
     """Whether it was scored against other references than the other rows, as people are; it is never the best."""
 
+    by_seed: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """Scores of each seed by column key, where the values are means over seeds."""
+
     @property
     def comparable(self) -> bool:
         """Whether its scores may be ranked with those of other rows: measured here, on all clips, alike."""
@@ -73,6 +80,8 @@ class Column:
     """Scores are fractions printed ×100; other columns are counts."""
     group: str = ""
     """A heading above several columns."""
+    ranked: bool = True
+    """Whether the highest score is the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,31 @@ def run_entry(run: EvaluatedRun) -> Entry:
     )
 
 
+def pool_entry(pool: SeedPool) -> Entry:
+    """Take the columns of a row: of one system, or the means over seeds and how far they are apart."""
+    entries = [run_entry(run) for run in pool.runs]
+    if len(entries) == 1:
+        return replace(entries[0], name=pool.name)
+    means = {key: _mean([entry.values.get(key) for entry in entries]) for key in entries[0].values}
+    found = [value for entry in entries if (value := entry.values.get("cider")) is not None]
+    if means.get("cider") is not None:
+        means |= {"cider_sd": stdev(found), "cider_lowest": min(found), "cider_highest": max(found)}
+    by_seed = {
+        seed: {key: value for key in SCORES if (value := entry.values.get(key)) is not None}
+        for seed, entry in zip(pool.seeds, entries, strict=True)
+    }
+    reasons = {key: reason for entry in entries for key, reason in entry.reasons.items()}
+    return replace(entries[0], name=pool.name, values=means, reasons=reasons, by_seed=by_seed)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean where every run has a value; a whole number stays one."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return known[0] if len(set(known)) == 1 else fmean(known)
+
+
 def build_table(title: str, entries: Sequence[Entry], remarks: Sequence[str] = ()) -> Table:
     """Lay entries out as a table.
 
@@ -177,12 +211,17 @@ def _subset_key(subset: str) -> str:
 
 def _columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
     present = {key for entry in entries for key in entry.values}
-    subsets = present - {*SCORES, *COSTS}
+    subsets = present - {*SCORES, *COSTS, *OVER_SEEDS}
     ordered = [_subset_key(name) for name in EVIDENCE if _subset_key(name) in subsets]
     ordered += sorted(subsets - set(ordered))
     known = {key for entry in entries for key in COSTS if entry.values.get(key) is not None or key in entry.reasons}
     return (
         *(Column(key, TITLES[key], is_score=True) for key in SCORES),
+        *(
+            Column(key, title, is_score=True, group="CIDEr over seeds", ranked=False)
+            for key, title in OVER_SEEDS.items()
+            if key in present
+        ),
         *(
             Column(key, key.removeprefix("cider_").replace("_", " "), is_score=True, group="CIDEr by evidence")
             for key in ordered
@@ -192,7 +231,7 @@ def _columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
 
 
 def _best(column: Column, entries: Sequence[Entry]) -> str | None:
-    if not column.is_score:
+    if not (column.is_score and column.ranked):
         return None
     values = [value for entry in entries if entry.comparable and (value := entry.values.get(column.key)) is not None]
     return _format(column, max(values)) if len(values) > 1 else None
@@ -242,6 +281,8 @@ def short_number(value: float) -> str:
 def _tags(entry: Entry, mixed: bool) -> tuple[str, ...]:
     """The regime, where it does not go without saying, and what else sets a row apart."""
     tags: list[str] = [entry.regime] if mixed or entry.regime != "trained" else []
+    if entry.by_seed:
+        tags.append(f"{len(entry.by_seed)} seeds")
     if entry.own_references:
         tags.append("other references")
     if entry.partial:

@@ -12,6 +12,7 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from evlvideo.architecture import changed_by_run
 from evlvideo.assembly import evaluation_data, open_model, read_clips, trained_parameters
 from evlvideo.config import RunConfig
 from evlvideo.data.collate import visual_inputs
@@ -131,8 +132,9 @@ def evaluate(
 def _check_same_model(checkpoint: Path, config: RunConfig) -> None:
     """Another model's evaluation must not take the place of the run's own."""
     saved = EvlVideoConfig.from_pretrained(checkpoint)
-    changes = {name: value for name, value in asdict(config.model).items() if value is not None}
-    changed = [f"model.{name}" for name, value in changes.items() if value != getattr(saved, name, value)]
+    # Options that are named are a part of those that a checkpoint has.
+    asked = changed_by_run(saved, config)
+    changed = [f"model.{name}" for name in asdict(config.model) if getattr(asked, name) != getattr(saved, name)]
     if changed:
         raise UserError(
             f"{', '.join(changed)} would make another model of {checkpoint}, in whose place its result would stand. "

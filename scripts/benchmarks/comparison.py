@@ -21,6 +21,7 @@ from evlvideo.comparison.latex import to_latex
 from evlvideo.comparison.references import TableReferences, references_of_file
 from evlvideo.comparison.renderers import to_csv, to_markdown, to_records
 from evlvideo.comparison.scored import OtherSystems, read_others, score_others, tokenize_table
+from evlvideo.comparison.seeds import SeedPool
 from evlvideo.comparison.table import build_table, run_entry
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.evaluation.results import git_commit, versions, write_predictions
@@ -77,7 +78,9 @@ def measure(path: Path, directory: Path, resamples: int) -> Seconds:
             systems = score_others(checked, others, references, words, meteor)
     with timed("intervals and tests", seconds):
         plan = Resampling(systems[0].name, resamples)
-        entries, remarks = add_certainty([run_entry(system) for system in systems], systems, words, plan)
+        entries, remarks = add_certainty(
+            [run_entry(system) for system in systems], [SeedPool.alone(system) for system in systems], words, plan
+        )
     with timed("table in every form", seconds):
         table = build_table("MSR-VTT, test split", entries, remarks)
         for render in (to_markdown, to_csv, to_records):

@@ -8,6 +8,7 @@ import pytest
 from evlvideo.comparison.certainty import Resampling, add_certainty
 from evlvideo.comparison.runs import EvaluatedRun, read_runs
 from evlvideo.comparison.scored import Words
+from evlvideo.comparison.seeds import SeedPool
 from evlvideo.comparison.table import Entry, run_entry
 from evlvideo.evaluation.metrics import score_tokenized
 
@@ -36,7 +37,9 @@ def run(make_run: Any, name: str = "one", captions: Mapping[str, str] = CAPTIONS
 
 def certain(systems: list[EvaluatedRun], words: Words | None = None) -> tuple[dict[str, Entry], list[str]]:
     words = words or Words("python", REFERENCES, {system.name: system.predictions for system in systems})
-    made, remarks = add_certainty([run_entry(system) for system in systems], systems, words, PLAN)
+    made, remarks = add_certainty(
+        [run_entry(system) for system in systems], [SeedPool.alone(system) for system in systems], words, PLAN
+    )
     return {entry.name: entry for entry in made}, remarks
 
 
@@ -98,7 +101,7 @@ def test_quoted_rows_stay_as_they_are(make_run: Any) -> None:
     quoted = Entry("one", "quoted", {"cider": 0.6})
     system = run(make_run)
     words = Words("python", REFERENCES, {"one": CAPTIONS})
-    made, _ = add_certainty([quoted, run_entry(system)], [system], words, PLAN)
+    made, _ = add_certainty([quoted, run_entry(system)], [SeedPool.alone(system)], words, PLAN)
     assert made[0] is quoted
     assert made[1].intervals
 
@@ -115,7 +118,7 @@ def test_the_remarks_name_the_seed_the_draws_and_the_row(make_run: Any) -> None:
 
 def test_without_references_the_other_scores_have_intervals(make_run: Any) -> None:
     system = run(make_run)
-    made, remarks = add_certainty([run_entry(system)], [system], None, PLAN)
+    made, remarks = add_certainty([run_entry(system)], [SeedPool.alone(system)], None, PLAN)
     assert made[0].intervals.keys() == {"rouge_l"}
     assert any(remark.startswith("No intervals for BLEU-4") for remark in remarks)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from evlvideo.comparison.resampling import (
     Statistics,
+    averaged,
     bleu_statistics,
     bootstrap,
     interval,
@@ -126,6 +127,22 @@ def test_one_clip_has_an_interval_of_its_score_and_shows_no_difference() -> None
     one, other = mean_statistics([0.2]), mean_statistics([0.9])
     assert interval(bootstrap([one], 50)[0]) == (0.2, 0.2)
     assert randomization_p_values([(one, other)], 50) == [1.0]
+
+
+def test_an_average_of_systems_has_the_mean_score_on_every_draw() -> None:
+    mean = averaged([GOOD, POOR])
+    assert mean.value == pytest.approx((GOOD.value + POOR.value) / 2)
+    good, poor, both = bootstrap([GOOD, POOR, mean], 50)
+    assert both == pytest.approx((good + poor) / 2)
+
+
+def test_systems_in_another_order_do_not_differ_on_average() -> None:
+    assert randomization_p_values([(averaged([GOOD, POOR]), averaged([POOR, GOOD]))], 200) == [1.0]
+
+
+def test_an_average_is_tested_by_exchanging_all_its_captions_of_a_clip() -> None:
+    first, second = averaged([GOOD, GOOD]), averaged([POOR, POOR])
+    assert randomization_p_values([(first, second)], 300) == randomization_p_values([(GOOD, POOR)], 300)
 
 
 def test_no_pairs_have_no_p_values() -> None:

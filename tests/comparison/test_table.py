@@ -2,7 +2,8 @@ import pytest
 
 from evlvideo.comparison.reported import quoted_entries
 from evlvideo.comparison.runs import read_runs
-from evlvideo.comparison.table import Entry, Table, build_table, mark_of, run_entry, short_number
+from evlvideo.comparison.seeds import SeedPool
+from evlvideo.comparison.table import Entry, Table, build_table, mark_of, pool_entry, run_entry, short_number
 
 
 def entry(name: str, cider: float | None, **fields: object) -> Entry:
@@ -107,3 +108,50 @@ def test_costs_have_columns_where_a_row_has_them(make_run):
 def test_large_numbers_are_short():
     numbers = [short_number(value) for value in (615_900_000_000, 2_543_700_000_000, 12_700_000, 999)]
     assert numbers == ["616 G", "2.54 T", "12.7 M", "999"]
+
+
+class TestOverSeeds:
+    @pytest.fixture
+    def pool(self, make_run):
+        runs = [
+            make_run(f"a-{seed}", scores={"cider": score, "rouge_l": 0.5}, training_seconds=60.0 + seed)
+            for seed, score in ((1, 0.4), (2, 0.5), (6, 0.9))
+        ]
+        return SeedPool("a", tuple(read_runs(runs, "test")), (1, 2, 6))
+
+    def test_values_are_means_and_whole_numbers_stay(self, pool):
+        entry = pool_entry(pool)
+        assert (entry.name, entry.values["cider"]) == ("a", pytest.approx(0.6))
+        assert entry.values["training_seconds"] == pytest.approx(63.0)
+        assert entry.values["trained_parameters"] == 1_234_567
+        assert isinstance(entry.values["trained_parameters"], int)
+
+    def test_the_spread_over_seeds_has_columns_beside_the_scores(self, pool, make_run):
+        table = build_table("t", [pool_entry(pool), run_entry(read_runs([make_run("b")], "test")[0])])
+        titles = [column.title for column in table.columns]
+        assert titles[4:7] == ["SD", "lowest", "highest"]
+        # The sample's, by hand: deviations -0.2, -0.1, 0.3.
+        assert [cells(table, key)[0] for key in ("cider_sd", "cider_lowest", "cider_highest")] == [
+            ("26.5", False),
+            ("40.0", False),
+            ("90.0", False),
+        ]
+        assert cells(table, "cider_sd")[1] == ("–", False)
+        assert table.rows[0].tags == ("3 seeds",)
+
+    def test_each_seed_s_scores_are_kept(self, pool):
+        assert pool_entry(pool).by_seed == {
+            1: {"cider": 0.4, "rouge_l": 0.5},
+            2: {"cider": 0.5, "rouge_l": 0.5},
+            6: {"cider": 0.9, "rouge_l": 0.5},
+        }
+
+    def test_a_score_that_a_seed_lacks_has_no_mean(self, make_run):
+        runs = [make_run("a-1"), make_run("a-2", scores={"cider": 0.5}, skipped={"meteor": "METEOR needs Java."})]
+        entry = pool_entry(SeedPool("a", tuple(read_runs(runs, "test")), (1, 2)))
+        assert entry.values["meteor"] is None
+        assert entry.reasons["meteor"] == "METEOR needs Java."
+
+    def test_one_run_is_as_it_is(self, make_run):
+        (run,) = read_runs([make_run("a")], "test")
+        assert pool_entry(SeedPool.alone(run)) == run_entry(run)

@@ -205,6 +205,18 @@ def test_the_batch_size_is_no_part_of_the_decoding(result: EvaluationResult) -> 
     assert "batch_size" not in result.decoding
 
 
+def test_a_run_that_named_some_of_its_connectors_options_is_itself(toy: Toy, tmp_path: Path) -> None:
+    run = toy.finished_run(tmp_path / "run", connector="blip2", connector_options={"num_queries": 5})
+    assert evaluate(run, split="validate").clips_scored == 4
+
+
+def test_other_options_of_the_connector_are_another_model(toy: Toy, tmp_path: Path) -> None:
+    run = toy.finished_run(tmp_path / "run", connector="average_pool", connector_options={"side": 4})
+    other = toy.config(run, model={"connector_options": {"side": 2}})
+    with pytest.raises(UserError, match=r"model.connector_options would make another model"):
+        evaluate(run, split="validate", config=other)
+
+
 def test_a_directory_without_a_checkpoint_is_refused(toy: Toy, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no checkpoint"):
         evaluate(tmp_path)

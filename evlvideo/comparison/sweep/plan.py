@@ -1,18 +1,18 @@
 """What a sweep will do: every value is checked, and what it costs is counted, before anything is trained."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evlvideo.architecture import run_architecture
 from evlvideo.comparison.sweep.merged import Merging, merging_of
+from evlvideo.comparison.unfinished import check_settings
 from evlvideo.config import RunConfig, load_config
 from evlvideo.errors import UserError
 from evlvideo.estimate.of_run import estimate_run
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.run_directory import CONFIG_NAME
 from evlvideo.yaml_values import parse_overrides
 
 MERGE_R = "model.merge_r"
@@ -105,7 +105,7 @@ def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: 
         except UserError as error:
             refused.append(f"{name}={text}: {error}")
     _raise_all(refused)
-    _check_directories(variants)
+    check_settings(variant.config for variant in variants)
     return Plan(key, name, checkpoint, out, tuple(_with_twins(name, variants)))
 
 
@@ -218,25 +218,3 @@ def _raise_all(problems: Sequence[str]) -> None:
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
         raise UserError(f"The sweep cannot run; nothing was trained:\n{listed}")
-
-
-def _check_directories(variants: Sequence[Variant]) -> None:
-    for variant in variants:
-        path = variant.directory / CONFIG_NAME
-        if not path.is_file():
-            continue
-        found, wanted = asdict(load_config(path)), asdict(variant.config)
-        different = [key for key, value in _flat(wanted) if dict(_flat(found)).get(key) != value]
-        if different:
-            raise UserError(
-                f"{variant.directory} holds a run with other settings ({', '.join(different)}); name another --out, or "
-                "remove it."
-            )
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -9,13 +9,12 @@ from rich.console import Console
 from evlvideo.comparison.sweep.figure import draw_figure
 from evlvideo.comparison.sweep.plan import Plan, Variant
 from evlvideo.comparison.sweep.table import Outcome, Point, to_csv, to_markdown
+from evlvideo.comparison.unfinished import finished_evaluation, train_unfinished
 from evlvideo.config import save_config
-from evlvideo.errors import Interrupted
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.results import EvaluationResult
 from evlvideo.files import write_json, write_text
-from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, RESULT_NAME, SUMMARY_NAME, evaluation_directory
-from evlvideo.training.run import newest_checkpoint, train
+from evlvideo.run_directory import CONFIG_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -37,34 +36,18 @@ def run_sweep(plan: Plan, *, split: str = "test", console: Console | None = None
     """
     outcome = Outcome(plan, split, ())
     for variant in plan.variants:
+        title = f"{plan.name}={variant.label}"
         if plan.checkpoint is None:
-            _train(variant, plan.name, console)
-        result = _evaluate(variant, plan, split)
-        logger.info("%s=%s: %s CIDEr %.1f", plan.name, variant.label, split, 100 * result.scores["cider"])
+            train_unfinished(variant.config, title, "sweep", console)
+        result = finished_evaluation(variant.config, split, title) or _evaluate(variant, plan, split)
+        logger.info("%s: %s CIDEr %.1f", title, split, 100 * result.scores["cider"])
         outcome = Outcome(plan, split, (*outcome.points, Point.of(variant, result)))
         if PartialState().is_main_process:
             write_outcome(outcome, plan.out)
     return outcome
 
 
-def _train(variant: Variant, name: str, console: Console | None) -> None:
-    directory = variant.directory
-    if (directory / SUMMARY_NAME).exists():
-        logger.info("%s=%s: trained already", name, variant.label)
-        return
-    resume = newest_checkpoint(directory / CHECKPOINTS_NAME) is not None
-    logger.info("%s=%s: %s", name, variant.label, "goes on from its newest checkpoint" if resume else "trains")
-    try:
-        train(variant.config, resume=resume, console=console)
-    except Interrupted as error:
-        raise Interrupted(f"The sweep was stopped at {name}={variant.label}; the same command goes on.") from error
-
-
 def _evaluate(variant: Variant, plan: Plan, split: str) -> EvaluationResult:
-    path = evaluation_directory(variant.directory, variant.config.data.dataset, split) / RESULT_NAME
-    if path.is_file():
-        logger.info("%s=%s: evaluated already", plan.name, variant.label)
-        return EvaluationResult.load(path)
     if plan.checkpoint is None:
         return evaluate(variant.directory, split=split)
     result = evaluate(Path(plan.checkpoint), split=split, config=variant.config, out=variant.directory)

@@ -2,7 +2,7 @@ import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from toy_run import ROOT, Toy, environment
-from transformers.utils import logging as transformers_logging
 
 from evlvideo.cli import main
 from evlvideo.comparison.baselines.caption_split import baseline_config, caption_split
@@ -281,14 +280,8 @@ class TestConfig:
             baseline_config("hf:m", [], dataset="none", root=None, out=tmp_path)
 
 
+@pytest.mark.usefixtures("restore_logging")
 class TestCommand:
-    @pytest.fixture(autouse=True)
-    def restore_logging(self) -> Iterator[None]:
-        level, verbosity = logging.getLogger("evlvideo").level, transformers_logging.get_verbosity()
-        yield
-        logging.getLogger("evlvideo").setLevel(level)
-        transformers_logging.set_verbosity(verbosity)
-
     def run(self, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["evlvideo", "baseline", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:

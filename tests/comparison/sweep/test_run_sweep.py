@@ -1,16 +1,15 @@
-import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from toy_run import Toy
-from transformers.utils import logging as transformers_logging
 
 from evlvideo.cli import main
+from evlvideo.comparison import unfinished
 from evlvideo.comparison.sweep import run as module
 from evlvideo.comparison.sweep.plan import Plan, plan_sweep
 from evlvideo.comparison.sweep.run import run_sweep
@@ -58,7 +57,7 @@ def refuse_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **more: object) -> None:
         raise AssertionError("nothing is to be trained")
 
-    monkeypatch.setattr(module, "train", refuse)
+    monkeypatch.setattr(unfinished, "train", refuse)
 
 
 def test_each_value_is_trained_and_evaluated_and_everything_is_written(trained: Plan) -> None:
@@ -96,7 +95,7 @@ def test_what_was_stopped_goes_on_and_ends_as_if_it_was_not(
         resumed.append((Path(run.output_dir).name, resume))
         return train_run(run, resume=resume, console=console)
 
-    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(unfinished, "train", train)
     outcome = run_sweep(plan_sweep(config, ["r=0,4"], out), split="validate", console=QUIET)
     assert resumed == [("r-4", True)]
     assert predictions(stopped) == predictions(trained.out / "r-4")
@@ -108,7 +107,7 @@ def test_a_signal_says_which_value_it_stopped(config: Path, tmp_path: Path, monk
     def stop(*arguments: object, **more: object) -> None:
         raise Interrupted("Stopped at step 2.")
 
-    monkeypatch.setattr(module, "train", stop)
+    monkeypatch.setattr(unfinished, "train", stop)
     with pytest.raises(Interrupted, match="stopped at r=0; the same command goes on"):
         run_sweep(plan_sweep(config, ["r=0,4"], tmp_path / "sweep"), console=QUIET)
 
@@ -159,14 +158,8 @@ def test_evaluating_a_run_as_another_model_does_not_replace_its_result(trained: 
         evaluate(run, split="validate", config=changed)
 
 
+@pytest.mark.usefixtures("restore_logging")
 class TestCommand:
-    @pytest.fixture(autouse=True)
-    def restore_logging(self) -> Iterator[None]:
-        level, verbosity = logging.getLogger("evlvideo").level, transformers_logging.get_verbosity()
-        yield
-        logging.getLogger("evlvideo").setLevel(level)
-        transformers_logging.set_verbosity(verbosity)
-
     def test_it_shows_the_table_and_says_where_the_figure_is(
         self,
         trained: Plan,

@@ -1,0 +1,1 @@
+"""Several runs, each with several seeds, trained, evaluated and compared by one command."""

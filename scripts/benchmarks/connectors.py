@@ -1,0 +1,135 @@
+"""Every connector on the mini set: same towers, data and steps, three seeds; and who learns in one stage at all.
+
+    python scripts/benchmarks/connectors.py --directory runs/connectors
+
+Three parts, each of which goes on where it was stopped. **rates**: each connector is trained with each of a few
+learning rates on the first seed, for validation CIDEr alone; the configs hold the best of each. **study**: `evlvideo
+study` over `configs/mini/connectors`. **long**: the TomeFormer and BLIP-2's Q-Former, in one stage from scratch, with
+four times the steps. Writes `docs/benchmarks/connectors.json`.
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evlvideo.assembly import read_clips, references_of
+from evlvideo.comparison.study.plan import Study, plan_study
+from evlvideo.comparison.study.run import REPORT, run_study
+from evlvideo.comparison.sweep.plan import plan_sweep
+from evlvideo.comparison.sweep.run import run_sweep
+from evlvideo.config import load_config
+from evlvideo.evaluation.metrics import score_captions
+from evlvideo.evaluation.results import git_commit, read_predictions, versions
+from evlvideo.files import read_json, write_json
+from evlvideo.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_directory
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("tomeformer", "blip2", "video_llama", "videochat", "video_coca", "average_pool", "linear")
+"""Rows in their order; the others are tested against the first."""
+RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3")
+FIRST = (1, 4)
+"""Of the rates, those that are tried in any case; beyond an end that is the best, the next one is tried too."""
+LONG = ("tomeformer", "blip2")
+LONGER = 4
+DATASET, SPLIT = "mini", "test"
+
+
+def main() -> None:
+    """Run what is missing, and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2], help="seeds (%(default)s)")
+    parser.add_argument("--directory", type=Path, default=Path("runs/connectors"), help="of the runs (%(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "connectors.json")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("evlvideo").setLevel(logging.INFO)
+    long = load_config(config_of(LONG[0])).training
+    steps = [f"training.max_steps={LONGER * long.max_steps}", f"training.eval_steps={long.max_steps}"]
+    report = {
+        "machine": {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()},
+        "versions": versions(),
+        "commit": git_commit(),
+        "seeds": options.seeds,
+        "rates": {name: rates(name, options.seeds[0], options.directory / "rates" / name) for name in NAMES},
+        "constant": constant_caption(),
+        "study": study(NAMES, options.seeds, options.directory / "study"),
+        "long": study(LONG, options.seeds, options.directory / "long", steps),
+    }
+    write_json(options.out, report)
+    sys.stdout.write(json.dumps(report["study"], indent=1) + "\n")
+
+
+def config_of(name: str) -> Path:
+    """The config of a connector."""
+    return ROOT / "configs" / "mini" / "connectors" / f"{name}.yaml"
+
+
+def rates(name: str, seed: int, directory: Path) -> dict[str, float]:
+    """Learning rate → CIDEr on the whole validation split."""
+    low, high = FIRST
+    while True:
+        tried = RATES[low:high]
+        plan = plan_sweep(config_of(name), [f"training.learning_rate={','.join(tried)}", f"seed={seed}"], directory)
+        found = {point.label: round(point.scores["cider"], 4) for point in run_sweep(plan, split="validate").points}
+        best = max(found, key=lambda rate: found[rate])
+        if best == tried[0] and low > 0:
+            low -= 1
+        elif best == tried[-1] and high < len(RATES):
+            high += 1
+        else:
+            return found
+
+
+def study(names: Sequence[str], seeds: Sequence[int], directory: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """The rows of a study, with what each seed's validation gave step by step, and how many captions differ."""
+    planned = plan_study([config_of(name) for name in names], seeds, directory, settings=settings)
+    run_study(planned, split=SPLIT)
+    table = read_json(directory / REPORT / "table.json")
+    training = planned.runs[0].config.training
+    return {
+        "steps": training.max_steps,
+        "batch_size": training.batch_size,
+        "learning_rates": {run.name: run.config.training.learning_rate for run in planned.runs},
+        "rows": table["rows"],
+        "remarks": table["remarks"],
+        "validation": {name: [validation(directory) for directory in _runs(planned, name)] for name in names},
+        "distinct_captions": {name: [distinct(directory) for directory in _runs(planned, name)] for name in names},
+    }
+
+
+def _runs(planned: Study, name: str) -> list[Path]:
+    return [run.directory for run in planned.runs if run.name == name]
+
+
+def validation(run: Path) -> dict[int, float]:
+    """Step → validation CIDEr, as training logged it."""
+    entries = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
+    return {entry["step"]: round(entry["validation_cider"], 4) for entry in entries if "validation_cider" in entry}
+
+
+def distinct(run: Path) -> int:
+    """How many captions of the split's differ: a model that does not look at its clips has one."""
+    return len(set(read_predictions(evaluation_directory(run, DATASET, SPLIT) / PREDICTIONS_NAME).values()))
+
+
+def constant_caption() -> dict[str, Any]:
+    """What the most frequent caption of the training split earns, given to every clip: all that can be had blindly."""
+    data = load_config(config_of(NAMES[0])).data
+    counted = Counter(text for clip in read_clips(data, "train") for text in clip.captions)
+    caption = min(counted, key=lambda text: (-counted[text], text))
+    clips = read_clips(data, SPLIT)
+    scores = score_captions({clip.clip_id: caption for clip in clips}, references_of(clips))
+    return {"caption": caption, "clips": len(clips), "cider": round(scores.corpus["cider"], 4)}
+
+
+if __name__ == "__main__":
+    main()

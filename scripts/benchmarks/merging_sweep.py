@@ -1,0 +1,53 @@
+"""What merging tokens gains and costs: the TomeFormer on the mini set, trained from scratch with each r.
+
+    python scripts/benchmarks/merging_sweep.py --directory runs/merging-sweep
+
+It is `evlvideo sweep configs/mini/connectors/tomeformer.yaml r=0,4,8,12,16 model.fusion=mean_tokens`: frames are
+averaged, since without merging those of four frames are more tokens than the mini language model has places. Writes
+`docs/benchmarks/merging_sweep.json` and the figure beside it, as SVG.
+"""
+
+import argparse
+import logging
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from evlvideo.comparison.sweep.figure import draw_figure
+from evlvideo.comparison.sweep.plan import plan_sweep
+from evlvideo.comparison.sweep.run import run_sweep
+from evlvideo.evaluation.results import git_commit, versions
+from evlvideo.files import write_json
+
+ROOT = Path(__file__).parents[2]
+
+
+def main() -> None:
+    """Run what is missing, and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--values", default="0,4,8,12,16", help="of r (%(default)s)")
+    parser.add_argument("--directory", type=Path, default=Path("runs/merging-sweep"), help="of the runs (%(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "merging_sweep.json")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("evlvideo").setLevel(logging.INFO)
+    settings = [f"r={options.values}", "model.fusion=mean_tokens"]
+    config = ROOT / "configs" / "mini" / "connectors" / "tomeformer.yaml"
+    outcome = run_sweep(plan_sweep(config, settings, options.directory))
+    training = outcome.plan.variants[0].config.training
+    report = {
+        "machine": {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()},
+        "versions": versions(),
+        "commit": git_commit(),
+        "seed": outcome.plan.variants[0].config.seed,
+        "steps": training.max_steps,
+        **outcome.record(),
+    }
+    write_json(options.out, report)
+    draw_figure(outcome, [options.out.with_suffix(".svg")])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The study of connectors reads what it says, and the page shows its numbers."""
+
+import json
+import sys
+from pathlib import Path
+
+from evlvideo.config import load_config
+from evlvideo.evaluation.results import write_predictions
+from evlvideo.models.connectors.options import CONNECTORS
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "scripts" / "benchmarks"), str(ROOT / "scripts")]
+
+import connectors  # noqa: E402
+
+
+def test_every_connector_is_a_row() -> None:
+    assert set(connectors.NAMES) == set(CONNECTORS)
+    for name in connectors.NAMES:
+        assert load_config(connectors.config_of(name)).model.connector == name
+
+
+def test_validation_is_read_from_the_log(tmp_path: Path) -> None:
+    lines = [
+        {"step": 1, "loss": 2.0},
+        {"step": 2, "validation_cider": 0.51234567},
+        {"step": 4, "validation_cider": 0.6},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert connectors.validation(tmp_path) == {2: 0.5123, 4: 0.6}
+
+
+def test_captions_that_differ_are_counted(tmp_path: Path) -> None:
+    directory = tmp_path / "evaluation" / "mini-test"
+    directory.mkdir(parents=True)
+    write_predictions(directory / "predictions.json", {"a": "a ball", "b": "a ball", "c": "a box"})
+    assert connectors.distinct(tmp_path) == 2
