@@ -9,6 +9,7 @@ from evlvideo.comparison.resampling import (
     averaged,
     bleu_statistics,
     bootstrap,
+    holm,
     interval,
     mean_statistics,
     randomization_p_values,
@@ -129,7 +130,7 @@ def _add(statistics: Mapping[tuple[str, str], Statistics], found: dict[str, Entr
     base = plan.against or ""
     tested = [(name, metric) for name, metric in keys if name != base and (base, metric) in statistics]
     pairs = [(statistics[base, metric], statistics[name, metric]) for name, metric in tested]
-    p_values = randomization_p_values(pairs, plan.resamples, plan.seed)
+    p_values = _adjusted(tested, randomization_p_values(pairs, plan.resamples, plan.seed))
     for (name, metric), (first, second), p_value in zip(tested, pairs, p_values, strict=True):
         low, high = interval(samples[name, metric] - samples[base, metric])
         # Sums of equal numbers can differ in their last digit.
@@ -139,6 +140,16 @@ def _add(statistics: Mapping[tuple[str, str], Statistics], found: dict[str, Entr
             p_values={**found[name].p_values, metric: p_value},
             differences={**found[name].differences, metric: difference},
         )
+
+
+def _adjusted(tested: Sequence[tuple[str, str]], p_values: Sequence[float]) -> list[float]:
+    """Correct the p-values of each metric for the number of rows that are tested against the same one."""
+    adjusted = list(p_values)
+    for metric in {metric for _, metric in tested}:
+        places = [place for place, (_, of) in enumerate(tested) if of == metric]
+        for place, p_value in zip(places, holm([p_values[place] for place in places]), strict=True):
+            adjusted[place] = p_value
+    return adjusted
 
 
 def _remarks(entries: Sequence[Entry], plan: Resampling) -> list[str]:
@@ -160,7 +171,7 @@ def _remarks(entries: Sequence[Entry], plan: Resampling) -> list[str]:
         marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(MARKS.items()))
         remarks.append(
             f"{marks}, better or worse than {plan.against}: two-sided approximate randomisation, {plan.resamples:,} "
-            "exchanges, not corrected for the number of rows and scores."
+            "exchanges, corrected within each score for the number of rows by Holm's method."
         )
     measured = [entry for entry in entries if entry.regime != "quoted"]
     without = [

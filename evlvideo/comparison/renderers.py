@@ -21,19 +21,15 @@ def to_rich(table: Table) -> RenderableType:
 
     Names are taken as they are, never as markup.
     """
-    parts: dict[str, list[int]] = {table.title: []}
-    for place, column in enumerate(table.columns):
-        title = table.title if column.key in SCORES else column.group or "Costs"
-        parts.setdefault(title, []).append(place)
     drawn: list[RenderableType] = []
-    for title, places in parts.items():
+    for title, places in table.parts.items():
         drawn += [*([Text()] if drawn else []), _draw(table, places, title)]
     return Group(*drawn, *(Text(line, style="dim") for line in _below(table)))
 
 
 def _draw(table: Table, places: Sequence[int], title: str) -> RichTable:
-    """Draw some columns, with the rows that have something in them, or all rows where that is none."""
-    rows = [row for row in table.rows if any(_says_something(row.cells[place]) for place in places)] or table.rows
+    """Draw some columns, with the rows that have something in them."""
+    rows = table.rows_with(places)
     # Names stand beside scores and not beside the intervals below them.
     vertical: Literal["top", "bottom"] = (
         "top" if any(row.cells[place].interval for row in rows for place in places) else "bottom"
@@ -57,10 +53,6 @@ def _draw(table: Table, places: Sequence[int], title: str) -> RichTable:
         style = "dim" if row.regime == "quoted" else ""
         drawn.add_row(Text(_label(row), style=style), *(_two_lines(row.cells[place]) for place in places))
     return drawn
-
-
-def _says_something(cell: Cell) -> bool:
-    return cell.value is not None or cell.note is not None
 
 
 def _two_lines(cell: Cell) -> Text:

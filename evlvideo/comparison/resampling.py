@@ -128,6 +128,26 @@ def randomization_p_values(
     ]
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for being several: what is below a level then is, with that probability of any false find.
+
+    Source: Holm, Scandinavian Journal of Statistics 1979, the step-down form of Bonferroni's correction, which needs no
+    independence of the tests.
+
+    Args:
+        p_values: of tests that are looked at together.
+
+    Returns:
+        adjusted p-values in the same order, 1 at most.
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
 def _p_value(first: Statistics, second: Statistics, moved: np.ndarray) -> float:
     of_first, of_second = first.per_clip.sum(axis=0) + moved, second.per_clip.sum(axis=0) - moved
     differences = np.abs(first.score(of_first) - second.score(of_second))

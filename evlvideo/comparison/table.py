@@ -50,7 +50,7 @@ class Entry:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     """95 % interval over clips by column key, in the unit of the value."""
     p_values: Mapping[str, float] = field(default_factory=dict)
-    """By column key: how likely so large a difference from the chosen row is, were there none."""
+    """By column key: how likely so large a difference from the chosen row is, were there none in any row."""
     differences: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     """By column key: the value minus the chosen row's, and the two ends of its 95 % interval."""
     own_references: bool = False
@@ -101,6 +101,11 @@ class Cell:
     """One of :data:`MARKS`, or empty."""
 
     @property
+    def says_something(self) -> bool:
+        """Whether there is a value, or a reason for none."""
+        return self.value is not None or self.note is not None
+
+    @property
     def interval_text(self) -> str:
         """The interval of a score ×100, such as `48.1–52.3`; empty where there is none."""
         return "–".join(map(format_score, self.interval)) if self.interval else ""
@@ -133,6 +138,19 @@ class Table:
     """Numbered from 1; cells point to them."""
     remarks: tuple[str, ...]
     """Sentences about the whole table."""
+
+    @property
+    def parts(self) -> dict[str, list[int]]:
+        """Places of columns in parts that fit a page, by title: scores under the table's own, groups, costs."""
+        parts: dict[str, list[int]] = {self.title: []}
+        for place, column in enumerate(self.columns):
+            title = self.title if column.key in SCORES else column.group or "Costs"
+            parts.setdefault(title, []).append(place)
+        return parts
+
+    def rows_with(self, places: Sequence[int]) -> Sequence["Row"]:
+        """Rows that have a value, or a reason for none, in one of the columns; all rows where that is none."""
+        return [row for row in self.rows if any(row.cells[place].says_something for place in places)] or self.rows
 
 
 def run_entry(run: EvaluatedRun) -> Entry:
@@ -218,7 +236,7 @@ def _columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
     return (
         *(Column(key, TITLES[key], is_score=True) for key in SCORES),
         *(
-            Column(key, title, is_score=True, group="CIDEr over seeds", ranked=False)
+            Column(key, title, is_score=True, group="CIDEr over seeds", ranked=key != "cider_sd")
             for key, title in OVER_SEEDS.items()
             if key in present
         ),

@@ -84,6 +84,16 @@ def test_a_system_that_lists_clips_in_another_order_is_the_same(make_run: Any) -
     assert found["two"].differences["bleu_4"] == (0.0, 0.0, 0.0)
 
 
+def test_a_test_beside_another_one_is_corrected_for_it(make_run: Any) -> None:
+    one, same = run(make_run), run(make_run, "same")
+    other = run(make_run, "other", {"a": "a dog", "b": "a park", "c": "the"})
+    alone = certain([one, other])[0]["other"].p_values["rouge_l"]
+    assert 0 < alone < 0.5
+    found, _ = certain([one, other, same])
+    assert found["other"].p_values["rouge_l"] == pytest.approx(2 * alone)
+    assert found["same"].p_values["rouge_l"] == 1.0
+
+
 def test_a_row_of_a_part_of_the_clips_has_intervals_and_no_test(make_run: Any) -> None:
     found, _ = certain([run(make_run), run(make_run, "part", {"a": "a man", "b": "the dog is here"})])
     assert found["part"].intervals.keys() == {"bleu_4", "rouge_l"}

@@ -14,6 +14,7 @@ from evlvideo.comparison.resampling import (
     averaged,
     bleu_statistics,
     bootstrap,
+    holm,
     interval,
     mean_statistics,
     randomization_p_values,
@@ -147,6 +148,24 @@ def test_an_average_is_tested_by_exchanging_all_its_captions_of_a_clip() -> None
 
 def test_no_pairs_have_no_p_values() -> None:
     assert randomization_p_values([]) == []
+
+
+def test_p_values_of_several_tests_are_adjusted_step_by_step() -> None:
+    # By hand: 0.01 × 4; 0.02 × 3; 0.03 × 2, which is no more than the one before; 0.9 × 1.
+    assert holm([0.02, 0.9, 0.01, 0.03]) == pytest.approx([0.06, 0.9, 0.04, 0.06])
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_adjusted_p_values_lie_between_the_plain_ones_and_bonferroni_s(p_values: list[float]) -> None:
+    for plain, adjusted in zip(p_values, holm(p_values), strict=True):
+        assert plain <= adjusted <= min(1.0, len(p_values) * plain)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_adjusted_p_values_keep_their_order(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    ordered = [after for _, after in sorted(zip(p_values, adjusted, strict=True))]
+    assert ordered == sorted(ordered)
 
 
 def test_captions_without_words_score_nothing_and_break_nothing() -> None:
