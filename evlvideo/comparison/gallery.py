@@ -1,5 +1,6 @@
 """Clips to look at: a spread sample, each with frames or film, every system's caption and the references."""
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from evlvideo.comparison.standings import KindScores, PerClip, Wins, count_wins,
 from evlvideo.comparison.table import run_entry
 from evlvideo.data.annotations import CaptionedClip, locate, read_split
 from evlvideo.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 MEDIA_BYTES = 7_500_000
 """Most bytes of pictures and films, so that the page of 100 clips stays under 10 MB with its text."""
@@ -102,6 +105,8 @@ def build_gallery(
     groups = {clip_id: group_of(clips[clip_id], dataset) if clip_id in clips else "" for clip_id in ids}
     chosen = choose_clips(groups, count, seed)
     shown = {clip_id: clips[clip_id] for clip_id in chosen if clip_id in clips}
+    if shown:
+        logger.info("reading %d clips to show", len(shown))
     made = reels(list(shown.values()), Budget(MEDIA_BYTES), frames_for)
     remarks += _missing_pictures(list(made.values()))
     # People are scored against fewer references than the systems beside them, and do not compete.

@@ -86,8 +86,8 @@ def seed_remarks(pools: Sequence[SeedPool]) -> list[str]:
     )
     return [
         f"Rows are means over runs that differ in their seed alone: {listed}. Intervals and tests are of these means. "
-        "SD is the standard deviation between seeds, of a sample; what is shown of single clips, and learning curves, "
-        "are of the first seed."
+        "SD is the standard deviation between seeds, of a sample. In a report, captions, kinds of clips, who wins, "
+        "learning curves and pictures are of the first seed."
     ]
 
 

@@ -5,7 +5,7 @@
 Three parts, each of which goes on where it was stopped. **rates**: each connector is trained with each of a few
 learning rates on the first seed, for validation CIDEr alone; the configs hold the best of each. **study**: `evlvideo
 study` over `configs/mini/connectors`. **long**: the TomeFormer and BLIP-2's Q-Former, in one stage from scratch, with
-four times the steps. Writes `docs/benchmarks/connectors.json`.
+three times the steps. Writes `docs/benchmarks/connectors.json`.
 """
 
 import argparse
@@ -35,11 +35,11 @@ from evlvideo.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_direct
 ROOT = Path(__file__).parents[2]
 NAMES = ("tomeformer", "blip2", "video_llama", "videochat", "video_coca", "average_pool", "linear")
 """Rows in their order; the others are tested against the first."""
-RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3")
-FIRST = (1, 4)
+RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2", "6.4e-2")
+FIRST = (1, 3)
 """Of the rates, those that are tried in any case; beyond an end that is the best, the next one is tried too."""
 LONG = ("tomeformer", "blip2")
-LONGER = 4
+LONGER = 3
 DATASET, SPLIT = "mini", "test"
 
 
