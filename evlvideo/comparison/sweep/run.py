@@ -23,7 +23,7 @@ def run_sweep(plan: Plan, *, split: str = "test", console: Console | None = None
     """Train, where the plan does, and evaluate every value.
 
     What an earlier call has finished is kept, and what was stopped goes on from its newest checkpoint. The table and
-    the figure are written after every value, of the values so far.
+    the figure are written after every new value, of the values so far, and after the last.
 
     Args:
         plan: as :func:`~evlvideo.comparison.sweep.plan.plan_sweep` makes it.
@@ -39,10 +39,12 @@ def run_sweep(plan: Plan, *, split: str = "test", console: Console | None = None
         title = f"{plan.name}={variant.label}"
         if plan.checkpoint is None:
             train_unfinished(variant.config, title, "sweep", console)
-        result = finished_evaluation(variant.config, split, title) or _evaluate(variant, plan, split)
+        found = finished_evaluation(variant.config, split, title)
+        result = found or _evaluate(variant, plan, split)
         logger.info("%s: %s CIDEr %.1f", title, split, 100 * result.scores["cider"])
         outcome = Outcome(plan, split, (*outcome.points, Point.of(variant, result)))
-        if PartialState().is_main_process:
+        is_new = found is None or variant is plan.variants[-1]
+        if is_new and PartialState().is_main_process:
             write_outcome(outcome, plan.out)
     return outcome
 
