@@ -1,11 +1,10 @@
-"""Every connector on the mini set: same towers, data and steps, three seeds; and who learns in one stage at all.
+"""Every connector on the mini set, in one stage from scratch: same towers, data and steps, three seeds.
 
     python scripts/benchmarks/connectors.py --directory runs/connectors
 
-Three parts, each of which goes on where it was stopped. **rates**: each connector is trained with each of a few
-learning rates on the first seed, for validation CIDEr alone; the configs hold the best of each. **study**: `evlvideo
-study` over `configs/mini/connectors`. **long**: the TomeFormer and BLIP-2's Q-Former, in one stage from scratch, with
-three times the steps, on two of the seeds. Writes `docs/benchmarks/connectors.json`.
+Two parts, each of which goes on where it was stopped. **rates**: each connector is trained with each of a few learning
+rates on the first seed, for validation CIDEr alone; the configs hold the best of each. **study**: `evlvideo study` over
+`configs/mini/connectors`. Writes `docs/benchmarks/connectors.json`.
 """
 
 import argparse
@@ -38,8 +37,6 @@ NAMES = ("tomeformer", "blip2", "video_llama", "videochat", "video_coca", "avera
 RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2", "6.4e-2")
 FIRST = (1, 3)
 """Of the rates, those that are tried in any case; beyond an end that is the best, the next one is tried too."""
-LONG, LONG_SEEDS = ("tomeformer", "blip2"), 2
-LONGER = 3
 DATASET, SPLIT = "mini", "test"
 
 
@@ -49,20 +46,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2], help="seeds (%(default)s)")
     parser.add_argument("--directory", type=Path, default=Path("runs/connectors"), help="of the runs (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "connectors.json")
+    parser.add_argument("--conditions", default="", help="what else ran on the machine, for the page")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("evlvideo").setLevel(logging.INFO)
-    long = load_config(config_of(LONG[0])).training
-    steps = [f"training.max_steps={LONGER * long.max_steps}", f"training.eval_steps={long.max_steps}"]
     report = {
         "machine": {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()},
+        "conditions": options.conditions,
         "versions": versions(),
         "commit": git_commit(),
         "seeds": options.seeds,
         "rates": {name: rates(name, options.seeds[0], options.directory / "rates" / name) for name in NAMES},
         "constant": constant_caption(),
-        "study": study(NAMES, options.seeds, options.directory / "study"),
-        "long": study(LONG, options.seeds[:LONG_SEEDS], options.directory / "long", steps),
+        "study": study(options.seeds, options.directory / "study"),
     }
     write_json(options.out, report)
     sys.stdout.write(json.dumps(report["study"], indent=1) + "\n")
@@ -89,9 +85,9 @@ def rates(name: str, seed: int, directory: Path) -> dict[str, float]:
             return found
 
 
-def study(names: Sequence[str], seeds: Sequence[int], directory: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """The rows of a study, with what each seed's validation gave step by step, and how many captions differ."""
-    planned = plan_study([config_of(name) for name in names], seeds, directory, settings=settings)
+def study(seeds: Sequence[int], directory: Path) -> dict[str, Any]:
+    """The rows of the study, with what each seed's validation gave step by step, and how many captions differ."""
+    planned = plan_study([config_of(name) for name in NAMES], seeds, directory)
     run_study(planned, split=SPLIT)
     table = read_json(directory / REPORT / "table.json")
     training = planned.runs[0].config.training
@@ -101,8 +97,8 @@ def study(names: Sequence[str], seeds: Sequence[int], directory: Path, settings:
         "learning_rates": {run.name: run.config.training.learning_rate for run in planned.runs},
         "rows": table["rows"],
         "remarks": table["remarks"],
-        "validation": {name: [validation(directory) for directory in _runs(planned, name)] for name in names},
-        "distinct_captions": {name: [distinct(directory) for directory in _runs(planned, name)] for name in names},
+        "validation": {name: [validation(directory) for directory in _runs(planned, name)] for name in NAMES},
+        "distinct_captions": {name: [distinct(directory) for directory in _runs(planned, name)] for name in NAMES},
     }
 
 

@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--values", default="0,4,8,12,16", help="of r (%(default)s)")
     parser.add_argument("--directory", type=Path, default=Path("runs/merging-sweep"), help="of the runs (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "merging_sweep.json")
+    parser.add_argument("--conditions", default="", help="what else ran on the machine, for the page")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("evlvideo").setLevel(logging.INFO)
@@ -39,6 +40,7 @@ def main() -> None:
     training = outcome.plan.variants[0].config.training
     report = {
         "machine": {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()},
+        "conditions": options.conditions,
         "versions": versions(),
         "commit": git_commit(),
         "seed": outcome.plan.variants[0].config.seed,

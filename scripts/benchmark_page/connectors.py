@@ -1,0 +1,173 @@
+"""Connectors: trained alike, swept over r, and what they cost at full size."""
+
+from typing import Any
+
+from benchmark_page.tables import table
+from evlvideo.comparison.table import mark_of
+
+CONNECTORS = {
+    "evlgen_r19": "EVLGen, r = 19",
+    "evlgen_r9": "EVLGen, r = 9",
+    "evlgen_r0": "EVLGen, r = 0",
+    "blip2_second": "BLIP-2, second stage",
+    "blip2_first": "BLIP-2, first stage",
+    "blip2_clip": "BLIP-2, frame by frame",
+    "video_llama": "Video-LLaMA",
+    "videochat": "VideoChat",
+    "video_coca": "VideoCoCa's pooler",
+    "average_pool": "average pool and linear layer",
+    "linear": "linear layer",
+}
+READINGS = {
+    "linear_forward": "transformer, linear layers",
+    "transformer_forward": "transformer",
+    "whole_forward": "with projections and heads",
+    "whole_forward_and_backward": "forward and backward",
+}
+
+
+def connectors(report: dict[str, Any]) -> list[str]:
+    """The section on connectors that were trained alike."""
+    study, constant = report["study"], report["constant"]
+    seeds = ", ".join(map(str, report["seeds"]))
+    rates = sorted({rate for by_rate in report["rates"].values() for rate in by_rate}, key=float)
+    rate_rows = [
+        [
+            name,
+            *(f"{100 * by_rate[rate]:.1f}" if rate in by_rate else "–" for rate in rates),
+            f"{study['learning_rates'][name]:g}",
+        ]
+        for name, by_rate in report["rates"].items()
+    ]
+    return [
+        "## Connectors, trained alike",
+        "",
+        f"`scripts/benchmarks/connectors.py`: each connector between the same frozen towers on the mini set, in one "
+        f"stage from scratch, {study['steps']} steps of {study['batch_size']} clips, seeds {seeds}; "
+        f"{_machine(report)}. Test scores × 100 are means over seeds, with 95 % intervals over "
+        f"clips of these means; SD is between seeds; ‡ p < 0.01, † p < 0.05 against the first row, corrected for the "
+        f"number of rows. Of {constant['clips']} captions, so many differ, on each seed. The commonest training "
+        f"caption (“{constant['caption']}”), given to every clip, has a CIDEr of {100 * constant['cider']:.1f}.",
+        "",
+        *_study_table(study),
+        "",
+        *_cost_table(study),
+        "",
+        f"Each has the learning rate that gave the best CIDEr on the validation split, on seed {report['seeds'][0]}:",
+        "",
+        *table(["connector", *rates, "taken"], rate_rows),
+        "",
+        "Validation CIDEr × 100 on the way, a number a seed:",
+        "",
+        *_validation_table(study),
+    ]
+
+
+def _machine(report: dict[str, Any]) -> str:
+    threads = report["machine"]["threads"]
+    return f"{threads} CPU thread{'s' if threads > 1 else ''}" + (f", {said}" if (said := report["conditions"]) else "")
+
+
+def _study_table(study: dict[str, Any]) -> list[str]:
+    header = ["connector", "CIDEr", "SD", "each seed", "BLEU-4", "METEOR", "ROUGE-L", "captions that differ"]
+    rows = []
+    for row in study["rows"]:
+        cells = {metric: _with_interval(row, metric) for metric in ("cider", "bleu_4", "meteor", "rouge_l")}
+        by_seed = ", ".join(f"{100 * scores['cider']:.1f}" for scores in row["by_seed"].values())
+        distinct = ", ".join(map(str, study["distinct_captions"][row["system"]]))
+        deviation = f"{100 * row['values']['cider_sd']:.1f}"
+        first, *others = cells.values()
+        rows.append([row["system"], first, deviation, by_seed, *others, distinct])
+    return table(header, rows)
+
+
+def _with_interval(row: dict[str, Any], metric: str) -> str:
+    low, high = row["intervals"][metric]
+    mark = mark_of(row["p_values"].get(metric))
+    return f"{100 * row['values'][metric]:.1f}{mark} ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def _cost_table(study: dict[str, Any]) -> list[str]:
+    titles = ["connector", "parameters trained", "G multiply-adds a clip, training", "captioning", "training s"]
+    rows = [
+        [
+            row["system"],
+            f"{row['values']['trained_parameters']:,}",
+            f"{row['values']['training_multiply_adds'] / 1e9:.2f}",
+            f"{row['values']['captioning_multiply_adds'] / 1e9:.2f}",
+            f"{row['values']['training_seconds']:.0f}",
+            f"{row['values']['clips_per_second']:.0f}",
+        ]
+        for row in study["rows"]
+    ]
+    return table([*titles, "clips captioned a second"], rows)
+
+
+def _validation_table(study: dict[str, Any]) -> list[str]:
+    steps = list(next(iter(study["validation"].values()))[0])
+    rows = [
+        [name, *(", ".join(f"{100 * curve[step]:.1f}" for curve in curves) for step in steps)]
+        for name, curves in study["validation"].items()
+    ]
+    return table(["connector", *(f"step {step}" for step in steps)], rows)
+
+
+def merging_sweep(report: dict[str, Any]) -> list[str]:
+    """The section on what merging gains and costs."""
+    rows = [
+        [
+            str(point["value"]),
+            str(point["merged_tokens"]),
+            str(point["soft_tokens"]),
+            *(f"{100 * point['scores'][metric]:.1f}" for metric in ("cider", "bleu_4", "meteor", "rouge_l")),
+            f"{point['training_seconds']:.0f}",
+            f"{point['training_multiply_adds'] / 1e9:.2f}",
+            f"{point['captioning_multiply_adds'] / 1e9:.2f}",
+        ]
+        for point in report["points"]
+    ]
+    header = ["r", "tokens merged", "soft tokens", "CIDEr", "BLEU-4", "METEOR", "ROUGE-L"]
+    return [
+        "## What merging gains and costs",
+        "",
+        f"`scripts/benchmarks/merging_sweep.py`: the TomeFormer from scratch on the mini set with each r, "
+        f"{report['steps']} steps, frames averaged after it, seed {report['seed']}; {_machine(report)}. "
+        f"{report['split'].capitalize()} scores × 100, billions of multiply-adds a clip. One seed: see above how far "
+        "seeds are apart.",
+        "",
+        "![CIDEr and training time against the tokens merged](benchmarks/merging_sweep.svg)",
+        "",
+        *table([*header, "training s", "G, training", "G, captioning"], rows),
+    ]
+
+
+def connector_costs(report: dict[str, Any]) -> list[str]:
+    """The section on what connectors cost."""
+    header = ["trained part", "parameters", *READINGS.values(), "published"]
+    rows = [
+        [
+            CONNECTORS[name],
+            f"{costs['parameters'] / 1e6:.1f} M",
+            *(f"{costs['multiply_adds'][reading] / 1e9:.2f}" for reading in READINGS),
+            "" if costs["published_multiply_adds_g"] is None else str(costs["published_multiply_adds_g"]),
+        ]
+        for name, costs in report["systems"].items()
+    ]
+    return [
+        "## What connectors cost",
+        "",
+        "`scripts/benchmarks/connector_costs.py`: multiply-adds (G) of one image of "
+        f"{report['image_tokens']} tokens, in BLIP-2's first stage with a text of {report['text_tokens']}; from "
+        f'"BLIP-2, frame by frame" on, of a clip of {report["clip_frames"]} frames, before Vicuna-7b. Parameters are '
+        "those that are trained. Counted while the modules run, without weights. All columns but the last but one are "
+        "a forward pass.",
+        "",
+        *table(header, rows),
+        "",
+        "The published numbers do not say what is in them. EVLGen's and that of BLIP-2's second stage agree with the "
+        "linear layers of the transformer in one forward pass: no attention, no projections, no backward pass. That of "
+        "BLIP-2's first stage agrees with none of these counts; it depends on the length of the text and on which of "
+        "the four passes over an image and its text are in it, and neither is stated. EVLGen's trained parameters are "
+        "published as 110 M, the size of a whole BERT-base (109.5 M). The 88.5 M here are a BERT-base without its word "
+        "embeddings (23.4 M) and its pooler (0.6 M), and 3.0 M of `ln_vision` and projections.",
+    ]

@@ -1,0 +1,92 @@
+"""How long things take."""
+
+from typing import Any
+
+from benchmark_page.tables import spread, table
+
+
+def full_size(report: dict[str, Any]) -> list[str]:
+    """The section on EVLGen at its full size."""
+    rows = [
+        [
+            name,
+            str(run["soft_tokens"]),
+            f"{run['median_seconds']['encode']:.1f} ({spread(run['seconds']['encode'])})",
+            f"{run['median_seconds']['generate']:.1f} ({spread(run['seconds']['generate'])})",
+            f"{run['peak_memory_gib']:.1f}",
+        ]
+        for name, run in report["runs"].items()
+    ]
+    parameters = next(iter(report["runs"].values()))["parameters"]
+    return [
+        "## EVLGen at its full size, on a CPU",
+        "",
+        f"`scripts/benchmarks/full_size.py`: {report['architecture']}, {parameters / 1e9:.2f} G random weights in "
+        f"bfloat16, one clip of {report['frames']} frames, {report['new_tokens']} new tokens without beams, "
+        f"{report['machine']['threads']} threads. Seconds are medians, with the least and the most.",
+        "",
+        *table(["tokens merged in a layer", "soft tokens", "encoding, s", "generation, s", "peak memory, GiB"], rows),
+    ]
+
+
+def comparison(report: dict[str, Any]) -> list[str]:
+    """The section on a comparison of files of captions."""
+    rows = [[part, f"{times['wall']:.2f}", f"{times['process']:.2f}"] for part, times in report["seconds"].items()]
+    return [
+        "## A comparison",
+        "",
+        f"`scripts/benchmarks/comparison.py`: {report['systems']} files of 2,990 captions against MSR-VTT's official "
+        f"test references, {report['resamples']:,} draws for intervals and tests; seconds of one run on "
+        f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. METEOR and the "
+        "tokeniser are Java programs, whose time is not in that of the process.",
+        "",
+        *table(["part", "wall", "process"], rows),
+    ]
+
+
+def decoding(report: dict[str, Any]) -> list[str]:
+    """The section on decoders."""
+    ways = list(report["clips"][0]["frames"]["4"]["ways"])
+    rows, ratios = [], []
+    for clip in report["clips"]:
+        for count, found in clip["frames"].items():
+            name = f"{clip['name']}, {count} frames"
+            rows.append([name, *(f"{found['ways'][way]['clips_per_second']:.1f}" for way in ways)])
+            ratios.append(
+                [
+                    name,
+                    found["fastest_backend"],
+                    f"{found['auto_over_fastest_speed']:.2f}",
+                    f"{found['auto_over_published_speed']:.2f}",
+                    f"{found['guarded_over_auto_time']:.2f}",
+                ]
+            )
+    return [
+        "## Decoding",
+        "",
+        "`scripts/benchmarks/decoding.py`: clips a second, uniform frames of rendered H.264 files, scaled to "
+        f"{report['size']} × {report['size']}, {report['threads']} thread, rounds interleaved. `guarded` is `auto` in "
+        "a process of its own, `published` is decord with its own scaling, `pytorchvideo` is its reader.",
+        "",
+        *table(["clip", *ways], rows),
+        "",
+        "Ratios are medians of the rounds' own.",
+        "",
+        *table(["clip", "fastest", "auto over fastest", "auto over published", "guarded over auto, time"], ratios),
+    ]
+
+
+def features(report: dict[str, Any]) -> list[str]:
+    """The section on features made before."""
+    medians, seconds = report["median_seconds"], report["seconds"]
+    rows = [[kind, f"{medians[kind]:.1f} ({spread(seconds[kind])})"] for kind in seconds]
+    equal = "equal bit for bit" if report["losses_equal"] else f"apart by up to {report['largest_difference']:.1e}"
+    return [
+        "## Training from features",
+        "",
+        f"`scripts/benchmarks/features.py`: {report['steps']} steps of the merged contextualizer over the mini set's "
+        f"clips, once each, {report['machine']['threads']} threads. Losses are {equal}; from features it is "
+        f"{report['ratio']:.1f} times as fast. Making them took {report['extraction_seconds']:.0f} s.",
+        "",
+        *table(["from", "seconds"], rows),
+    ]
