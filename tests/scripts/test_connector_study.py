@@ -1,4 +1,4 @@
-"""The study of connectors reads what it says, and the page shows its numbers."""
+"""The study of connectors reads what it says."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evlvideo.config import load_config
 from evlvideo.evaluation.results import write_predictions
+from evlvideo.files import read_json
 from evlvideo.models.connectors.options import CONNECTORS
 
 ROOT = Path(__file__).parents[2]
@@ -35,3 +36,12 @@ def test_captions_that_differ_are_counted(tmp_path: Path) -> None:
     directory.mkdir(parents=True)
     write_predictions(directory / "predictions.json", {"a": "a ball", "b": "a ball", "c": "a box"})
     assert connectors.distinct(tmp_path) == 2
+
+
+def test_configs_have_the_learning_rate_that_was_best() -> None:
+    measured = read_json(ROOT / "docs" / "benchmarks" / "connectors.json")
+    assert set(measured["rates"]) == set(CONNECTORS)
+    for name, by_rate in measured["rates"].items():
+        taken = load_config(connectors.config_of(name)).training.learning_rate
+        best = max(by_rate, key=lambda rate, by_rate=by_rate: by_rate[rate])
+        assert float(best) == taken == measured["study"]["learning_rates"][name]
