@@ -29,7 +29,7 @@ def run_study(
     """Train and evaluate every run, and compare them, a row for each config.
 
     What an earlier call has finished is kept, and what was stopped goes on from its newest checkpoint. A table without
-    a gallery is written after each seed, of the seeds so far.
+    a gallery is written after each seed that was not finished before, of the seeds so far.
 
     Args:
         study: as :func:`~evlvideo.comparison.study.plan.plan_study` makes it.
@@ -48,11 +48,12 @@ def run_study(
     """
     if against is not None and against not in study.names:
         raise UserError(f"--against {against!r} is no row; allowed: {', '.join(study.names)}.")
-    comparison = None
+    comparison, changed = None, False
     for place, run in enumerate(study.runs, start=1):
-        _finish(run, f"{run.title} ({place} of {len(study.runs)})", split, console)
-        last = place == len(study.runs)
-        if place % len(study.names) == 0 and PartialState().is_main_process:
+        changed |= _finish(run, f"{run.title} ({place} of {len(study.runs)})", split, console)
+        last, whole_seed = place == len(study.runs), place % len(study.names) == 0
+        if (last or (whole_seed and changed)) and PartialState().is_main_process:
+            changed = False
             comparison = compare(
                 [done.directory for done in study.runs[:place]],
                 out=study.out / REPORT,
@@ -65,7 +66,10 @@ def run_study(
     return comparison
 
 
-def _finish(run: StudyRun, title: str, split: str, console: Console | None) -> None:
+def _finish(run: StudyRun, title: str, split: str, console: Console | None) -> bool:
+    """Train and evaluate a run; whether it was evaluated now, and not before."""
     train_unfinished(run.config, title, "study", console)
-    result = finished_evaluation(run.config, split, title) or evaluate(run.directory, split=split)
+    found = finished_evaluation(run.config, split, title)
+    result = found or evaluate(run.directory, split=split)
     logger.info("%s: %s CIDEr %.1f", run.title, split, 100 * result.scores["cider"])
+    return found is None

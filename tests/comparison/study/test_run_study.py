@@ -17,7 +17,7 @@ from evlvideo.evaluation import java
 from evlvideo.files import read_json
 from evlvideo.training.run import train as train_run
 
-pytestmark = pytest.mark.usefixtures("no_java")
+pytestmark = pytest.mark.usefixtures("no_java", "estimates")
 
 QUIET = Console(quiet=True)
 
@@ -116,6 +116,8 @@ def test_a_stop_leaves_the_table_of_whole_seeds_and_says_where_it_was(
     for done, again in zip(finished.runs[:2], study.runs[:2], strict=True):
         shutil.copytree(done.directory, again.directory)
         save_config(again.config, again.directory / "config.yaml")
+
+    shutil.rmtree(study.runs[1].directory / "evaluation")
 
     def stop(*arguments: object, **more: object) -> None:
         raise Interrupted("Stopped at step 2.")
