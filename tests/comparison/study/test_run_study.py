@@ -86,6 +86,7 @@ def test_what_is_finished_is_left_as_it_is(
     assert (finished.out / "report" / "table.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on(
     finished: Study, configs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ class TestEvaluateOnly:
         assert all(point.training_seconds is None or point.training_seconds >= 0 for point in outcome.points)
         assert sorted(path.name for path in (tmp_path / "only").iterdir()) == ["r-0", "r-4", "r-7", *FILES]
 
+    @pytest.mark.slow
     def test_what_is_evaluated_is_kept_and_more_values_are_added(
         self, only: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
     ) -> None:
