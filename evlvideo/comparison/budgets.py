@@ -7,11 +7,11 @@ from typing import Any
 
 from evlvideo.comparison.seeds import SeedPool
 from evlvideo.config import RunConfig, flat_settings
-from evlvideo.run_directory import CONFIG_NAME, run_config
 
-_COMPARED = ("model.", "output_dir", "seed", "training.log_steps", "training.tensorboard", "training.keep_checkpoints")
-"""What is compared, or changes no number."""
-_MACHINE = ("data.root", "data.video_root", "data.num_workers", "generation.batch_size")
+_NO_DIFFERENCE = ("model.", "seed", "output_dir", "data.root", "data.video_root", "data.num_workers",
+                  "training.log_steps", "training.tensorboard", "training.keep_checkpoints",
+                  "generation.batch_size")  # fmt: skip
+"""Beginnings of keys that are what is compared, or change no number."""
 _LISTED = 6
 
 
@@ -19,9 +19,8 @@ def budget_remarks(rows: Sequence[SeedPool]) -> list[str]:
     """Sentences on what rows of one stage were not trained alike in, beside what their models are."""
     stages: dict[str, dict[str, RunConfig]] = {}
     for row in rows:
-        directory = row.shown.directory
-        if row.shown.regime == "trained" and directory is not None and (directory / CONFIG_NAME).is_file():
-            config = run_config(directory)
+        config = row.shown.config
+        if config is not None and row.shown.regime == "trained":
             stages.setdefault(config.stage, {})[row.name] = config
     return [remark for configs in stages.values() for remark in _remarks(configs)]
 
@@ -38,7 +37,7 @@ def differing_settings(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, 
     differing = {}
     settings = {name: flat_settings(asdict(config)) for name, config in configs.items()}
     for key in dict.fromkeys(key for of_run in settings.values() for key in of_run):
-        if key.startswith(_COMPARED) or key in _MACHINE:
+        if key.startswith(_NO_DIFFERENCE):
             continue
         sides: dict[str, list[str]] = {}
         for name, of_run in settings.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evlvideo.comparison.history import History, read_history
-from evlvideo.config import DataConfig, load_config
+from evlvideo.config import DataConfig, RunConfig, load_config
 from evlvideo.errors import UserError
 from evlvideo.evaluation.results import EvaluationResult, read_predictions
 from evlvideo.files import read_json
@@ -43,6 +43,8 @@ class EvaluatedRun:
     """Where another system's captions are from; `None` for what was trained here."""
     own_references: bool = False
     """Whether it was scored against other references than the systems beside it, as people are."""
+    config: RunConfig | None = None
+    """What it was run with, from `config.yaml`; `None` where there is none."""
 
     @property
     def comparable(self) -> bool:
@@ -111,8 +113,8 @@ def _find_evaluation(directory: Path, dataset: str, split: str) -> Path | None:
     """Find the directory of a run's evaluation on a split; of several, the one on the run's own data set."""
     found = sorted(path.parent for path in directory.glob(f"{EVALUATIONS_NAME}/{dataset or '*'}-{split}/{RESULT_NAME}"))
     if len(found) > 1:
-        config = _read_data_config(directory)
-        own = [path for path in found if config is not None and path.name == f"{config.dataset}-{split}"]
+        config = _read_config(directory)
+        own = [path for path in found if config is not None and path.name == f"{config.data.dataset}-{split}"]
         if not own:
             named = ", ".join(f"{path.name.removesuffix(f'-{split}')}:{split}" for path in found)
             raise UserError(f"{directory} was evaluated on several data sets; name one of them as the split: {named}.")
@@ -135,6 +137,7 @@ def _refuse_unevaluated(
 def _read_run(name: str, directory: Path, evaluation: Path) -> EvaluatedRun:
     # Another system that was run here leaves what a run does, but for what training writes.
     trained = any((directory / written).is_file() for written in (SUMMARY_NAME, LOG_NAME))
+    config = _read_config(directory)
     return EvaluatedRun(
         name=name,
         directory=directory,
@@ -142,9 +145,10 @@ def _read_run(name: str, directory: Path, evaluation: Path) -> EvaluatedRun:
         predictions=read_predictions(evaluation / PREDICTIONS_NAME),
         history=read_history(directory / LOG_NAME),
         training=_read_training(directory / SUMMARY_NAME),
-        data=_read_data_config(directory),
+        data=config.data if config else None,
         regime="trained" if trained else "scored",
         source=None if trained else name,
+        config=config,
     )
 
 
@@ -155,9 +159,9 @@ def _read_training(path: Path) -> Mapping[str, Any]:
     return training
 
 
-def _read_data_config(directory: Path) -> DataConfig | None:
+def _read_config(directory: Path) -> RunConfig | None:
     path = directory / CONFIG_NAME
-    return load_config(path).data if path.is_file() else None
+    return load_config(path) if path.is_file() else None
 
 
 _DIGEST = "references' digest"

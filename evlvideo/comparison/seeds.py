@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import takewhile
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,12 @@ def pool_seeds(systems: Sequence[EvaluatedRun]) -> list[SeedPool]:
         UserError: two runs of a row have the same seed, or were scored on other clips.
     """
     members: dict[str, list[EvaluatedRun]] = {}
-    configs: dict[str, RunConfig] = {}
     for system in systems:
-        key = system.name
-        if system.regime == "trained" and system.directory and (system.directory / CONFIG_NAME).is_file():
-            configs[system.name] = config = run_config(system.directory)
-            key = f"config {json.dumps(_but_for_seed(config), sort_keys=True, default=str)}"
+        config = _trained_with(system)
+        key = json.dumps(_but_for_seed(config), sort_keys=True, default=str) if config else system.name
         members.setdefault(key, []).append(system)
     pools = [
-        SeedPool(_name(runs), tuple(runs), tuple(configs[run.name].seed for run in runs if run.name in configs))
+        SeedPool(_name(runs), tuple(runs), tuple(config.seed for run in runs if (config := _trained_with(run))))
         for runs in members.values()
     ]
     for pool in pools:
@@ -102,20 +99,18 @@ def _but_for_seed(config: RunConfig, inside: frozenset[Path] = frozenset()) -> M
     return values
 
 
+def _trained_with(system: EvaluatedRun) -> RunConfig | None:
+    return system.config if system.regime == "trained" else None
+
+
 def _name(runs: Sequence[EvaluatedRun]) -> str:
     """What the runs' directories share: their own name, as far as it is the same, or else the name of their parent."""
     paths = [run.directory.resolve() for run in runs if run.directory is not None]
     if len(paths) < 2:
         return runs[0].name
     own, parents = [path.name for path in paths], {path.parent for path in paths}
-    shared = own[0] if len(set(own)) == 1 else _ENDING.sub("", _beginning(own))
+    shared = own[0] if len(set(own)) == 1 else _ENDING.sub("", commonprefix(own))  # noqa: RUF071  characters are meant, not parts of a path
     return shared or (parents.pop().name if len(parents) == 1 else "") or runs[0].name
-
-
-def _beginning(names: Sequence[str]) -> str:
-    """The characters that all names begin with."""
-    same = takewhile(lambda of_each: len(set(of_each)) == 1, zip(*names, strict=False))
-    return "".join(of_each[0] for of_each in same)
 
 
 def _check(pool: SeedPool) -> None:

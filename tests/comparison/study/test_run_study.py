@@ -86,14 +86,19 @@ def test_what_is_finished_is_left_as_it_is(
     assert (finished.out / "report" / "table.json").read_text() == before
 
 
+def copy_first_seed(finished: Study, study: Study) -> None:
+    """Put the runs of a finished study's first seed where another study has its own."""
+    for done, again in zip(finished.runs[:2], study.runs[:2], strict=True):
+        shutil.copytree(done.directory, again.directory)
+        save_config(again.config, again.directory / "config.yaml")
+
+
 @pytest.mark.slow
 def test_what_was_stopped_goes_on(
     finished: Study, configs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = plan_study(configs, (5, 1), tmp_path / "study")
-    for done, again in zip(finished.runs[:2], study.runs[:2], strict=True):
-        shutil.copytree(done.directory, again.directory)
-        save_config(again.config, again.directory / "config.yaml")
+    copy_first_seed(finished, study)
     half = Path("checkpoints") / "checkpoint-2"
     shutil.copytree(finished.runs[2].directory / half, study.runs[2].directory / half)
     save_config(study.runs[2].config, study.runs[2].directory / "config.yaml")
@@ -114,9 +119,7 @@ def test_a_stop_leaves_the_table_of_whole_seeds_and_says_where_it_was(
     finished: Study, configs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = plan_study(configs, (5, 1), tmp_path / "study")
-    for done, again in zip(finished.runs[:2], study.runs[:2], strict=True):
-        shutil.copytree(done.directory, again.directory)
-        save_config(again.config, again.directory / "config.yaml")
+    copy_first_seed(finished, study)
 
     shutil.rmtree(study.runs[1].directory / "evaluation")
 
