@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evlvideo.comparison.runs import EvaluatedRun
 from evlvideo.comparison.table import Entry
 from evlvideo.config import GenerationConfig, RunConfig
 from evlvideo.errors import UserError
 from evlvideo.run_directory import CONFIG_NAME, run_config
-
-if TYPE_CHECKING:
-    # Its package imports torch.
-    from evlvideo.estimate.records import Estimate
 
 _KEYS = ("training_multiply_adds", "captioning_multiply_adds")
 
@@ -23,8 +19,7 @@ def add_multiply_adds(entries: Sequence[Entry], systems: Sequence[EvaluatedRun])
     Returns:
         the entries, and a sentence on what the numbers are, where there is one.
     """
-    known: dict[str, Estimate] = {}
-    runs = {system.name: _cost(system, known) for system in systems if system.regime == "trained"}
+    runs = {system.name: _cost(system) for system in systems if system.regime == "trained"}
     made = [_with(entry, runs[entry.name]) if entry.regime == "trained" else entry for entry in entries]
     if not any(isinstance(cost, tuple) for cost in runs.values()):
         return made, []
@@ -41,15 +36,18 @@ def _with(entry: Entry, cost: tuple[int, int] | str) -> Entry:
     return replace(entry, values={**entry.values, **dict(zip(_KEYS, cost, strict=True))})
 
 
-def _cost(run: EvaluatedRun, known: dict[str, "Estimate"]) -> tuple[int, int] | str:
-    """Multiply-adds of a clip in training and in captioning, or why there are none; equal asks are counted once."""
+def _cost(run: EvaluatedRun) -> tuple[int, int] | str:
+    """Multiply-adds of a clip in training and in captioning, or why there are none."""
     if run.directory is None or not (run.directory / CONFIG_NAME).is_file():
         return f"a run without {CONFIG_NAME} does not tell what it asked of its model."
+    # Late, as not every table has runs.
+    from evlvideo.estimate.of_run import estimate_run
+
     try:
         # The run's own checkpoint, since what it started from may be gone.
         config = replace(run_config(run.directory), init=str(run.directory), architecture=None)
-        training = _estimate(config, known).training_clip.total
-        return training, _estimate(_as_evaluated(config, run.result.decoding), known).captioning_clip.total
+        training = estimate_run(config).training_clip.total
+        return training, estimate_run(_as_evaluated(config, run.result.decoding)).captioning_clip.total
     except (UserError, OSError) as error:
         return f"it cannot be counted: {error}"
 
@@ -59,15 +57,3 @@ def _as_evaluated(config: RunConfig, decoding: Mapping[str, Any]) -> RunConfig:
     stated = {field.name: decoding[field.name] for field in fields(GenerationConfig) if field.name in decoding}
     data = replace(config.data, num_frames=decoding.get("num_frames", config.data.num_frames))
     return replace(config, stage="caption", generation=replace(config.generation, **stated), data=data)
-
-
-def _estimate(config: RunConfig, known: dict[str, "Estimate"]) -> "Estimate":
-    # Late, as not every table has runs.
-    from evlvideo.architecture import run_architecture
-    from evlvideo.estimate.of_run import estimate_run
-
-    asked = (config.stage, config.data.num_frames, config.data.captions_per_clip, config.training.batch_size)
-    key = str((asked, config.generation, config.scst, run_architecture(config).to_json_string()))
-    if key not in known:
-        known[key] = estimate_run(config)
-    return known[key]

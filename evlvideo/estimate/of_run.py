@@ -1,9 +1,13 @@
 """What a run asks of its model."""
 
+import json
+from functools import lru_cache
+
 from evlvideo.architecture import run_architecture
 from evlvideo.config import RunConfig
 from evlvideo.estimate.costs import estimate
 from evlvideo.estimate.records import Estimate, Workload
+from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import MAX_TEXT_TOKENS
 
 
@@ -27,4 +31,10 @@ def estimate_run(config: RunConfig) -> Estimate:
         new_tokens=config.scst.max_new_tokens if scst else generation.max_new_tokens,
         precision="bf16" if training.precision == "auto" else training.precision,
     )
-    return estimate(run_architecture(config), workload)
+    return _estimate(run_architecture(config).to_json_string(), workload)
+
+
+@lru_cache(maxsize=64)
+def _estimate(architecture: str, workload: Workload) -> Estimate:
+    # Runs of a sweep, of several seeds or of one table ask the same, and building a model takes seconds.
+    return estimate(EvlVideoConfig.from_dict(json.loads(architecture)), workload)

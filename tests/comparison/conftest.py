@@ -1,17 +1,13 @@
 """Run directories as training and evaluation leave them, small and made up."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from evlvideo.evaluation.results import EvaluationResult, References, write_predictions
-
-if TYPE_CHECKING:
-    from evlvideo.config import RunConfig
-    from evlvideo.estimate.records import Estimate
 
 CLIPS = [f"video{number}" for number in range(6)]
 SCORES = {"bleu_4": 0.4, "meteor": 0.3, "rouge_l": 0.6, "cider": 0.5}
@@ -65,25 +61,3 @@ def make_run(tmp_path: Path) -> MakeRun:
         return run
 
     return make
-
-
-@pytest.fixture(scope="session")
-def estimates() -> Iterator[None]:
-    """Estimates of the toy's few architectures in plans, made once: each takes a second or two."""
-    from evlvideo.comparison.study import plan as study_plan
-    from evlvideo.comparison.sweep import plan as sweep_plan
-    from evlvideo.estimate.of_run import estimate_run
-
-    made: dict[str, Estimate] = {}
-
-    def remembered(config: "RunConfig") -> "Estimate":
-        # All that the toy's costs depend on; a checkpoint that is not there is none of them.
-        key = f"{config.init} {config.model} {config.data.num_frames}"
-        if key not in made:
-            made[key] = estimate_run(config)
-        return made[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        for plan in (study_plan, sweep_plan):
-            patch.setattr(plan, "estimate_run", remembered)
-        yield

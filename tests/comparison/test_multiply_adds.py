@@ -52,8 +52,9 @@ def test_equal_models_are_counted_once(
     toy: "Toy", make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = []
-    estimate_run = of_run.estimate_run
-    monkeypatch.setattr(of_run, "estimate_run", lambda config: counted.append(config) or estimate_run(config))
+    estimate = of_run.estimate
+    monkeypatch.setattr(of_run, "estimate", lambda *asked: counted.append(asked) or estimate(*asked))
+    of_run._estimate.cache_clear()
     directories = [toy.finished_run(tmp_path / name) for name in ("one", "two")]
     save_config(replace(run_config(directories[1]), seed=7), directories[1] / "config.yaml")
     other = toy.finished_run(tmp_path / "three", fusion="concat")

@@ -8,8 +8,6 @@ from evlvideo.comparison.study.plan import Study, parse_seeds, plan_study
 from evlvideo.config import load_config, save_config
 from evlvideo.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("estimates")
-
 
 @pytest.fixture
 def configs(toy: Toy, tmp_path: Path) -> list[Path]:

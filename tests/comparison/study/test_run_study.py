@@ -17,7 +17,7 @@ from evlvideo.evaluation import java
 from evlvideo.files import read_json
 from evlvideo.training.run import train as train_run
 
-pytestmark = pytest.mark.usefixtures("no_java", "estimates")
+pytestmark = pytest.mark.usefixtures("no_java")
 
 QUIET = Console(quiet=True)
 

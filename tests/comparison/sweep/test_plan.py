@@ -8,8 +8,6 @@ from evlvideo.comparison.sweep.plan import Plan, plan_sweep
 from evlvideo.config import save_config
 from evlvideo.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("estimates")
-
 
 @pytest.fixture
 def config(toy: Toy, tmp_path: Path) -> Path:

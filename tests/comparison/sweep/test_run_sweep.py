@@ -22,7 +22,7 @@ from evlvideo.files import read_json
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.training.run import train as train_run
 
-pytestmark = pytest.mark.usefixtures("no_java", "estimates")
+pytestmark = pytest.mark.usefixtures("no_java")
 
 QUIET = Console(quiet=True)
 FILES = ["sweep.csv", "sweep.json", "sweep.md", "sweep.png", "sweep.svg"]
