@@ -1,6 +1,10 @@
 """What a run's directory holds, and under which names."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from evlvideo.config import RunConfig, load_config
 from evlvideo.errors import UserError
@@ -20,6 +24,9 @@ PREDICTIONS_NAME = "predictions.json"
 RESULT_NAME = "result.json"
 """In an evaluation's directory: the scores, and all that they depend on."""
 
+LOCK_NAME = ".lock"
+"""Held by the process that trains; the system lets go of it however that process ends, and the file stays."""
+
 
 def evaluation_directory(run: Path, dataset: str, split: str, *, shuffle_frames: bool = False) -> Path:
     """Where the predictions and the result of a run on a split are."""
@@ -36,3 +43,28 @@ def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:
     if not path.is_file():
         raise UserError(f"{run} holds no {CONFIG_NAME}, so it is not a run; name the directory of a finished run.")
     return load_config(path, overrides)
+
+
+@contextmanager
+def sole_use(run: Path) -> Iterator[None]:
+    """Keep a run's directory, which is made where there is none, for this process while the block runs.
+
+    Raises:
+        UserError: another process has it, or it cannot be written to.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run / LOCK_NAME)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another process trains in {run}, and two would write over each other; wait for it or stop it, or name "
+            f"another output_dir. If there is none, as a file system without locks cannot tell, remove "
+            f"{run / LOCK_NAME}."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{run} cannot be written to: {error.strerror or error}.") from error
+    try:
+        yield
+    finally:
+        lock.release()

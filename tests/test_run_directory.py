@@ -1,10 +1,12 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from evlvideo.config import RunConfig, save_config
 from evlvideo.errors import UserError
-from evlvideo.run_directory import evaluation_directory, run_config
+from evlvideo.run_directory import evaluation_directory, run_config, sole_use
 
 RUN = Path("runs/finetune")
 
@@ -31,3 +33,47 @@ def test_the_config_of_a_run_takes_overrides(tmp_path: Path) -> None:
 def test_a_directory_without_a_config_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{tmp_path} holds no config\.yaml, so it is not a run; name the directory"):
         run_config(tmp_path)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from evlvideo.run_directory import sole_use
+
+with sole_use(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_directory_that_another_process_trains_in_is_refused_until_that_process_is_killed(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "new"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UserError, match=f"Another process trains in {run}, .*; wait for it or stop it"),
+            sole_use(run),
+        ):
+            pass
+        other.kill()
+        other.wait()
+    with sole_use(run):
+        pass
+
+
+def test_a_directory_is_free_again_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), sole_use(tmp_path):
+        raise ZeroDivisionError
+    with sole_use(tmp_path):
+        pass
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match=f"{tmp_path}/file/run cannot be written to: Not a directory"),
+        sole_use(tmp_path / "file" / "run"),
+    ):
+        pass

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME
+from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
 from evlvideo.training.interruption import StopOnSignal
 from evlvideo.training.progress import RunProgress
 from evlvideo.training.reward_names import parse_reward
@@ -58,20 +59,29 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
         the run's directory.
 
     Raises:
-        UserError: something that the config names is not there or does not fit; nothing is written then.
+        UserError: something that the config names is not there or does not fit, or another process trains in the
+            run's directory; no file is written then.
         Interrupted: a signal stopped the run.
     """
     directory = Path(config.output_dir)
-    checkpoint = _checkpoint_to_resume(directory, resume)
+    _checkpoint_to_resume(directory, resume)
     sources = read_training_clips(config.data)
     validation_clips = read_clips(config.data, config.data.validation_split)[: config.data.validation_clips]
     set_seed(config.seed)
     precision = resolve_precision(config.training.precision)
     model, processor = start_model(config, tower_dtype=tower_dtype(precision))
     trainer = _make_trainer(config, model, processor, sources, validation_clips, precision)
-    save_config(config, directory / CONFIG_NAME)
+    with sole_use(directory) if trainer.is_world_process_zero() else nullcontext():
+        # Once more, as another process may have had the directory until now.
+        checkpoint = _checkpoint_to_resume(directory, resume)
+        _train(trainer, config, checkpoint, console or Console(stderr=True))
+    return directory
 
-    progress = RunProgress(directory, console or Console(stderr=True))
+
+def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, console: Console) -> None:
+    directory = Path(config.output_dir)
+    save_config(config, directory / CONFIG_NAME)
+    progress = RunProgress(directory, console)
     stop = StopOnSignal()
     trainer.add_callback(progress)
     trainer.add_callback(stop)
@@ -89,7 +99,6 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     if trainer.is_world_process_zero():
         _finish(config, trainer, directory, bad_clips)
     trainer.accelerator.wait_for_everyone()
-    return directory
 
 
 def _checkpoint_to_resume(directory: Path, resume: bool) -> Path | None:

@@ -19,6 +19,7 @@ from evlvideo.config import RunConfig, load_config, save_config
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.run_directory import sole_use
 from evlvideo.training import run as run_module
 from evlvideo.training.run import train
 
@@ -43,6 +44,11 @@ def config_of(toy: Toy, directory: Path, stage: str, **sections: Any) -> RunConf
 
 def quietly(config: RunConfig, **arguments: Any) -> Path:
     return train(config, console=Console(quiet=True), **arguments)
+
+
+def files_of(run: Path) -> dict[Path, int]:
+    """Each file, and when it was written to."""
+    return {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:
@@ -268,10 +274,10 @@ def test_resuming_needs_a_checkpoint(toy: Toy, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", ["caption", "scst"])
 def test_a_used_directory_is_not_trained_into(toy: Toy, stage: str, uninterrupted: dict[str, Path]) -> None:
     run = uninterrupted[stage]
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    before = files_of(run)
     with pytest.raises(UserError, match=r"already holds a run\. Add --resume"):
         quietly(config_of(toy, run, stage))
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert files_of(run) == before
 
 
 def test_a_finished_run_without_its_resumable_checkpoints_is_not_trained_into(toy: Toy, tmp_path: Path) -> None:
@@ -280,6 +286,20 @@ def test_a_finished_run_without_its_resumable_checkpoints_is_not_trained_into(to
     (run / "training.json").write_text("{}")
     with pytest.raises(UserError, match="already holds a run"):
         quietly(config_of(toy, run, "caption"))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_directory_that_another_process_trains_in_is_not_trained_into(
+    toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path], resume: bool
+) -> None:
+    run = tmp_path / "run"
+    if resume:
+        shutil.copytree(uninterrupted["caption"], run)
+    with sole_use(run):
+        before = files_of(run)
+        with pytest.raises(UserError, match="Another process trains in"):
+            quietly(config_of(toy, run, "caption"), resume=resume)
+        assert files_of(run) == before
 
 
 @pytest.mark.parametrize(
