@@ -53,13 +53,41 @@ def connectors(report: dict[str, Any]) -> list[str]:
         "",
         *_cost_table(study),
         "",
-        f"Each has the learning rate that gave the best CIDEr on the validation split, on seed {report['seeds'][0]}:",
+        f"Each has the learning rate that gave the best CIDEr on the validation split, on seed {report['seeds'][0]}"
+        f"{' of the earlier study' if report['earlier'] else ''}:",
         "",
         *table(["connector", *rates, "taken"], rate_rows),
         "",
         "Validation CIDEr × 100 on the way, a number a seed:",
         "",
         *_validation_table(study),
+        *(["", *_beside_earlier(report)] if report["earlier"] else []),
+    ]
+
+
+def _beside_earlier(report: dict[str, Any]) -> list[str]:
+    rows = []
+    for row in report["study"]["rows"]:
+        earlier = report["earlier"]["rows"][row["system"]]
+        by_seed = earlier["cider_by_seed"]
+        apart = [100 * (scores["cider"] - by_seed[seed]) for seed, scores in row["by_seed"].items()]
+        rows.append(
+            [
+                row["system"],
+                f"{100 * earlier['cider']:.1f}",
+                ", ".join(f"{100 * score:.1f}" for score in by_seed.values()),
+                f"{100 * (row['values']['cider'] - earlier['cider']):+.1f}",
+                ", ".join(f"{difference:+.1f}" for difference in apart),
+                f"{earlier['training_seconds']:.0f}",
+            ]
+        )
+    header = ["connector", "earlier CIDEr", "each seed", "now", "each seed, now", "earlier training s"]
+    return [
+        f"An earlier study, on another machine ({_machine(report['earlier'])}), had the same code and seeds, and an "
+        "arithmetic that differs in its last digits. What is not larger than the differences between the two says "
+        "nothing about connectors:",
+        "",
+        *table(header, rows),
     ]
 
 

@@ -5,6 +5,11 @@
 Two parts, each of which goes on where it was stopped. **rates**: each connector is trained with each of a few learning
 rates on the first seed, for validation CIDEr alone; the configs hold the best of each. **study**: `evlvideo study` over
 `configs/mini/connectors`. Writes `docs/benchmarks/connectors.json`.
+
+    python scripts/benchmarks/connectors.py --earlier connectors.json
+
+Repeats the study of an earlier report on another machine, whose arithmetic differs in its last digits: with the earlier
+learning rates, and with the earlier scores beside its own.
 """
 
 import argparse
@@ -47,18 +52,23 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path("runs/connectors"), help="of the runs (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "connectors.json")
     parser.add_argument("--conditions", default="", help="what else ran on the machine, for the page")
+    parser.add_argument("--earlier", type=Path, help="a report of another machine, of which this repeats the study")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("evlvideo").setLevel(logging.INFO)
+    earlier = read_json(options.earlier) if options.earlier else None
     report = {
         "machine": {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()},
         "conditions": options.conditions,
         "versions": versions(),
         "commit": git_commit(),
         "seeds": options.seeds,
-        "rates": {name: rates(name, options.seeds[0], options.directory / "rates" / name) for name in NAMES},
+        "rates": earlier["rates"]
+        if earlier
+        else {name: rates(name, options.seeds[0], options.directory / "rates" / name) for name in NAMES},
         "constant": constant_caption(),
         "study": study(options.seeds, options.directory / "study"),
+        "earlier": earlier and outline(earlier),
     }
     write_json(options.out, report)
     sys.stdout.write(json.dumps(report["study"], indent=1) + "\n")
@@ -99,6 +109,21 @@ def study(seeds: Sequence[int], directory: Path) -> dict[str, Any]:
         "remarks": table["remarks"],
         "validation": {name: [validation(directory) for directory in _runs(planned, name)] for name in NAMES},
         "distinct_captions": {name: [distinct(directory) for directory in _runs(planned, name)] for name in NAMES},
+    }
+
+
+def outline(report: dict[str, Any]) -> dict[str, Any]:
+    """Of a report, what another is compared with."""
+    kept = ("cider", "training_seconds")
+    return {
+        **{key: report[key] for key in ("machine", "conditions", "versions", "commit")},
+        "rows": {
+            row["system"]: {
+                **{key: row["values"][key] for key in kept},
+                "cider_by_seed": {seed: scores["cider"] for seed, scores in row["by_seed"].items()},
+            }
+            for row in report["study"]["rows"]
+        },
     }
 
 

@@ -45,3 +45,15 @@ def test_configs_have_the_learning_rate_that_was_best() -> None:
         taken = load_config(connectors.config_of(name)).training.learning_rate
         best = max(by_rate, key=lambda rate, by_rate=by_rate: by_rate[rate])
         assert float(best) == taken == measured["study"]["learning_rates"][name]
+
+
+def test_an_outline_has_what_another_report_is_compared_with() -> None:
+    circumstances = {"machine": {"threads": 1}, "conditions": "", "versions": {}, "commit": "abc"}
+    row = {
+        "system": "linear",
+        "values": {"cider": 1.5, "bleu_4": 0.4, "training_seconds": 100.0},
+        "by_seed": {"42": {"cider": 1.6, "bleu_4": 0.5}, "1": {"cider": 1.4, "bleu_4": 0.3}},
+    }
+    kept = {"cider": 1.5, "cider_by_seed": {"42": 1.6, "1": 1.4}, "training_seconds": 100.0}
+    report = {**circumstances, "seeds": [42, 1], "rates": {}, "study": {"rows": [row]}}
+    assert connectors.outline(report) == {**circumstances, "rows": {"linear": kept}}
