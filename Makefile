@@ -8,8 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.evlvideo-installed
 
-# The demo's models are tiny: more than four threads cost more than they give.
-export OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
+# The models of the demo and of the tests are tiny: more than four threads or processes cost more than they give.
+CORES := $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
+export OMP_NUM_THREADS ?= $(CORES)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench mini-checkpoint clean
@@ -20,8 +21,8 @@ help: ## Say what the verbs do
 demo: $(INSTALLED) ## Train, compare and report on the embedded miniature (about 8 minutes on 2 cores)
 	$(BIN)/evlvideo demo $(ARGS)
 
-test: $(INSTALLED) ## Run the tests that are not slow
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) ## Run the tests that are not slow, a process for each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile $(ARGS)
 
 lint: $(INSTALLED) ## Check style, format and types
 	$(BIN)/ruff check .
