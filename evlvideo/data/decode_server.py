@@ -63,7 +63,9 @@ def serve(handle: int) -> None:
     A request is the name of a method of :class:`Server`, its arguments, and the seconds after which nobody waits for
     the answer. An answer is what the method returned, or the error that it raised.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Control-C is for the parent, which then closes the socket.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # These are for the parent, which ends its step, and then closes the socket or kills this process.
+        signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
         # Where memory runs out, this process is to be ended, and not the training run.
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from evlvideo.config import GenerationConfig
 from evlvideo.data.collate import CaptionCollator, visual_inputs
+from evlvideo.data.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
@@ -49,6 +50,7 @@ def generate_captions(
         # A loader draws a seed for its workers; with a generator of its own, it takes none of training's randomness.
         generator=torch.Generator(),
     )
+    leave_signals_to_parent(loader)
     device = next(model.language_projection.parameters()).device
     was_training = model.training
     model.eval()

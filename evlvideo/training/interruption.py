@@ -1,6 +1,7 @@
 """Ctrl-C, and the signal with which clusters end a job, stop a run at the end of its step, with a checkpoint."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,13 +11,16 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_SIGNAL_SECONDS = 1.0
+"""Within them it is one signal: a cluster or a terminal signals all processes, and launchers pass on what they get."""
 
 
 class StopOnSignal(TrainerCallback):
-    """Asks the trainer to save and stop once a signal came. A second signal acts as it would without us."""
+    """Asks the trainer to save and stop once a signal came. A later one acts as it would without us."""
 
     def __init__(self) -> None:
         self.stopped = False
+        self._since = 0.0
         self._previous: dict[signal.Signals, Any] = {}
 
     @contextmanager
@@ -37,8 +41,12 @@ class StopOnSignal(TrainerCallback):
         self._previous = {}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.stopped = True
-        self._restore()
+        now = time.monotonic()
+        if not self.stopped:
+            self.stopped, self._since = True, now
+        elif now - self._since > SAME_SIGNAL_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

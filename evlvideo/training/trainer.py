@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
 from transformers.trainer import TRAINER_STATE_NAME
@@ -17,6 +17,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from evlvideo.config import GenerationConfig
 from evlvideo.data.collate import visual_inputs
+from evlvideo.data.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError
 from evlvideo.evaluation.metrics import score_captions
 from evlvideo.evaluation.predict import generate_captions
@@ -106,6 +107,13 @@ class CaptionTrainer(Trainer):
         """Of the model."""
         assert isinstance(self.processing_class, EvlVideoProcessor)
         return self.processing_class
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Of batches for this process; a signal to stop does not reach its workers."""
+        loader: Any = super().get_train_dataloader()
+        # Accelerate's loader asks the one inside it for all but what it does itself.
+        leave_signals_to_parent(loader.base_dataloader)
+        return cast(DataLoader, loader)
 
     def compute_loss(
         self,

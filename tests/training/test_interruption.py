@@ -5,6 +5,7 @@ from threading import Thread
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from evlvideo.training import interruption
 from evlvideo.training.interruption import StopOnSignal
 
 
@@ -33,7 +34,16 @@ def test_without_a_signal_nothing_is_asked_for(arguments: TrainingArguments) -> 
     assert not (stop.stopped or control.should_save or control.should_training_stop)
 
 
-def test_a_second_signal_acts_at_once(request: pytest.FixtureRequest) -> None:
+def test_a_signal_that_a_launcher_passes_on_is_the_same() -> None:
+    stop = StopOnSignal()
+    with stop.listening():
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+    assert stop.stopped
+
+
+def test_a_later_signal_acts_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruption, "SAME_SIGNAL_SECONDS", -1.0)
     # In the background of a shell, a process starts with interrupts ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))

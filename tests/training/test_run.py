@@ -243,7 +243,9 @@ def test_ctrl_c_in_the_last_step_lets_the_run_finish(toy: Toy, tmp_path: Path, m
     assert read_json(tmp_path / "run" / "training.json")["steps"] == 2
 
 
-def test_ctrl_c_at_a_terminal_reaches_the_workers_too_and_stops_in_order(toy: Toy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_stops_in_order(toy: Toy, tmp_path: Path, number: signal.Signals) -> None:
+    """As of a terminal's Ctrl-C, and of a cluster's end of a job; launchers pass it on to the program once more."""
     config = config_of(
         toy, tmp_path / "run", "caption", data={"num_workers": 1}, training={"max_steps": 100_000, "eval_steps": 50_000}
     )
@@ -253,7 +255,8 @@ def test_ctrl_c_at_a_terminal_reaches_the_workers_too_and_stops_in_order(toy: To
     give_up.start()
     while not (tmp_path / "run" / "log.jsonl").is_file() and process.poll() is None:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
+    process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     give_up.cancel()
     assert process.returncode == 130, errors

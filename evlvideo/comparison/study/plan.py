@@ -75,9 +75,12 @@ def plan_study(configs: Sequence[Path], seeds: Sequence[int], out: Path, *, sett
         settings: `key=value` for all runs.
 
     Raises:
-        UserError: there is no config, two have one name, a setting is the study's own, or a config is wrong (all
-            problems are listed). Or a directory of the study holds a run with other settings.
+        UserError: there is no config, one is a change, two have one name, a setting is the study's own, or a config is
+            wrong (all problems are listed). Or a directory of the study holds a run with other settings.
     """
+    changes = [str(path) for path in configs if "=" in str(path) and not path.exists()]
+    if changes:
+        raise UserError(f"{changes[0]} is a change and not a config; give it as --set {changes[0]}.")
     names = [path.stem for path in configs]
     problems = [f"{name} is the name of {names.count(name)} configs" for name in names if names.count(name) > 1]
     own = [setting for setting in settings if setting.partition("=")[0].strip() in _OWN]

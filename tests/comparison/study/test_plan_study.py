@@ -92,3 +92,9 @@ def test_seeds_are_read_in_their_order() -> None:
 def test_other_seeds_are_refused(text: str, problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         parse_seeds(text)
+
+
+@pytest.mark.parametrize("change", ["training.max_steps=4", "init=runs/other"])
+def test_a_change_among_the_configs_is_told_where_it_belongs(tmp_path: Path, change: str) -> None:
+    with pytest.raises(UserError, match=f"{change} is a change and not a config; give it as --set {change}"):
+        plan_study([Path("linear.yaml"), Path(change)], [1], tmp_path)
