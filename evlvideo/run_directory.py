@@ -47,7 +47,10 @@ def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:
 
 @contextmanager
 def sole_use(run: Path) -> Iterator[None]:
-    """Keep a run's directory, which is made where there is none, for this process while the block runs.
+    """Keep a run's directory for this process while the block runs; one that is not there is made.
+
+    Args:
+        run: the directory; a hidden file in it, which stays, is what is locked.
 
     Raises:
         UserError: another process has it, or it cannot be written to.
@@ -59,7 +62,7 @@ def sole_use(run: Path) -> Iterator[None]:
     except Timeout:
         raise UserError(
             f"Another process trains in {run}, and two would write over each other; wait for it or stop it, or name "
-            f"another output_dir. If there is none, as a file system without locks cannot tell, remove "
+            "another output_dir. If there is none, as a file system without locks cannot tell, remove "
             f"{run / LOCK_NAME}."
         ) from None
     except OSError as error:

@@ -11,10 +11,12 @@ from torch.utils.data import DataLoader
 def leave_signals_to_parent(loader: DataLoader) -> None:
     """Let a loader's workers live when their whole process group, or their job on a cluster, is told to end.
 
-    The process they work for is told too, and wants to end its step, for which it needs their batches.
+    The process they work for is told too, and wants to end its step, for which it needs their batches. Control-C never
+    ends a worker, and of SIGTERM the second does.
 
     Args:
-        loader: changed in place.
+        loader: whose workers have not started; changed in place, and what it had them do at their start is still done.
+            Of accelerate's loaders, the one inside.
     """
     if loader.num_workers > 0:
         loader.worker_init_fn = partial(_start_worker, then=loader.worker_init_fn)

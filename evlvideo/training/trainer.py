@@ -109,7 +109,7 @@ class CaptionTrainer(Trainer):
         return self.processing_class
 
     def get_train_dataloader(self) -> DataLoader:
-        """Of batches for this process; a signal to stop does not reach its workers."""
+        """Make the loader of this process's batches; its workers leave signals to this process."""
         loader: Any = super().get_train_dataloader()
         # Accelerate's loader asks the one inside it for all but what it does itself.
         leave_signals_to_parent(loader.base_dataloader)

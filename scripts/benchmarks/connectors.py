@@ -63,9 +63,7 @@ def main() -> None:
         "versions": versions(),
         "commit": git_commit(),
         "seeds": options.seeds,
-        "rates": earlier["rates"]
-        if earlier
-        else {name: rates(name, options.seeds[0], options.directory / "rates" / name) for name in NAMES},
+        "rates": earlier["rates"] if earlier else all_rates(options.seeds[0], options.directory / "rates"),
         "constant": constant_caption(),
         "study": study(options.seeds, options.directory / "study"),
         "earlier": earlier and outline(earlier),
@@ -77,6 +75,11 @@ def main() -> None:
 def config_of(name: str) -> Path:
     """The config of a connector."""
     return ROOT / "configs" / "mini" / "connectors" / f"{name}.yaml"
+
+
+def all_rates(seed: int, directory: Path) -> dict[str, dict[str, float]]:
+    """Connector → learning rate → CIDEr on the whole validation split."""
+    return {name: rates(name, seed, directory / name) for name in NAMES}
 
 
 def rates(name: str, seed: int, directory: Path) -> dict[str, float]:
@@ -114,12 +117,12 @@ def study(seeds: Sequence[int], directory: Path) -> dict[str, Any]:
 
 def outline(report: dict[str, Any]) -> dict[str, Any]:
     """Of a report, what another is compared with."""
-    kept = ("cider", "training_seconds")
     return {
         **{key: report[key] for key in ("machine", "conditions", "versions", "commit")},
         "rows": {
             row["system"]: {
-                **{key: row["values"][key] for key in kept},
+                "cider": row["values"]["cider"],
+                "training_seconds": row["values"]["training_seconds"],
                 "cider_by_seed": {seed: scores["cider"] for seed, scores in row["by_seed"].items()},
             }
             for row in report["study"]["rows"]

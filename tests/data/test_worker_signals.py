@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 
 import pytest
@@ -58,11 +59,14 @@ def test_a_worker_ends_when_it_is_told_again() -> None:
     items = iter(loader)
     next(items)
     (worker,) = workers_of(items)
-    with pytest.raises(RuntimeError, match="killed by signal: Terminated"):
+    # torch raises where it is the first to see that the worker is gone.
+    with suppress(RuntimeError):
         for _ in range(100):
-            # Two that come before it looks are one.
+            # Two signals that come before it looks are one.
             worker.terminate()
             worker.join(timeout=0.1)
+    worker.join(timeout=10)
+    assert worker.exitcode == -signal.SIGTERM
 
 
 def test_what_workers_did_at_their_start_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
