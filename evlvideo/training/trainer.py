@@ -148,14 +148,13 @@ class CaptionTrainer(Trainer):
     ) -> dict[str, float]:
         """Caption the validation clips and score them; the best checkpoint is chosen by `eval_cider`."""
         started = time.perf_counter()
-        with self.autocast_smart_context_manager():
-            captions = generate_captions(
-                self.captioner,
-                self.processor,
-                cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset),
-                self.generation,
-                num_workers=self.args.dataloader_num_workers,
-            )
+        captions = generate_captions(
+            self.captioner,
+            self.processor,
+            cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset),
+            self.generation,
+            num_workers=self.args.dataloader_num_workers,
+        )
         # Every process has all captions, so that all of them choose the same best step.
         references = {clip_id: self.validation_references[clip_id] for clip_id in captions}
         scores = score_captions(captions, references, metrics=("cider",), tokenizer=SELECTION_TOKENIZER)

@@ -264,15 +264,22 @@ def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypat
     assert trainer.training_seconds == 0
 
 
-@pytest.mark.parametrize("precision, expected", [("bf16", (True, False)), ("fp16", (False, True))])
-def test_precision_is_passed_on(
-    toy: Toy, tmp_path: Path, precision: str, expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "precision, split, expected",
+    [
+        ("fp32", False, (False, False)),
+        ("fp16", False, (False, True)),
+        ("bf16", False, (False, False)),
+        ("bf16", True, (True, False)),
+    ],
+)
+def test_transformers_is_told_of_half_precision_where_it_acts_on_it(
+    toy: Toy, tmp_path: Path, precision: str, split: bool, expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
-    arguments = training_arguments(toy.config(tmp_path), "fp32")
-    assert (arguments.bf16, arguments.fp16) == (False, False)
-    changed = training_arguments(toy.config(tmp_path), precision)
-    assert (changed.bf16, changed.fp16) == expected
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(split))
+    arguments = training_arguments(toy.config(tmp_path), precision)
+    assert (arguments.bf16, arguments.fp16) == expected
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
