@@ -26,7 +26,12 @@ from evlvideo.comparison.runs import EvaluatedRun
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory, load_frozen_towers, load_trained_weights
+from evlvideo.models.checkpoint import (
+    check_pixels_are_known,
+    checkpoint_directory,
+    load_frozen_towers,
+    load_trained_weights,
+)
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
@@ -87,7 +92,7 @@ def _of_run(
         raise UserError(items[0]["bad"])
     for item in readable:
         pixel_values: Tensor = item["pixel_values"]  # (T, 3, height, width)
-        frames = shown_frames(pixel_values, processor)
+        frames = shown_frames(pixel_values)
         merging, attention = inside(model, pixel_values[None], frames)
         if merging is None and attention is None:
             raise UserError("it merges no tokens and has no attention over frames.")
@@ -110,7 +115,9 @@ def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForC
     """
     directory = checkpoint_directory(str(run))
     dtype = tower_dtype(resolve_precision(precision))
-    model = EvlVideoForCaptioning(EvlVideoConfig.from_pretrained(directory), empty_language_model=True)
+    architecture = EvlVideoConfig.from_pretrained(directory)
+    check_pixels_are_known(architecture, directory)
+    model = EvlVideoForCaptioning(architecture, empty_language_model=True)
     load_frozen_towers(model, directory, dtype=dtype, only={"vision_tower"})
     load_trained_weights(model, directory)
     for name, part in model.named_children():
@@ -119,11 +126,9 @@ def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForC
     return model.eval(), EvlVideoProcessor.from_pretrained(directory)
 
 
-def shown_frames(pixel_values: Tensor, processor: EvlVideoProcessor) -> list[np.ndarray]:
-    """Undo the normalisation: `(T, 3, height, width)` → uint8 (height, width, 3) each."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
-    pixels = ((pixel_values * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
-    return list(pixels.permute(0, 2, 3, 1).numpy())
+def shown_frames(pixel_values: Tensor) -> list[np.ndarray]:
+    """What the model is given, to be painted: uint8 `(T, 3, height, width)` → uint8 (height, width, 3) each."""
+    return list(pixel_values.permute(0, 2, 3, 1).numpy())
 
 
 @torch.no_grad()
