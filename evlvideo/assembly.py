@@ -17,6 +17,7 @@ from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.feature_dataset import FeatureDataset
 from evlvideo.data.feature_store import FeatureKey, FeatureReader, split_directory
 from evlvideo.data.guarded import decode_clip_guarded
+from evlvideo.data.media import TarMember
 from evlvideo.data.mixture import Mixture
 from evlvideo.data.quarantine import read_quarantine, without_quarantined
 from evlvideo.data.sampling import SAMPLERS
@@ -115,9 +116,9 @@ def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardC
     data = config.data
     sampler = SAMPLERS[data.train_sampling]
 
-    def decode(path: Path, generator: torch.Generator) -> np.ndarray:
+    def decode(media: TarMember, generator: torch.Generator) -> np.ndarray:
         return decode_clip_guarded(
-            path,
+            media,
             lambda frames, rate: sampler(frames, rate, data.num_frames, generator),
             processor.image_size,
             keep_aspect=data.keep_aspect,
