@@ -19,8 +19,9 @@ from evlvideo.config import GenerationConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.data.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError
-from evlvideo.evaluation.metrics import score_captions
+from evlvideo.evaluation.metrics import score_tokenized
 from evlvideo.evaluation.predict import generate_captions
+from evlvideo.evaluation.tokenized_references import TokenizedReferences
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.frozen import is_contextualizer
@@ -91,7 +92,8 @@ class CaptionTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
         self.generation = generation
-        self.validation_references = validation_references
+        # Once for all validations; each scores the clips that could be decoded.
+        self.validation_references = TokenizedReferences.of(validation_references, SELECTION_TOKENIZER)
         self.contextualizer_learning_rate_factor = contextualizer_learning_rate_factor
         self._clock = 0.0
         self._validation_seconds = 0.0
@@ -156,8 +158,8 @@ class CaptionTrainer(Trainer):
             num_workers=self.args.dataloader_num_workers,
         )
         # Every process has all captions, so that all of them choose the same best step.
-        references = {clip_id: self.validation_references[clip_id] for clip_id in captions}
-        scores = score_captions(captions, references, metrics=("cider",), tokenizer=SELECTION_TOKENIZER)
+        words = self.validation_references.tokenize(captions)
+        scores = score_tokenized(words, self.validation_references, metrics=("cider",))
         self._validation_seconds += time.perf_counter() - started
         cider = scores.corpus["cider"]
         self.log({"validation_cider": cider, "validation_bad_endings": bad_ending_share(list(captions.values()))})

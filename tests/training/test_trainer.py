@@ -111,12 +111,12 @@ def test_the_best_validation_cider_chooses_what_the_run_directory_holds(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter([0.1, 0.9, 0.3])
-    original = trainer_module.score_captions
+    original = trainer_module.score_tokenized
 
     def score(*args: Any, **kwargs: Any) -> Any:
         return replace(original(*args, **kwargs), corpus={"cider": next(told)})
 
-    monkeypatch.setattr(trainer_module, "score_captions", score)
+    monkeypatch.setattr(trainer_module, "score_tokenized", score)
     run = train(toy.config(tmp_path / "run"), console=Console(quiet=True))
     summary = read_json(run / "training.json")
     assert (summary["best_step"], summary["best_cider"], summary["steps"]) == (4, 0.9, 6)
@@ -130,12 +130,12 @@ def test_the_best_checkpoint_is_kept_while_older_ones_go(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter([0.9, 0.1, 0.2, 0.3])
-    original = trainer_module.score_captions
+    original = trainer_module.score_tokenized
 
     def score(*args: Any, **kwargs: Any) -> Any:
         return replace(original(*args, **kwargs), corpus={"cider": next(told)})
 
-    monkeypatch.setattr(trainer_module, "score_captions", score)
+    monkeypatch.setattr(trainer_module, "score_tokenized", score)
     config = toy.config(tmp_path / "run", training={"max_steps": 4, "eval_steps": 1, "keep_checkpoints": 1})
     run = train(config, console=Console(quiet=True))
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"checkpoint-1", "checkpoint-4"}
@@ -228,13 +228,13 @@ def test_validation_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
 
 def test_validation_captions_every_validation_clip(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
-    original = trainer_module.score_captions
+    original = trainer_module.score_tokenized
 
     def score(captions: dict[str, str], *args: Any, **kwargs: Any) -> Any:
         seen.append(set(captions))
         return original(captions, *args, **kwargs)
 
-    monkeypatch.setattr(trainer_module, "score_captions", score)
+    monkeypatch.setattr(trainer_module, "score_tokenized", score)
     make_trainer(toy.config(tmp_path)).evaluate()
     assert seen == [{clip.clip_id for clip in toy.clips("validate")}]
 
