@@ -221,7 +221,7 @@ def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrai
         ),
         "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, "validate"),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
-        "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
+        "learning_rates": config.training.learning_rates,
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
     }

@@ -191,7 +191,7 @@ def _make_trainer(
         "train_dataset": training_data(config, model, processor, sources, per_caption=trains_on_captions(config)),
         "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, config.data.validation_split),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
-        "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
+        "learning_rates": config.training.learning_rates,
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
     }
