@@ -26,6 +26,7 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.frozen import is_contextualizer
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
+from evlvideo.training.seeds import seed_process
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:
@@ -86,6 +87,8 @@ class CaptionTrainer(Trainer):
             data_collator=data_collator,
             processing_class=processor,
         )
+        # Dropout differs on all processes. New weights, which are equal, were drawn before.
+        seed_process(args.seed, args.process_index)
         # The run has a progress bar and a log of its own.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
