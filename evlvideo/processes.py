@@ -94,15 +94,13 @@ def on_main_process(work: Callable[[], Result]) -> Result:
     Raises:
         UserError: what it raised, in every process.
     """
-    import torch.distributed
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
     state = PartialState()
     if state.num_processes == 1:
         return work()
-    store: Any = torch.distributed.distributed_c10d._get_default_store()
-    done = f"evlvideo/done/{next(_meetings)}"
+    store, done = _store(), f"evlvideo/done/{next(_meetings)}"
     outcome: list[Any] = [None, None]
     if state.is_main_process:
         try:
@@ -117,6 +115,19 @@ def on_main_process(work: Callable[[], Result]) -> Result:
     if failure is not None:
         raise failure
     return result
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here, for as long as it takes."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.num_processes == 1:
+        return
+    store, here = _store(), f"evlvideo/here/{next(_meetings)}"
+    store.add(here, 1)
+    while store.add(here, 0) < state.num_processes:
+        time.sleep(_POLL_SECONDS)
 
 
 def is_main() -> bool:
@@ -135,9 +146,16 @@ def is_first_to_say(message: str) -> bool:
         return not any(_number(name) for name in _LOCAL_RANKS)
     said = hashlib.sha256(message.encode()).hexdigest()
     try:
-        return int(torch.distributed.distributed_c10d._get_default_store().add(f"evlvideo/said/{said}", 1)) == 1
+        return int(_store().add(f"evlvideo/said/{said}", 1)) == 1
     except RuntimeError:  # the process that keeps the store has ended
         return True
+
+
+def _store() -> Any:
+    """What joined processes read and write without the time limit of collectives. Torch has no public name for it."""
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._get_default_store()
 
 
 def _number(name: str) -> int:

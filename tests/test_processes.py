@@ -12,10 +12,13 @@ import torch
 from accelerate import PartialState
 from toy_run import ROOT, Toy, environment
 
+from evlvideo.config import RunConfig, save_config
+from evlvideo.data import feature_store
 from evlvideo.errors import UserError
 from evlvideo.evaluation.caption_files import caption_files
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.results import EvaluationResult, read_predictions
+from evlvideo.feature_extraction import extract_features
 from evlvideo.files import read_json
 from evlvideo.processes import is_first_to_say, is_main, join_processes, on_main_process
 
@@ -38,6 +41,7 @@ sys.path[:0] = [ROOT, ROOT + "/tests"]
 from pathlib import Path
 import toy_run
 from evlvideo.cli import main
+from evlvideo.data import feature_store
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mini import build
 from evlvideo.errors import UserError
@@ -47,8 +51,9 @@ from evlvideo.processes import join_processes, on_main_process
 
 build.SPLITS = toy_run.SPLITS
 java._java_on_path = java._java_of_package = lambda: None
-directory, run, broken = map(Path, sys.argv[1:4])
-videos = sys.argv[4:]
+directory, run, broken, config = map(Path, sys.argv[1:5])
+videos = sys.argv[5:]
+feature_store.CLIPS_PER_SHARD = 3
 state = join_processes()
 opened, scored, written = [], [], []
 original, score = CaptionDataset.__getitem__, evaluation.score_split
@@ -75,6 +80,7 @@ report = {"processes": state.num_processes}
 report["evaluate"] = command("evaluate", run, "generation.batch_size=2")
 print("captions:", flush=True) if state.is_main_process else None
 report["caption"] = command("caption", *videos, "--checkpoint", run, "--set", "generation.batch_size=1")
+report["extract"] = command("features", "extract", config, f"data.features={directory / 'features'}")
 report["bad"] = command("evaluate", run, f"data.root={broken}", "--split", "validate")
 try:
     on_main_process(fail)
@@ -182,6 +188,12 @@ def videos(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [*good[:1], broken, *good[1:]]
 
 
+def of_features(toy: Toy, directory: Path) -> RunConfig:
+    """A run that can train on features, without any."""
+    data = {"train_sampling": "uniform", "augment": False}
+    return toy.config(directory / "unused", data=data)
+
+
 @pytest.fixture(scope="module")
 def together(
     toy: Toy, run: Path, videos: list[Path], tmp_path_factory: pytest.TempPathFactory
@@ -197,13 +209,22 @@ def together(
             (broken / path.name).write_bytes(path.read_bytes())
     for video in (toy.data / "videos").iterdir():
         (broken / "videos" / video.name).write_bytes(b"no video")
+    save_config(of_features(toy, directory), directory / "config.yaml")
     program = directory / "program.py"
     program.write_text(f"ROOT = {str(ROOT)!r}\n{PROGRAM}")
     # Not told that they are to use the CPU.
     variables = {name: value for name, value in environment().items() if name not in LAUNCHERS}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [*launcher, str(program), str(directory), str(run), str(broken), *map(str, videos)],
+        [
+            *launcher,
+            str(program),
+            str(directory),
+            str(run),
+            str(broken),
+            str(directory / "config.yaml"),
+            *map(str, videos),
+        ],
         env=variables,
         capture_output=True,
         text=True,
@@ -214,6 +235,10 @@ def together(
     reports = [read_json(directory / f"report-{place}.json") for place in range(2)]
     assert [report["processes"] for report in reports] == [2, 2]
     return done, reports
+
+
+def features_of(together: "Together") -> Path:
+    return Path(together[0].args[7]) / "features"
 
 
 Together = tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]
@@ -249,7 +274,10 @@ def test_a_result_is_told_once(together: Together) -> None:
 def test_captions_come_once_and_in_order(run: Path, videos: list[Path], together: Together) -> None:
     printed = together[0].stdout.split("captions:\n")[1].splitlines()
     expected = [f"{file.video}\t{text}" for file in caption_files(videos, str(run)) for text in file.captions]
-    assert printed == expected
+    assert printed[: len(expected) + 1] == [
+        *expected,
+        f"The features of train, validate are in {features_of(together)}.",
+    ]
     first, second = (report["caption"]["opened"] for report in together[1])
     assert (len(first), len(second)) == (3, 2)
 
@@ -262,6 +290,29 @@ def test_the_main_process_ends_with_the_status_of_missing_captions(together: Tog
 def test_a_split_that_cannot_be_decoded_ends_all_and_is_told_once(together: Together) -> None:
     assert [report["bad"]["status"] for report in together[1]] == [2, 2]
     assert together[0].stderr.count("Not one of the clips could be decoded") == 1
+
+
+def test_extraction_on_the_cpu_is_shared(toy: Toy, together: Together) -> None:
+    first, second = (report["extract"]["opened"] for report in together[1])
+    # Of three shards of eight clips and two of four, one process has two and one.
+    assert (len(first), len(second)) == (3 + 2 + 3, 3 + 1)
+    clips = [*toy.clips("train"), *toy.clips("validate")]
+    assert sorted(first + second) == sorted(clip.clip_id for clip in clips)
+    assert together[0].stdout.count("The features of train, validate are in") == 1
+
+
+def test_two_processes_extract_what_one_does(
+    toy: Toy, together: Together, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_store, "CLIPS_PER_SHARD", 3)
+    config = of_features(toy, tmp_path)
+    config.data.features = str(tmp_path / "features")
+    alone = extract_features(config, ["train", "validate"])
+    shared = features_of(together)
+    written = sorted(path.relative_to(alone) for path in alone.rglob("*") if path.is_file())
+    assert len(written) == 2 * 2 + 3 + 2
+    for path in written:
+        assert (shared / path).read_bytes() == (alone / path).read_bytes(), path
 
 
 def test_what_fails_in_the_main_process_fails_in_all(together: Together) -> None:

@@ -74,7 +74,7 @@ def caption_files(
     if prompt is not None:
         processor.prompt = prompt
     set_seed(config.seed)
-    dataset = evaluation_dataset(config.data, processor, [CaptionedClip(str(video), video, ()) for video in videos])
+    dataset = evaluation_dataset(config.data, processor, [CaptionedClip(video.name, video, ()) for video in videos])
     captioned = stream_captions(
         model,
         processor,
