@@ -10,6 +10,7 @@ from evlvideo.cli_data import data, features
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.processes import is_first_to_say, is_main
 from evlvideo.terminal import INCOMPLETE, INTERRUPTED, MISTAKE, Overrides, Spice, prepare, say, show
+from evlvideo.threads import wait_passively
 
 Changes = Annotated[
     list[str] | None,
@@ -373,6 +374,7 @@ def _metrics(spice: bool) -> tuple[str, ...]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2."""
+    wait_passively()
     try:
         app()
     except UserError as error:

@@ -116,7 +116,7 @@ class _Encoder(NamedTuple):
         """
         missing = self.batch_size - len(pixels)
         padded = torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])]) if missing else pixels
-        features = self.tower(padded.to(next(self.tower.parameters()).device, non_blocking=True))[: len(pixels)]
+        features = self.tower(padded.to(self.tower.device, non_blocking=True))[: len(pixels)]
         if self.mean:
             features = features.mean(dim=1, keepdim=True)  # as the captioner takes it, in the tower's type
         return features.to(self.dtype).cpu()

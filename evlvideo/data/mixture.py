@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -133,24 +134,35 @@ def permuted(place: int, size: int, key: int) -> int:
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
+    turns = _turns(key)
     while True:
         left, right = place >> half, place & mask
-        for turn in range(6):
-            left, right = right, left ^ (_mixed(key, turn, right) & mask)
+        for turn in turns:
+            left, right = right, left ^ (_stirred(turn, right) & mask)
         place = left << half | right
         if place < size:
             return place
+
+
+@lru_cache(maxsize=256)
+def _turns(key: int) -> tuple[int, ...]:
+    """What the turns of a network begin with: the same for all places, which are many."""
+    return tuple(_mixed(key, turn) for turn in range(6))
 
 
 def _mixed(*numbers: int) -> int:
     """Mix whole numbers to 64 bits that look random, with the steps of SplitMix64."""
     state = 0
     for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & _WORD
-        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _WORD
-        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _WORD
-        state ^= state >> 31
+        state = _stirred(state, number)
     return state
+
+
+def _stirred(state: int, number: int) -> int:
+    state = (state + number + 0x9E3779B97F4A7C15) & _WORD
+    state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _WORD
+    state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _WORD
+    return state ^ state >> 31
 
 
 def _shares(ratios: Sequence[float]) -> list[int]:
