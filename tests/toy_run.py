@@ -35,7 +35,8 @@ from evlvideo.config import (
     TrainingConfig,
     save_config,
 )
-from evlvideo.data.annotations import CaptionedClip, read_split
+from evlvideo.data.annotations import read_split
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.collate import CaptionCollator
 from evlvideo.data.mini import build
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -108,7 +109,7 @@ class Toy:
         }
         return replace(config, **changed, **sections.get("run", {}))
 
-    def clips(self, split: str) -> list[CaptionedClip]:
+    def clips(self, split: str) -> ClipTable:
         """The clips of a split."""
         return read_split("mini", split, self.data)
 
@@ -224,7 +225,7 @@ def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrai
         ),
         "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, "validate"),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
-        "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
+        "learning_rates": config.training.learning_rates,
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
     }
