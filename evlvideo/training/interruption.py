@@ -75,24 +75,24 @@ class StopInOrder(TrainerCallback):
         """Save and stop; where the time is up, validate as well."""
         if args.world_size > 1 and state.global_step < self._next_vote:
             return control
-        return self._stop_where_asked(args, state, control)
+        out_of_time = self._stop_where_asked(args, state, control)
+        control.should_evaluate |= out_of_time and not self.stopped
+        return control
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Save and stop after a validation during which a signal came, which took long enough."""
-        return self._stop_where_asked(args, state, control)
+        self._stop_where_asked(args, state, control)
+        return control
 
-    def _stop_where_asked(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl
-    ) -> TrainerControl:
+    def _stop_where_asked(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> bool:
+        """Returns whether the time is up."""
         self.stopped, out_of_time = self._agree(args, state.global_step)
         if self.stopped or out_of_time:
             control.should_save = True
             control.should_training_stop = True
-        if out_of_time and not self.stopped:
-            control.should_evaluate = True
-        return control
+        return out_of_time
 
     def _agree(self, args: TrainingArguments, step: int) -> tuple[bool, bool]:
         """Whether any process was signalled, and whether the first one's time is up."""

@@ -105,6 +105,7 @@ class CaptionTrainer(Trainer):
         self.learning_rates = learning_rates
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
         self._losses = FiniteLosses()
+        self._train_loader: DataLoader | None = None
         self._clock = 0.0
         self._validation_seconds = 0.0
         self._seconds_before_resuming = 0.0
@@ -129,6 +130,7 @@ class CaptionTrainer(Trainer):
         # It draws a seed whenever workers start, which a resumed run and one with persistent workers do at other times;
         # with a generator of its own, it takes none of training's randomness.
         inside.generator = torch.Generator()
+        self._train_loader = inside
         return cast(DataLoader, loader)
 
     def compute_loss(
@@ -190,7 +192,12 @@ class CaptionTrainer(Trainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, or go on from a checkpoint."""
         self._clock = time.perf_counter()
-        return super().train(*args, **kwargs)
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if self._train_loader is not None:
+                # Persistent workers live until their loader lets go of them; at the program's end, it waits for them.
+                self._train_loader._iterator = None
 
     def restore(self, checkpoint: Path) -> None:
         """Take over the weights and the state of a checkpoint after which nothing is left to train."""
