@@ -12,7 +12,16 @@ from pathlib import Path
 from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.readers import jsonl, karpathy, lavis, msrvtt, msvd, webvid
-from evlvideo.data.readers.common import Reader, clip_name, json_entries, needed, read_json_object, some
+from evlvideo.data.readers.common import (
+    Reader,
+    clip_name,
+    json_entries,
+    needed,
+    one_caption,
+    read_json_object,
+    some,
+)
+from evlvideo.data.readers.listed_captions import ListedCaptions
 from evlvideo.errors import UserError
 
 __all__ = ["DATASETS", "CaptionedClip", "DatasetFacts", "locate", "read_references", "read_split", "stream_split"]
@@ -170,7 +179,11 @@ def read_references(path: Path) -> dict[str, list[str]]:
     if content.keys() >= {"images", "annotations"}:
         images = json_entries(path, content, "images")
         ids = [clip_name(place, needed(place, image, "id")) for place, image in images]
-        return msrvtt.group_captions(path, ids, json_entries(path, content, "annotations"), "image_id")
+        captions = ListedCaptions()
+        for place, entry in json_entries(path, content, "annotations"):
+            clip_id = clip_name(place, needed(place, entry, "image_id"))
+            captions.add(clip_id, one_caption(place, needed(place, entry, "caption")))
+        return dict(zip(ids, map(list, captions.of_clips(path, ids)), strict=True))
     if not content:
         raise UserError(f"{path} holds no clips; give references.")
     for clip_id, captions in content.items():
