@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from evlvideo.architecture import changed_by_run, check_same_architecture, compared_keys, run_architecture
 from evlvideo.config import DataConfig, RunConfig, SourceConfig
@@ -17,6 +18,7 @@ from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.feature_dataset import FeatureDataset
 from evlvideo.data.feature_store import FeatureKey, FeatureReader, split_directory
 from evlvideo.data.guarded import decode_clip_guarded
+from evlvideo.data.media import TarMember
 from evlvideo.data.mixture import Mixture
 from evlvideo.data.quarantine import read_quarantine, without_quarantined
 from evlvideo.data.sampling import SAMPLERS
@@ -128,9 +130,9 @@ def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardC
     data = config.data
     sampler = SAMPLERS[data.train_sampling]
 
-    def decode(path: Path, generator: torch.Generator) -> np.ndarray:
+    def decode(media: TarMember, generator: torch.Generator) -> np.ndarray:
         return decode_clip_guarded(
-            path,
+            media,
             lambda frames, rate: sampler(frames, rate, data.num_frames, generator),
             processor.image_size,
             keep_aspect=data.keep_aspect,
@@ -238,31 +240,36 @@ def _new_model(config: RunConfig, tower_dtype: torch.dtype) -> tuple[EvlVideoFor
 
 
 def open_model(checkpoint: Path | str, config: RunConfig) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
-    """Open a checkpoint for captioning, changed as the run says, on this process's GPU or on the CPU."""
-    device = PartialState().device
-    precision = resolve_precision(config.training.precision) if device.type == "cuda" else "fp32"
+    """Open a checkpoint for captioning, changed as the run says, on this process's GPU or on the CPU.
+
+    Raises:
+        UserError: there is no checkpoint, or the device does not compute in the run's precision.
+    """
     directory = checkpoint_directory(str(checkpoint))
     model = EvlVideoForCaptioning.from_pretrained(
         directory,
         config=changed_by_run(EvlVideoConfig.from_pretrained(directory), config),
-        tower_dtype=tower_dtype(precision),
+        tower_dtype=tower_dtype(resolve_precision(config.training.precision)),
     )
-    return model.to(device), EvlVideoProcessor.from_pretrained(directory)
+    return model.to(PartialState().device), EvlVideoProcessor.from_pretrained(directory)
 
 
 def resolve_precision(precision: str) -> str:
-    """`auto` is bf16 on a GPU that has it, else fp32.
+    """`auto` is bf16 on a GPU that has it, else fp32; bf16 that is asked for is computed on a CPU too.
 
     Raises:
-        UserError: half precision is asked for, and there is no GPU that has it.
+        UserError: half precision is asked for that the GPU, or the CPU where there is none, does not have.
     """
-    gpu = torch.cuda.is_available()
-    available = {"fp32": True, "fp16": gpu, "bf16": gpu and torch.cuda.is_bf16_supported()}
+    gpu = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+    # Without emulation, which would be slower than float32.
+    fast_bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    available = {"fp32": True, "fp16": gpu, "bf16": fast_bf16 or not gpu}
     if precision == "auto":
-        return "bf16" if available["bf16"] else "fp32"
+        return "bf16" if fast_bf16 else "fp32"
     if not available[precision]:
         allowed = ", ".join(["auto", *(name for name in available if available[name])])
-        raise UserError(f"training.precision is {precision}, and there is no GPU that has it; allowed here: {allowed}.")
+        where = "this GPU does not have it" if gpu else "there is no GPU, which it needs"
+        raise UserError(f"training.precision is {precision}, and {where}; allowed here: {allowed}.")
     return precision
 
 

@@ -9,6 +9,7 @@ import typer
 from evlvideo.cli_data import data, features
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.terminal import INTERRUPTED, MISTAKE, Overrides, Spice, prepare, show
+from evlvideo.threads import wait_passively
 
 Changes = Annotated[
     list[str] | None,
@@ -367,6 +368,7 @@ def _metrics(spice: bool) -> tuple[str, ...]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2."""
+    wait_passively()
     try:
         app()
     except UserError as error:

@@ -56,6 +56,32 @@ def check_videos_command(
         raise typer.Exit(INCOMPLETE)
 
 
+@data.command("index")
+def index_command(
+    root: Annotated[Path, typer.Argument(help="Directory of tar shards, as a run's source names it.")],
+    processes: Annotated[int, typer.Option(help="Shards gone through at a time.")] = os.cpu_count() or 1,
+    index_root: Annotated[
+        Path | None,
+        typer.Option(help="Directory for the indexes, which runs find beside the shards or in the cache only."),
+    ] = None,
+) -> None:
+    """Make and check the indexes of shards, which runs then find. Goes on where it was stopped; exits with 1."""
+    console = prepare()
+    from evlvideo.data.index_shards import index_shards
+    from evlvideo.data.shards import find_shards
+
+    found = index_shards(find_shards(root), index_root, processes=processes, console=console)
+    bad = [shard for shard in found if shard.reason is not None]
+    for shard in bad:
+        typer.echo(f"{shard.shard}: {shard.reason}")
+    typer.echo(
+        f"{len(found) - len(bad)} shards with {sum(shard.samples for shard in found):,} samples; "
+        f"{sum(shard.made for shard in found)} indexes were made, {len(bad)} could not be."
+    )
+    if bad:
+        raise typer.Exit(INCOMPLETE)
+
+
 @features.command()
 def extract(
     config: Annotated[Path, typer.Argument(help="The run that will read them, as YAML.")],

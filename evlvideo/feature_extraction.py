@@ -129,4 +129,4 @@ def _run(tower: VisionTower, pixels: Tensor, batch_size: int) -> Tensor:
     """
     missing = batch_size - len(pixels)
     padded = torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])])
-    return tower(padded.to(tower.vit.patch_embed.proj.weight.device))[: len(pixels)].cpu()
+    return tower(padded.to(tower.device))[: len(pixels)].cpu()

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -22,7 +23,7 @@ _WORD = (1 << 64) - 1
 
 
 class Source(Protocol):
-    """A data set that can be mixed."""
+    """A data set that can be mixed. With an `in_order(place, key)`, it chooses itself what comes where on a walk."""
 
     def __len__(self) -> int:
         """Count the items."""
@@ -124,7 +125,9 @@ class Mixture(Dataset[dict[str, Any]]):
         source = bisect.bisect_right(self._firsts, slot) - 1
         step = block * self.shares[source] + slot - self._firsts[source]
         walk, step = divmod(step, self._sizes[source])
-        return Draw(source, permuted(step, self._sizes[source], _mixed(self.seed, 1 + source, walk)), walk)
+        key = _mixed(self.seed, 1 + source, walk)
+        in_order = getattr(self.sources[source], "in_order", None)
+        return Draw(source, in_order(step, key) if in_order else permuted(step, self._sizes[source], key), walk)
 
 
 def permuted(place: int, size: int, key: int) -> int:
@@ -141,24 +144,35 @@ def permuted(place: int, size: int, key: int) -> int:
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
+    turns = _turns(key)
     while True:
         left, right = place >> half, place & mask
-        for turn in range(6):
-            left, right = right, left ^ (_mixed(key, turn, right) & mask)
+        for turn in turns:
+            left, right = right, left ^ (_stirred(turn, right) & mask)
         place = left << half | right
         if place < size:
             return place
+
+
+@lru_cache(maxsize=256)
+def _turns(key: int) -> tuple[int, ...]:
+    """What the turns of a network begin with: the same for all places, which are many."""
+    return tuple(_mixed(key, turn) for turn in range(6))
 
 
 def _mixed(*numbers: int) -> int:
     """Mix whole numbers to 64 bits that look random, with the steps of SplitMix64."""
     state = 0
     for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & _WORD
-        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _WORD
-        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _WORD
-        state ^= state >> 31
+        state = _stirred(state, number)
     return state
+
+
+def _stirred(state: int, number: int) -> int:
+    state = (state + number + 0x9E3779B97F4A7C15) & _WORD
+    state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _WORD
+    state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _WORD
+    return state ^ state >> 31
 
 
 def _shares(ratios: Sequence[float]) -> list[int]:
