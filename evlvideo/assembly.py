@@ -12,7 +12,7 @@ from accelerate.utils import parse_flag_from_env
 from evlvideo.architecture import changed_by_run, check_same_architecture, compared_keys, run_architecture
 from evlvideo.config import DataConfig, RunConfig, SourceConfig
 from evlvideo.config_checks import SHARDS, TOWERS
-from evlvideo.data.annotations import CaptionedClip, locate, read_split
+from evlvideo.data.annotations import CaptionedClip, locate
 from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.feature_dataset import FeatureDataset
@@ -23,6 +23,7 @@ from evlvideo.data.mixture import Mixture
 from evlvideo.data.quarantine import read_quarantine, without_quarantined
 from evlvideo.data.sampling import SAMPLERS
 from evlvideo.data.shards import ShardClips, ShardDataset, find_shards
+from evlvideo.data.stored_clips import read_stored
 from evlvideo.data.transforms import Transform, eval_transform, train_transform
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -33,9 +34,16 @@ from evlvideo.models.processing import EvlVideoProcessor
 
 
 def read_clips(data: DataConfig, split: str) -> ClipTable:
-    """The clips of a split of a run's data set."""
+    """The clips of a split of a run's data set.
+
+    Of several processes, one on each machine looks for the files, and the others take its word, and where there are
+    many clips its table.
+    """
     root = locate(data.dataset, Path(data.root) if data.root else None)
-    return read_split(data.dataset, split, root, Path(data.video_root) if data.video_root else None)
+    video_root = Path(data.video_root) if data.video_root else None
+    state = PartialState()
+    with state.local_main_process_first():
+        return read_stored(data.dataset, split, root, video_root, check_files=state.is_local_main_process)
 
 
 def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
