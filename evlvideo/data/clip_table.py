@@ -44,6 +44,7 @@ class ClipTable(Sequence[CaptionedClip]):
         self._texts, self._numbers, self._file = texts, numbers, file
         self._folder_of = numbers["folder_of"].data
         self._first_captions = numbers["caption_ends"].data
+        self._optional = [(name, none, numbers[name].data) for name, none in _NONE.items() if name in numbers]
         # Which of the arrays' clips are the table's, where it is a view, and where the captions of each end there.
         self._rows: np.ndarray | None = None
         self._ends = self._first_captions
@@ -86,11 +87,10 @@ class ClipTable(Sequence[CaptionedClip]):
 
     def _rest(self, row: int) -> Iterator[tuple[str, Any]]:
         """What only some annotations have, as far as there is a column of it."""
-        for name, none in _NONE.items():
-            if name in self._numbers:
-                value = self._numbers[name][row].item()
-                if value != none and value == value:  # none of a time is no number
-                    yield (name, value) if name != "evidence_of" else ("evidence", self._texts["evidences"][value])
+        for name, none, column in self._optional:
+            value = column[row]
+            if value != none and value == value:  # none of a time is no number
+                yield (name, value) if name != "evidence_of" else ("evidence", self._texts["evidences"][value])
 
     def take(self, numbers: np.ndarray) -> "ClipTable":
         """Give a view of the clips with these numbers, in their order."""

@@ -79,7 +79,7 @@ def read_official(path: Path, media_root: Path) -> Iterator[tuple[CaptionedClip,
             captions.add(clip_id, one_caption(place, needed(place, entry, "caption")), _sentence_id(place, entry))
     clips = videos.table()
     for clip, split, texts in zip(clips, splits.strings(), captions.of_clips(path, clips.ids), strict=True):
-        yield replace(clip, captions=texts), split
+        yield CaptionedClip(clip.clip_id, clip.video, texts, clip.category, clip.evidence), split
 
 
 def _video(place: str, entry: dict[str, Any], clip_id: str, media_root: Path) -> CaptionedClip:
