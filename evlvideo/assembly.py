@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from evlvideo.config_checks import SHARDS, TOWERS
 from evlvideo.data.annotations import CaptionedClip, locate
 from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.datasets import CaptionDataset
+from evlvideo.data.decode import DECODING_VERSION
 from evlvideo.data.feature_dataset import FeatureDataset
-from evlvideo.data.feature_store import FeatureKey, FeatureReader, split_directory
+from evlvideo.data.feature_key import ALL_FRAMES, MEAN_FRAME, FeatureKey
+from evlvideo.data.feature_store import FeatureReader, split_directory
 from evlvideo.data.guarded import decode_clip_guarded
 from evlvideo.data.media import TarMember
 from evlvideo.data.mixture import Mixture
@@ -24,26 +27,41 @@ from evlvideo.data.quarantine import read_quarantine, without_quarantined
 from evlvideo.data.sampling import SAMPLERS
 from evlvideo.data.shards import ShardClips, ShardDataset, find_shards
 from evlvideo.data.stored_clips import read_stored
-from evlvideo.data.transforms import Transform, eval_transform, train_transform
+from evlvideo.data.transforms import TRANSFORM_VERSION, Transform, eval_transform, train_transform
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory, read_text_config
+from evlvideo.models.checkpoint import (
+    checkpoint_directory,
+    load_frozen_towers,
+    load_own_tower,
+    read_text_config,
+)
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.frozen import fingerprint
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.processes import on_main_process, wait_for_all
 
 
 def read_clips(data: DataConfig, split: str) -> ClipTable:
-    """The clips of a split of a run's data set.
+    """The clips of a split of a run's data set; every process of a command has to ask for them.
 
-    Of several processes, one on each machine looks for the files, and the others take its word, and where there are
-    many clips its table.
+    Of several processes, one looks for the files, and one on each machine where the cache is not shared. The others
+    take its word and, where there are many clips, its table.
+
+    Raises:
+        UserError: the split cannot be read, or not all of its files are there; in every process.
     """
     root = locate(data.dataset, Path(data.root) if data.root else None)
     video_root = Path(data.video_root) if data.video_root else None
+    read = partial(read_stored, data.dataset, split, root, video_root)
     state = PartialState()
-    with state.local_main_process_first():
-        return read_stored(data.dataset, split, root, video_root, check_files=state.is_local_main_process)
+    if state.num_processes == 1:
+        return read()
+    on_main_process(lambda: len(read()))
+    if state.is_local_main_process and not state.is_main_process:
+        read()
+    wait_for_all()
+    return read(check_files=False)
 
 
 def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
@@ -188,19 +206,28 @@ def feature_dataset(
     assert data.features is not None
     directory = split_directory(Path(data.features), data.dataset, split)
     reader = FeatureReader(directory, feature_key(data, model, processor))
+    reader.check(clips)
     return FeatureDataset(clips, reader, per_caption=bool(per_caption), leave_out_bad=per_caption is not None)
 
 
 def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> FeatureKey:
-    """What a run's features depend on."""
+    """What a run's features depend on: of all frames, or of their mean where the model takes that."""
+    tower = model.vision_tower
+    computed_in = precision_of(tower.dtype)
     return FeatureKey(
-        tower=model.tower_fingerprints.get("vision_tower") or fingerprint(model.vision_tower),
+        tower=model.tower_fingerprints.get("vision_tower") or fingerprint(tower),
         num_frames=data.num_frames,
         sampling=data.eval_sampling,
         keep_aspect=data.keep_aspect,
         image_size=processor.image_size,
         image_mean=processor.image_mean,
         image_std=processor.image_std,
+        backend="auto",
+        decoding_version=DECODING_VERSION,
+        transform_version=TRANSFORM_VERSION,
+        frames=MEAN_FRAME if model.config.fusion == "mean" else ALL_FRAMES,
+        computed_in=computed_in,
+        stored_in=computed_in,
     )
 
 
@@ -223,19 +250,40 @@ def evaluation_dataset(
 
 def start_model(config: RunConfig, *, tower_dtype: torch.dtype) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
     """Make the model that a run starts from: a new one, or a checkpoint's with the changes that the run makes to it."""
-    if config.init == TOWERS:
-        return _new_model(config, tower_dtype)
-    directory = checkpoint_directory(config.init)
-    saved = EvlVideoConfig.from_pretrained(directory)
-    if config.architecture is not None:
-        check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
-    model = EvlVideoForCaptioning.from_pretrained(
-        directory, config=changed_by_run(saved, config), tower_dtype=tower_dtype
-    )
-    return model, EvlVideoProcessor.from_pretrained(directory)
+    architecture, directory = _start_of(config)
+    if directory is None:
+        model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, tower_dtype=tower_dtype)
+    else:
+        model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, tower_dtype=tower_dtype)
+    return model, _processor_of(model, directory)
 
 
-def _new_model(config: RunConfig, tower_dtype: torch.dtype) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
+def start_tower(config: RunConfig, *, tower_dtype: torch.dtype) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
+    """Make :func:`start_model`'s as far as its vision tower: nothing else has weights that were read."""
+    architecture, directory = _start_of(config)
+    model = without_language_model(architecture, directory, tower_dtype=tower_dtype)
+    if directory is not None:
+        load_own_tower(model, directory)
+    return model.eval(), _processor_of(model, directory)
+
+
+def without_language_model(
+    architecture: EvlVideoConfig, directory: Path | None, *, tower_dtype: torch.dtype
+) -> EvlVideoForCaptioning:
+    """A captioner whose language model takes no memory, with its frozen vision tower and trained parts at random."""
+    model = EvlVideoForCaptioning(architecture, empty_language_model=True)
+    load_frozen_towers(model, directory, dtype=tower_dtype, only={"vision_tower"})
+    return model
+
+
+def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
+    """The architecture that a run starts from, and its checkpoint where there is one."""
+    if config.init != TOWERS:
+        directory = checkpoint_directory(config.init)
+        saved = EvlVideoConfig.from_pretrained(directory)
+        if config.architecture is not None:
+            check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
+        return changed_by_run(saved, config), directory
     architecture = run_architecture(config)
     # The file states the language model's sizes for estimates; its own configuration says all.
     architecture.text_config = read_text_config(architecture.language_model)
@@ -243,8 +291,13 @@ def _new_model(config: RunConfig, tower_dtype: torch.dtype) -> tuple[EvlVideoFor
     check_same_architecture(
         Path(str(config.architecture)), architecture, Path(architecture.language_model), keys=("text_config",)
     )
-    model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, tower_dtype=tower_dtype)
-    return model, EvlVideoProcessor.for_towers(model.config, model.vision_tower)
+    return architecture, None
+
+
+def _processor_of(model: EvlVideoForCaptioning, directory: Path | None) -> EvlVideoProcessor:
+    if directory is None:
+        return EvlVideoProcessor.for_towers(model.config, model.vision_tower)
+    return EvlVideoProcessor.from_pretrained(directory)
 
 
 def open_model(checkpoint: Path | str, config: RunConfig) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
@@ -281,9 +334,18 @@ def resolve_precision(precision: str) -> str:
     return precision
 
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+"""Types by the name of their precision."""
+
+
 def tower_dtype(precision: str) -> torch.dtype:
     """Frozen towers are kept in the type that they compute in."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+    return DTYPES[precision]
+
+
+def precision_of(dtype: torch.dtype) -> str:
+    """The name of a tower's type."""
+    return next(name for name, named in DTYPES.items() if named == dtype)
 
 
 def trained_parameters(model: EvlVideoForCaptioning) -> int:

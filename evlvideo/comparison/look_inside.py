@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from evlvideo.assembly import evaluation_dataset, resolve_precision, tower_dtype
+from evlvideo.assembly import evaluation_dataset, resolve_precision, tower_dtype, without_language_model
 from evlvideo.comparison.frames import Budget, Picture, encode, encode_exactly
 from evlvideo.comparison.insights import Attention, ClipInsights, Insight, Insights, Merging
 from evlvideo.comparison.pictures import (
@@ -26,7 +26,7 @@ from evlvideo.comparison.runs import EvaluatedRun
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory, load_frozen_towers, load_trained_weights
+from evlvideo.models.checkpoint import checkpoint_directory, load_trained_weights
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
@@ -110,8 +110,7 @@ def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForC
     """
     directory = checkpoint_directory(str(run))
     dtype = tower_dtype(resolve_precision(precision))
-    model = EvlVideoForCaptioning(EvlVideoConfig.from_pretrained(directory), empty_language_model=True)
-    load_frozen_towers(model, directory, dtype=dtype, only={"vision_tower"})
+    model = without_language_model(EvlVideoConfig.from_pretrained(directory), directory, tower_dtype=dtype)
     load_trained_weights(model, directory)
     for name, part in model.named_children():
         if name != "language_model":

@@ -33,6 +33,7 @@ from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.processes import join_processes
 from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
 from evlvideo.training.interruption import StopOnSignal
 from evlvideo.training.progress import RunProgress
@@ -63,6 +64,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
             run's directory; no file is written then.
         Interrupted: a signal stopped the run.
     """
+    join_processes()
     directory = Path(config.output_dir)
     _checkpoint_to_resume(directory, resume)
     sources = read_training_clips(config.data)

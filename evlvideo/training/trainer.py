@@ -26,6 +26,7 @@ from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
+from evlvideo.training.seeds import seed_process
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:
@@ -87,6 +88,8 @@ class CaptionTrainer(Trainer):
             data_collator=data_collator,
             processing_class=processor,
         )
+        # Dropout differs on all processes. New weights, which are equal, were drawn before.
+        seed_process(args.seed, args.process_index)
         # The run has a progress bar and a log of its own.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)

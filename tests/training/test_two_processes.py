@@ -68,6 +68,7 @@ def run_config(toy: Toy, directory: Path, stage: str, batch_size: int, **trainin
         run={"stage": stage},
         model={"fusion": "mean_tokens", "contextualizer": "merged"},
         training={"max_steps": steps, "eval_steps": steps, "warmup_steps": 0, "batch_size": batch_size} | training,
+        generation={"batch_size": 2},
         # What a search finds does not depend on who draws it. Captions of up to 25 tokens end at different places.
         scst={"candidates": "beams", "baseline": "greedy", "max_new_tokens": 25},
     )
