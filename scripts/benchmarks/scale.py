@@ -23,7 +23,7 @@ import resource
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,23 +64,29 @@ def main() -> None:
         "workers": WORKERS,
         "forms": {},
     }
-    for size in options.sizes:
-        for form in options.forms:
-            if form == "shards" and size > options.most_shards * PER_SHARD:
-                continue
-            found = of_both_starts(form, size, options.most_items)
-            report["forms"].setdefault(form, []).append({"clips": size, **found})
-            print(form, size, found, flush=True)
-            write_json(options.out, report)
+    with tempfile.TemporaryDirectory() as videos:
+        made = 0
+        for size in options.sizes:
+            make_files(Path(videos), made, size)
+            made = size
+            for form in options.forms:
+                if form == "shards" and size > options.most_shards * PER_SHARD:
+                    continue
+                found = of_both_starts(form, size, Path(videos), options.most_items)
+                report["forms"].setdefault(form, []).append({"clips": size, **found})
+                print(form, size, found, flush=True)
+                write_json(options.out, report)
 
 
-def of_both_starts(form: str, size: int, most_items: int) -> dict[str, Any]:
+def of_both_starts(form: str, size: int, videos: Path, most_items: int) -> dict[str, Any]:
     """Measure one form and size: a first start, and a second one that goes through the epoch."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
+        (directory / "data").mkdir()
         WRITERS[form](directory / "data", size)
         os.environ["EVLVIDEO_CACHE"] = str(directory / "cache")
-        first, second = (in_process(measure, form, directory, items) for items in (BATCH, most_items))
+        source = SourceConfig(form, str(directory / "data"), str(videos))
+        first, second = (in_process(measure, source, items) for items in (BATCH, most_items))
     return {"first_start": first, "second_start": second}
 
 
@@ -95,7 +101,7 @@ def in_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict
     return found
 
 
-def measure(form: str, directory: Path, most_items: int) -> dict[str, Any]:
+def measure(source: SourceConfig, most_items: int) -> dict[str, Any]:
     """Start, and go through an epoch, in this process."""
     constant = torch.zeros(1, 3, 2, 2)
     common: dict[str, Any] = {"transform": lambda frames: constant, "seed": 0}
@@ -104,7 +110,6 @@ def measure(form: str, directory: Path, most_items: int) -> dict[str, Any]:
     facts = replace(DATASETS["msrvtt"], clips=lambda: {"train": None}, captions_per_clip=None)
     DATASETS["msrvtt"] = facts
     before, started, cpu = Memory.of("self"), time.perf_counter(), time.process_time()
-    source = SourceConfig(form, str(directory / "data"))
     ((name, clips),) = assembly.read_training_clips(DataConfig(sources=[source])).items()
     read_seconds, read_cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before.resident
@@ -161,40 +166,37 @@ class Memory:
 
 def write_jsonl(root: Path, size: int) -> None:
     """Our own format."""
-    make_files(root, (folder_of(number) for number in range(0, size, PER_FOLDER)), size)
     with (root / "captions.jsonl").open("w") as file:
         for number in range(size):
-            line = {"video": f"{folder_of(number)}/{number}.mp4", "captions": [caption(number)], "split": "train"}
+            line = {"video": f"{name_of(number)}.mp4", "captions": [caption(number)], "split": "train"}
             file.write(f"{json.dumps(line)}\n")
 
 
 def write_webvid(root: Path, size: int) -> None:
     """WebVid's csv file."""
-    make_files(root / "videos", (folder_of(number) for number in range(0, size, PER_FOLDER)), size)
     with (root / "results_10M_train.csv").open("w") as file:
         file.write("videoid,contentUrl,duration,page_dir,name\n")
         for number in range(size):
-            file.write(f"{number},https://x/{number}.mp4,PT00H00M11S,{folder_of(number)},{caption(number)}\n")
+            page = f"{number // PER_FOLDER:06d}"
+            file.write(f"{number},https://x/{number}.mp4,PT00H00M11S,{page},{caption(number)}\n")
 
 
 def write_msrvtt(root: Path, size: int) -> None:
-    """MSR-VTT's official JSON, of as many clips, with one caption each; the reader is told that this is right."""
-    make_files(root / "videos", iter([""]), size, of_folder=size)
+    """MSR-VTT's official JSON, of as many clips, with one caption each."""
     with (root / "train_val_videodatainfo.json").open("w") as file:
         file.write('{"info": {}, "videos": [')
         for number in range(size):
-            video = {"video_id": str(number), "category": number % 20, "split": "train"}
+            video = {"video_id": name_of(number), "category": number % 20, "split": "train"}
             file.write(f"{', ' if number else ''}{json.dumps(video)}")
         file.write('], "sentences": [')
         for number in range(size):
-            sentence = {"sen_id": number, "video_id": str(number), "caption": caption(number)}
+            sentence = {"sen_id": number, "video_id": name_of(number), "caption": caption(number)}
             file.write(f"{', ' if number else ''}{json.dumps(sentence)}")
         file.write("]}")
 
 
 def write_shards(root: Path, size: int) -> None:
     """Tar files of tiny members."""
-    root.mkdir(parents=True)
     for first in range(0, size, PER_SHARD):
         with tarfile.open(root / f"{first // PER_SHARD:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
             for number in range(first, min(first + PER_SHARD, size)):
@@ -208,17 +210,16 @@ def caption(number: int) -> str:
     return f"clip {number} shows somebody who does something at some place"
 
 
-def folder_of(number: int) -> str:
-    return f"{number // PER_FOLDER:06d}"
+def name_of(number: int) -> str:
+    return f"{number // PER_FOLDER:06d}/{number}"
 
 
-def make_files(root: Path, folders: Iterator[str], size: int, of_folder: int = PER_FOLDER) -> None:
-    for place, folder in enumerate(folders):
-        (root / folder).mkdir(parents=True)
-        directory = os.open(root / folder, os.O_RDONLY)
-        for number in range(place * of_folder, min((place + 1) * of_folder, size)):
-            os.close(os.open(f"{number}.mp4", os.O_CREAT | os.O_WRONLY, dir_fd=directory))
-        os.close(directory)
+def make_files(root: Path, first: int, end: int) -> None:
+    """Empty files of videos from the first number to before the end."""
+    for number in range(first, end):
+        if number % PER_FOLDER == 0:
+            (root / f"{number // PER_FOLDER:06d}").mkdir()
+        (root / f"{name_of(number)}.mp4").touch()
 
 
 WRITERS: dict[str, Callable[[Path, int], None]] = {
