@@ -31,6 +31,7 @@ from evlvideo.data.transforms import TRANSFORM_VERSION, Transform, eval_transfor
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import (
+    check_pixels_are_known,
     checkpoint_directory,
     load_frozen_towers,
     load_own_tower,
@@ -170,14 +171,12 @@ def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardC
 def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
     if not data.augment:
         return evaluation_transform(data, processor)
-    return train_transform(
-        processor.image_size, processor.image_mean, processor.image_std, data.crop_scale_min, data.horizontal_flip
-    )
+    return train_transform(processor.image_size, data.crop_scale_min, data.horizontal_flip)
 
 
 def evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
     """From decoded frames to what a model of a run is given, without any randomness."""
-    return eval_transform(processor.image_size, processor.image_mean, processor.image_std, keep_aspect=data.keep_aspect)
+    return eval_transform(processor.image_size, keep_aspect=data.keep_aspect)
 
 
 def evaluation_data(
@@ -220,8 +219,8 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
         sampling=data.eval_sampling,
         keep_aspect=data.keep_aspect,
         image_size=processor.image_size,
-        image_mean=processor.image_mean,
-        image_std=processor.image_std,
+        image_mean=list(model.vision_tower.image_mean),
+        image_std=list(model.vision_tower.image_std),
         backend="auto",
         decoding_version=DECODING_VERSION,
         transform_version=TRANSFORM_VERSION,
@@ -271,6 +270,8 @@ def without_language_model(
     architecture: EvlVideoConfig, directory: Path | None, *, tower_dtype: torch.dtype
 ) -> EvlVideoForCaptioning:
     """A captioner whose language model takes no memory, with its frozen vision tower and trained parts at random."""
+    if directory is not None:
+        check_pixels_are_known(architecture, directory)
     model = EvlVideoForCaptioning(architecture, empty_language_model=True)
     load_frozen_towers(model, directory, dtype=tower_dtype, only={"vision_tower"})
     return model
