@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.terminal import INCOMPLETE, Overrides, prepare
+from evlvideo.terminal import INCOMPLETE, Overrides, prepare, say
 
 data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 features = typer.Typer(help="Keep what the frozen vision tower makes of videos.", no_args_is_help=True)
@@ -92,6 +92,14 @@ def extract(
     dtype: Annotated[
         str | None, typer.Option(help="bf16, fp16 or fp32; the type that the tower computes in where none is named.")
     ] = None,
+    all_frames: Annotated[
+        bool,
+        typer.Option("--all-frames", help="Keep all frames also where the run takes their mean, for others."),
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Clips encoded at a time; training.batch_size, with which losses are those on videos."),
+    ] = None,
 ) -> None:
     """Run the frozen vision tower once over every clip, for runs that then need no videos."""
     from evlvideo.config import load_config
@@ -101,5 +109,7 @@ def extract(
     from evlvideo.feature_extraction import extract_features
 
     splits = split or list(dict.fromkeys((run.data.train_split, run.data.validation_split)))
-    directory = extract_features(run, splits, dtype=dtype, console=console)
-    typer.echo(f"The features of {', '.join(splits)} are in {directory}.")
+    directory = extract_features(
+        run, splits, dtype=dtype, all_frames=all_frames, batch_size=batch_size, console=console
+    )
+    say(f"The features of {', '.join(splits)} are in {directory}.")

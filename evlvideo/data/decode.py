@@ -27,6 +27,9 @@ Choose = Callable[[int, float], Sequence[int]]
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 """Decoders by name; `auto` is the one to use."""
 
+DECODING_VERSION = 1
+"""Goes up when a frame of the same file comes out otherwise, and stored features of it are stale."""
+
 _OTHERS = {"decord": decord.decode, "torchcodec": torchcodec.decode}
 _FALLBACKS = ("torchcodec", "decord")
 _SMALL = 32
