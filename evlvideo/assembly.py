@@ -1,6 +1,6 @@
 """From a run's config to its clips, data sets and models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from evlvideo.architecture import changed_by_run, check_same_architecture, compa
 from evlvideo.config import DataConfig, RunConfig, SourceConfig
 from evlvideo.config_checks import SHARDS, TOWERS
 from evlvideo.data.annotations import CaptionedClip, locate, read_split
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.decode import DECODING_VERSION
 from evlvideo.data.feature_dataset import FeatureDataset
@@ -38,15 +39,15 @@ from evlvideo.models.frozen import fingerprint
 from evlvideo.models.processing import EvlVideoProcessor
 
 
-def read_clips(data: DataConfig, split: str) -> list[CaptionedClip]:
+def read_clips(data: DataConfig, split: str) -> ClipTable:
     """The clips of a split of a run's data set."""
     root = locate(data.dataset, Path(data.root) if data.root else None)
     return read_split(data.dataset, split, root, Path(data.video_root) if data.video_root else None)
 
 
-def read_training_clips(data: DataConfig) -> dict[str, Sequence[CaptionedClip] | ShardClips]:
+def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
     """The clips that a run trains on, by source, without those in quarantine: several data sets, or a split of one."""
-    clips: dict[str, Sequence[CaptionedClip] | ShardClips] = {
+    clips: dict[str, ClipTable | ShardClips] = {
         f"sources[{place}], {source.dataset}:{source.split}": _read_source(data, source)
         for place, source in enumerate(data.sources)
     }
@@ -61,7 +62,7 @@ def read_training_clips(data: DataConfig) -> dict[str, Sequence[CaptionedClip] |
     }
 
 
-def _read_source(data: DataConfig, source: SourceConfig) -> Sequence[CaptionedClip] | ShardClips:
+def _read_source(data: DataConfig, source: SourceConfig) -> ClipTable | ShardClips:
     if source.dataset != SHARDS:
         of_source = replace(data, dataset=source.dataset, root=source.root, video_root=source.video_root)
         return read_clips(of_source, source.split)
@@ -70,7 +71,7 @@ def _read_source(data: DataConfig, source: SourceConfig) -> Sequence[CaptionedCl
     return ShardClips(find_shards(Path(source.root)))
 
 
-def references_of(clips: Sequence[CaptionedClip]) -> dict[str, list[str]]:
+def references_of(clips: Iterable[CaptionedClip]) -> dict[str, list[str]]:
     """Clip id → captions."""
     return {clip.clip_id: list(clip.captions) for clip in clips}
 
@@ -82,22 +83,35 @@ def training_data(
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
     *,
     per_caption: bool,
-) -> CaptionDataset | FeatureDataset | ShardDataset | Mixture:
-    """What :func:`read_training_clips` gave, as one data set: by ratio where there are several sources."""
-    if config.data.features is not None:
-        (clips,) = sources.values()
-        assert not isinstance(clips, ShardClips)
-        return feature_dataset(config.data, processor, model, clips, config.data.train_split, per_caption=per_caption)
+) -> Mixture:
+    """What :func:`read_training_clips` gave, in the order in which it is trained on, by ratio of several sources."""
     datasets = {
-        name: shard_dataset(config, processor, clips)
-        if isinstance(clips, ShardClips)
-        else train_dataset(config, processor, clips, per_caption=per_caption)
+        name: _source_dataset(config, model, processor, clips, per_caption=per_caption)
         for name, clips in sources.items()
     }
-    if not config.data.sources:
-        return next(iter(datasets.values()))
-    ratios = [source.ratio for source in config.data.sources]
-    return Mixture(datasets, dict(zip(datasets, ratios, strict=True)), seed=config.seed)
+    ratios = [source.ratio for source in config.data.sources] or [1.0]
+    training = config.training
+    return Mixture(
+        datasets,
+        dict(zip(datasets, ratios, strict=True)),
+        seed=config.seed,
+        items_per_step=training.batch_size * training.gradient_accumulation_steps * PartialState().num_processes,
+    )
+
+
+def _source_dataset(
+    config: RunConfig,
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    clips: Sequence[CaptionedClip] | ShardClips,
+    *,
+    per_caption: bool,
+) -> CaptionDataset | FeatureDataset | ShardDataset:
+    if isinstance(clips, ShardClips):
+        return shard_dataset(config, processor, clips)
+    if config.data.features is None:
+        return train_dataset(config, processor, clips, per_caption=per_caption)
+    return feature_dataset(config.data, processor, model, clips, config.data.train_split, per_caption=per_caption)
 
 
 def train_dataset(

@@ -34,7 +34,8 @@ from evlvideo.config import (
     TrainingConfig,
     save_config,
 )
-from evlvideo.data.annotations import CaptionedClip, read_split
+from evlvideo.data.annotations import read_split
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.collate import CaptionCollator
 from evlvideo.data.mini import build
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -107,7 +108,7 @@ class Toy:
         }
         return replace(config, **changed, **sections.get("run", {}))
 
-    def clips(self, split: str) -> list[CaptionedClip]:
+    def clips(self, split: str) -> ClipTable:
         """The clips of a split."""
         return read_split("mini", split, self.data)
 

@@ -186,7 +186,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
     """Samples of shards as items to train on, like those of :class:`evlvideo.data.datasets.CaptionDataset`.
 
     There is one item for each sample; of several captions one is drawn. What is random in an item is a function of the
-    seed, the epoch and the item's index. A sample that cannot be decoded is named once in the log, and another takes
+    seed, the walk and the item's index. A sample that cannot be decoded is named once in the log, and another takes
     its place.
 
     Args:
@@ -201,18 +201,13 @@ class ShardDataset(Dataset[dict[str, Any]]):
         self.decode = decode
         self.transform = transform
         self.seed = seed
-        # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        # In shared memory, to be seen by all workers.
         self._bad = torch.zeros(len(clips), dtype=torch.bool).share_memory_()
 
     @property
     def bad_clips(self) -> list[str]:
         """Names of the samples that could not be decoded so far, by any worker."""
         return [self.clips.clip_id(number) for number in self._bad.nonzero().flatten().tolist()]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, whose random draws the next items use."""
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         """Count the items."""
@@ -223,20 +218,26 @@ class ShardDataset(Dataset[dict[str, Any]]):
         return self.clips.in_order(place, key)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Decode and transform one item: `clip_id`, `pixel_values` (frames, 3, height, width), `captions`, `caption`.
+        """Decode and transform one item, as it is on the first walk; see :meth:`item`."""
+        return self.item(index, walk=0)
+
+    def item(self, index: int, walk: int) -> dict[str, Any]:
+        """Decode and transform one item, as it is on a walk through the data set, from 0.
+
+        It has a `clip_id`, `pixel_values` (frames, 3, height, width), `captions`, and of these a `caption`, at its
+        `caption_place`.
 
         Raises:
             DecodeError: neither the sample nor any drawn in its place can be decoded; the message names it.
             UserError: a shard cannot be read.
         """
-        epoch = int(self._epoch)
-        for candidate in candidates(index, len(self), self.seed, epoch):
+        for candidate in candidates(index, len(self), self.seed, walk):
             try:
                 clip = self.clips[candidate]
             except DecodeError:
                 continue  # The shard cannot be read at the moment, which is in the log; the sample is not to blame.
             try:
-                return self._item(clip, [self.seed, epoch, index % len(self)])
+                return self._item(clip, [self.seed, walk, index % len(self)])
             except DecodeError as error:
                 if not self._bad[candidate]:
                     logger.warning("%s in %s: %s", clip.clip_id, clip.video.shard, error)
@@ -255,6 +256,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
             "pixel_values": pixel_values,
             "captions": list(clip.captions),
             "caption": clip.captions[caption % len(clip.captions)],
+            "caption_place": caption % len(clip.captions),
         }
 
 

@@ -182,7 +182,7 @@ def _make_trainer(
     model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
-    validation_clips: list[CaptionedClip],
+    validation_clips: Sequence[CaptionedClip],
     precision: str,
 ) -> CaptionTrainer:
     scst = config.stage == "scst"
@@ -199,7 +199,7 @@ def _make_trainer(
     }
     if not scst:
         return CaptionTrainer(**common)
-    clips = [clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip)]
+    clips = (clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip))
     return SelfCriticalTrainer(reward=_make_reward(config, references_of(clips)), scst=config.scst, **common)
 
 

@@ -2,13 +2,13 @@
 
 import importlib.util
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
 from transformers.trainer import TRAINER_STATE_NAME
@@ -26,6 +26,7 @@ from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
+from evlvideo.training.seeds import seed_process
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:
@@ -57,7 +58,8 @@ class CaptionTrainer(Trainer):
         model: the captioner.
         args: transformers' arguments.
         processor: of the model; saved beside it.
-        train_dataset: items of one caption each.
+        train_dataset: items of one caption each, in the order in which they are trained on, as
+            :class:`evlvideo.data.mixture.Mixture` has them.
         eval_dataset: items of one clip each.
         data_collator: makes batches of them.
         generation: how validation captions are decoded.
@@ -86,6 +88,8 @@ class CaptionTrainer(Trainer):
             data_collator=data_collator,
             processing_class=processor,
         )
+        # Dropout differs on all processes. New weights, which are equal, were drawn before.
+        seed_process(args.seed, args.process_index)
         # The run has a progress bar and a log of its own.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -117,6 +121,11 @@ class CaptionTrainer(Trainer):
         # Accelerate's loader asks the one inside it for all but what it does itself.
         leave_signals_to_parent(loader.base_dataloader)
         return cast(DataLoader, loader)
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
+        # From first to last: the data set is shuffled, and a random sampler would undo the proportions of a mixture and
+        # write down the order of all items.
+        return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
 
     def compute_loss(
         self,

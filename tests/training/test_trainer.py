@@ -1,3 +1,4 @@
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -233,6 +234,15 @@ def test_the_data_set_is_told_its_epoch(
     monkeypatch.setattr(type(dataset), "__getitem__", get)
     trainer.train()
     assert sorted(set(seen)) == epochs
+
+
+def test_items_are_trained_on_in_the_order_of_the_data_set(toy: Toy, tmp_path: Path) -> None:
+    """A sampler that shuffles undoes the proportions of a mixture."""
+    trainer = make_trainer(toy.config(tmp_path))
+    dataset: Any = trainer.train_dataset
+    batches = [batch["clip_ids"] for batch in trainer.get_train_dataloader()]
+    assert list(itertools.chain(*batches)) == [dataset[index]["clip_id"] for index in range(len(dataset))]
+    assert {len(batch) for batch in batches} == {4}
 
 
 def test_training_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:

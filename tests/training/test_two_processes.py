@@ -28,6 +28,7 @@ import toy_run
 from evlvideo.config import load_config
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mini import build
+from evlvideo.data.mixture import Mixture
 from evlvideo.evaluation import java
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.training.run import train
@@ -39,9 +40,13 @@ opened, epochs = [], []
 original = CaptionDataset.__getitem__
 def get(self, index):
     opened.append(self.clips[index % len(self.clips)].clip_id)
-    epochs.append(int(self._epoch))
     return original(self, index)
 CaptionDataset.__getitem__ = get
+draw = Mixture.draw
+def note(self, index):
+    epochs.append(int(self._epoch))
+    return draw(self, index)
+Mixture.draw = note
 for name in ("caption", "scst"):
     epochs.clear()
     train(load_config(directory / f"{name}.yaml"), console=Console(quiet=True))
