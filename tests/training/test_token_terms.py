@@ -1,6 +1,5 @@
 """What losses need of logits, in chunks: the numbers and gradients of the formulas, without their memory."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ def chunked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def logits() -> Iterator[Tensor]:
+def logits() -> Tensor:
     torch.manual_seed(0)
     return torch.randn(ROWS, LENGTH, VOCABULARY, requires_grad=True)
 
