@@ -105,5 +105,6 @@ def device() -> torch.device:
 
 
 def precision() -> str:
-    """What is computed in: bf16 on a GPU that has it."""
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+    """What is computed in: bf16, but on a GPU that has none."""
+    gpu = torch.cuda.is_available()
+    return "fp32" if gpu and not torch.cuda.is_bf16_supported(including_emulation=False) else "bf16"

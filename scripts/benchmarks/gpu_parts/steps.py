@@ -63,6 +63,7 @@ def make_trainer(
         "data_collator": CaptionCollator(processor),
         "generation": config.generation,
         "validation_references": {},
+        "learning_rates": config.training.learning_rates,
     }
     if stage == "caption":
         return CaptionTrainer(**common)
