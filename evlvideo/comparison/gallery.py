@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 MEDIA_BYTES = 7_500_000
 """Most bytes of pictures and films, so that the page stays under 10 MB with its text."""
 TEXT_BYTES = 700_000
-"""Most bytes of the cards' text with what is around it, some hundreds of clips; a page of more is not looked through."""
+"""Most bytes of the cards' text with what is around it: some hundreds of clips; more are not looked through."""
 LONGEST_TEXT = 5_000
 """Characters of a caption or a reference that are shown."""
 MOST_KINDS = 100
