@@ -148,7 +148,8 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm. 0 leaves them as they are."""
     precision: str = "auto"
-    """`bf16`, `fp16`, `fp32`, or `auto`: bf16 on a GPU that has it, else fp32."""
+    """What the run computes in, captioning and evaluation as well as training: `bf16`, `fp16` (on a GPU alone), `fp32`,
+    or `auto`: bf16 on a GPU that has it, else fp32."""
     eval_steps: int = 1000
     """Steps between validations; a checkpoint is saved at each."""
     keep_checkpoints: int = 2

@@ -43,6 +43,8 @@ class SoftPrompt:
     def repeated(self, times: int) -> "SoftPrompt":
         """Each clip `times` times in turn, with a cache of its own: `(times·B, P, E)`."""
         cache = _copied(self.cache)
+        if times == 1:
+            return SoftPrompt(self.embeddings, cache)
         cache.batch_repeat_interleave(times)
         return SoftPrompt(self.embeddings.repeat_interleave(times, dim=0), cache)
 

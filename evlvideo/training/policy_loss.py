@@ -37,10 +37,24 @@ def drawing_log_probabilities(logits: Tensor, samples: Tensor, temperature: floa
     Returns:
         `(R, L, V)`.
     """
+    outside = outside_nucleus(logits, samples, temperature, top_p) if top_p < 1 else None
+    return log_probabilities_inside(logits, temperature, outside)
+
+
+@torch.no_grad()
+def outside_nucleus(logits: Tensor, samples: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Which tokens could not be drawn, `(R, L, V)`; arguments as :func:`drawing_log_probabilities`."""
     scaled = logits.float() / temperature
-    if top_p < 1:
-        nucleus: Tensor = TopPLogitsWarper(top_p)(None, scaled.detach().flatten(0, 1)).view_as(scaled)
-        outside = nucleus.isneginf().scatter(-1, samples.unsqueeze(-1), False)
+    nucleus: Tensor = TopPLogitsWarper(top_p)(None, scaled.flatten(0, 1)).view_as(scaled)
+    return nucleus.isneginf().scatter(-1, samples.unsqueeze(-1), False)
+
+
+def log_probabilities_inside(logits: Tensor, temperature: float, outside: Tensor | None) -> Tensor:
+    """Log-probabilities in float32, `(R, L, V)`, of all tokens but those `outside`, which have −inf."""
+    scaled = logits.float()
+    if temperature != 1:
+        scaled = scaled / temperature
+    if outside is not None:
         scaled = scaled.masked_fill(outside, -torch.inf)
     return scaled.log_softmax(dim=-1)
 
@@ -68,32 +82,26 @@ def policy_loss(log_probability: Tensor, mask: Tensor, advantage: Tensor, tokens
     Returns:
         a scalar.
     """
-    weighted = torch.where(mask, advantage.unsqueeze(1) * log_probability, 0.0)
-    return -weighted.sum() / (mask.sum() if tokens is None else tokens)
+    weighted = masked_sum(advantage.unsqueeze(1) * log_probability, mask)
+    return -weighted / (mask.sum() if tokens is None else tokens)
 
 
-def divergence(log_probabilities: Tensor, start: Tensor, mask: Tensor, tokens: Tensor | int | None = None) -> Tensor:
-    """The mean, over sampled tokens, of the Kullback-Leibler divergence of the model from the one it started from.
+def divergence(log_probabilities: Tensor, start: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the model from the one it started from, at each place, `(R, L)`.
 
-    At each place the sum over the whole vocabulary is taken, which has less noise than an estimate from the sampled
-    token. How the divergence depends on which texts are sampled is not in its gradient.
+    The sum over the whole vocabulary is taken, which has less noise than an estimate from the sampled token. How the
+    divergence depends on which texts are sampled is not in its gradient.
 
     Args:
         log_probabilities: of the model, `(R, L, V)`.
         start: of the model that it started from, `(R, L, V)`.
-        mask: sampled tokens, `(R, L)`.
-        tokens: sampled tokens to average over, where they are not those of `mask` alone.
-
-    Returns:
-        a scalar, at least 0 but for rounding.
     """
     # What neither of the two draws is no difference; −inf minus −inf would not be a number.
     drawn = log_probabilities > -torch.inf
     difference = torch.where(drawn, log_probabilities, 0.0) - torch.where(drawn, start, 0.0)
-    at_each = (log_probabilities.exp() * difference).sum(dim=-1)  # (R, L)
-    return torch.where(mask, at_each, 0.0).sum() / (mask.sum() if tokens is None else tokens)
+    return (log_probabilities.exp() * difference).sum(dim=-1)
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> float:
-    """Mean of `values` where `mask` is set, both `(R, L)`."""
-    return float((values * mask).sum() / mask.sum())
+def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    """Sum of `values` where `mask` is set, both `(R, L)`; what stands elsewhere may be no number."""
+    return torch.where(mask, values, 0.0).sum()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
 from rich.console import Console
 from transformers import TrainerState, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
@@ -35,6 +35,7 @@ from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.processes import join_processes
 from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
 from evlvideo.training.interruption import StopInOrder
 from evlvideo.training.limits import StopWithoutProgress, reached_limit
@@ -67,6 +68,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
             run's directory; no file is written then.
         Interrupted: a signal stopped the run.
     """
+    join_processes()
     directory = Path(config.output_dir)
     _checkpoint_to_resume(directory, resume)
     precision = resolve_precision(config.training.precision)
@@ -173,7 +175,9 @@ def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
         "warmup_steps": training.warmup_steps,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
-        "bf16": precision == "bf16",
+        # The model enters autocast by itself. In transformers' hands, its logits would be copied to float32 beside the
+        # loss. fp16 has to be known there, for the scaler of gradients, and bf16 where DeepSpeed casts the weights.
+        "bf16": precision == "bf16" and _uses_deepspeed(config),
         "fp16": precision == "fp16",
         "eval_strategy": "steps",
         "eval_steps": training.eval_steps,
@@ -219,13 +223,17 @@ def _told_plainly(arguments: dict[str, Any]) -> TrainingArguments:
         raise UserError(f"The trainer cannot be set up as training.arguments says: {error}") from error
 
 
+def _uses_deepspeed(config: RunConfig) -> bool:
+    return bool(config.training.arguments.get("deepspeed")) or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
+
+
 def _make_trainer(
     config: RunConfig,
     arguments: TrainingArguments,
     model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
-    validation_clips: list[CaptionedClip],
+    validation_clips: Sequence[CaptionedClip],
 ) -> CaptionTrainer:
     scst = config.stage == "scst"
     common: dict[str, Any] = {
@@ -241,7 +249,7 @@ def _make_trainer(
     }
     if not scst:
         return CaptionTrainer(**common)
-    clips = [clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip)]
+    clips = (clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip))
     return SelfCriticalTrainer(reward=_make_reward(config, references_of(clips)), scst=config.scst, **common)
 
 

@@ -5,13 +5,10 @@ tokens, `P` soft tokens, `V` vocabulary.
 """
 
 import logging
-import math
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -23,16 +20,12 @@ from evlvideo.models.captioner import caption_loss
 from evlvideo.models.processing import IGNORED
 from evlvideo.training.baselines import BASELINES, advantages
 from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
-from evlvideo.training.policy_loss import (
-    divergence,
-    drawing_log_probabilities,
-    entropy,
-    masked_mean,
-    of_samples,
-    policy_loss,
-)
+from evlvideo.training.policy_loss import masked_sum, policy_loss
 from evlvideo.training.rewards import Reward
 from evlvideo.training.rollout import Rollout, roll_out
+from evlvideo.training.running_means import RunningMeans
+from evlvideo.training.seeds import draw_seeds
+from evlvideo.training.token_terms import token_terms
 from evlvideo.training.trainer import CaptionTrainer
 
 logger = logging.getLogger(__name__)
@@ -43,13 +36,14 @@ _NO_ADVANTAGE = 1e-6
 class SelfCriticalTrainer(CaptionTrainer):
     """Trains on the reward of sampled captions, against a baseline.
 
-    A step encodes its clips once, lets the language model read their soft prompts once, draws all captions from there
-    without gradient, scores them, and recomputes their log-probabilities by a teacher-forced pass with gradient, which
-    goes on from the same soft prompts. A step's captions are all drawn before the first is trained on, so that its loss
-    is a mean over the tokens of all its batches and processes. Where a step has several batches, each is encoded again
-    when its turn comes, since the memory of all would not be there; what the frozen tower made of it is kept.
+    A step encodes its clips once, lets the language model read their soft prompts once, draws the captions of all its
+    batches in one go without gradient, scores them in one call, and recomputes their log-probabilities by
+    teacher-forced passes with gradient, batch by batch, which go on from the same soft prompts. Where a step has
+    several batches, each is encoded again when its turn comes, since the memory of all would not be there; what the
+    frozen tower made of it is kept. The loss is a mean over the tokens of all batches and processes of the step.
 
-    Dropout is off, so that what is sampled from is what is trained.
+    Dropout is off, so that what is sampled from is what is trained. Which captions are drawn depends on the run's seed,
+    the step and the place of the clip in it, and not on how processes and batches share the step out.
 
     Args:
         reward: scores captions.
@@ -65,7 +59,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         # Every batch's loss is its share of the whole step's.
         self.loss_is_scaled_for_ga = True
         self._batches: list[dict[str, Any]] = []
-        self._statistics: dict[str, list[float]] = defaultdict(list)
+        self._means = RunningMeans()
         for module in self.captioner.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -95,23 +89,60 @@ class SelfCriticalTrainer(CaptionTrainer):
     def roll_out(self, batches: list[dict[str, Any]]) -> None:
         """Draw and score captions for the batches of one step, in place.
 
-        Each batch gets its `rollout`, `sampled_tokens` and `target_tokens`, over which the step's losses are averaged,
-        and, where it is one of several and nothing is trained in the tower, `features` in the place of `pixel_values`.
+        Each batch gets its `rollout`, its `advantage`, `sampled_tokens` and `target_tokens`, over which the step's
+        losses are averaged, and, where nothing is trained in the tower, `features` in the place of `pixel_values`. A
+        batch that is alone also gets the `prompt` that its captions were drawn from, with gradient.
         """
-        alone = len(batches) == 1
-        captioner = self.captioner
+        captioner, alone = self.captioner, len(batches) == 1
+        with torch.set_grad_enabled(alone), self.accelerator.autocast():
+            for batch in batches:
+                if not captioner.config.needs_frames and "pixel_values" in batch:
+                    batch["features"] = captioner.vision_tower(batch.pop("pixel_values"))
+            prompt = captioner.read_prompt(
+                torch.cat([captioner.encode(**visual_inputs(batch)) for batch in batches])  # (B, P, E)
+            )
+            rollout = roll_out(
+                captioner,
+                self.processor,
+                self.reward,
+                self.scst,
+                prompt.detached(),
+                [clip_id for batch in batches for clip_id in batch["clip_ids"]],
+                self._draw_seeds(batches),
+            )
+        advantage = self._advantages(rollout)
+        self._note_captions(rollout, advantage)
+        parts = rollout.by_batch([len(batch["clip_ids"]) for batch in batches])
+        shares = advantage.to(rollout.tokens.device).split([len(part.tokens) for part in parts])
+        for batch, part, share in zip(batches, parts, shares, strict=True):
+            batch.update(rollout=part, advantage=share)
+        self._count_tokens(batches)
+        if alone:
+            batches[0]["prompt"] = prompt
+
+    def _count_tokens(self, batches: list[dict[str, Any]]) -> None:
+        """Tell every batch what the step's losses are averaged over, without waiting for the device."""
+        counts = {"sampled_tokens": torch.stack([batch["rollout"].mask.sum() for batch in batches]).sum()}
+        if self.scst.cross_entropy_weight:
+            counts["target_tokens"] = torch.stack([_targets(batch) for batch in batches]).sum()
+        of_all_processes = self.accelerator.reduce(counts, "sum")
         for batch in batches:
-            if not alone and not captioner.config.needs_frames and "pixel_values" in batch:
-                batch["features"] = captioner.vision_tower(batch.pop("pixel_values"))
-            with torch.set_grad_enabled(alone), self.accelerator.autocast():
-                prompt = captioner.read_prompt(captioner.encode(**visual_inputs(batch)))
-                batch["rollout"] = roll_out(
-                    captioner, self.processor, self.reward, self.scst, prompt, batch["clip_ids"], keep_prompt=alone
-                )
-        counts = torch.tensor([[batch["rollout"].mask.sum(), _targets(batch)] for batch in batches])
-        sampled, targets = self.accelerator.reduce(counts.sum(dim=0).to(self.args.device), "sum")
-        for batch in batches:
-            batch["sampled_tokens"], batch["target_tokens"] = sampled, targets
+            batch.update(of_all_processes)
+
+    def _draw_seeds(self, batches: list[dict[str, Any]]) -> list[int]:
+        """One a clip, by its place among those of all batches and processes of the step."""
+        processes, size = self.args.world_size, self.args.per_device_train_batch_size
+        places = [
+            (number * processes + self.args.process_index) * size + place
+            for number, batch in enumerate(batches)
+            for place in range(len(batch["clip_ids"]))
+        ]
+        return draw_seeds(self.args.seed, self.state.global_step, places)
+
+    def _advantages(self, rollout: Rollout) -> Tensor:
+        """Reward minus baseline of each sample, `(R)`, on the CPU."""
+        baseline = BASELINES[self.scst.baseline](rollout.rewards, rollout.greedy_rewards)
+        return advantages(rollout.rewards, baseline).flatten()
 
     def compute_loss(
         self,
@@ -124,34 +155,28 @@ class SelfCriticalTrainer(CaptionTrainer):
         if "rollout" not in inputs:
             self.roll_out([inputs])
         rollout: Rollout = inputs["rollout"]
-        baseline = BASELINES[self.scst.baseline](rollout.rewards, rollout.greedy_rewards)
-        advantage = advantages(rollout.rewards, baseline).flatten()  # (R)
         with self.accelerator.autocast():
             samples, references = self._logits(model, inputs, rollout)  # (R, L, V), (B·K, L', V)
-        drawn, temperature = rollout.tokens, self.scst.temperature
-        log_probabilities = drawing_log_probabilities(samples, drawn, temperature, self.scst.top_p)  # (R, L, V)
-        tokens, weight = inputs["sampled_tokens"], self.scst.cross_entropy_weight
-        loss = policy_loss(of_samples(log_probabilities, drawn), rollout.mask, advantage, tokens)
-        terms: dict[str, float] = {}
-        if references is not None:
-            cross_entropy = caption_loss(references, inputs["labels"], inputs["target_tokens"])
-            loss = (1 - weight) * loss + weight * cross_entropy
-            terms["cross_entropy"] = float(cross_entropy.detach() * inputs["target_tokens"] / _targets(inputs))
-        if self._start:
-            # Of all tokens: the two models' nuclei differ, and what is in one alone would be infinitely far.
-            now, start = (
-                drawing_log_probabilities(logits, drawn, temperature)
-                for logits in (samples, self._start_logits(inputs, rollout))
-            )
-            kl = divergence(now, start, rollout.mask, tokens)
-            loss = loss + self.scst.kl_weight * kl
-            terms["kl"] = float(kl.detach() * tokens / rollout.mask.sum())
-        self.check_finite(loss, inputs["clip_ids"])
-        self._note(
-            **self._of_captions(rollout, advantage),
-            entropy=masked_mean(entropy(log_probabilities.detach()), rollout.mask),
-            **terms,
+        terms = token_terms(
+            samples,
+            rollout.tokens,
+            temperature=self.scst.temperature,
+            top_p=self.scst.top_p,
+            start=self._start_logits(inputs, rollout) if self._start else None,
         )
+        mask, tokens = rollout.mask, inputs["sampled_tokens"]
+        loss = policy_loss(terms.log_probability, mask, inputs["advantage"], tokens)
+        if references is not None:
+            weight, targets = self.scst.cross_entropy_weight, inputs["target_tokens"]
+            cross_entropy = caption_loss(references, inputs["labels"], targets)
+            loss = (1 - weight) * loss + weight * cross_entropy
+            self._means.add_on_device("cross_entropy", cross_entropy * targets, _targets(inputs))
+        if self._start:
+            divergence = masked_sum(terms.divergence, mask)
+            loss = loss + self.scst.kl_weight * divergence / tokens
+            self._means.add_on_device("kl", divergence, mask.sum())
+        self._means.add_on_device("entropy", masked_sum(terms.entropy, mask), mask.sum())
+        self.check_finite(loss, inputs["clip_ids"])
         # Processes' gradients are averaged, and their losses are shares.
         loss = loss * self.accelerator.num_processes
         return (loss, {}) if return_outputs else loss
@@ -164,63 +189,54 @@ class SelfCriticalTrainer(CaptionTrainer):
             last one beyond their end; `None` without.
         """
         clips, samples, length = len(inputs["clip_ids"]), self.scst.num_samples, rollout.tokens.shape[1]
+        given = {"prompt": inputs["prompt"]} if "prompt" in inputs else visual_inputs(inputs)
         ids, masks = self._texts_of_samples(rollout)
-        opening = ids.shape[1] - length
-        if self.scst.cross_entropy_weight:
-            ids = _beside(ids, inputs["input_ids"], clips, self.processor.pad_token_id)
-            masks = _beside(masks, inputs["attention_mask"], clips, 0)
-        given = visual_inputs(inputs) if rollout.prompt is None else {"prompt": rollout.prompt}
+        if not self.scst.cross_entropy_weight:
+            logits: Tensor = model(**given, input_ids=ids, attention_mask=masks, logits_to_keep=length).logits
+            return logits, None
+        opening = ids.shape[1] + 1 - length
+        ids = _beside(ids, inputs["input_ids"], clips, self.processor.pad_token_id)
+        masks = _beside(masks, inputs["attention_mask"], clips, 0)
         # Of all texts, and of the last soft token, which predicts their first.
         kept = ids.shape[1] + 1
-        logits: Tensor = model(**given, input_ids=ids, attention_mask=masks, logits_to_keep=kept).logits
+        logits = model(**given, input_ids=ids, attention_mask=masks, logits_to_keep=kept).logits
         by_clip = logits.unflatten(0, (clips, -1))  # (B, S + K, kept, V)
         predicting = by_clip[:, :samples, opening : opening + length].flatten(0, 1)
-        if by_clip.shape[1] == samples:
-            return predicting, None
         return predicting, by_clip[:, samples:, : inputs["labels"].shape[1] + 1].flatten(0, 1)
 
     def _texts_of_samples(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """Samples behind the opening token and the prompt, `(R, O + L)`, and their mask."""
+        """What predicts the samples, opening, prompt and all tokens but the last, `(R, O + L − 1)`; and its mask."""
         ids = [self.processor.bos_token_id]
         prompt = self.processor.prompt_ids()
         if prompt is not None:
             ids += prompt.tolist()
         opening = torch.tensor(ids).to(rollout.tokens).expand(len(rollout.tokens), -1)
-        mask = torch.cat([torch.ones_like(opening), rollout.mask.long()], dim=1)
-        return torch.cat([opening, rollout.tokens], dim=1), mask
+        mask = torch.cat([torch.ones_like(opening), rollout.mask[:, :-1].long()], dim=1)
+        return torch.cat([opening, rollout.tokens[:, :-1]], dim=1), mask
 
     @torch.no_grad()
     def _start_logits(self, inputs: dict[str, Any], rollout: Rollout) -> Tensor:
         """What the model that the run started from predicts of the samples, `(R, L, V)`."""
         ids, mask = self._texts_of_samples(rollout)
-        length = rollout.tokens.shape[1]
-        given = {**visual_inputs(inputs), "input_ids": ids, "attention_mask": mask, "logits_to_keep": length + 1}
+        texts = {"input_ids": ids, "attention_mask": mask, "logits_to_keep": rollout.tokens.shape[1]}
+        given: dict[str, Any] = {**visual_inputs(inputs), **texts}
         with self.accelerator.autocast():
             logits: Tensor = functional_call(self.captioner, self._start, kwargs=given).logits
-        return logits[:, :-1]
+        return logits
 
-    def _of_captions(self, rollout: Rollout, advantage: Tensor) -> dict[str, float]:
-        """What the samples of a batch are like."""
-        rewards = rollout.rewards
-        return {
-            "reward": float(rewards.nanmean()),
-            "reward_std": float(
-                (rewards - rewards.nanmean(dim=1, keepdim=True)).square().nanmean(dim=1).sqrt().nanmean()
-            ),
-            "greedy_reward": float(rollout.greedy_rewards.nanmean()),
-            "unscored_samples": float(rewards.isnan().sum()),
-            "zero_advantage_share": float((advantage.abs() < _NO_ADVANTAGE).float().mean()),
-            "sample_tokens": float(rollout.mask.sum(dim=1).float().mean()),
-            "unended_share": 1 - sum(rollout.ended) / len(rollout.ended),
-            "repetition": repetition_share(rollout.captions),
-            "bad_endings": bad_ending_share(rollout.captions),
-        }
-
-    def _note(self, **statistics: float) -> None:
-        for name, value in statistics.items():
-            # A mean of nothing, where no caption could be scored, is no number.
-            if not math.isnan(value):
-                self._statistics[name].append(value)
+    def _note_captions(self, rollout: Rollout, advantage: Tensor) -> None:
+        """What the samples of a step are like on this process; all of it is in the program's memory."""
+        rewards, greedy, samples = rollout.rewards, rollout.greedy_rewards, len(rollout.captions)
+        spread = (rewards - rewards.nanmean(dim=1, keepdim=True)).square().nanmean(dim=1).sqrt()
+        for name, values in {"reward": rewards, "reward_std": spread, "greedy_reward": greedy}.items():
+            self._means.add(name, float(values.nansum()), float((~values.isnan()).sum()))
+        # Of a whole step: every process adds its part of one.
+        self._means.add("unscored_samples", float(rewards.isnan().sum()), 1 / self.accelerator.num_processes)
+        self._means.add("zero_advantage_share", float((advantage.abs() < _NO_ADVANTAGE).sum()), samples)
+        self._means.add("sample_tokens", sum(rollout.lengths), samples)
+        self._means.add("unended_share", rollout.ended.count(False), samples)
+        self._means.add("repetition", repetition_share(rollout.captions) * samples, samples)
+        self._means.add("bad_endings", bad_ending_share(rollout.captions) * samples, samples)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the means since the last training line of what the samples of all processes were like.
@@ -230,12 +246,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         """
         signs: list[str] = []
         if "loss" in logs:
-            gathered: dict[str, list[float]] = defaultdict(list)
-            for of_process in gather_object([dict(self._statistics)]):
-                for name, values in of_process.items():
-                    gathered[name] += values
-            logs.update({name: sum(values) / len(values) for name, values in gathered.items()})
-            self._statistics.clear()
+            logs.update(self._means.take())
             signs = signs_of_collapse(logs)
         super().log(logs, start_time)
         if signs:
@@ -252,9 +263,10 @@ class SelfCriticalTrainer(CaptionTrainer):
         logger.warning(found)
 
 
-def _targets(batch: dict[str, Any]) -> int:
-    """Targets of a batch's reference captions."""
-    return int(batch["labels"].ne(IGNORED).sum()) if "labels" in batch else 0
+def _targets(batch: dict[str, Any]) -> Tensor:
+    """How many targets a batch's reference captions have."""
+    count: Tensor = batch["labels"].ne(IGNORED).sum()
+    return count
 
 
 def _beside(samples: Tensor, references: Tensor, clips: int, filler: int) -> Tensor:

@@ -2,15 +2,16 @@
 
 import importlib.util
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
@@ -19,8 +20,9 @@ from evlvideo.config import GenerationConfig, LearningRatesConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.data.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError
-from evlvideo.evaluation.metrics import score_captions
+from evlvideo.evaluation.metrics import score_tokenized
 from evlvideo.evaluation.predict import generate_captions
+from evlvideo.evaluation.tokenized_references import TokenizedReferences
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
@@ -28,6 +30,7 @@ from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses
 from evlvideo.training.limits import seconds_of_log
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
+from evlvideo.training.seeds import seed_process
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:
@@ -59,7 +62,8 @@ class CaptionTrainer(Trainer):
         model: the captioner.
         args: transformers' arguments.
         processor: of the model; saved beside it.
-        train_dataset: items of one caption each.
+        train_dataset: items of one caption each, in the order in which they are trained on, as
+            :class:`evlvideo.data.mixture.Mixture` has them.
         eval_dataset: items of one clip each.
         data_collator: makes batches of them.
         generation: how validation captions are decoded.
@@ -91,17 +95,21 @@ class CaptionTrainer(Trainer):
             data_collator=data_collator,
             processing_class=processor,
         )
-        if self.is_fsdp_enabled:
+        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise UserError(
-                "FSDP splits a model over processes, and parts of this one are called on their own, as to generate "
-                "captions. Launch without it: what is trained is small, and plain several processes (DDP) are enough."
+                "FSDP and DeepSpeed's ZeRO-3 split a model over processes, and parts of this one are called on their "
+                "own, as to generate captions. Launch without them: what is trained is small, and plain several "
+                "processes (DDP) are enough."
             )
+        # Dropout differs on all processes. New weights, which are equal, were drawn before.
+        seed_process(args.seed, args.process_index)
         # The run has a progress bar and a log of its own.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
         self.generation = generation
-        self.validation_references = validation_references
+        # Once for all validations; each scores the clips that could be decoded.
+        self.validation_references = TokenizedReferences.of(validation_references, SELECTION_TOKENIZER)
         self.learning_rates = learning_rates
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
         self._losses = FiniteLosses()
@@ -132,6 +140,11 @@ class CaptionTrainer(Trainer):
         inside.generator = torch.Generator()
         self._train_loader = inside
         return cast(DataLoader, loader)
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
+        # From first to last: the data set is shuffled, and a random sampler would undo the proportions of a mixture and
+        # write down the order of all items.
+        return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
 
     def compute_loss(
         self,
@@ -171,17 +184,16 @@ class CaptionTrainer(Trainer):
         """
         self._losses.look()
         started = time.perf_counter()
-        with self.autocast_smart_context_manager():
-            captions = generate_captions(
-                self.captioner,
-                self.processor,
-                cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset),
-                self.generation,
-                num_workers=self.args.dataloader_num_workers,
-            )
+        captions = generate_captions(
+            self.captioner,
+            self.processor,
+            cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset),
+            self.generation,
+            num_workers=self.args.dataloader_num_workers,
+        )
         # Every process has all captions, so that all of them choose the same best step.
-        references = {clip_id: self.validation_references[clip_id] for clip_id in captions}
-        scores = score_captions(captions, references, metrics=("cider",), tokenizer=SELECTION_TOKENIZER)
+        words = self.validation_references.tokenize(captions)
+        scores = score_tokenized(words, self.validation_references, metrics=("cider",))
         self._validation_seconds += time.perf_counter() - started
         cider = scores.corpus["cider"]
         self.log({"validation_cider": cider, "validation_bad_endings": bad_ending_share(list(captions.values()))})

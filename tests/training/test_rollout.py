@@ -38,11 +38,10 @@ def prompt_of(trainer: SelfCriticalTrainer, clips: int = 2) -> SoftPrompt:
     return trainer.captioner.read_prompt(trainer.captioner.encode(pixel_values))
 
 
-def drawn(trainer: SelfCriticalTrainer, prompt: SoftPrompt) -> Rollout:
-    names = [f"clip{place}" for place in range(len(prompt.embeddings))]
-    return roll_out(
-        trainer.captioner, trainer.processor, trainer.reward, trainer.scst, prompt, names, keep_prompt=False
-    )
+def drawn(trainer: SelfCriticalTrainer, prompt: SoftPrompt, seed: int = 0) -> Rollout:
+    clips = range(len(prompt.embeddings))
+    names, seeds = [f"clip{place}" for place in clips], [1000 * seed + place for place in clips]
+    return roll_out(trainer.captioner, trainer.processor, trainer.reward, trainer.scst, prompt, names, seeds)
 
 
 def log_probabilities(trainer: SelfCriticalTrainer, prompt: SoftPrompt, samples: Tensor) -> Tensor:
@@ -59,8 +58,8 @@ def test_the_greedy_caption_beside_samples_is_the_greedy_caption(toy: Toy, tmp_p
     trainer = trainer_of(toy, tmp_path, reward, num_samples=4, temperature=2.0)
     prompt = prompt_of(trainer, 3)
     alone = trainer.captioner.generate(prompt=prompt, max_new_tokens=10)
-    for _ in range(3):
-        rollout = drawn(trainer, prompt)
+    for seed in range(3):
+        rollout = drawn(trainer, prompt, seed)
         assert reward.captions[12:] == trainer.processor.captions(alone)
         assert rollout.captions == reward.captions[:12]
         assert len(set(rollout.captions)) > 4

@@ -196,10 +196,10 @@ def test_a_limit_ends_a_run_in_order_and_resuming_goes_on_once_it_is_raised(
     """No validation is better than the first, or all hours are over in the third step."""
     if limit == "patience":
         told = iter([0.5, 0.5, 0.5])
-        original = trainer_module.score_captions
+        original = trainer_module.score_tokenized
         monkeypatch.setattr(
             trainer_module,
-            "score_captions",
+            "score_tokenized",
             lambda *args, **kwargs: replace(original(*args, **kwargs), corpus={"cider": next(told)}),
         )
     else:
@@ -471,7 +471,7 @@ def test_validation_may_look_at_the_first_clips_only(toy: Toy, tmp_path: Path, m
 
     def make(*args: Any, **kwargs: Any) -> Any:
         trainer = original(*args, **kwargs)
-        seen.append(list(trainer.validation_references))
+        seen.append(list(trainer.validation_references.words))
         return trainer
 
     monkeypatch.setattr(run_module, "_make_trainer", make)

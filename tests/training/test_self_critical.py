@@ -18,6 +18,7 @@ from toy_run import CONNECTOR_SIZES, LANGUAGE_SIZES, VISION, VISION_SIZES, Toy, 
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, TrainingArguments
 
 from evlvideo.config import GenerationConfig, ScstConfig
+from evlvideo.data.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
@@ -95,8 +96,9 @@ def log_probabilities(trainer: SelfCriticalTrainer, soft_prompt: Tensor, samples
 def test_rewards_are_asked_once_for_the_samples_of_each_clip_and_the_greedy_captions(toy: Toy, tmp_path: Path) -> None:
     reward = LengthReward()
     trainer = trainer_of(toy, tmp_path, reward, num_samples=3)
-    trainer.compute_loss(trainer.model, batch_of(trainer, 2))
-    first, second = (clip.clip_id for clip in toy.clips("train")[:2])
+    batch = batch_of(trainer, 2)
+    first, second = batch["clip_ids"]
+    trainer.compute_loss(trainer.model, batch)
     assert [call[1] for call in reward.calls] == [[first] * 3 + [second] * 3 + [first, second]]
 
 
@@ -121,7 +123,7 @@ def test_loss_is_that_of_the_formula(toy: Toy, tmp_path: Path, baseline: str, te
     samples = inputs["rollout"].tokens
     earned = torch.tensor(reward.calls[0][3])
     rewards, greedy = earned[:6].reshape(2, 3), earned[6:]
-    soft_prompt = trainer.captioner.encode(inputs["pixel_values"])
+    soft_prompt = trainer.captioner.encode(**visual_inputs(inputs))
     total, tokens = 0.0, 0
     for clip in range(2):
         for place in range(3):
@@ -184,7 +186,7 @@ def test_samples_are_drawn_from_the_whole_distribution_at_the_temperature(
     samples = inputs["rollout"].tokens
     frequency = torch.bincount(samples[:, 0], minlength=vocabulary) / draws
 
-    soft_prompt = trainer.captioner.encode(inputs["pixel_values"]).expand(vocabulary, -1, -1)
+    soft_prompt = trainer.captioner.encode(**visual_inputs(inputs)).expand(vocabulary, -1, -1)
     every_token = torch.arange(vocabulary).unsqueeze(1)
     probability = log_probabilities(trainer, soft_prompt, every_token, temperature)[:, 0].exp()
     assert probability.sum().item() == pytest.approx(1, abs=1e-4)
@@ -207,7 +209,7 @@ def test_a_step_makes_better_samples_likelier(toy: Toy, tmp_path: Path) -> None:
 
     def gain() -> Tensor:
         with torch.no_grad():
-            soft_prompt = trainer.captioner.encode(inputs["pixel_values"]).expand(6, -1, -1)
+            soft_prompt = trainer.captioner.encode(**visual_inputs(inputs)).expand(6, -1, -1)
             found = (log_probabilities(trainer, soft_prompt, samples, 1.0) * mask).sum(dim=1)
         return ((rewards - rewards.mean()) * found).sum()
 
@@ -263,10 +265,9 @@ def test_training_lines_of_the_log_say_what_samples_are_like(
 
 def test_statistics_of_a_log_line_are_those_since_the_last(toy: Toy, tmp_path: Path) -> None:
     trainer = trainer_of(toy, tmp_path, LengthReward())
-    trainer._note(reward=1.0)
-    trainer._note(reward=3.0)
+    trainer._means.add("reward", 4.0, 2)
     trainer.log({"loss": 0.0})
-    trainer._note(reward=5.0)
+    trainer._means.add("reward", 5.0, 1)
     trainer.log({"validation_cider": 0.0})
     trainer.log({"loss": 0.0})
     assert [entry.get("reward") for entry in trainer.state.log_history] == [2.0, None, 5.0]
@@ -295,9 +296,9 @@ def test_a_clip_is_encoded_and_its_prompt_read_once_a_step(toy: Toy, tmp_path: P
     inputs = batch_of(trainer, 2)
     trainer.compute_loss(trainer.model, inputs)
     assert encoded == [2]
-    soft_tokens, length = inputs["rollout"].prompt.embeddings.shape[1], inputs["rollout"].tokens.shape[1]
+    soft_tokens, length = inputs["prompt"].embeddings.shape[1], inputs["rollout"].tokens.shape[1]
     drawn = [(2 * (3 + 1), 2), *[(2 * (3 + 1), 1)] * (length - 1)]
-    assert read == [(2, soft_tokens - 1), *drawn, (2 * 3, 1 + 1 + length)]
+    assert read == [(2, soft_tokens - 1), *drawn, (2 * 3, 1 + length)]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +347,7 @@ def test_the_loss_is_shared_with_cross_entropy(toy: Toy, tmp_path: Path) -> None
     assert "labels" in inputs
     found = trainer.compute_loss(trainer.model, inputs)
     texts = {name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}
-    cross_entropy = trainer.captioner(pixel_values=inputs["pixel_values"], **texts).loss
+    cross_entropy = trainer.captioner(**visual_inputs(inputs), **texts).loss
     trainer.scst = replace(trainer.scst, cross_entropy_weight=0.0)
     policy = trainer.compute_loss(trainer.model, batch_of(trainer, 3))
     torch.testing.assert_close(found, (1 - weight) * policy + weight * cross_entropy)
@@ -384,9 +385,9 @@ def test_the_divergence_is_from_the_model_that_the_run_started_from(
     text = torch.cat([opening, rollout.tokens], dim=1)
     now, then = (
         Categorical(
-            logits=captioner(
-                pixel_values=inputs["pixel_values"], input_ids=text, attention_mask=torch.ones_like(text)
-            ).logits[:, -text.shape[1] : -1]
+            logits=captioner(**visual_inputs(inputs), input_ids=text, attention_mask=torch.ones_like(text)).logits[
+                :, -text.shape[1] : -1
+            ]
         )
         for captioner in (trainer.captioner, start)
     )
@@ -487,7 +488,7 @@ class TestTinyLanguage:
         rows = _every_caption()
         padded = torch.tensor([row + [PAD] * (LENGTH - len(row)) for row in rows])
         mask = sampled_tokens_mask(padded, END)
-        soft_prompt = trainer.captioner.encode(inputs["pixel_values"]).expand(len(rows), -1, -1)
+        soft_prompt = trainer.captioner.encode(**visual_inputs(inputs)).expand(len(rows), -1, -1)
         probability = (log_probabilities(trainer, soft_prompt, padded, 1.0) * mask).sum(dim=1).exp()
         assert probability.sum().item() == pytest.approx(1, abs=1e-4)
         captions = trainer.processor.captions(padded)
@@ -508,7 +509,7 @@ class TestTinyLanguage:
             trainer.scst.num_samples = samples
             distances = []
             for seed in range(draws):
-                torch.manual_seed(seed)
+                trainer.args.seed = seed
                 found = _flat(gradient(trainer, dict(inputs)))
                 distances.append(float((found - exact).norm() / exact.norm()))
             errors.append(sum(distances) / draws)

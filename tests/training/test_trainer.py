@@ -1,3 +1,4 @@
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from evlvideo.config import LearningRatesConfig, RunConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.models.frozen import tower_of, trained_part
+from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
 from evlvideo.training.run import train, training_arguments
 from evlvideo.training.trainer import CaptionTrainer
@@ -69,6 +71,12 @@ def test_frozen_towers_take_no_gradient_and_stay_in_eval_mode(toy: Toy, tmp_path
     assert not any(module.training for module in model.language_model.modules())
     assert not any(module.training for module in model.vision_tower.vit.modules())
     assert all(weight.grad is None for name, weight in model.named_parameters() if tower_of(name) is not None)
+
+
+def test_a_model_split_over_processes_is_refused(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "is_deepspeed_zero3_enabled", lambda: True)
+    with pytest.raises(UserError, match=r"ZeRO-3 split a model .* Launch without them"):
+        make_trainer(toy.config(tmp_path))
 
 
 def test_the_optimizer_holds_exactly_what_is_trained(toy: Toy, tmp_path: Path) -> None:
@@ -146,12 +154,12 @@ def test_the_best_validation_cider_chooses_what_the_run_directory_holds(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter([0.1, 0.9, 0.3])
-    original = trainer_module.score_captions
+    original = trainer_module.score_tokenized
 
     def score(*args: Any, **kwargs: Any) -> Any:
         return replace(original(*args, **kwargs), corpus={"cider": next(told)})
 
-    monkeypatch.setattr(trainer_module, "score_captions", score)
+    monkeypatch.setattr(trainer_module, "score_tokenized", score)
     run = train(toy.config(tmp_path / "run"), console=Console(quiet=True))
     summary = read_json(run / "training.json")
     assert (summary["best_step"], summary["best_cider"], summary["steps"]) == (4, 0.9, 6)
@@ -165,12 +173,12 @@ def test_the_best_checkpoint_is_kept_while_older_ones_go(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter([0.9, 0.1, 0.2, 0.3])
-    original = trainer_module.score_captions
+    original = trainer_module.score_tokenized
 
     def score(*args: Any, **kwargs: Any) -> Any:
         return replace(original(*args, **kwargs), corpus={"cider": next(told)})
 
-    monkeypatch.setattr(trainer_module, "score_captions", score)
+    monkeypatch.setattr(trainer_module, "score_tokenized", score)
     config = toy.config(tmp_path / "run", training={"max_steps": 4, "eval_steps": 1, "keep_checkpoints": 1})
     run = train(config, console=Console(quiet=True))
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"checkpoint-1", "checkpoint-4"}
@@ -269,6 +277,15 @@ def test_the_data_set_is_told_its_epoch(
     assert sorted(set(seen)) == epochs
 
 
+def test_items_are_trained_on_in_the_order_of_the_data_set(toy: Toy, tmp_path: Path) -> None:
+    """A sampler that shuffles undoes the proportions of a mixture."""
+    trainer = make_trainer(toy.config(tmp_path))
+    dataset: Any = trainer.train_dataset
+    batches = [batch["clip_ids"] for batch in trainer.get_train_dataloader()]
+    assert list(itertools.chain(*batches)) == [dataset[index]["clip_id"] for index in range(len(dataset))]
+    assert {len(batch) for batch in batches} == {4}
+
+
 def test_training_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
     run = train(toy.config(tmp_path / "run", training={"max_steps": 2}), console=Console(quiet=True))
     training = [entry for entry in log_of(run) if "loss" in entry]
@@ -286,13 +303,13 @@ def test_validation_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
 
 def test_validation_captions_every_validation_clip(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
-    original = trainer_module.score_captions
+    original = trainer_module.score_tokenized
 
     def score(captions: dict[str, str], *args: Any, **kwargs: Any) -> Any:
         seen.append(set(captions))
         return original(captions, *args, **kwargs)
 
-    monkeypatch.setattr(trainer_module, "score_captions", score)
+    monkeypatch.setattr(trainer_module, "score_tokenized", score)
     make_trainer(toy.config(tmp_path)).evaluate()
     assert seen == [{clip.clip_id for clip in toy.clips("validate")}]
 
@@ -322,15 +339,27 @@ def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypat
     assert trainer.training_seconds == 0
 
 
-@pytest.mark.parametrize("precision, expected", [("bf16", (True, False)), ("fp16", (False, True))])
-def test_precision_is_passed_on(
-    toy: Toy, tmp_path: Path, precision: str, expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "precision, deepspeed, expected",
+    [
+        ("fp32", False, (False, False)),
+        ("fp16", False, (False, True)),
+        ("bf16", False, (False, False)),
+        ("bf16", True, (True, False)),
+    ],
+)
+def test_transformers_is_told_of_half_precision_where_it_acts_on_it(
+    toy: Toy,
+    tmp_path: Path,
+    precision: str,
+    deepspeed: bool,
+    expected: tuple[bool, bool],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
-    arguments = training_arguments(toy.config(tmp_path), "fp32")
-    assert (arguments.bf16, arguments.fp16) == (False, False)
-    changed = training_arguments(toy.config(tmp_path), precision)
-    assert (changed.bf16, changed.fp16) == expected
+    monkeypatch.setattr(run_module, "_uses_deepspeed", lambda config: deepspeed)
+    arguments = training_arguments(toy.config(tmp_path), precision)
+    assert (arguments.bf16, arguments.fp16) == expected
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

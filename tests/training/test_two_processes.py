@@ -28,6 +28,7 @@ import toy_run
 from evlvideo.config import load_config
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mini import build
+from evlvideo.data.mixture import Mixture
 from evlvideo.evaluation import java
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.training.run import train
@@ -39,9 +40,13 @@ opened, epochs = [], []
 original = CaptionDataset.__getitem__
 def get(self, index):
     opened.append(self.clips[index % len(self.clips)].clip_id)
-    epochs.append(int(self._epoch))
     return original(self, index)
 CaptionDataset.__getitem__ = get
+draw = Mixture.draw
+def note(self, index):
+    epochs.append(int(self._epoch))
+    return draw(self, index)
+Mixture.draw = note
 for name in ("caption", "scst"):
     epochs.clear()
     train(load_config(directory / f"{name}.yaml"), console=Console(quiet=True))
@@ -63,6 +68,7 @@ def run_config(toy: Toy, directory: Path, stage: str, batch_size: int, **trainin
         run={"stage": stage},
         model={"fusion": "mean_tokens", "contextualizer": "merged"},
         training={"max_steps": steps, "eval_steps": steps, "warmup_steps": 0, "batch_size": batch_size} | training,
+        generation={"batch_size": 2},
         # What a search finds does not depend on who draws it. Captions of up to 25 tokens end at different places.
         scst={"candidates": "beams", "baseline": "greedy", "max_new_tokens": 25},
     )
