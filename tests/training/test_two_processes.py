@@ -19,18 +19,21 @@ from evlvideo.files import read_json
 from evlvideo.training.run import train
 
 PROGRAM = """
-import json, sys
+import json, signal, sys
 sys.path[:0] = [ROOT, ROOT + "/tests"]
 from pathlib import Path
 from accelerate import PartialState
 from rich.console import Console
+from transformers import TrainerCallback
 import toy_run
 from evlvideo.config import load_config
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mini import build
 from evlvideo.data.mixture import Mixture
 from evlvideo.evaluation import java
+from evlvideo.errors import Interrupted
 from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.training import interruption, run as run_module
 from evlvideo.training.run import train
 
 build.SPLITS = toy_run.SPLITS
@@ -51,6 +54,22 @@ for name in ("caption", "scst"):
     epochs.clear()
     train(load_config(directory / f"{name}.yaml"), console=Console(quiet=True))
 report = {"epochs": sorted(set(epochs))}
+
+class SignalOne(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 1 and args.process_index == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+make, interruption.VOTE_SECONDS = run_module._make_trainer, 1.0
+def make_signalled(*arguments):
+    trainer = make(*arguments)
+    trainer.add_callback(SignalOne())
+    return trainer
+run_module._make_trainer = make_signalled
+try:
+    train(load_config(directory / "signalled.yaml"), console=Console(quiet=True))
+except Interrupted as error:
+    report["stopped"] = str(error)
 opened.clear()
 result = evaluate(directory / "caption")
 state = PartialState()
@@ -91,6 +110,8 @@ def together(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in ("caption", "scst"):
         config = run_config(toy, directory / stage, stage, batch_size=2)
         save_config(config, directory / f"{stage}.yaml")
+    endless = run_config(toy, directory / "signalled", "caption", batch_size=2, max_steps=10_000, eval_steps=10_000)
+    save_config(endless, directory / "signalled.yaml")
     program = directory / "program.py"
     program.write_text(f"ROOT = {str(ROOT)!r}\n{PROGRAM}")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -162,6 +183,15 @@ def test_two_processes_train_self_critically_as_one(
         expected = [line[key] for line in logs[0] if key in line]
         assert expected
         assert [line[key] for line in logs[1] if key in line] == pytest.approx(expected, rel=1e-3, abs=1e-5), key
+
+
+def test_a_signal_to_one_process_stops_both_in_the_same_step(together: Path) -> None:
+    first, second = (report["stopped"] for report in reports(together))
+    assert first == second
+    (checkpoint,) = (together / "signalled" / "checkpoints").iterdir()
+    step = int(checkpoint.name.rpartition("-")[2])
+    assert first.startswith(f"Stopped at step {step} of 10000, with a checkpoint in")
+    assert step >= 2 and (checkpoint / "trainer_state.json").is_file()
 
 
 def test_two_processes_tell_the_data_set_its_epoch(together: Path) -> None:
