@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor
 
-from evlvideo.models.processing import CLIP_MEAN, CLIP_STD
 from gpu_parts.measure import Notes, seconds_of
 from gpu_parts.sizes import Size, device
 
@@ -33,5 +33,5 @@ def _timed(size: Size, move: Any) -> dict[str, Any]:
 
 
 def _normalised(frames: Tensor) -> Tensor:
-    mean, std = (torch.tensor(of, device=frames.device).view(3, 1, 1) for of in (CLIP_MEAN, CLIP_STD))
+    mean, std = (torch.tensor(of, device=frames.device).view(3, 1, 1) for of in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     return (frames / 255 - mean) / std
