@@ -11,6 +11,8 @@ INSTALLED := $(VENV)/.evlvideo-installed
 # The models of the demo and of the tests are tiny: more than four threads or processes cost more than they give.
 CORES := $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 export OMP_NUM_THREADS ?= $(CORES)
+# What `evlvideo` sets for itself, for tests and scripts too: threads that wait leave their core to others.
+export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench mini-checkpoint clean

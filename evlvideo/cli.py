@@ -8,7 +8,9 @@ import typer
 
 from evlvideo.cli_data import data, features
 from evlvideo.errors import Interrupted, UserError
-from evlvideo.terminal import INTERRUPTED, MISTAKE, Overrides, Spice, prepare, show
+from evlvideo.processes import is_first_to_say, is_main
+from evlvideo.terminal import INCOMPLETE, INTERRUPTED, MISTAKE, Overrides, Spice, prepare, say, show
+from evlvideo.threads import wait_passively
 
 Changes = Annotated[
     list[str] | None,
@@ -78,7 +80,7 @@ def train(
     from evlvideo.training.run import train as run_training
 
     directory = run_training(run, resume=resume, console=console)
-    typer.echo(f"{directory}: done. Next: evlvideo evaluate {directory} --split test")
+    say(f"{directory}: done. Next: evlvideo evaluate {directory} --split test")
 
 
 @app.command()
@@ -116,9 +118,9 @@ def evaluate(
     from evlvideo.evaluation.score import score_lines
 
     result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice))
-    typer.echo("\n".join(score_lines(result)))
+    say("\n".join(score_lines(result)))
     directory = evaluation_directory(run, result.dataset, split, shuffle_frames=shuffle_frames)
-    typer.echo(f"Predictions and scores are in {directory}.")
+    say(f"Predictions and scores are in {directory}.")
 
 
 @app.command()
@@ -204,8 +206,8 @@ def baseline(
         trust_remote_code=trust_remote_code,
         console=console,
     )
-    typer.echo("\n".join(score_lines(result)))
-    typer.echo(f"Predictions and scores are in {evaluation_directory(out, result.dataset, split)}.")
+    say("\n".join(score_lines(result)))
+    say(f"Predictions and scores are in {evaluation_directory(out, result.dataset, split)}.")
 
 
 @app.command()
@@ -216,16 +218,21 @@ def caption(
     prompt: Annotated[str | None, typer.Option(help="Text that every caption continues.")] = None,
     changes: Changes = None,
 ) -> None:
-    """Caption video files."""
+    """Caption video files, and print each caption as soon as it is there. Exits with 1 where a file has none."""
     if not videos:
         raise UserError("No videos were given; name at least one file.")
     prepare()
     from evlvideo.evaluation.caption_files import caption_files
 
     found = caption_files(videos, checkpoint, overrides=changes, captions_per_video=captions, prompt=prompt)
-    for video, texts in zip(videos, found, strict=True):
-        for text in texts:
-            typer.echo(f"{video}\t{text}")
+    bad = 0
+    for file in found:
+        for text in file.captions:
+            say(f"{file.video}\t{text}")
+        bad += file.bad is not None
+    if bad and is_main():
+        typer.echo(f"{bad} of {len(videos)} files could not be decoded; see above.", err=True)
+        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()
@@ -367,10 +374,12 @@ def _metrics(spice: bool) -> tuple[str, ...]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2."""
+    wait_passively()
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        if is_first_to_say(str(error)):
+            typer.echo(f"error: {error}", err=True)
         sys.exit(INTERRUPTED if isinstance(error, Interrupted) else MISTAKE)
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)

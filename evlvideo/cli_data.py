@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.terminal import INCOMPLETE, Overrides, prepare
+from evlvideo.terminal import INCOMPLETE, Overrides, prepare, say
 
 data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 features = typer.Typer(help="Keep what the frozen vision tower makes of videos.", no_args_is_help=True)
@@ -56,6 +56,32 @@ def check_videos_command(
         raise typer.Exit(INCOMPLETE)
 
 
+@data.command("index")
+def index_command(
+    root: Annotated[Path, typer.Argument(help="Directory of tar shards, as a run's source names it.")],
+    processes: Annotated[int, typer.Option(help="Shards gone through at a time.")] = os.cpu_count() or 1,
+    index_root: Annotated[
+        Path | None,
+        typer.Option(help="Directory for the indexes, which runs find beside the shards or in the cache only."),
+    ] = None,
+) -> None:
+    """Make and check the indexes of shards, which runs then find. Goes on where it was stopped; exits with 1."""
+    console = prepare()
+    from evlvideo.data.index_shards import index_shards
+    from evlvideo.data.shards import find_shards
+
+    found = index_shards(find_shards(root), index_root, processes=processes, console=console)
+    bad = [shard for shard in found if shard.reason is not None]
+    for shard in bad:
+        typer.echo(f"{shard.shard}: {shard.reason}")
+    typer.echo(
+        f"{len(found) - len(bad)} shards with {sum(shard.samples for shard in found):,} samples; "
+        f"{sum(shard.made for shard in found)} indexes were made, {len(bad)} could not be."
+    )
+    if bad:
+        raise typer.Exit(INCOMPLETE)
+
+
 @features.command()
 def extract(
     config: Annotated[Path, typer.Argument(help="The run that will read them, as YAML.")],
@@ -66,6 +92,14 @@ def extract(
     dtype: Annotated[
         str | None, typer.Option(help="bf16, fp16 or fp32; the type that the tower computes in where none is named.")
     ] = None,
+    all_frames: Annotated[
+        bool,
+        typer.Option("--all-frames", help="Keep all frames also where the run takes their mean, for others."),
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Clips encoded at a time; training.batch_size, with which losses are those on videos."),
+    ] = None,
 ) -> None:
     """Run the frozen vision tower once over every clip, for runs that then need no videos."""
     from evlvideo.config import load_config
@@ -75,5 +109,7 @@ def extract(
     from evlvideo.feature_extraction import extract_features
 
     splits = split or list(dict.fromkeys((run.data.train_split, run.data.validation_split)))
-    directory = extract_features(run, splits, dtype=dtype, console=console)
-    typer.echo(f"The features of {', '.join(splits)} are in {directory}.")
+    directory = extract_features(
+        run, splits, dtype=dtype, all_frames=all_frames, batch_size=batch_size, console=console
+    )
+    say(f"The features of {', '.join(splits)} are in {directory}.")

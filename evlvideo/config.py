@@ -109,6 +109,20 @@ class DataConfig:
 
 
 @dataclass
+class LearningRatesConfig:
+    """Peak learning rates of parts. `None` is `training.learning_rate`; a part that the model does not have is none."""
+
+    connector: float | None = None
+    """The connector, which may come from a BERT or from a Q-Former that has learned before."""
+    projections: float | None = None
+    """The linear layers from the tower to the connector and from there to the language model, and the tower's norm."""
+    contextualizers: float | None = None
+    """Contextualizers with their frame positions, and VideoChat's relations. They start from nothing."""
+    lora: float | None = None
+    """LoRA on the language model."""
+
+
+@dataclass
 class TrainingConfig:
     """Optimisation."""
 
@@ -120,20 +134,22 @@ class TrainingConfig:
     """Forward passes per optimizer step."""
     learning_rate: float = 1e-5
     """Peak learning rate."""
-    contextualizer_learning_rate_factor: float = 1.0
-    """Factor on the learning rate of contextualizers, which start from nothing. The published recipe has none, 1."""
+    learning_rates: LearningRatesConfig = field(default_factory=LearningRatesConfig)
+    """Peak learning rates of parts of the model, where they differ from `learning_rate`. Their warm-up and their end
+    are in proportion: each is at the same share of its peak in every step. The published recipe has one for all."""
     min_learning_rate: float = 1e-6
-    """Learning rate at the end of the cosine."""
+    """Learning rate at the end of the cosine, from `learning_rate`."""
     warmup_steps: int = 1000
     """Steps of linear warm-up."""
     warmup_learning_rate: float = 1e-8
-    """Learning rate of the first step."""
+    """Learning rate of the first step, of a peak of `learning_rate`."""
     weight_decay: float = 0.05
-    """AdamW's weight decay, on matrices only."""
+    """AdamW's weight decay, on matrices, queries and embeddings; not on norms, biases and gates."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm. 0 leaves them as they are."""
     precision: str = "auto"
-    """`bf16`, `fp16`, `fp32`, or `auto`: bf16 on a GPU that has it, else fp32."""
+    """What the run computes in, captioning and evaluation as well as training: `bf16`, `fp16` (on a GPU alone), `fp32`,
+    or `auto`: bf16 on a GPU that has it, else fp32."""
     eval_steps: int = 1000
     """Steps between validations; a checkpoint is saved at each."""
     keep_checkpoints: int = 2

@@ -64,6 +64,7 @@ _AT_LEAST: dict[str, float] = {
     "scst.kl_weight": 0,
     "scst.max_new_tokens": 1,
 }
+_ABOVE_ZERO = ("training.learning_rate", "scst.temperature", "generation.temperature")
 
 
 def problems_of(values: Mapping[str, Any]) -> list[str]:
@@ -93,8 +94,8 @@ def problems_of(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"data.horizontal_flip is {values['data.horizontal_flip']}; it must be between 0 and 1")
     problems += [
         f"{key} is {values[key]}; it must be above 0"
-        for key in ("training.learning_rate", "scst.temperature", "generation.temperature")
-        if not 0 < values[key] < math.inf
+        for key in (*_ABOVE_ZERO, *(key for key in values if key.startswith("training.learning_rates.")))
+        if values[key] is not None and not 0 < values[key] < math.inf
     ]
     if values["init"] == TOWERS and values["architecture"] is None:
         problems.append(f"init is {TOWERS}, a new model; name its architecture, a YAML file")

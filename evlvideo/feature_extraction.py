@@ -1,49 +1,60 @@
 """The frozen tower's outputs, made once for every clip of a run's splits."""
 
 import logging
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from evlvideo.assembly import (
+    DTYPES,
     evaluation_dataset,
     feature_key,
     read_clips,
     resolve_precision,
-    start_model,
+    start_tower,
     tower_dtype,
 )
 from evlvideo.config import RunConfig
 from evlvideo.data.datasets import CaptionDataset
-from evlvideo.data.feature_store import FeatureWriter, split_directory
+from evlvideo.data.feature_key import ALL_FRAMES, MEAN_FRAME
+from evlvideo.data.feature_store import FeatureWriter, prepare_store, split_directory
+from evlvideo.data.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError
 from evlvideo.models.vision import VisionTower
+from evlvideo.processes import join_processes, on_main_process, wait_for_all
 
 logger = logging.getLogger(__name__)
 
-TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-"""Types of stored features."""
-
 
 def extract_features(
-    config: RunConfig, splits: Sequence[str], *, dtype: str | None = None, console: Console | None = None
+    config: RunConfig,
+    splits: Sequence[str],
+    *,
+    dtype: str | None = None,
+    all_frames: bool = False,
+    batch_size: int | None = None,
+    console: Console | None = None,
 ) -> Path:
     """Write the features of splits under `data.features`, and go on where an earlier extraction stopped.
 
-    Several processes, as `accelerate launch` starts them, share the shards.
+    Several processes, as `torchrun` starts them, share the shards.
 
     Args:
         config: the run that will read them; frames are those of its evaluation.
         splits: of its data set.
-        dtype: one of :data:`TYPES`; the type that the tower computes in where nothing is named, so that a run gives
-            the same losses with and without features.
+        dtype: one of :data:`evlvideo.assembly.DTYPES`; the type that the tower computes in where nothing is named, so
+            that a run gives the same losses with and without features.
+        all_frames: keep the features of every frame also where the run takes their mean, for runs that do not.
+        batch_size: clips that the tower encodes at a time; `training.batch_size` where nothing is named. Matrix
+            products of another size may round otherwise, and losses part from those on videos by as much.
         console: where progress is drawn.
 
     Returns:
@@ -55,78 +66,129 @@ def extract_features(
     """
     if config.data.features is None:
         raise UserError("There is no directory for the features; set data.features, such as data.features=features.")
-    if dtype is not None and dtype not in TYPES:
-        raise UserError(f"The type is {dtype!r}; allowed: {', '.join(TYPES)}.")
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"The type is {dtype!r}; allowed: {', '.join(DTYPES)}.")
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"The batch size is {batch_size}; it must be 1 or more.")
     root = Path(config.data.features)
-    state = PartialState()
-    model, processor = start_model(config, tower_dtype=tower_dtype(resolve_precision(config.training.precision)))
+    state = join_processes()
+    model, processor = start_tower(config, tower_dtype=tower_dtype(resolve_precision(config.training.precision)))
     if model.config.needs_frames:
         raise UserError(
             "Contextualizers or relations inside the vision tower change what it makes of frames; its outputs can't be "
             "kept."
         )
-    model.vision_tower.to(state.device)
     key = feature_key(config.data, model, processor)
+    key = replace(key, stored_in=dtype or key.stored_in, frames=ALL_FRAMES if all_frames else key.frames)
+    encoder = _Encoder(
+        model.vision_tower.to(state.device),
+        batch_size=batch_size or config.training.batch_size,
+        dtype=DTYPES[key.stored_in],
+        mean=key.frames == MEAN_FRAME,
+    )
     for split in splits:
         clips = read_clips(config.data, split)
-        dataset = evaluation_dataset(config.data, processor, clips)
         directory = split_directory(root, config.data.dataset, split)
-        with state.main_process_first():
-            writer = FeatureWriter(directory, key, [clip.clip_id for clip in clips])
+        on_main_process(lambda directory=directory, clips=clips: prepare_store(directory, key, clips))  # type: ignore[misc]
+        writer = FeatureWriter(directory, len(clips))
         shards = writer.missing_shards()[state.process_index :: state.num_processes]
-        _extract(
-            model.vision_tower,
-            dataset,
-            writer,
-            shards,
-            dtype=None if dtype is None else TYPES[dtype],
-            batch_size=config.training.batch_size,
-            num_workers=config.data.num_workers,
-            console=console,
-        )
-    state.wait_for_everyone()
+        dataset = evaluation_dataset(config.data, processor, clips)
+        _extract(encoder, dataset, writer, shards, num_workers=config.data.num_workers, console=console)
+    wait_for_all()
     return root
 
 
-@torch.no_grad()
+class _Encoder(NamedTuple):
+    """How features are made of frames."""
+
+    tower: VisionTower
+    batch_size: int
+    dtype: torch.dtype
+    mean: bool
+    """Of the frames of a clip, `(1, N, D)`."""
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Frames of at most `batch_size` clips to features on the CPU, `(B, T, N, D)`.
+
+        Always on as many clips as a training step has: matrix products of another size may round otherwise, and
+        training would part from that on videos.
+        """
+        missing = self.batch_size - len(pixels)
+        padded = torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])]) if missing else pixels
+        features = self.tower(padded.to(self.tower.device, non_blocking=True))[: len(pixels)]
+        if self.mean:
+            features = features.mean(dim=1, keepdim=True)  # as the captioner takes it, in the tower's type
+        return features.to(self.dtype).cpu()
+
+
+class _Shown(NamedTuple):
+    """A batch of clips as decoded."""
+
+    clip_ids: list[str]
+    bad: dict[str, str]
+    """Why a clip could not be decoded."""
+    pixels: Tensor | None
+    """Of the others, `(B, T, 3, height, width)`."""
+
+
+def _collate(items: Sequence[dict[str, Any]]) -> _Shown:
+    pixels = [item["pixel_values"] for item in items if "bad" not in item]
+    bad = {item["clip_id"]: item["bad"] for item in items if "bad" in item}
+    return _Shown([item["clip_id"] for item in items], bad, torch.stack(pixels) if pixels else None)
+
+
 def _extract(
-    tower: VisionTower,
+    encoder: _Encoder,
     dataset: CaptionDataset,
     writer: FeatureWriter,
     shards: Sequence[int],
     *,
-    dtype: torch.dtype | None,
-    batch_size: int,
     num_workers: int,
     console: Console | None,
 ) -> None:
+    """Write shards while the next ones are encoded, and those after them decoded."""
     places = [place for shard in shards for place in writer.clips_of(shard)]
-    loader = DataLoader(Subset(dataset, places), batch_size=None, num_workers=num_workers, generator=torch.Generator())
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=[
+            places[first : first + encoder.batch_size] for first in range(0, len(places), encoder.batch_size)
+        ],
+        collate_fn=_collate,
+        num_workers=num_workers if places else 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+    leave_signals_to_parent(loader)
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console or Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"Features of {writer.directory.name}", total=len(places))
-        items = iter(loader)
+    written: Future[None] | None = None
+    with (
+        ThreadPoolExecutor(1) as pool,
+        Progress(*columns, console=console or Console(stderr=True), transient=True) as bar,
+    ):
+        name = f"Features of {writer.directory.name}"
+        encoded = iter(bar.track(_encoded(encoder, loader), len(places), description=name))
         for shard in shards:
-            of_shard = list(islice(items, len(writer.clips_of(shard))))
-            good = [item for item in of_shard if "bad" not in item]
             features: dict[str, Tensor] = {}
-            for first in range(0, len(good), batch_size):
-                batch = good[first : first + batch_size]
-                pixels = torch.stack([item["pixel_values"] for item in batch])  # (B, T, 3, height, width)
-                found = _run(tower, pixels, batch_size)
-                features |= {item["clip_id"]: found[k].to(dtype or found.dtype).clone() for k, item in enumerate(batch)}
-                bar.advance(task, len(batch))
-            bad = {item["clip_id"]: item["bad"] for item in of_shard if "bad" in item}
-            writer.write(shard, features, bad)
+            bad: dict[str, str] = {}
+            for _ in writer.clips_of(shard):
+                clip_id, found = next(encoded)
+                if isinstance(found, str):
+                    bad[clip_id] = found
+                else:
+                    features[clip_id] = found
+            if written is not None:
+                written.result()  # no more than one waits, and what went wrong is raised
+            written = pool.submit(writer.write, shard, features, bad)
+        if written is not None:
+            written.result()
     logger.info("%s: %d clips, %d shards written", writer.directory, len(places), len(shards))
 
 
-def _run(tower: VisionTower, pixels: Tensor, batch_size: int) -> Tensor:
-    """Features of clips, `(B, T, N, D)`, on the CPU.
-
-    Always on as many clips as a training step has: matrix products of another size round otherwise, and training would
-    part from that on videos.
-    """
-    missing = batch_size - len(pixels)
-    padded = torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])])
-    return tower(padded.to(tower.vit.patch_embed.proj.weight.device))[: len(pixels)].cpu()
+def _encoded(encoder: _Encoder, loader: Iterable[_Shown]) -> Iterator[tuple[str, Tensor | str]]:
+    """Each clip's features, or why it has none, in the order of the loader."""
+    for clip_ids, bad, pixels in loader:
+        features = iter(() if pixels is None else encoder(pixels))
+        for clip_id in clip_ids:
+            # A copy, since a file would hold the whole batch for each of its views.
+            yield clip_id, bad[clip_id] if clip_id in bad else next(features).clone()

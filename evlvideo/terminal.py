@@ -2,9 +2,12 @@
 
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from evlvideo.processes import is_main
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +44,13 @@ def prepare() -> "Console":
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     return console
+
+
+def say(line: str) -> None:
+    """Print a line at once, from one of the processes that share a command."""
+    if is_main():
+        typer.echo(line)
+        sys.stdout.flush()
 
 
 def show(renderable: object) -> None:

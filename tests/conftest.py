@@ -27,6 +27,14 @@ def restore_random_state() -> Iterator[None]:
         torch.cuda.set_rng_state_all(cuda_states)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVLVIDEO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def toy_files(tmp_path_factory: pytest.TempPathFactory) -> "Toy":
     """The toy checkpoint and data set, written once."""

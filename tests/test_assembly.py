@@ -36,7 +36,7 @@ def processor(toy: Toy) -> EvlVideoProcessor:
 @pytest.mark.parametrize("split", SPLITS)
 def test_clips_are_those_of_the_split(toy: Toy, split: str) -> None:
     clips = read_clips(DataConfig(dataset="mini", root=str(toy.data)), split)
-    assert clips == toy.clips(split)
+    assert list(clips) == list(toy.clips(split))
     assert len(clips) == SPLITS[split]
 
 
@@ -78,21 +78,19 @@ def test_training_items_are_captions_or_clips(
     assert dataset[0]["pixel_values"].shape == (FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
 
 
-def test_training_frames_differ_by_epoch_and_seed(toy: Toy, tmp_path: Path, processor: EvlVideoProcessor) -> None:
+def test_training_frames_differ_by_walk_and_seed(toy: Toy, tmp_path: Path, processor: EvlVideoProcessor) -> None:
     clips, frames = toy.clips("train"), []
-    for seed, epoch in ((1, 0), (1, 0), (1, 1), (2, 0)):
+    for seed, walk in ((1, 0), (1, 0), (1, 1), (2, 0)):
         dataset = train_dataset(replace(toy.config(tmp_path), seed=seed), processor, clips, per_caption=False)
-        dataset.set_epoch(epoch)
-        frames.append(dataset[0]["pixel_values"])
+        frames.append(dataset.item(0, walk)["pixel_values"])
     assert torch.equal(frames[0], frames[1])
     assert not torch.equal(frames[0], frames[2]) and not torch.equal(frames[0], frames[3])
 
 
-def test_evaluation_frames_do_not_differ_by_epoch(toy: Toy, tmp_path: Path, processor: EvlVideoProcessor) -> None:
+def test_evaluation_frames_do_not_differ_by_walk(toy: Toy, tmp_path: Path, processor: EvlVideoProcessor) -> None:
     dataset = evaluation_dataset(toy.config(tmp_path).data, processor, toy.clips("test"))
     first = dataset[1]["pixel_values"]
-    dataset.set_epoch(1)
-    assert torch.equal(dataset[1]["pixel_values"], first)
+    assert torch.equal(dataset.item(1, walk=1)["pixel_values"], first)
     assert first.shape == (FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
 
 
@@ -144,12 +142,21 @@ def test_an_opened_model_is_ready_to_caption(toy: Toy, tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_a_model_trained_on_a_gpu_opens_without_one(toy: Toy, tmp_path: Path) -> None:
     model, _ = open_model(toy.checkpoint, toy.config(tmp_path, training={"precision": "bf16"}))
-    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert {weight.dtype for weight in model.parameters() if not weight.requires_grad} == {torch.bfloat16}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_model_of_a_precision_that_the_cpu_has_not_asks_for_another(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"precision is fp16, and there is no GPU.*allowed here: auto, fp32, bf16"):
+        open_model(toy.checkpoint, toy.config(tmp_path, training={"precision": "fp16"}))
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, present: bool, has_bf16: bool) -> None:
+    def has_it(including_emulation: bool = True) -> bool:
+        return has_bf16 or including_emulation
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", has_it)
 
 
 @pytest.mark.parametrize(
@@ -169,15 +176,31 @@ def test_a_named_precision_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, pr
 
 
 @pytest.mark.parametrize(
-    "precision, present, allowed",
-    [("bf16", False, "auto, fp32"), ("fp16", False, "auto, fp32"), ("bf16", True, "auto, fp32, fp16")],
+    "precision, present, reason, allowed",
+    [
+        ("fp16", False, "there is no GPU, which it needs", "auto, fp32, bf16"),
+        ("bf16", True, "this GPU does not have it", "auto, fp32, fp16"),
+    ],
 )
-def test_half_precision_needs_a_gpu_that_has_it(
-    monkeypatch: pytest.MonkeyPatch, precision: str, present: bool, allowed: str
+def test_half_precision_needs_a_device_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, precision: str, present: bool, reason: str, allowed: str
 ) -> None:
     pretend_gpu(monkeypatch, present, has_bf16=False)
-    with pytest.raises(UserError, match=rf"training\.precision is {precision}.*allowed here: {allowed}\."):
+    with pytest.raises(
+        UserError, match=rf"training\.precision is {precision}, and {reason}; allowed here: {allowed}\."
+    ):
         resolve_precision(precision)
+
+
+def test_bf16_that_is_asked_for_is_computed_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, present=False, has_bf16=False)
+    assert resolve_precision("bf16") == "bf16"
+
+
+def test_a_gpu_that_is_not_to_be_used_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, present=True, has_bf16=True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert resolve_precision("auto") == "fp32"
 
 
 def test_towers_are_of_the_type_they_compute_in() -> None:

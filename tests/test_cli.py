@@ -220,7 +220,7 @@ class TestBadInput:
     ) -> None:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         before = contents(tmp_path)
-        assert "allowed here: auto, fp32" in message(evlvideo("train", config, "training.precision=bf16"))
+        assert "allowed here: auto, fp32" in message(evlvideo("train", config, "training.precision=fp16"))
         assert contents(tmp_path) == before
 
     @pytest.mark.parametrize("given", ["predictions", "references"])

@@ -48,8 +48,8 @@ def convert(language_model: Path, out: Path) -> str:
 
 
 def test_converted_checkpoint_captions_videos(converted: Path, toy: Toy) -> None:
-    (captions,) = caption_files([toy.clips("test")[0].video], str(converted))
-    assert len(captions) == 1
+    (file,) = caption_files([toy.clips("test")[0].video], str(converted))
+    assert len(file.captions) == 1
 
 
 def test_what_was_found_is_told(language_model: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_published_blip2_is_converted(language_model: Path, tmp_path: Path, toy:
     assert described(config).startswith("connector=blip2: tower eva_giant_patch14_clip_224")
     model = EvlVideoForCaptioning.from_pretrained(tmp_path / "ours")
     assert all(torch.equal(value, ours[name]) for name, value in model.connector.state_dict().items())
-    assert len(caption_files([toy.clips("test")[0].video], str(tmp_path / "ours"))) == 1
+    assert len(list(caption_files([toy.clips("test")[0].video], str(tmp_path / "ours")))) == 1
 
 
 def test_qformer_beside_a_file_that_holds_its_own_is_refused(language_model: Path, tmp_path: Path) -> None:

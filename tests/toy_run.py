@@ -15,7 +15,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
-from evlvideo.assembly import evaluation_data, read_clips, references_of, start_model, training_data
+from evlvideo.assembly import (
+    evaluation_data,
+    read_clips,
+    references_of,
+    resolve_precision,
+    start_model,
+    tower_dtype,
+    training_data,
+)
 from evlvideo.cli import main
 from evlvideo.config import (
     DataConfig,
@@ -26,7 +34,8 @@ from evlvideo.config import (
     TrainingConfig,
     save_config,
 )
-from evlvideo.data.annotations import CaptionedClip, read_split
+from evlvideo.data.annotations import read_split
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.collate import CaptionCollator
 from evlvideo.data.mini import build
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -99,7 +108,7 @@ class Toy:
         }
         return replace(config, **changed, **sections.get("run", {}))
 
-    def clips(self, split: str) -> list[CaptionedClip]:
+    def clips(self, split: str) -> ClipTable:
         """The clips of a split."""
         return read_split("mini", split, self.data)
 
@@ -201,18 +210,19 @@ def switch_dropout_off(model: nn.Module) -> None:
 
 def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrainer:
     """The trainer of a run, before it trains."""
-    model, processor = start_model(config, tower_dtype=torch.float32)
+    precision = resolve_precision(config.training.precision)
+    model, processor = start_model(config, tower_dtype=tower_dtype(precision))
     train_clips, validation_clips = read_clips(config.data, "train"), read_clips(config.data, "validate")
     common: dict[str, Any] = {
         "model": model,
-        "args": training_arguments(config, "fp32"),
+        "args": training_arguments(config, precision),
         "processor": processor,
         "train_dataset": training_data(
             config, model, processor, {"train": train_clips}, per_caption=trains_on_captions(config)
         ),
         "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, "validate"),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
-        "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
+        "learning_rates": config.training.learning_rates,
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
     }

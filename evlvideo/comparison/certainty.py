@@ -19,7 +19,6 @@ from evlvideo.comparison.scored import Words
 from evlvideo.comparison.seeds import SeedPool
 from evlvideo.comparison.table import MARKS, SCORES, Entry
 from evlvideo.evaluation.score import TITLES
-from evlvideo.evaluation.sentence_scores import BleuReferences
 
 _MEANS = ("cider", "meteor", "rouge_l")
 _AGREES = 1e-6
@@ -52,8 +51,7 @@ def add_certainty(
     Returns:
         the entries, and sentences on what the numbers are.
     """
-    counted: dict[bool, dict[str, BleuReferences]] = {}
-    statistics = {pool.name: _averages([_statistics(run, words, counted) for run in pool.runs]) for pool in pools}
+    statistics = {pool.name: _averages([_statistics(run, words) for run in pool.runs]) for pool in pools}
     found: dict[str, Entry] = {entry.name: entry for entry in entries if entry.regime != "quoted"}
     for names in _groups(pools):
         _add({(name, metric): of for name in names for metric, of in statistics[name].items()}, found, plan)
@@ -79,9 +77,7 @@ def _averages(of_runs: Sequence[Mapping[str, Statistics]]) -> dict[str, Statisti
     }
 
 
-def _statistics(
-    system: EvaluatedRun, words: Words | None, counted: dict[bool, dict[str, BleuReferences]]
-) -> dict[str, Statistics]:
+def _statistics(system: EvaluatedRun, words: Words | None) -> dict[str, Statistics]:
     """Statistics of those scores of a system that what is known of its clips gives again."""
     result = system.result
     # Sorted, so that systems that list the same clips in another order are still pairs.
@@ -91,28 +87,16 @@ def _statistics(
         for metric in _MEANS
         if clips and all(metric in result.per_clip[clip_id] for clip_id in clips)
     }
-    if words is not None and clips and words.captions.get(system.name, {}).keys() >= set(clips):
-        found["bleu_4"] = _bleu(system, words, clips, counted)
+    captions = {} if words is None else words.captions.get(system.name, {})
+    if words is not None and clips and captions.keys() >= set(clips):
+        references = words.references_of(system.own_references)
+        found["bleu_4"] = bleu_statistics(references.bleu_counts({clip_id: captions[clip_id] for clip_id in clips}))
     return {
         metric: statistics
         for metric, statistics in found.items()
         # METEOR is no mean of its clips' scores; see the remark.
         if metric in result.scores and (metric == "meteor" or abs(statistics.value - result.scores[metric]) < _AGREES)
     }
-
-
-def _bleu(
-    system: EvaluatedRun, words: Words, clips: Sequence[str], counted: dict[bool, dict[str, BleuReferences]]
-) -> Statistics:
-    """Statistics of BLEU-4; references are counted once, in `counted`, for all systems that share them."""
-    own = system.own_references
-    if own not in counted:
-        counted[own] = {
-            clip_id: BleuReferences.of([text.split() for text in texts])
-            for clip_id, texts in words.references_of(own).items()
-        }
-    references, captions = counted[own], words.captions[system.name]
-    return bleu_statistics([references[clip_id].count(captions[clip_id].split()) for clip_id in clips])
 
 
 def _add(statistics: Mapping[tuple[str, str], Statistics], found: dict[str, Entry], plan: Resampling) -> None:

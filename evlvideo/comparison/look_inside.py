@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from evlvideo.assembly import evaluation_dataset
+from evlvideo.assembly import evaluation_dataset, resolve_precision, tower_dtype, without_language_model
 from evlvideo.comparison.frames import Budget, Picture, encode, encode_exactly
 from evlvideo.comparison.insights import Attention, ClipInsights, Insight, Insights, Merging
 from evlvideo.comparison.pictures import (
@@ -26,7 +26,7 @@ from evlvideo.comparison.runs import EvaluatedRun
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory, load_frozen_towers, load_trained_weights
+from evlvideo.models.checkpoint import checkpoint_directory, load_trained_weights
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
@@ -78,8 +78,9 @@ def look_inside(runs: Sequence[EvaluatedRun], clips: Sequence[CaptionedClip]) ->
 def _of_run(
     system: int, name: str, directory: Path, clips: Sequence[CaptionedClip]
 ) -> Iterator[tuple[str, tuple[Picture, ...], Insight]]:
-    model, processor = open_without_language_model(directory)
-    dataset = evaluation_dataset(run_config(directory).data, processor, clips)
+    config = run_config(directory)
+    model, processor = open_without_language_model(directory, config.training.precision)
+    dataset = evaluation_dataset(config.data, processor, clips)
     items = [dataset[place] for place in range(len(clips))]
     readable = [item for item in items if "bad" not in item]
     if not readable:
@@ -97,15 +98,19 @@ def _of_run(
         )
 
 
-def open_without_language_model(run: Path) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
-    """Open a run's checkpoint as far as its soft prompt, in float32, on this process's GPU or on the CPU.
+def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
+    """Open a run's checkpoint as far as its soft prompt, on this process's GPU or on the CPU.
+
+    Args:
+        run: its directory.
+        precision: the run's `training.precision`.
 
     Raises:
         UserError: the run has no checkpoint, or one that does not open.
     """
     directory = checkpoint_directory(str(run))
-    model = EvlVideoForCaptioning(EvlVideoConfig.from_pretrained(directory), empty_language_model=True)
-    load_frozen_towers(model, directory, dtype=torch.float32, only={"vision_tower"})
+    dtype = tower_dtype(resolve_precision(precision))
+    model = without_language_model(EvlVideoConfig.from_pretrained(directory), directory, tower_dtype=dtype)
     load_trained_weights(model, directory)
     for name, part in model.named_children():
         if name != "language_model":
@@ -136,8 +141,10 @@ def inside(
     """
     watched = InTowerContextualizer | MergedContextualizer | TomeFormer
     with _inputs_of([part for part in model.modules() if isinstance(part, watched)]) as inputs:
-        model.encode(pixel_values.to(next(model.vision_tower.parameters()).device))
-    return _merging(model, inputs, frames), _attention(inputs) if len(frames) > 1 else None
+        model.encode(pixel_values.to(model.vision_tower.device))
+    # In the model's own precision: in another, other tokens would be merged.
+    with model.autocast():
+        return _merging(model, inputs, frames), _attention(inputs) if len(frames) > 1 else None
 
 
 @contextmanager

@@ -85,7 +85,8 @@ def _hues(count: int) -> np.ndarray:
 
 def attention_weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
     """Softmax over the keys of scaled dot products: `(…, Q, D)` and `(…, K, D)` → `(…, Q, K)`, in float32."""
-    return torch.softmax(query.float() @ key.float().transpose(-1, -2) * scale, dim=-1)
+    with torch.autocast(query.device.type, enabled=False):
+        return torch.softmax(query.float() @ key.float().transpose(-1, -2) * scale, dim=-1)
 
 
 @torch.no_grad()

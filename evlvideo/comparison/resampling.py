@@ -21,7 +21,7 @@ from functools import partial
 
 import numpy as np
 
-from evlvideo.evaluation.sentence_scores import SMALL, TINY, BleuCounts
+from evlvideo.evaluation.sentence_scores import SMALL, TINY
 
 RESAMPLES = 10_000
 """Draws for intervals, and exchanges for tests."""
@@ -55,10 +55,13 @@ def mean_statistics(scores: Sequence[float]) -> Statistics:
     return Statistics(np.asarray(scores, float)[:, None], partial(_mean, clips=len(scores)))
 
 
-def bleu_statistics(counts: Sequence[BleuCounts]) -> Statistics:
-    """Statistics of BLEU-4, which is no mean of its clips' scores, from the counts of each clip."""
-    columns = [(*count.correct, *count.guessed, count.words, count.closest) for count in counts]
-    return Statistics(np.array(columns, float), _bleu)
+def bleu_statistics(counts: np.ndarray) -> Statistics:
+    """Statistics of BLEU-4, which is no mean of its clips' scores.
+
+    Args:
+        counts: of each clip, of :func:`evlvideo.evaluation.bleu_counts.bleu_counts`.
+    """
+    return Statistics(counts.astype(float), _bleu)
 
 
 def averaged(parts: Sequence[Statistics]) -> Statistics:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from evlvideo.comparison.prediction_checks import CheckedCaptions, read_checked
@@ -11,6 +12,7 @@ from evlvideo.errors import UserError
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.evaluation.metrics import METRICS, score_tokenized, tokenize_together
 from evlvideo.evaluation.results import EvaluationResult, References, describe_references, git_commit, versions
+from evlvideo.evaluation.tokenized_references import TokenizedReferences
 
 HUMAN = "human"
 """Name of people's own row."""
@@ -38,19 +40,22 @@ class OtherSystems:
         return bool(self.predictions) or self.human
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Words:
     """Tokenised texts of a table, made in one pass."""
 
-    tokenizer: str
-    references: Mapping[str, Sequence[str]]
-    """Clip → references."""
+    references: TokenizedReferences
     captions: Mapping[str, Mapping[str, str]]
     """System → clip → caption."""
 
-    def references_of(self, people: bool) -> Mapping[str, Sequence[str]]:
-        """Clip → the references that systems are scored with, or those that people are."""
-        return {clip_id: texts[1:] for clip_id, texts in self.references.items()} if people else self.references
+    def references_of(self, people: bool) -> TokenizedReferences:
+        """The references that systems are scored with, or those that people are."""
+        return self._peoples if people else self.references
+
+    @cached_property
+    def _peoples(self) -> TokenizedReferences:
+        others = {clip_id: texts[1:] for clip_id, texts in self.references.words.items()}
+        return TokenizedReferences(others, self.references.tokenizer)
 
 
 def named_files(given: Sequence[str]) -> dict[str, Path]:
@@ -105,8 +110,8 @@ def tokenize_table(references: TableReferences, captions: Mapping[str, Mapping[s
     Raises:
         UserError: the tokeniser cannot run.
     """
-    words, reference_words = tokenize_together(list(captions.values()), references.captions, tokenizer)
-    return Words(tokenizer, reference_words, dict(zip(captions, words, strict=True)))
+    words, tokenized = tokenize_together(list(captions.values()), references.captions, tokenizer)
+    return Words(tokenized, dict(zip(captions, words, strict=True)))
 
 
 def score_others(
@@ -140,13 +145,10 @@ def _score(
     meteor: MeteorProcess,
 ) -> EvaluatedRun:
     people = path is None
-    # Clips without a caption are in no score, and not among the documents of CIDEr, as in an evaluation.
-    of_all = words.references_of(people)
-    reference_words = {clip_id: of_all[clip_id] for clip_id in captions}
     subsets = {
         kind: [clip_id for clip_id in clips if clip_id in captions] for kind, clips in references.subsets.items()
     }
-    scores = score_tokenized(words.captions[name], reference_words, words.tokenizer, METRICS, subsets, meteor)
+    scores = score_tokenized(words.captions[name], words.references_of(people), METRICS, subsets, meteor)
     result = EvaluationResult(
         name=name,
         dataset=references.dataset,

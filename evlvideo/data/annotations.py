@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evlvideo.data.captioned import CaptionedClip
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.readers import jsonl, karpathy, lavis, msrvtt, msvd, webvid
 from evlvideo.data.readers.common import Reader, clip_name, json_entries, needed, read_json_object, some
 from evlvideo.errors import UserError
@@ -96,7 +97,7 @@ def read_split(
     *,
     purpose: str = "captioning",
     facts: DatasetFacts | None = None,
-) -> list[CaptionedClip]:
+) -> ClipTable:
     """Read the clips of one split, in the order of the annotation.
 
     Args:
@@ -112,7 +113,7 @@ def read_split(
         UserError: the data set or split is unknown or for another purpose, a file or directory is missing or
             malformed, the numbers of clips or captions are not the data set's own, or clips are not on disk.
     """
-    return list(stream_split(dataset, split, root, video_root, check_files, purpose=purpose, facts=facts))
+    return ClipTable(stream_split(dataset, split, root, video_root, check_files, purpose=purpose, facts=facts))
 
 
 def stream_split(

@@ -3,11 +3,9 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from time import monotonic
 
 from rich.console import Console
@@ -15,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from evlvideo.data.backends.image import IMAGE_SUFFIXES
 from evlvideo.data.clip import DecodeError
-from evlvideo.data.guarded import DecodeProcess
+from evlvideo.data.guarded import DecodeProcess, with_helpers
 from evlvideo.errors import UserError
 from evlvideo.files import write_text
 
@@ -100,7 +98,9 @@ def check_videos(
     found = {state.path: known[state.path] for state in states if _same(state, known.get(state.path))}
     remaining = [state for state in states if state.path not in found]
     with _appending(out / PROGRESS_NAME) as note, _bar(console, len(states), len(found)) as advance:
-        for checked in _check_all(root, remaining, processes, time_limit_seconds):
+        for checked in with_helpers(
+            lambda helper, state: _check(helper, root, state, time_limit_seconds), remaining, processes
+        ):
             note(checked)
             found[checked.path] = checked
             advance()
@@ -131,32 +131,6 @@ def _state(root: Path, path: Path, frames: int | None) -> Checked:
 
 def _same(state: Checked, known: Checked | None) -> bool:
     return known is not None and asdict(known) == {**asdict(state), "frames": known.frames, "reason": known.reason}
-
-
-def _check_all(root: Path, states: list[Checked], processes: int, time_limit_seconds: float) -> Iterator[Checked]:
-    """Check files as they come, each thread with a helper process."""
-    helpers = [DecodeProcess() for _ in range(processes)]
-    free: SimpleQueue[DecodeProcess] = SimpleQueue()
-    for helper in helpers:
-        free.put(helper)
-
-    def check(state: Checked) -> Checked:
-        helper = free.get()
-        try:
-            return _check(helper, root, state, time_limit_seconds)
-        finally:
-            free.put(helper)
-
-    executor = ThreadPoolExecutor(processes)
-    try:
-        futures: list[Future[Checked]] = [executor.submit(check, state) for state in states]
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-        for helper in helpers:
-            helper.close()
-        executor.shutdown()
 
 
 def _check(helper: DecodeProcess, root: Path, state: Checked, time_limit_seconds: float) -> Checked:

@@ -60,5 +60,5 @@ class CaptionCollator:
         if self.captions_per_clip == 1:
             return [item["caption"]]
         captions: list[str] = item["captions"]
-        first = captions.index(item["caption"])
+        first = item["caption_place"]
         return [captions[(first + place) % len(captions)] for place in range(self.captions_per_clip)]

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from evlvideo.data.annotations import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.clip import DecodeError
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.decode import decode_clip
 from evlvideo.data.guarded import TIME_LIMIT_SECONDS, decode_clip_guarded
 from evlvideo.data.replacement import MOST_DRAWS, candidates
@@ -28,11 +29,12 @@ class CaptionDataset(Dataset[dict[str, Any]]):
     """Decoded clips with their captions.
 
     An item is a dict of `clip_id`, `pixel_values` (float32 of shape (frames, 3, height, width)), `captions` (all of the
-    clip's) and, where items are captions, `caption`. What is random in an item is a function of the seed, the epoch
-    and the item's index, so that neither the number of workers nor a resumed run changes it.
+    clip's) and, where items are captions, `caption` and `caption_place`, its place among them. What is random in an
+    item is a function of the seed, the walk and the item's index, so that neither the number of workers nor a resumed
+    run changes it. A walk is one pass through the items; :class:`evlvideo.data.mixture.Mixture` counts them.
 
     Args:
-        clips: the clips, as :func:`evlvideo.data.annotations.read_split` gives them.
+        clips: the clips, as :func:`evlvideo.data.annotations.read_split` gives them; others are made a table.
         num_frames: frames taken from each clip.
         sampling: how they are chosen, a key of :data:`evlvideo.data.sampling.SAMPLERS`.
         image_size: side in pixels of the square to which the decoder resizes frames.
@@ -41,7 +43,7 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         per_caption: one item for each caption of each clip (cross-entropy), in the order of the clips and their
             captions; else one for each clip (self-critical training, evaluation).
         on_bad_clip: what to do where a clip cannot be decoded. `resample` puts another clip in its place, drawn from
-            the seed, the epoch and the item's index, and names the bad one once in the log; `raise` raises; `skip`
+            the seed, the walk and the item's index, and names the bad one once in the log; `raise` raises; `skip`
             gives an item that has a reason under `bad` in the place of `pixel_values`. The default is `resample` where
             items are captions, so are trained on, and else `raise`.
         time_limit_seconds: decode in a process of its own, and give a clip up that takes longer or crashes the decoder;
@@ -71,7 +73,8 @@ class CaptionDataset(Dataset[dict[str, Any]]):
             raise UserError(f"on_bad_clip is {on_bad_clip!r}; allowed: {', '.join(ON_BAD_CLIP)}.")
         if sampling not in SAMPLERS:
             raise UserError(f"The sampling is {sampling!r}; allowed: {', '.join(SAMPLERS)}.")
-        self.clips = list(clips)
+        # Workers of a loader share a table, and would in time copy objects.
+        self.clips = clips if isinstance(clips, ClipTable) else ClipTable(clips)
         self.num_frames = num_frames
         self.image_size = image_size
         self.transform = transform
@@ -84,24 +87,16 @@ class CaptionDataset(Dataset[dict[str, Any]]):
             else partial(decode_clip_guarded, keep_aspect=keep_aspect, time_limit_seconds=time_limit_seconds)
         )
         self._sampler = SAMPLERS[sampling]
-        if per_caption:
-            self._items = [(number, k) for number, clip in enumerate(self.clips) for k in range(len(clip.captions))]
-        else:
-            self._items = [(number, 0) for number in range(len(self.clips))]
-        if not self._items:
+        self._length = int(self.clips.caption_counts().sum()) if per_caption else len(self.clips)
+        if not self._length:
             missing = "captions" if self.clips else "clips"
             raise UserError(f"The data set is empty: no {missing} were given; give at least one.")
-        # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        # In shared memory, to be seen by all workers.
         self._bad = torch.zeros(len(self.clips), dtype=torch.bool).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, whose random draws the next items use."""
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         """Count the items."""
-        return len(self._items)
+        return self._length
 
     @property
     def bad_clips(self) -> list[str]:
@@ -109,35 +104,45 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         return [self.clips[number].clip_id for number in self._bad.nonzero().flatten().tolist()]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Decode and transform one item.
+        """Decode and transform one item, as it is on the first walk; see :meth:`item`."""
+        return self.item(index, walk=0)
+
+    def item(self, index: int, walk: int) -> dict[str, Any]:
+        """Decode and transform one item, as it is on a walk through the data set, from 0.
 
         Raises:
             DecodeError: the clip cannot be decoded, and is not to be left out or replaced; or no other can either. The
                 message names it.
         """
         resample = self.on_bad_clip == "resample"
-        for candidate in candidates(index, len(self), self.seed, int(self._epoch)):
-            number, place = self._items[candidate]
+        entropy = [self.seed, walk, index % len(self)]
+        for candidate in candidates(index, len(self), self.seed, walk):
+            number, place = self._find(candidate)
             if resample and self._bad[number]:
                 continue  # It would fail again, at worst after the whole time limit.
+            clip = self.clips[number]
             try:
-                return self._item(number, place, {"pixel_values": self._pixel_values(number, index)})
+                return self._item(clip, place, {"pixel_values": self._pixel_values(clip, entropy)})
             except DecodeError as error:
                 self._note(number, error)
                 if self.on_bad_clip == "skip":
-                    return self._item(number, place, {"bad": str(error)})
+                    return self._item(clip, place, {"bad": str(error)})
                 if not resample:
                     raise
         raise DecodeError(
-            f"{self.clips[self._items[index][0]].clip_id} cannot be decoded, nor any of {MOST_DRAWS} clips drawn "
-            f"in its place; {len(self.bad_clips)} of {len(self.clips)} are bad. Is data.video_root the right directory?"
+            f"{self.clips[self._find(index % len(self))[0]].clip_id} cannot be decoded, nor any of {MOST_DRAWS} clips "
+            f"drawn in its place; {len(self.bad_clips)} of {len(self.clips)} are bad. Is data.video_root the right "
+            "directory?"
         )
 
-    def _item(self, number: int, place: int, content: dict[str, Any]) -> dict[str, Any]:
-        clip = self.clips[number]
+    def _find(self, index: int) -> tuple[int, int]:
+        """The number of an item's clip, and which of its captions it is."""
+        return self.clips.find_caption(index) if self.per_caption else (index, 0)
+
+    def _item(self, clip: CaptionedClip, place: int, content: dict[str, Any]) -> dict[str, Any]:
         item: dict[str, Any] = {"clip_id": clip.clip_id, "captions": list(clip.captions), **content}
         if self.per_caption:
-            item["caption"] = clip.captions[place]
+            item |= {"caption": clip.captions[place], "caption_place": place}
         return item
 
     def _note(self, number: int, error: DecodeError) -> None:
@@ -145,9 +150,7 @@ class CaptionDataset(Dataset[dict[str, Any]]):
             logger.warning("%s: %s", self.clips[number].clip_id, error)
         self._bad[number] = True
 
-    def _pixel_values(self, number: int, index: int) -> torch.Tensor:
-        clip = self.clips[number]
-        entropy = [self.seed, int(self._epoch), index % len(self)]
+    def _pixel_values(self, clip: CaptionedClip, entropy: list[int]) -> torch.Tensor:
         sampling_seed, transform_seed = np.random.SeedSequence(entropy).generate_state(2, np.uint64).tolist()
 
         def choose(frames: int, rate: float) -> list[int]:

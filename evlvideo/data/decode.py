@@ -16,6 +16,8 @@ import numpy as np
 from evlvideo.data.backends import decord, image, pyav, torchcodec
 from evlvideo.data.clip import Clip, DecodeError, SourceFacts
 from evlvideo.data.index import VideoIndex, check_file, read_index
+from evlvideo.data.index_cache import cached_index
+from evlvideo.data.media import Media, as_file
 from evlvideo.data.reader import PacketReader
 from evlvideo.errors import UserError
 
@@ -24,6 +26,9 @@ Choose = Callable[[int, float], Sequence[int]]
 
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 """Decoders by name; `auto` is the one to use."""
+
+DECODING_VERSION = 1
+"""Goes up when a frame of the same file comes out otherwise, and stored features of it are stale."""
 
 _OTHERS = {"decord": decord.decode, "torchcodec": torchcodec.decode}
 _FALLBACKS = ("torchcodec", "decord")
@@ -47,7 +52,7 @@ class FrameRange:
 
 
 def decode_clip(
-    path: Path,
+    media: Media,
     choose: Choose,
     size: int | None = None,
     *,
@@ -62,7 +67,7 @@ def decode_clip(
     A rotation stored in the file is applied; mirroring and pixels that are not square are not.
 
     Args:
-        path: a video file, or a picture by its suffix.
+        media: a video, or a picture by its suffix: a file, or a member of a shard.
         choose: which frames, of those between the two times.
         size: side of the square in pixels; `None` keeps the file's height and width.
         keep_aspect: scale so that the shorter side is `size`, in the place of a square.
@@ -73,19 +78,19 @@ def decode_clip(
     Raises:
         DecodeError: the file is missing, empty, not a video, broken where it is needed, or shows nothing between the
             two times; the message names the file and the reason.
-        UserError: the backend is unknown or not installed.
+        UserError: the backend is unknown or not installed, or a shard is gone.
     """
-    with open_clip(path, start_seconds, end_seconds) as source:
+    with open_clip(media, start_seconds, end_seconds) as source:
         return source.read(
             choose(source.range.count, source.range.rate), size, keep_aspect=keep_aspect, backend=backend
         )
 
 
-def check_clip(path: Path, frames: int | None = None) -> int:
-    """Find out whether a video or picture can be decoded.
+def check_clip(media: Media, frames: int | None = None) -> int:
+    """Find out whether a video or picture can be decoded, by what it holds now and nothing that was known of it.
 
     Args:
-        path: the file.
+        media: the file, or a member of a shard.
         frames: how many frames are decoded, spread evenly; `None` decodes every one.
 
     Returns:
@@ -94,14 +99,14 @@ def check_clip(path: Path, frames: int | None = None) -> int:
     Raises:
         DecodeError: a frame cannot be decoded, or the file was cut off.
     """
-    with open_clip(path) as clip:
+    with open_clip(media, cached=False) as clip:
         count = clip.range.count
         if clip.index is None or clip.reader is None:
             clip.read([0])
         elif clip.index.damaged_packets:
-            raise DecodeError(f"{path} was cut off or damaged: {clip.index.damaged_packets} packets are incomplete.")
+            raise DecodeError(f"{media} was cut off or damaged: {clip.index.damaged_packets} packets are incomplete.")
         elif frames is None:
-            with _named(path):
+            with _named(media):
                 pyav.decode_all(clip.reader, clip.index)
         else:
             clip.read([place * count // frames for place in range(frames)], _SMALL)
@@ -112,7 +117,7 @@ def check_clip(path: Path, frames: int | None = None) -> int:
 class OpenClip:
     """A file that was looked into, open for the length of a call: it must not live through a fork."""
 
-    path: Path
+    media: Media
     range: FrameRange
     index: VideoIndex | None
     """`None` for a picture."""
@@ -126,13 +131,13 @@ class OpenClip:
             raise UserError(f"The backend is {backend!r}; allowed: {', '.join(BACKENDS)}.")
         outside = [index for index in chosen if not 0 <= index < self.range.count]
         if outside or not chosen:
-            raise ValueError(f"Frames {list(chosen)} were asked of {self.range.count} in {self.path}.")
+            raise ValueError(f"Frames {list(chosen)} were asked of {self.range.count} in {self.media}.")
         if self.index is None or self.reader is None:
-            return _picture(self.path, chosen, size, keep_aspect)
+            return _picture(self.media, chosen, size, keep_aspect)
         wanted = np.asarray(chosen) + self.range.first
         ascending, places = np.unique(wanted, return_inverse=True)
         height, width = _sides(self.index.facts, size, keep_aspect)
-        with _named(self.path):
+        with _named(self.media):
             frames, used = _decode(self.reader, self.index, ascending.tolist(), height, width, backend)
         return Clip(
             frames=frames[places],
@@ -144,37 +149,47 @@ class OpenClip:
 
 
 @contextmanager
-def open_clip(path: Path, start_seconds: float | None = None, end_seconds: float | None = None) -> Iterator[OpenClip]:
-    """Look into a file, to decode frames of it in a second step; see :func:`decode_clip`."""
-    check_file(path)
-    if path.suffix.lower() in image.IMAGE_SUFFIXES:
-        yield OpenClip(path, FrameRange(0, 1, 0.0), None, None)
+def open_clip(
+    media: Media, start_seconds: float | None = None, end_seconds: float | None = None, *, cached: bool = True
+) -> Iterator[OpenClip]:
+    """Look into a file, to decode frames of it in a second step; see :func:`decode_clip`.
+
+    Args:
+        media: as there.
+        start_seconds: as there.
+        end_seconds: as there.
+        cached: whether the file's index may come from :mod:`evlvideo.data.index_cache`.
+    """
+    if isinstance(media, Path):
+        check_file(media)
+    if media.suffix.lower() in image.IMAGE_SUFFIXES:
+        yield OpenClip(media, FrameRange(0, 1, 0.0), None, None)
         return
     with ExitStack() as stack:
-        with _named(path):
-            reader = stack.enter_context(PacketReader(path))
-            index = read_index(reader)
-        yield OpenClip(path, _range(path, index, start_seconds, end_seconds), index, reader)
+        with _named(media):
+            reader = stack.enter_context(PacketReader(media))
+            index = cached_index(reader) if cached else read_index(reader)
+        yield OpenClip(media, _range(media, index, start_seconds, end_seconds), index, reader)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(media: Media) -> Iterator[None]:
     """Turn what decoders raise into an error that names the file."""
     try:
         yield
     except _REFUSALS as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DecodeError(f"{path} cannot be decoded: {reason}. Is it a video, and whole?") from error
+        raise DecodeError(f"{media} cannot be decoded: {reason}. Is it a video, and whole?") from error
 
 
-def _range(path: Path, index: VideoIndex, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
+def _range(media: Media, index: VideoIndex, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
     """Find the frames of a half-open range of times."""
     seconds = index.timestamps_seconds
     first = 0 if start_seconds is None else int(np.searchsorted(seconds, start_seconds))
     end = len(seconds) if end_seconds is None else int(np.searchsorted(seconds, end_seconds))
     if end <= first:
         raise DecodeError(
-            f"{path} shows no frame from {start_seconds or 0:g} s to "
+            f"{media} shows no frame from {start_seconds or 0:g} s to "
             f"{'its end' if end_seconds is None else f'{end_seconds:g} s'}; it lasts from {seconds[0]:.2f} s to "
             f"{seconds[0] + index.facts.duration_seconds:.2f} s."
         )
@@ -187,7 +202,7 @@ def _decode(
     """Decode ascending indices, and tell by what."""
     if backend in _OTHERS:
         try:
-            return _other(backend, reader.path, index, indices, height, width), backend
+            return _other(backend, reader.media, index, indices, height, width), backend
         except ImportError as error:
             raise UserError(f"The backend {backend!r} is not installed here ({error}); use 'auto'.") from error
     try:
@@ -196,14 +211,15 @@ def _decode(
         if backend == "auto" and not isinstance(error, _BROKEN_DATA):
             for other in _FALLBACKS:
                 with suppress(DecodeError, ImportError):
-                    return _other(other, reader.path, index, indices, height, width), other
+                    return _other(other, reader.media, index, indices, height, width), other
         raise
 
 
-def _other(backend: str, path: Path, index: VideoIndex, indices: list[int], height: int, width: int) -> np.ndarray:
-    frames = _OTHERS[backend](path, index, indices, height, width)
+def _other(backend: str, media: Media, index: VideoIndex, indices: list[int], height: int, width: int) -> np.ndarray:
+    with as_file(media) as path:
+        frames = _OTHERS[backend](path, index, indices, height, width)
     if frames.shape != (len(indices), height, width, 3):
-        raise DecodeError(f"{path} cannot be decoded by {backend}: it gave frames of shape {frames.shape}.")
+        raise DecodeError(f"{media} cannot be decoded by {backend}: it gave frames of shape {frames.shape}.")
     return frames
 
 
@@ -217,17 +233,17 @@ def _sides(facts: SourceFacts, size: int | None, keep_aspect: bool) -> tuple[int
     return max(size, round(facts.height * size / shorter)), max(size, round(facts.width * size / shorter))
 
 
-def _picture(path: Path, chosen: Sequence[int], size: int | None, keep_aspect: bool) -> Clip:
-    pixels = image.read_image(path)
+def _picture(media: Media, chosen: Sequence[int], size: int | None, keep_aspect: bool) -> Clip:
+    picture = image.read_image(media)
     facts = SourceFacts(
         frames=1,
         rate=0.0,
-        width=pixels.shape[1],
-        height=pixels.shape[0],
-        codec=path.suffix.lower().lstrip("."),
+        width=picture.width,
+        height=picture.height,
+        codec=media.suffix.lower().lstrip("."),
         rotation=0,
         duration_seconds=0.0,
     )
-    pixels = image.resize(pixels, *_sides(facts, size, keep_aspect))
+    pixels = image.resize(picture, *_sides(facts, size, keep_aspect))
     count = len(chosen)
     return Clip(np.repeat(pixels[None], count, axis=0), np.zeros(count), (0,) * count, facts, "pillow")

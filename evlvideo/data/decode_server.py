@@ -15,6 +15,8 @@ from typing import Any
 
 from evlvideo.data.clip import Clip, DecodeError
 from evlvideo.data.decode import FrameRange, OpenClip, check_clip, open_clip
+from evlvideo.data.media import Media
+from evlvideo.data.shard_index import make_index
 from evlvideo.errors import UserError
 
 GRACE_SECONDS = 5.0
@@ -27,14 +29,14 @@ class Server:
     def __init__(self) -> None:
         self._files = ExitStack()
         self._clip: OpenClip | None = None
-        self.path = Path()
-        """The file that was asked about last."""
+        self.media: Media = Path()
+        """What was asked about last."""
 
-    def open(self, path: Path, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
+    def open(self, media: Media, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
         """Look into a file."""
         self.close()
-        self.path = path
-        self._clip = self._files.enter_context(open_clip(path, start_seconds, end_seconds))
+        self.media = media
+        self._clip = self._files.enter_context(open_clip(media, start_seconds, end_seconds))
         return self._clip.range
 
     def read(self, chosen: list[int], size: int | None, keep_aspect: bool, backend: str) -> Clip:
@@ -46,10 +48,19 @@ class Server:
         finally:
             self.close()
 
-    def check(self, path: Path, frames: int | None) -> int:
+    def check(self, media: Media, frames: int | None) -> int:
         """Decode all frames of a file, or so many of them; see :func:`evlvideo.data.decode.check_clip`."""
-        self.path = path
-        return check_clip(path, frames)
+        self.media = media
+        return check_clip(media, frames)
+
+    def index_shard(self, shard: Path, index: Path) -> tuple[int, int]:
+        """Make a shard's index; see :func:`evlvideo.data.shard_index.make_index`.
+
+        Returns:
+            how many samples it has, and how many were left out.
+        """
+        made = make_index(shard, index)
+        return len(made), made.left_out
 
     def close(self) -> None:
         """Close what is open."""
@@ -125,4 +136,4 @@ def _answer(server: Server, name: str, arguments: tuple[Any, ...]) -> Any:
         return error
     except Exception as error:
         # Whatever a broken file makes a decoder raise costs that file only.
-        return DecodeError(f"{server.path} cannot be decoded: {type(error).__name__}: {error}.")
+        return DecodeError(f"{server.media} cannot be decoded: {type(error).__name__}: {error}.")

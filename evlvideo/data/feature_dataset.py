@@ -4,10 +4,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.clip import DecodeError
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.feature_store import FeatureReader
 from evlvideo.errors import UserError
 
@@ -35,36 +37,43 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.reader = reader
         self.per_caption = per_caption
-        bad = {clip.clip_id for clip in clips if reader.why_bad(clip.clip_id)} if leave_out_bad else set()
-        if bad:
-            logger.warning("%d of %d clips have no features and are left out of training.", len(bad), len(clips))
-        self.bad_clips = sorted(bad)
-        self.clips = [clip for clip in clips if clip.clip_id not in bad]
-        captions = (range(len(clip.captions)) if per_caption else (0,) for clip in self.clips)
-        self._items = [(number, place) for number, places in enumerate(captions) for place in places]
-        if not self._items:
+        table = clips if isinstance(clips, ClipTable) else ClipTable(clips)
+        numbers = (number for number, clip in enumerate(table) if not leave_out_bad or not reader.why_bad(clip.clip_id))
+        good = np.fromiter(numbers, np.int64)
+        self.bad_clips = sorted(table[int(number)].clip_id for number in np.setdiff1d(np.arange(len(table)), good))
+        if self.bad_clips:
+            logger.warning(
+                "%d of %d clips have no features and are left out of training.", len(self.bad_clips), len(table)
+            )
+        self.clips = table.take(good) if self.bad_clips else table
+        self._length = int(self.clips.caption_counts().sum()) if per_caption else len(self.clips)
+        if not self._length:
             raise UserError(f"{reader.directory} has features of none of the {len(clips)} clips.")
-
-    def set_epoch(self, epoch: int) -> None:
-        """Nothing depends on the epoch."""
 
     def __len__(self) -> int:
         """Count the items."""
-        return len(self._items)
+        return self._length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One item.
 
         Raises:
+            IndexError: there is no such item.
             UserError: its shard is broken.
         """
-        number, place = self._items[index]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"The index is {index}; there are {len(self)} items.")
+        number, place = self.clips.find_caption(index % len(self)) if self.per_caption else (index, 0)
         clip = self.clips[number]
         item: dict[str, Any] = {"clip_id": clip.clip_id, "captions": list(clip.captions)}
         if self.per_caption:
-            item["caption"] = clip.captions[place]
+            item |= {"caption": clip.captions[place], "caption_place": place}
         try:
             item["features"] = self.reader.read(clip.clip_id)
         except DecodeError as error:
             item["bad"] = str(error)
         return item
+
+    def item(self, index: int, walk: int) -> dict[str, Any]:
+        """One item, the same on every walk through the data set."""
+        return self[index]

@@ -15,17 +15,22 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from evlvideo.data.clip import Clip, DecodeError
 from evlvideo.data.decode import Choose, FrameRange, decode_clip
 from evlvideo.data.decode_server import receive, send
+from evlvideo.data.media import Media, TarMember
 from evlvideo.errors import UserError
 
 TIME_LIMIT_SECONDS = 60.0
 """How long a clip may take; a minute of 1080p video takes some seconds."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 _START_SECONDS = 120.0
 _PROGRAM = """
@@ -36,7 +41,7 @@ importlib.import_module(sys.argv[2]).serve(int(sys.argv[3]))
 
 
 def decode_clip_guarded(
-    path: Path,
+    media: Media,
     choose: Choose,
     size: int | None = None,
     *,
@@ -48,8 +53,11 @@ def decode_clip_guarded(
 ) -> Clip:
     """Decode as :func:`evlvideo.data.decode.decode_clip` does, with the decoder in this process's helper.
 
+    A picture that is in memory already is decoded here: it waits for no disk, and Pillow is given no more than common
+    formats.
+
     Args:
-        path: as there.
+        media: as there.
         choose: as there; it is called in this process.
         size: as there.
         keep_aspect: as there.
@@ -62,9 +70,9 @@ def decode_clip_guarded(
         DecodeError: what `decode_clip` raises it for; besides, the decoder took too long, or crashed.
         UserError: the backend is unknown or not installed, or the helper does not start.
     """
-    if os.name != "posix":
+    if os.name != "posix" or (isinstance(media, TarMember) and media.content is not None):
         return decode_clip(
-            path,
+            media,
             choose,
             size,
             keep_aspect=keep_aspect,
@@ -76,9 +84,11 @@ def decode_clip_guarded(
     with helper.lock:
         helper.start()
         deadline = time.monotonic() + time_limit_seconds
-        range_: FrameRange = helper.ask(path, "open", (path, start_seconds, end_seconds), deadline, time_limit_seconds)
+        range_: FrameRange = helper.ask(
+            media, "open", (media, start_seconds, end_seconds), deadline, time_limit_seconds
+        )
         chosen: Sequence[int] = choose(range_.count, range_.rate)
-        clip: Clip = helper.ask(path, "read", (list(chosen), size, keep_aspect, backend), deadline, time_limit_seconds)
+        clip: Clip = helper.ask(media, "read", (list(chosen), size, keep_aspect, backend), deadline, time_limit_seconds)
     return clip
 
 
@@ -130,11 +140,11 @@ class DecodeProcess:
         assert self._connection is not None
         return self._connection
 
-    def ask(self, path: Path, name: str, arguments: tuple[Any, ...], deadline: float, limit_seconds: float) -> Any:
+    def ask(self, media: Media, name: str, arguments: tuple[Any, ...], deadline: float, limit_seconds: float) -> Any:
         """Ask for one thing.
 
         Args:
-            path: the file that it is about.
+            media: what it is about.
             name: a method of the server.
             arguments: its arguments.
             deadline: when to stop waiting, on the monotonic clock.
@@ -152,9 +162,9 @@ class DecodeProcess:
             answer = receive(connection, deadline)
         except TimeoutError:
             self.close()
-            raise DecodeError(f"{path} cannot be decoded: timed out after {limit_seconds:g} s.") from None
+            raise DecodeError(f"{media} cannot be decoded: timed out after {limit_seconds:g} s.") from None
         except (EOFError, ConnectionError):
-            raise DecodeError(f"{path} cannot be decoded: the decoder {self._end()}.") from None
+            raise DecodeError(f"{media} cannot be decoded: the decoder {self._end()}.") from None
         except BaseException:
             # Interrupted between question and answer: the next answer would be that of this question.
             self.close()
@@ -197,6 +207,39 @@ class DecodeProcess:
         if self._process is not None:
             self._process.returncode = 0  # It is not this process's child, so nothing is to be waited for.
         self._process = self._connection = None
+
+
+def with_helpers(
+    work: Callable[[DecodeProcess, Task], Result], tasks: Sequence[Task], processes: int
+) -> Iterator[Result]:
+    """Work through tasks, several at a time, each with a helper of its own; results come as they are ready.
+
+    Args:
+        work: what is done, in a thread.
+        tasks: what it is done with.
+        processes: how many helpers there are.
+    """
+    helpers = [DecodeProcess() for _ in range(processes)]
+    free: SimpleQueue[DecodeProcess] = SimpleQueue()
+    for helper in helpers:
+        free.put(helper)
+
+    def one(task: Task) -> Result:
+        helper = free.get()
+        try:
+            return work(helper, task)
+        finally:
+            free.put(helper)
+
+    executor = ThreadPoolExecutor(processes)
+    try:
+        for future in as_completed([executor.submit(one, task) for task in tasks]):
+            yield future.result()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for helper in helpers:
+            helper.close()
+        executor.shutdown()
 
 
 _processes: weakref.WeakSet[DecodeProcess] = weakref.WeakSet()

@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from evlvideo.data.clip import DecodeError, SourceFacts
+from evlvideo.data.media import Media, size_of
 from evlvideo.data.reader import PacketReader, Place
 
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1"}
@@ -155,7 +156,7 @@ def _packets(reader: PacketReader, codec: str) -> _Packets:
             found.shown.append(packet.pts)
             found.last_duration = packet.duration or found.last_duration
     if found is None or not found.shown:
-        raise _no_frames(reader.path)
+        raise _no_frames(reader.media)
     found.damaged += _behind_the_end(reader, found.read)
     return found
 
@@ -165,7 +166,7 @@ def _behind_the_end(reader: PacketReader, read: int) -> int:
     entries = reader.stream.index_entries
     if len(entries) <= read:
         return 0
-    size = reader.path.stat().st_size
+    size = size_of(reader.media)
     return sum(entry.pos >= size for entry in entries)
 
 
@@ -221,7 +222,7 @@ def _shown_frames(reader: PacketReader, packets: _Packets) -> tuple[VideoFrame, 
     else:
         frame = next(reader.frames(), None)
     if frame is None:
-        raise _no_frames(reader.path)
+        raise _no_frames(reader.media)
     return frame, times if frame.pts is None else times[times >= frame.pts]
 
 
@@ -238,7 +239,7 @@ def _count_by_decoding(reader: PacketReader, packets: _Packets) -> tuple[VideoFr
         first = first or frame
         times.append(frame.pts)
     if first is None:
-        raise _no_frames(reader.path)
+        raise _no_frames(reader.media)
     known = np.array([time for time in times if time is not None], np.int64)
     if len(known) == len(times) and (np.diff(known) > 0).all():
         return first, _seconds(reader, known)
@@ -268,5 +269,5 @@ def _facts(stream: VideoStream, codec: str, frame: VideoFrame, seconds: np.ndarr
     )
 
 
-def _no_frames(path: Path) -> DecodeError:
-    return DecodeError(f"{path} cannot be decoded: it holds no frames. Is it a video, and whole?")
+def _no_frames(media: Media) -> DecodeError:
+    return DecodeError(f"{media} cannot be decoded: it holds no frames. Is it a video, and whole?")

@@ -1,7 +1,8 @@
-"""Several data sets in one, by ratio.
+"""The items that a run trains on, in their order: of one data set, or of several by ratio.
 
 Where each item comes from is a function of the seed, the epoch and the item's index alone, so that neither the number
-of workers or processes nor a resumed run changes it.
+of workers or processes nor a resumed run changes it. Whoever loads items takes them from first to last: they are
+shuffled here, an item at a time, where a sampler would write the order of all of them down.
 """
 
 import bisect
@@ -9,7 +10,8 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch.utils.data import Dataset
@@ -21,33 +23,47 @@ _WORD = (1 << 64) - 1
 
 
 class Source(Protocol):
-    """A data set that can be mixed; with a `set_epoch`, it is told the mixture's epoch."""
+    """A data set that can be mixed."""
 
     def __len__(self) -> int:
         """Count the items."""
         ...
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Give one item."""
+    def item(self, index: int, walk: int) -> dict[str, Any]:
+        """Give one item as it is on a walk through the data set, from 0; what is random in it is another on each."""
         ...
 
 
+class Draw(NamedTuple):
+    """Where an item of a mixture comes from."""
+
+    source: int
+    """Number of the source."""
+    place: int
+    """Index in it."""
+    walk: int
+    """How many times the source was walked through before."""
+
+
 class Mixture(Dataset[dict[str, Any]]):
-    """Items of several data sets in given proportions, such as LAION : CCS : COCO = 15 : 4 : 1.
+    """Items of several data sets in given proportions, such as LAION : CCS : COCO = 15 : 4 : 1; or of one, shuffled.
 
     The mixture is a row of blocks. A block has as many items as the ratios in lowest terms add up to, of each source
     exactly its share, in an order of its own; so the proportions hold in every stretch of the mixture. Each source is
-    walked through in a shuffled order without repetition, across epochs, and in a new order once it is exhausted.
+    walked through in a shuffled order without repetition, across epochs, and once it is exhausted in a new order and
+    with new draws of frames, crops and captions.
 
     An epoch is by default so long that the source with the most items for its share is walked through once; the others
-    are then repeated. Items are those of the sources, so their clip ids should differ between sources, and they should
-    have as many frames where batches mix them.
+    are then repeated. The next epoch goes on where it ends. Items are those of the sources, so their clip ids should
+    differ between sources, and they should have as many frames where batches mix them.
 
     Args:
         sources: data sets by name.
         ratios: the share of each, by the same names; numbers above 0, of which only the proportions count.
         seed: seed of the run.
-        items_per_epoch: the length of an epoch, rounded up to whole blocks; see above where nothing is named.
+        items_per_epoch: the length of an epoch; see above where nothing is named.
+        items_per_step: of all processes. Epochs are made longer to have whole steps, so that every batch is full and
+            the same items make a step, whatever number of processes shares them.
 
     Raises:
         UserError: there are no sources, the names differ, a source is empty, a ratio is not above 0, or the ratios
@@ -61,6 +77,7 @@ class Mixture(Dataset[dict[str, Any]]):
         *,
         seed: int,
         items_per_epoch: int | None = None,
+        items_per_step: int = 1,
     ) -> None:
         _check(sources, ratios, items_per_epoch)
         self.names = tuple(sources)
@@ -72,18 +89,14 @@ class Mixture(Dataset[dict[str, Any]]):
         self._sizes = [len(source) for source in self.sources]
         if items_per_epoch is None:
             pairs = zip(self._sizes, self.shares, strict=True)
-            self._blocks_per_epoch = max(math.ceil(size / share) for size, share in pairs)
-        else:
-            self._blocks_per_epoch = math.ceil(items_per_epoch / self._block)
+            items_per_epoch = max(math.ceil(size / share) for size, share in pairs) * self._block
+        self._length = math.ceil(items_per_epoch / items_per_step) * items_per_step
         # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, for the mixture and for every source that has epochs."""
+        """Choose the epoch, from 0."""
         self._epoch.fill_(epoch)
-        for source in self.sources:
-            if hasattr(source, "set_epoch"):
-                source.set_epoch(epoch)
 
     @property
     def bad_clips(self) -> list[str]:
@@ -92,31 +105,27 @@ class Mixture(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         """Count the items of an epoch."""
-        return self._blocks_per_epoch * self._block
+        return self._length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Give one item of the source that the index draws from."""
-        source, place = self.draw(index)
-        return self.sources[source][place]
+        source, place, walk = self.draw(index)
+        return self.sources[source].item(place, walk)
 
-    def draw(self, index: int) -> tuple[int, int]:
+    def draw(self, index: int) -> Draw:
         """Tell where an item of this epoch comes from.
-
-        Returns:
-            The number of the source, and the index in it.
 
         Raises:
             IndexError: the index is not one of the epoch's.
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"The index is {index}; an epoch of the mixture has {len(self)} items.")
-        block, place = divmod(index % len(self), self._block)
-        block += int(self._epoch) * self._blocks_per_epoch
+        block, place = divmod(int(self._epoch) * len(self) + index % len(self), self._block)
         slot = permuted(place, self._block, _mixed(self.seed, 0, block))
         source = bisect.bisect_right(self._firsts, slot) - 1
         step = block * self.shares[source] + slot - self._firsts[source]
         walk, step = divmod(step, self._sizes[source])
-        return source, permuted(step, self._sizes[source], _mixed(self.seed, 1 + source, walk))
+        return Draw(source, permuted(step, self._sizes[source], _mixed(self.seed, 1 + source, walk)), walk)
 
 
 def permuted(place: int, size: int, key: int) -> int:
@@ -133,24 +142,35 @@ def permuted(place: int, size: int, key: int) -> int:
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
+    turns = _turns(key)
     while True:
         left, right = place >> half, place & mask
-        for turn in range(6):
-            left, right = right, left ^ (_mixed(key, turn, right) & mask)
+        for turn in turns:
+            left, right = right, left ^ (_stirred(turn, right) & mask)
         place = left << half | right
         if place < size:
             return place
+
+
+@lru_cache(maxsize=256)
+def _turns(key: int) -> tuple[int, ...]:
+    """What the turns of a network begin with: the same for all places, which are many."""
+    return tuple(_mixed(key, turn) for turn in range(6))
 
 
 def _mixed(*numbers: int) -> int:
     """Mix whole numbers to 64 bits that look random, with the steps of SplitMix64."""
     state = 0
     for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & _WORD
-        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _WORD
-        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _WORD
-        state ^= state >> 31
+        state = _stirred(state, number)
     return state
+
+
+def _stirred(state: int, number: int) -> int:
+    state = (state + number + 0x9E3779B97F4A7C15) & _WORD
+    state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _WORD
+    state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _WORD
+    return state ^ state >> 31
 
 
 def _shares(ratios: Sequence[float]) -> list[int]:

@@ -2,11 +2,12 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from functools import cache
+from collections import defaultdict
 from pathlib import Path
 
-from evlvideo.data.captioned import CaptionedClip
+import numpy as np
+
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def read_quarantine(path: Path) -> frozenset[Path]:
     return frozenset(bad)
 
 
-def without_quarantined(clips: Sequence[CaptionedClip], bad: frozenset[Path], name: str) -> list[CaptionedClip]:
+def without_quarantined(clips: ClipTable, bad: frozenset[Path], name: str) -> ClipTable:
     """Leave out the clips whose file is bad, and say how many.
 
     Args:
@@ -46,9 +47,15 @@ def without_quarantined(clips: Sequence[CaptionedClip], bad: frozenset[Path], na
     Raises:
         UserError: no clip is left.
     """
-    folder = cache(Path.resolve)  # of few folders with many files
-    kept = [clip for clip in clips if folder(clip.video.parent) / clip.video.name not in bad]
-    logger.info("%s: %d of %d clips are in quarantine and left out", name, len(clips) - len(kept), len(clips))
-    if not kept:
+    names: dict[Path, set[str]] = defaultdict(set)
+    for path in bad:
+        names[path.parent].add(path.name)
+    folders = [names.get(Path(folder).resolve(), set()) for folder in clips.folders]
+    of_clips = clips.folder_numbers()
+    # Of millions of clips, few share a folder with a bad file.
+    suspects = np.flatnonzero(np.isin(of_clips, [number for number, inside in enumerate(folders) if inside]))
+    found = [number for number in suspects.tolist() if clips.file_name(number) in folders[of_clips[number]]]
+    logger.info("%s: %d of %d clips are in quarantine and left out", name, len(found), len(clips))
+    if len(found) == len(clips):
         raise UserError(f"All {len(clips)} clips of {name} are in quarantine; nothing is left to train on.")
-    return kept
+    return clips.take(np.delete(np.arange(len(clips)), found)) if found else clips

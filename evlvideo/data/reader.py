@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from evlvideo.data.clip import DecodeError
+from evlvideo.data.media import Media
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,11 @@ class PacketReader:
     Of several video streams FFmpeg's best is taken. One thread decodes, since data loaders run many processes.
 
     Args:
-        path: a video file.
+        media: a video.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, media: Media) -> None:
+        self.media = media
         self._open()
 
     def __enter__(self) -> "PacketReader":
@@ -57,7 +58,7 @@ class PacketReader:
             yield from self._demuxed
         except IndexError as error:  # of PyAV, which knows the streams of the beginning alone
             raise DecodeError(
-                f"{self.path} cannot be decoded: a stream begins in the middle of it. Is it a video, and whole?"
+                f"{self.media} cannot be decoded: a stream begins in the middle of it. Is it a video, and whole?"
             ) from error
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -100,18 +101,21 @@ class PacketReader:
 
     def _open(self) -> None:
         # Absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol. A playlist that
-        # calls itself clip.mp4 may name other files, but nothing on a network.
-        options = {"protocol_whitelist": "file,crypto,data"}
-        self.container: InputContainer = av.open(
-            str(self.path.absolute()), container_options=options, metadata_errors="ignore"
+        # calls itself clip.mp4 may name other files, but nothing on a network; one in a shard has no files beside it.
+        file, protocols = (
+            (str(self.media.absolute()), "file,crypto,data")
+            if isinstance(self.media, Path)
+            else (self.media.open(), "crypto,data")
         )
+        options = {"protocol_whitelist": protocols}
+        self.container: InputContainer = av.open(file, mode="r", container_options=options, metadata_errors="ignore")
         stream = self.container.streams.best("video")
         if not isinstance(stream, VideoStream):
             self.container.close()
-            raise DecodeError(f"{self.path} holds no video stream; name a video file.")
+            raise DecodeError(f"{self.media} holds no video stream; name a video file.")
         if stream.codec_context is None:
             self.container.close()
-            raise DecodeError(f"{self.path} cannot be decoded: FFmpeg here has no decoder for it.")
+            raise DecodeError(f"{self.media} cannot be decoded: FFmpeg here has no decoder for it.")
         stream.codec_context.thread_count = 1
         self.stream = stream
         self._ahead: list[Packet[VideoStream]] = []

@@ -1,11 +1,13 @@
 """Where the samples of a tar shard are, so that each is read by its number without unpacking or reading from the start.
 
 A shard is an uncompressed tar file in which the members of a sample stand one after the other and share a key, the name
-up to the first dot: `000012.jpg`, `000012.txt`. The index lies beside the shard and is made once.
+up to the first dot: `000012.jpg`, `000012.txt`. The index lies beside the shard and is made once. It is mapped into
+memory, which the processes of a machine so share.
 """
 
+import hashlib
 import json
-import logging
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from evlvideo.cache import cache_directory
 from evlvideo.data.readers.common import all_captions, clip_name, shown
 from evlvideo.errors import UserError
 from evlvideo.files import replacing
@@ -31,7 +34,6 @@ TEXT_SUFFIXES = ("txt", "json")
 _FORMAT = "evlvideo-shard-1"
 _COLUMNS = ("media_kind", "media_offset", "media_bytes", "text_kind", "text_offset", "text_bytes", "key_end")
 _BLOCK = 512
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +85,66 @@ class ShardIndex:
         )
 
 
-def open_index(shard: Path, index: Path) -> ShardIndex:
-    """Read a shard's index, which is made where it is not there.
+def index_file(shard: Path, index_root: Path | None = None) -> Path:
+    """Tell where a shard's index is: beside it, or in the user's cache where nobody may write there.
+
+    Args:
+        shard: a tar file.
+        index_root: a directory for indexes, in the place of both.
+    """
+    name = f"{shard.name}.index.safetensors"
+    if index_root is not None:
+        return index_root / name
+    beside = shard.with_name(name)
+    if os.access(shard.parent, os.W_OK) or beside.exists():
+        return beside
+    folder = hashlib.sha256(os.fsencode(shard.parent.absolute())).hexdigest()[:16]
+    return cache_directory() / "shard-indexes" / folder / name
+
+
+def open_index(shard: Path, index: Path, state: tuple[int, int] | None = None) -> ShardIndex:
+    """Map a shard's index into memory.
+
+    Args:
+        shard: a tar file.
+        index: its index.
+        state: size and time of the shard, as :class:`evlvideo.data.shard_files.ShardFile` gives them; looked up where
+            nothing is named.
 
     Raises:
-        UserError: the shard or the index cannot be read, or the shard is not the one that the index was made of.
+        OSError: the shard or the index cannot be opened.
+        UserError: it cannot be read, or the shard is not the one that the index was made of.
     """
-    with _opened(shard, index) as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with _opened(shard, index, state or _state(shard), framework="pt") as file:
+        # As tensors, columns are a view of the file. It is never changed, but replaced by another.
+        arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
         if _check_sum(arrays) != file.metadata().get("check_sum"):
             raise UserError(f"{index} is damaged. Delete it, and it is made again.")
         return ShardIndex(arrays)
 
 
 def count_samples(shard: Path, index: Path) -> int:
-    """Count a shard's samples by the head of its index, which is made where it is not there.
+    """Count a shard's samples by the head of its index.
 
     Raises:
-        UserError: as :func:`open_index`.
+        OSError, UserError: as :func:`open_index`.
     """
-    with _opened(shard, index) as file:
+    with _opened(shard, index, _state(shard), framework="np") as file:
         return int(file.get_slice("key_end").get_shape()[0])
+
+
+def make_index(shard: Path, index: Path) -> ShardIndex:
+    """Build an index and write it.
+
+    Raises:
+        OSError: the shard is not there.
+        UserError: it cannot be read, or the index not be written.
+    """
+    size, mtime_ns = _state(shard)
+    built = build_index(shard)
+    with replacing(index) as temporary:
+        save_file(built.arrays, temporary, metadata={**_facts(size, mtime_ns), "check_sum": _check_sum(built.arrays)})
+    return built
 
 
 def build_index(shard: Path) -> ShardIndex:
@@ -131,8 +172,6 @@ def build_index(shard: Path) -> ShardIndex:
         raise UserError(f"{shard} cannot be read as an uncompressed tar file: {error}. Get it again.") from error
     if not samples:
         raise UserError(f"{shard} has no samples: no images or videos with captions in .txt or .json beside them.")
-    if left_out:
-        _logger.warning("%s: %d of %d samples lack media or a caption, and are left out.", shard, left_out, len(keys))
     return ShardIndex({**_columns(samples), "left_out": np.array([left_out])})
 
 
@@ -213,16 +252,14 @@ def _columns(samples: list[Sample]) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def _opened(shard: Path, index: Path) -> Iterator[Any]:
-    facts = _facts(shard)
+def _opened(shard: Path, index: Path, state: tuple[int, int], framework: str) -> Iterator[Any]:
     if not index.exists():
-        built = build_index(shard)
-        with replacing(index) as temporary:
-            save_file(built.arrays, temporary, metadata={**facts, "check_sum": _check_sum(built.arrays)})
+        raise UserError(f"{index} is gone; `evlvideo data index` makes it again.")
+    index.open("rb").close()  # What is raised here has the number of the error, and may pass.
     try:
-        with safe_open(index, framework="np") as file:
+        with safe_open(index, framework=framework) as file:
             metadata = file.metadata() or {}
-            differing = [name for name, value in facts.items() if metadata.get(name) != value]
+            differing = [name for name, value in _facts(*state).items() if metadata.get(name) != value]
             if differing:
                 raise UserError(
                     f"{index} is not the index of {shard} as it is now (its {', '.join(differing)} differs). If the "
@@ -236,13 +273,14 @@ def _opened(shard: Path, index: Path) -> Iterator[Any]:
 def _check_sum(arrays: dict[str, np.ndarray]) -> str:
     check_sum = 0
     for name in sorted(arrays):
-        check_sum = zlib.crc32(arrays[name].tobytes(), zlib.crc32(f"{name} {arrays[name].dtype}".encode(), check_sum))
+        check_sum = zlib.crc32(arrays[name].data, zlib.crc32(f"{name} {arrays[name].dtype}".encode(), check_sum))
     return str(check_sum)
 
 
-def _facts(shard: Path) -> dict[str, str]:
-    try:
-        status = shard.stat()
-    except OSError as error:
-        raise UserError(f"The shard {shard} cannot be read: {error.strerror or error}.") from error
-    return {"format": _FORMAT, "size": str(status.st_size), "mtime_ns": str(status.st_mtime_ns)}
+def _state(shard: Path) -> tuple[int, int]:
+    status = shard.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _facts(size: int, mtime_ns: int) -> dict[str, str]:
+    return {"format": _FORMAT, "size": str(size), "mtime_ns": str(mtime_ns)}

@@ -22,6 +22,9 @@ with warnings.catch_warnings():
 
 Transform = Callable[[np.ndarray], Tensor]
 
+TRANSFORM_VERSION = 1
+"""Goes up when :func:`eval_transform` makes other pixels of the same frames, and stored features of them are stale."""
+
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
 
 

@@ -1,19 +1,29 @@
 """Caption video files that belong to no data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import torch
 from transformers import set_seed
 
-from evlvideo.assembly import evaluation_transform, open_model
+from evlvideo.assembly import evaluation_dataset, open_model
 from evlvideo.config import RunConfig, config_of
-from evlvideo.data.decode import decode_clip
-from evlvideo.data.sampling import SAMPLERS
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.errors import UserError
-from evlvideo.evaluation.predict import decoding_arguments
+from evlvideo.evaluation.predict import stream_captions
 from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.processes import join_processes
 from evlvideo.run_directory import CONFIG_NAME, run_config
+
+
+class CaptionedFile(NamedTuple):
+    """What came of a file."""
+
+    video: Path
+    captions: list[str]
+    """The likeliest first; none where the file could not be decoded."""
+    bad: str | None
+    """Why it could not."""
 
 
 def caption_files(
@@ -24,8 +34,10 @@ def caption_files(
     overrides: list[str] | None = None,
     captions_per_video: int = 1,
     prompt: str | None = None,
-) -> list[list[str]]:
-    """Caption videos.
+) -> Iterator[CaptionedFile]:
+    """Caption videos as an evaluation does, and give each as soon as its batch of `generation.batch_size` is done.
+
+    Several processes, as `torchrun` starts them, share the files.
 
     Args:
         videos: files.
@@ -36,16 +48,18 @@ def caption_files(
         prompt: text that every caption continues; the checkpoint's own where nothing is given.
 
     Returns:
-        captions of each video.
+        what came of each file, in their order, in every process. All that is an error is raised before the first; a
+        file that cannot be decoded is none: its reason is logged, and stands in its place.
 
     Raises:
-        UserError: no videos, a file that is missing or no video, too few beams, or no checkpoint.
+        UserError: no videos, a file that is missing, too few beams, or no checkpoint.
     """
     if not videos:
         raise UserError("No videos were given; name at least one file.")
     missing = [str(video) for video in videos if not video.exists()]
     if missing:
         raise UserError(f"{len(missing)} of {len(videos)} videos are not there: {', '.join(missing[:3])}.")
+    join_processes()
     directory = checkpoint_directory(checkpoint)
     if config is None:
         of_run = (directory / CONFIG_NAME).is_file()
@@ -60,24 +74,13 @@ def caption_files(
     if prompt is not None:
         processor.prompt = prompt
     set_seed(config.seed)
-    device = next(model.language_projection.parameters()).device
-    sampler = SAMPLERS[config.data.eval_sampling]
-    frames_wanted = config.data.num_frames
-
-    def choose(frames_in_clip: int, rate: float) -> list[int]:
-        return sampler(frames_in_clip, rate, frames_wanted, torch.Generator().manual_seed(0))
-
-    # All are decoded before any is captioned: a broken file is told at once.
-    size, keep_aspect = processor.image_size, config.data.keep_aspect
-    transform = evaluation_transform(config.data, processor)
-    clips = [transform(decode_clip(video, choose, size, keep_aspect=keep_aspect).frames) for video in videos]
-    captions: list[list[str]] = []
-    for clip in clips:
-        tokens = model.generate(
-            clip.unsqueeze(0).to(device),
-            prompt_ids=processor.prompt_ids(),
-            num_return_sequences=captions_per_video,
-            **decoding_arguments(generation),
-        )
-        captions.append(processor.captions(tokens))
-    return captions
+    dataset = evaluation_dataset(config.data, processor, [CaptionedClip(video.name, video, ()) for video in videos])
+    captioned = stream_captions(
+        model,
+        processor,
+        dataset,
+        generation,
+        num_workers=config.data.num_workers,
+        captions_per_clip=captions_per_video,
+    )
+    return (CaptionedFile(video, item.captions, item.bad) for video, item in zip(videos, captioned, strict=True))

@@ -5,53 +5,36 @@ of references of one clip. A hypothesis and a reference are compared by the clip
 their norms, times a Gaussian penalty on the difference of their lengths. The score is ten times the mean over n and
 references. pycocoevalcap's `Cider` is this formula with the frequencies of the evaluated references.
 
-The references are counted and weighted once (:mod:`evlvideo.evaluation.ngrams`), and all hypotheses of a call are
-scored together, in some tens of NumPy calls. A score depends on nothing but the hypothesis, the clip and the
-frequencies: sums run in an order that the rest of the call has no part in.
+The references are counted and weighted once (:mod:`evlvideo.evaluation.ngrams`), and the hypotheses of a call are
+scored some thousands at a time, in some tens of NumPy calls each. A score depends on nothing but the hypothesis, the
+clip and the frequencies: sums run in an order that the rest of the call has no part in.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.ngrams import END_OF_TEXT, MAX_N, Counted, NgramTables, count_words, look_up, ranges, words_of
-
-__all__ = ["END_OF_TEXT", "FREQUENCIES", "MAX_N", "SIGMA", "CiderD", "ReferenceCounts"]
+from evlvideo.evaluation.ngrams import MAX_N, Counted, NgramTables, count_words, ranges, words_of
+from evlvideo.evaluation.reference_counts import (
+    ReferenceCounts,
+    Selected,
+    compact,
+    match,
+    ngrams_of,
+    padded,
+    references_of,
+    select,
+)
 
 SIGMA = 6.0
 """Standard deviation of the length penalty, in words."""
 FREQUENCIES = ("split", "batch")
 """Where document frequencies may come from: all documents, or the references of the clips of one call."""
-
-
-class ReferenceCounts(NamedTuple):
-    """N-grams of the references of many clips: one entry for each n-gram of a clip that a reference holds.
-
-    Entries are sorted by clip, n-gram and reference. `entries_from` and `ngrams_from` are where a clip, or an n-gram of
-    a clip, starts; both have one element more at the end.
-    """
-
-    ngrams_from: np.ndarray  # (clips + 1) int64: into ngram_ids
-    ngram_ids: np.ndarray  # (n-grams of all clips) int32, each clip's ascending
-    entries_from: np.ndarray  # (n-grams of all clips + 1) int32: into the two below
-    references: np.ndarray  # (entries) uint8 to int32: the reference's place among its clip's
-    counts: np.ndarray  # (entries) uint8 to int32
-    lengths_from: np.ndarray  # (clips + 1) int64: into lengths; a clip's number of references is the difference
-    lengths: np.ndarray  # (references of all clips) uint8 to int32, in words
-
-
-class _Batch(NamedTuple):
-    """The part of the references that one call needs: C distinct clips, R references at most."""
-
-    clip_of: np.ndarray  # (hypotheses) int64: which of the C
-    ngram_keys: np.ndarray  # (n-grams) int64, ascending: clip × n-grams in total + n-gram
-    entries_from: np.ndarray  # (n-grams) int64: into all entries
-    entries: np.ndarray  # (n-grams) int64: how many
-    lengths: np.ndarray  # (C, R) float64, in words
-    there: np.ndarray  # (C, R) bool: whether the clip has so many references
+_AT_A_TIME = 4096
+"""Hypotheses that are compared together; more take memory and are no faster."""
 
 
 class CiderD:
@@ -86,7 +69,7 @@ class CiderD:
         tables, counted = count_words([*groups, *(apart or [])], end_of_text=end_of_text)
         documents = slice(0, None) if apart is None else slice(len(groups), None)
         frequencies = _document_frequencies(counted, tables.size, documents)
-        self._set(list(references), tables, _compact(counted, len(groups)), frequencies, _documents(groups, apart))
+        self._set(list(references), tables, compact(counted, len(groups)), frequencies, _documents(groups, apart))
         self.end_of_text = end_of_text
 
     @classmethod
@@ -155,22 +138,34 @@ class CiderD:
         if not hypotheses:
             return np.zeros(0)
         ended = [True] * len(hypotheses) if ended is None else ended
-        clips = self._places(clip_ids)
         words = [
             words_of(text, end_of_text=self.end_of_text and finished)
             for text, _, finished in zip(hypotheses, clip_ids, ended, strict=True)
         ]
-        distinct, clip_of = np.unique(clips, return_inverse=True)
-        batch = self._batch(distinct, clip_of)
-        if frequencies == "split":
-            idf, squares = self._idf, self._split_squares()[:, _spans(self.references.lengths_from, distinct)]
-            squares = _padded(squares, batch.there)
-        else:
-            idf = self._batch_idf(batch, len(distinct))
-            squares = self._batch_squares(batch, idf)
-        return self._compare(words, batch, idf, squares)
+        clips = self.places(clip_ids)
+        of_batch = self._batch_idf(np.unique(clips)) if frequencies == "batch" else None
+        return np.concatenate(
+            [
+                self._score(words[start : start + _AT_A_TIME], clips[start : start + _AT_A_TIME], of_batch)
+                for start in range(0, len(words), _AT_A_TIME)
+            ]
+        )
 
-    def _places(self, clip_ids: Sequence[str]) -> np.ndarray:
+    def _score(self, words: list[list[str]], clips: np.ndarray, of_batch: np.ndarray | None) -> np.ndarray:
+        """Score hypotheses with the weights of n-grams in the batch, or else with the split's."""
+        distinct, clip_of = np.unique(clips, return_inverse=True)
+        selected = select(self.references, self.tables.size, distinct)
+        if of_batch is None:
+            squares = padded(self._split_squares()[:, references_of(self.references, distinct)], selected.there)
+            return self._compare(words, clip_of, selected, self._idf, squares)
+        return self._compare(words, clip_of, selected, of_batch, self._batch_squares(selected, of_batch))
+
+    def places(self, clip_ids: Sequence[str]) -> np.ndarray:
+        """Return the place of each clip among :attr:`clip_ids`.
+
+        Raises:
+            UserError: a clip has no references.
+        """
         try:
             return np.array([self._clips[clip_id] for clip_id in clip_ids], np.int64)
         except KeyError as error:
@@ -178,37 +173,18 @@ class CiderD:
                 f"There are no references for the clip {error.args[0]!r}; give it to the scorer first."
             ) from error
 
-    def _batch(self, clips: np.ndarray, clip_of: np.ndarray) -> _Batch:
-        """Select the references of some clips, given by ascending places."""
-        held = self.references
-        of_ngrams = _spans(held.ngrams_from, clips)
-        sizes = held.ngrams_from[clips + 1] - held.ngrams_from[clips]
-        numbers = held.lengths_from[clips + 1] - held.lengths_from[clips]
-        there = np.arange(numbers.max()) < numbers[:, None]
-        start = held.entries_from[of_ngrams].astype(np.int64)
-        return _Batch(
-            clip_of=clip_of,
-            ngram_keys=np.repeat(np.arange(len(clips)), sizes) * self.tables.size + held.ngram_ids[of_ngrams],
-            entries_from=start,
-            entries=held.entries_from[of_ngrams + 1] - start,
-            lengths=_padded(held.lengths[_spans(held.lengths_from, clips)].astype(np.float64), there),
-            there=there,
-        )
-
-    def _compare(self, words: list[list[str]], batch: _Batch, idf: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    def _compare(
+        self, words: list[list[str]], clip_of: np.ndarray, selected: Selected, idf: np.ndarray, squares: np.ndarray
+    ) -> np.ndarray:
         """Score hypotheses; `squares` are the squared norms of the references, `(MAX_N, C, R)`."""
-        hypotheses, most = len(words), batch.there.shape[1]
+        hypotheses, most = len(words), selected.there.shape[1]
         found = self.tables.count(words)
         weights = found.counts * idf[found.ids]
         # N-grams outside the tables are summed apart, as whole numbers, so that their order is of no effect.
         own_squares = np.bincount(found.order * hypotheses + found.text, weights**2, minlength=MAX_N * hypotheses)
         own_squares = own_squares + found.unknown_squares.ravel() * idf[-1] ** 2
 
-        place = look_up(batch.ngram_keys, batch.clip_of[found.text] * self.tables.size + found.ids)
-        same = np.flatnonzero(place >= 0)
-        place = place[same]
-        pairs = batch.entries[place]
-        entries = ranges(batch.entries_from[place], pairs)
+        same, pairs, entries = match(selected, clip_of[found.text], found.ids)
         theirs = np.repeat(idf[found.ids[same]], pairs) * self.references.counts[entries]
         cells = np.repeat((found.order[same] * hypotheses + found.text[same]) * most, pairs)
         products = np.bincount(
@@ -217,13 +193,13 @@ class CiderD:
             minlength=MAX_N * hypotheses * most,
         ).reshape(MAX_N, hypotheses, most)
 
-        scale = np.sqrt(own_squares).reshape(MAX_N, hypotheses, 1) * np.sqrt(squares)[:, batch.clip_of]
+        scale = np.sqrt(own_squares).reshape(MAX_N, hypotheses, 1) * np.sqrt(squares)[:, clip_of]
         cosines = np.divide(products, scale, out=np.zeros(scale.shape), where=scale != 0).sum(axis=0)
-        differences = np.array([len(text) for text in words])[:, None] - batch.lengths[batch.clip_of]
+        differences = np.array([len(text) for text in words])[:, None] - selected.lengths[clip_of]
         cosines *= np.exp(differences**2 / (-2 * SIGMA**2))
         # Places of references that a clip does not have hold zeros; a running sum is blind to how many there are.
         sums = np.cumsum(cosines, axis=1)[:, -1]
-        scores: np.ndarray = sums * 10 / (MAX_N * batch.there.sum(axis=1)[batch.clip_of])
+        scores: np.ndarray = sums * 10 / (MAX_N * selected.there.sum(axis=1)[clip_of])
         return scores
 
     def _split_squares(self) -> np.ndarray:
@@ -240,19 +216,19 @@ class CiderD:
             self._squares = np.bincount(cells, weights**2, minlength=MAX_N * len(held.lengths)).reshape(MAX_N, -1)
         return self._squares
 
-    def _batch_idf(self, batch: _Batch, clips: int) -> np.ndarray:
-        # Most n-grams are in no reference of the batch.
-        idf = np.full(self.tables.size + 1, math.log(clips))
-        ids, frequencies = np.unique(batch.ngram_keys % max(self.tables.size, 1), return_counts=True)
-        idf[ids] = _idf(frequencies, clips)
+    def _batch_idf(self, clips: np.ndarray) -> np.ndarray:
+        # Most n-grams are in no reference of a small batch.
+        idf = np.full(self.tables.size + 1, math.log(len(clips)))
+        ids, frequencies = np.unique(ngrams_of(self.references, clips), return_counts=True)
+        idf[ids] = _idf(frequencies, len(clips))
         return idf
 
-    def _batch_squares(self, batch: _Batch, idf: np.ndarray) -> np.ndarray:
-        clips, ids = np.divmod(batch.ngram_keys, max(self.tables.size, 1))
-        entries = ranges(batch.entries_from, batch.entries)
-        count, most = batch.there.shape
-        cells = np.repeat((self.tables.order_of(ids) * count + clips) * most, batch.entries)
-        weights = np.repeat(idf[ids], batch.entries) * self.references.counts[entries]
+    def _batch_squares(self, selected: Selected, idf: np.ndarray) -> np.ndarray:
+        clips, ids = np.divmod(selected.ngram_keys, max(self.tables.size, 1))
+        entries = ranges(selected.entries_from, selected.entries)
+        count, most = selected.there.shape
+        cells = np.repeat((self.tables.order_of(ids) * count + clips) * most, selected.entries)
+        weights = np.repeat(idf[ids], selected.entries) * self.references.counts[entries]
         squares = np.bincount(cells + self.references.references[entries], weights**2, minlength=MAX_N * count * most)
         return squares.reshape(MAX_N, count, most)
 
@@ -281,41 +257,3 @@ def _document_frequencies(counted: Counted, size: int, documents: slice) -> np.n
     new = np.ones(len(ids), bool)
     new[1:] = (ids[1:] != ids[:-1]) | (groups[1:] != groups[:-1])
     return np.bincount(ids[new], minlength=size).astype(np.int32)
-
-
-def _compact(counted: Counted, clips: int) -> ReferenceCounts:
-    """Keep the first groups, in types no larger than needed."""
-    end = counted.groups_from[clips]
-    ids = counted.ids[:end]
-    new = np.ones(end, bool)
-    new[1:] = ids[1:] != ids[:-1]
-    starts_of_clips = counted.groups_from[:clips]
-    new[starts_of_clips[starts_of_clips < end]] = True
-    entries_from = np.append(np.flatnonzero(new), end)
-    references = counted.texts_from[clips]
-    return ReferenceCounts(
-        ngrams_from=np.searchsorted(entries_from, counted.groups_from[: clips + 1]),
-        ngram_ids=ids[new].astype(np.int32),
-        entries_from=_smallest(entries_from, np.int32),
-        references=_smallest(counted.texts[:end]),
-        counts=_smallest(counted.counts[:end]),
-        lengths_from=counted.texts_from[: clips + 1],
-        lengths=_smallest(counted.lengths[:references]),
-    )
-
-
-def _smallest(numbers: np.ndarray, least: type[np.generic] = np.uint8) -> np.ndarray:
-    """Numbers that are not negative, in a type that holds them."""
-    return numbers.astype(np.promote_types(np.min_scalar_type(int(numbers.max(initial=0))), least))
-
-
-def _spans(starts: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """All places of some groups, where a group's places start at `starts` and end where the next one's start."""
-    return ranges(starts[which], starts[which + 1] - starts[which])
-
-
-def _padded(values: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Values of the places that are there, `(…, values)` → `(…, C, R)` with zeros elsewhere."""
-    padded = np.zeros((*values.shape[:-1], *there.shape), values.dtype)
-    padded[..., there] = values
-    return padded

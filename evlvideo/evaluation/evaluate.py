@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -25,6 +24,7 @@ from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_
 from evlvideo.files import read_json
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.processes import join_processes, on_main_process
 from evlvideo.run_directory import SUMMARY_NAME, evaluation_directory, run_config
 
 
@@ -75,6 +75,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Caption and score a split.
 
+    Several processes, as `torchrun` starts them, share the clips; one of them scores and writes while the others wait.
+
     Args:
         run: directory of a finished run, or a checkpoint where `config` and `out` are given.
         split: split of the run's data set.
@@ -85,13 +87,14 @@ def evaluate(
         out: the directory that the result is of, where that is not the run.
 
     Returns:
-        the result, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions. Clips that could
-        not be decoded are named in it, and the scores are those of the others.
+        the result, in every process, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions.
+        Clips that could not be decoded are named in it, and the scores are those of the others.
 
     Raises:
         UserError: no checkpoint, no such split, missing videos, or a changed model without `out`; nothing is written
             then.
     """
+    state = join_processes()
     directory = checkpoint_directory(str(run))
     config = config or run_config(run)
     if out is None:
@@ -102,31 +105,35 @@ def evaluate(
     dataset: Dataset[dict[str, Any]] = evaluation_data(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
-    with nullcontext(meteor) if meteor else MeteorProcess() as meteor:
-        # METEOR reads its tables while the model captions.
+    # METEOR reads its tables while the model captions.
+    with MeteorProcess() if meteor is None and state.is_main_process else nullcontext(meteor) as running:
         started = time.perf_counter()
         captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
         captioning_seconds = time.perf_counter() - started
-        result = score_split(
-            captions,
-            clips,
-            config,
-            split,
-            metrics=metrics,
-            meteor=meteor,
-            name=out.name,
-            checkpoint=str(run),
-            decoding={**decoding_facts(config), **({"shuffled_frames": True} if shuffle_frames else {})},
-            trained_parameters=trained_parameters(model),
-            training_seconds=_summary(run).get("training_seconds"),
-            captioning_seconds=captioning_seconds,
-            captioning_clips=len(captions),
-        )
-    if PartialState().is_main_process:
-        write_evaluation(
-            evaluation_directory(out, config.data.dataset, split, shuffle_frames=shuffle_frames), captions, result
-        )
-    return result
+
+        def score() -> EvaluationResult:
+            assert running is not None
+            result = score_split(
+                captions,
+                clips,
+                config,
+                split,
+                metrics=metrics,
+                meteor=running,
+                name=out.name,
+                checkpoint=str(run),
+                decoding={**decoding_facts(config), **({"shuffled_frames": True} if shuffle_frames else {})},
+                trained_parameters=trained_parameters(model),
+                training_seconds=_summary(run).get("training_seconds"),
+                captioning_seconds=captioning_seconds,
+                captioning_clips=len(captions),
+            )
+            write_evaluation(
+                evaluation_directory(out, config.data.dataset, split, shuffle_frames=shuffle_frames), captions, result
+            )
+            return result
+
+        return on_main_process(score)
 
 
 def _check_same_model(checkpoint: Path, config: RunConfig) -> None:

@@ -1,6 +1,8 @@
-"""BLEU-1…4, METEOR, ROUGE-L and CIDEr, by pycocoevalcap's scorers, on one tokenisation of everything.
+"""BLEU-1…4, METEOR, ROUGE-L and CIDEr, on one tokenisation of everything.
 
-The scorers are called one by one: pycocoevalcap's own evaluation class also starts SPICE, whose models are downloaded.
+CIDEr is our own (:mod:`evlvideo.evaluation.cider`), which equals pycocoevalcap's and counts references once for all
+systems; the others are pycocoevalcap's. Those are called one by one: its own evaluation class also starts SPICE, whose
+models are downloaded.
 
 Answers that this module defines where pycocoevalcap has none or breaks:
 
@@ -8,21 +10,42 @@ Answers that this module defines where pycocoevalcap has none or breaks:
 - Where METEOR or SPICE fails or there is no Java, it is in `skipped` with the reason, and the other metrics stand.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from evlvideo.errors import UserError
 from evlvideo.evaluation.meteor import MeteorProcess, Texts
 from evlvideo.evaluation.spice import spice
 from evlvideo.evaluation.tokenization import default_tokenizer, tokenize_lines
+from evlvideo.evaluation.tokenized_references import TokenizedReferences
 
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
 """Keys of the metrics, in the order in which they are computed. As fractions: 0.74 is what papers print as 74.0."""
 ALL_METRICS = (*METRICS, "spice")
 """SPICE too, which needs models of its own and is computed where it is asked for."""
 
-_Scored = dict[str, tuple[float, list[float]]]
+
+class _Score(NamedTuple):
+    """One metric."""
+
+    corpus: float
+    per_clip: list[float]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What was computed, in the order of the clips."""
+
+    metrics: dict[str, _Score]
+    skipped: dict[str, str]
+    """Metric → why it was not computed."""
+    bleu_counts: list[dict[str, Any]]
+    """pycocoevalcap's counts of each clip; empty where BLEU was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -70,48 +93,48 @@ def score_captions(
         if "meteor" in metrics and meteor is None:
             # Started first: it reads its tables while the others are computed.
             meteor = stack.enter_context(MeteorProcess())
-        words, reference_words = tokenize_together([predictions], references, tokenizer)
-        return score_tokenized(words[0], reference_words, tokenizer, metrics, subsets, meteor)
+        words, tokenized = tokenize_together([predictions], references, tokenizer)
+        return score_tokenized(words[0], tokenized, metrics, subsets, meteor)
 
 
 def score_tokenized(
     words: Mapping[str, str],
-    reference_words: Mapping[str, Sequence[str]],
-    tokenizer: str,
+    references: TokenizedReferences,
     metrics: Sequence[str] = METRICS,
     subsets: Mapping[str, Sequence[str]] | None = None,
     meteor: MeteorProcess | None = None,
 ) -> Scores:
-    """Score captions that :func:`tokenize_together` has made words of; see :func:`score_captions`.
+    """Score captions that are words already; see :func:`score_captions`.
 
     Args:
-        words: clip → caption, for exactly the clips of the references.
-        reference_words: clip → references.
-        tokenizer: what made the words, for the record.
+        words: clip → caption, of all clips of the references or of some. Clips without a caption are in no score, and
+            not among the documents of CIDEr.
+        references: made once for any number of systems.
         metrics: which of :data:`ALL_METRICS`; METEOR only where `meteor` is given.
         subsets: name → clips to score on their own as well.
         meteor: a running METEOR, left open.
 
     Raises:
-        UserError: clips are missing or unknown, references have no words, or a name is unknown.
+        UserError: there is no caption, or one of an unknown clip; references have no words; or a name is unknown.
     """
-    _check(words, reference_words, metrics)
-    empty = [clip_id for clip_id, group in reference_words.items() if not any(group)]
+    of_clips = {clip_id: texts for clip_id, texts in references.words.items() if clip_id in words}
+    _check(words, of_clips, metrics)
+    empty = [clip_id for clip_id, texts in of_clips.items() if not any(texts)]
     if empty:
         raise UserError(f"{len(empty)} clips have no reference with a word in it: {_first(empty)}.")
-    clip_ids = list(reference_words)
-    hypotheses = {index: [words[clip_id]] for index, clip_id in enumerate(clip_ids)}
-    tokenized = {index: list(group) for index, group in enumerate(reference_words.values())}
-    scored, skipped = _run(hypotheses, tokenized, metrics, meteor)
-    places = {clip_id: index for index, clip_id in enumerate(clip_ids)}
-    names = [name for name in ALL_METRICS if name in scored]
+    # The order of the references, whatever that of the captions.
+    words = {clip_id: words[clip_id] for clip_id in of_clips}
+    scored = _run(words, of_clips, references, metrics, meteor)
+    names = [name for name in ALL_METRICS if name in scored.metrics]
+    rows = zip(*(scored.metrics[name].per_clip for name in names), strict=True) if names else repeat(())
+    places = {clip_id: place for place, clip_id in enumerate(words)}
     return Scores(
-        corpus={name: scored[name][0] for name in names},
-        per_clip={clip_id: {name: scored[name][1][index] for name in names} for index, clip_id in enumerate(clip_ids)},
-        tokenizer=tokenizer,
-        skipped=skipped,
+        corpus={name: scored.metrics[name].corpus for name in names},
+        per_clip={clip_id: dict(zip(names, row, strict=True)) for clip_id, row in zip(words, rows, strict=False)},
+        tokenizer=references.tokenizer,
+        skipped=scored.skipped,
         subsets={
-            subset: _subset([places[clip_id] for clip_id in members], hypotheses, tokenized, scored)
+            subset: _subset([places[clip_id] for clip_id in members], scored)
             for subset, members in (subsets or {}).items()
         },
     )
@@ -139,11 +162,11 @@ def _first(names: Sequence[str], shown: int = 10) -> str:
 
 def tokenize_together(
     captions: Sequence[Mapping[str, str]], references: Mapping[str, Sequence[str]], tokenizer: str
-) -> tuple[list[dict[str, str]], dict[str, list[str]]]:
+) -> tuple[list[dict[str, str]], TokenizedReferences]:
     """Make words of the captions of several systems and of their references, in one pass.
 
     Returns:
-        clip → caption of each system, and clip → references, with words separated by single spaces.
+        clip → caption of each system, and the references, with words separated by single spaces.
 
     Raises:
         UserError: the tokeniser is unknown, or is `ptb` and cannot run.
@@ -152,64 +175,83 @@ def tokenize_together(
     flat += [reference for group in references.values() for reference in group]
     lines = iter(tokenize_lines(flat, tokenizer))
     words = [{clip_id: next(lines) for clip_id in of_system} for of_system in captions]
-    return words, {clip_id: [next(lines) for _ in group] for clip_id, group in references.items()}
+    of_references = {clip_id: [next(lines) for _ in group] for clip_id, group in references.items()}
+    return words, TokenizedReferences(of_references, tokenizer)
 
 
 def _run(
-    hypotheses: Texts, references: Texts, metrics: Sequence[str], meteor: MeteorProcess | None
-) -> tuple[_Scored, dict[str, str]]:
-    scored: _Scored = {}
+    words: Mapping[str, str],
+    of_clips: Mapping[str, Sequence[str]],
+    references: TokenizedReferences,
+    metrics: Sequence[str],
+    meteor: MeteorProcess | None,
+) -> _Scored:
+    """Compute metrics of the captions of some clips, each with its references."""
+    found: dict[str, _Score] = {}
     skipped: dict[str, str] = {}
+    counts: list[dict[str, Any]] = []
     if any(name.startswith("bleu") for name in metrics):
-        scored |= {name: score for name, score in _bleu(hypotheses, references).items() if name in metrics}
-    simple: dict[str, Callable[[Texts, Texts], tuple[float, list[float]]]] = {"rouge_l": _rouge_l, "cider": _cider}
-    scored |= {name: score(hypotheses, references) for name, score in simple.items() if name in metrics}
+        counts = _count_for_bleu(words, of_clips)
+        found |= {name: score for name, score in _bleu(counts).items() if name in metrics}
+    if "rouge_l" in metrics:
+        found["rouge_l"] = _rouge_l(words, of_clips)
+    if "cider" in metrics:
+        per_clip = references.cider(words)
+        found["cider"] = _Score(float(np.mean(per_clip)), per_clip.tolist())
     if "meteor" in metrics and meteor is not None:
-        result = meteor.score(hypotheses, references)
+        result = meteor.score(*_numbered(words, of_clips))
         if result is None:
             skipped["meteor"] = meteor.failure or "unknown"
         else:
-            scored["meteor"] = result
+            found["meteor"] = _Score(*result)
     if "spice" in metrics:
-        found = spice(hypotheses, references)
-        if isinstance(found, str):
-            skipped["spice"] = found
+        outcome = spice(*_numbered(words, of_clips))
+        if isinstance(outcome, str):
+            skipped["spice"] = outcome
         else:
-            scored["spice"] = found
-    return scored, skipped
+            found["spice"] = _Score(*outcome)
+    return _Scored(found, skipped, counts)
 
 
-def _subset(members: list[int], hypotheses: Texts, references: Texts, scored: _Scored) -> dict[str, float]:
+def _numbered(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -> tuple[Texts, Texts]:
+    """Captions and references by the number of the clip, in lists, as pycocoevalcap takes them."""
+    hypotheses = {number: [caption] for number, caption in enumerate(words.values())}
+    return hypotheses, {number: list(texts) for number, texts in enumerate(of_clips.values())}
+
+
+def _subset(members: list[int], scored: _Scored) -> dict[str, float]:
     if not members:
         return {}
-    bleu: _Scored = {}
-    if any(name.startswith("bleu") for name in scored):
-        bleu = _bleu({i: hypotheses[i] for i in members}, {i: references[i] for i in members})
+    bleu = _bleu([scored.bleu_counts[place] for place in members]) if scored.bleu_counts else {}
     return {
-        name: bleu[name][0] if name in bleu else sum(scored[name][1][i] for i in members) / len(members)
+        name: bleu[name].corpus if name in bleu else sum(score.per_clip[i] for i in members) / len(members)
         for name in ALL_METRICS
-        if name in scored
+        if (score := scored.metrics.get(name)) is not None
     }
 
 
-def _bleu(hypotheses: Texts, references: Texts) -> _Scored:
-    from pycocoevalcap.bleu.bleu import Bleu
+def _count_for_bleu(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Clip by clip, as pycocoevalcap counts, which would keep the n-grams of all references: 20 kB a clip."""
+    from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
 
-    corpus, per_clip = Bleu(4).compute_score(references, hypotheses, verbose=0)
-    return {f"bleu_{n + 1}": (float(corpus[n]), [float(score) for score in per_clip[n]]) for n in range(4)}
+    return [cook_test(words[clip_id], cook_refs(texts)) for clip_id, texts in of_clips.items()]
 
 
-def _rouge_l(hypotheses: Texts, references: Texts) -> tuple[float, list[float]]:
+def _bleu(counts: list[dict[str, Any]]) -> dict[str, _Score]:
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+    scorer = BleuScorer(n=4)
+    scorer.ctest = counts
+    corpus, per_clip = scorer.compute_score(option="closest")
+    return {f"bleu_{n + 1}": _Score(float(corpus[n]), [float(score) for score in per_clip[n]]) for n in range(4)}
+
+
+def _rouge_l(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -> _Score:
     from pycocoevalcap.rouge.rouge import Rouge
 
-    _, per_clip = Rouge().compute_score(references, hypotheses)
+    scorer = Rouge()
     # The scorer reads a text without words as one empty word, which equals that of another such text.
-    scores = [float(score) if hypotheses[index][0] else 0.0 for index, score in enumerate(per_clip)]
-    return sum(scores) / len(scores), scores
-
-
-def _cider(hypotheses: Texts, references: Texts) -> tuple[float, list[float]]:
-    from pycocoevalcap.cider.cider import Cider
-
-    corpus, per_clip = Cider().compute_score(references, hypotheses)
-    return float(corpus), [float(score) for score in per_clip]
+    scores = [
+        float(scorer.calc_score([caption], of_clips[clip_id])) if caption else 0.0 for clip_id, caption in words.items()
+    ]
+    return _Score(sum(scores) / len(scores), scores)

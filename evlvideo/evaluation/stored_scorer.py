@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.cider import CiderD, ReferenceCounts
+from evlvideo.evaluation.cider import CiderD
 from evlvideo.evaluation.light_tokenizer import RULES_SHA256
 from evlvideo.evaluation.ngrams import NgramTables
+from evlvideo.evaluation.reference_counts import ReferenceCounts
 from evlvideo.evaluation.results import references_digest
 from evlvideo.evaluation.tokenization import tokenize
 from evlvideo.files import replacing

@@ -5,7 +5,7 @@ tower, `H` hidden size of the connector, `M` tokens that it gives (of a frame or
 (`M`, or `T·M` when concatenated), `E` width of the language model, `L` text tokens, `V` vocabulary.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ from evlvideo.models.connectors.videochat import VideoRelations
 from evlvideo.models.frozen import is_trained, tower_of
 from evlvideo.models.lora import add_lora
 from evlvideo.models.merging import Reduction
+from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.prompt import SoftPrompt
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
 from evlvideo.models.tomeformer import TomeFormer
@@ -50,19 +51,11 @@ _OF_CONNECTOR = (
 """Beginnings of names of weights that another connector has no use for, or has of another shape."""
 
 
-class Float32LayerNorm(nn.LayerNorm):
-    """A layer norm that computes in float32 whatever it is given, and returns float32."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(…, D)` → `(…, D)`."""
-        with torch.autocast(x.device.type, enabled=False):
-            return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
-
-
 class EvlVideoForCaptioning(PreTrainedModel):
     """EVLGen, for images and video: one class, whose variants are values of its configuration.
 
-    `from_pretrained` opens a checkpoint and the frozen towers it names; `from_towers` starts a new one.
+    `from_pretrained` opens a checkpoint and the frozen towers it names; `from_towers` starts a new one. It computes in
+    the type of its frozen towers, whoever calls it; see :mod:`evlvideo.models.precision`.
     """
 
     config: EvlVideoConfig
@@ -154,15 +147,22 @@ class EvlVideoForCaptioning(PreTrainedModel):
         elif isinstance(module, VideoRelations):
             module.init_weights()
 
+    def autocast(self) -> AbstractContextManager[Any]:
+        """What the model computes in; its own methods enter it, and who runs a part of it alone has to."""
+        return self.vision_tower.autocast()
+
+    @in_own_precision
     def features_to_prompt(self, features: Tensor) -> Tensor:
         """Turn the tower's output into the soft prompt.
 
         Args:
-            features: vision tokens, `(B, T, N, D)`; with VideoChat's connector `(B, T, N + 1, D)`.
+            features: vision tokens, `(B, T, N, D)`; with VideoChat's connector `(B, T, N + 1, D)`. Those that were
+                stored in another type than the tower's are brought to it.
 
         Returns:
             soft prompt, `(B, P, E)`.
         """
+        features = features.to(self.vision_tower.dtype)
         if self.config.fusion == "mean":
             features = features.mean(dim=1, keepdim=True)  # (B, 1, N, D)
         tokens = self.ln_vision(features).to(self.language_projection.weight.dtype)
@@ -178,6 +178,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         merged = self.connector(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, T, M, H)
         return merged if self.contextualizer is None else self.contextualizer(merged)
 
+    @in_own_precision
     def encode(self, pixel_values: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
         """Frames `(B, T, 3, height, width)`, or what the tower made of them, `(B, T, N, D)` → soft prompt `(B, P, E)`.
 
@@ -194,10 +195,12 @@ class EvlVideoForCaptioning(PreTrainedModel):
             )
         return self.features_to_prompt(features)
 
+    @in_own_precision
     def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
         """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that are to follow it."""
         return SoftPrompt.read(self.language_model, soft_prompt)
 
+    @in_own_precision
     def forward(
         self,
         pixel_values: Tensor | None = None,
@@ -260,6 +263,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         return logits
 
     @torch.no_grad()
+    @in_own_precision
     def generate(
         self,
         pixel_values: Tensor | None = None,

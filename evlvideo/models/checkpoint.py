@@ -225,6 +225,24 @@ def load_trained_weights(
     copy_weights(f"The checkpoint {directory}", own, state, may_be_missing=may_be_missing)
 
 
+def load_own_tower(model: "EvlVideoForCaptioning", directory: Path) -> None:
+    """Load the vision tower in place from a checkpoint that stands alone; that of any other was a frozen tower's.
+
+    Raises:
+        UserError: its weights are missing, too many, or of another shape.
+    """
+    if "vision_tower" in read_manifest(directory):
+        return
+    prefix = "vision_tower.vit."
+    stored = read_weights(directory / "model.safetensors")
+    tower = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
+    own, state = (
+        {name: value for name, value in weights.items() if ".temporal_merge." not in name}
+        for weights in (model.vision_tower.vit.state_dict(), tower)
+    )
+    copy_weights(f"The checkpoint {directory}", own, state)
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read tensors from `.safetensors`, or from a PyTorch file that holds nothing but tensors and containers.
 

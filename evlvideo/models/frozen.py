@@ -1,4 +1,4 @@
-"""Frozen towers: which weights they are, where they come from, and how to tell that they are the same ones.
+"""Which weights are trained and which frozen, where frozen towers come from, and how to tell that they are the same.
 
 A checkpoint holds what was trained. Its manifest, `towers.json`, names the frozen towers it was trained with, each with
 a fingerprint, so that loading it beside other weights is an error and not a worse caption.
@@ -81,6 +81,33 @@ def is_contextualizer(parameter_name: str) -> bool:
 def is_lora(parameter_name: str) -> bool:
     """Whether a weight, of the captioner or of its language model, is LoRA's."""
     return ".lora_A." in parameter_name or ".lora_B." in parameter_name
+
+
+def trained_part(parameter_name: str) -> str:
+    """The part that a trained weight of the captioner is of: what learns at a rate of its own.
+
+    Returns:
+        `lora`; `contextualizers`, with their frame positions and VideoChat's relations; `connector`; or `projections`,
+        the linear layers and the norm around the connector.
+    """
+    if is_lora(parameter_name):
+        return "lora"
+    if is_contextualizer(parameter_name):
+        return "contextualizers"
+    return "connector" if parameter_name.startswith("connector.") else "projections"
+
+
+def is_decayed(parameter_name: str, dimensions: int) -> bool:
+    """Whether weight decay pulls a trained weight of the captioner towards zero.
+
+    Matrices are, and with them queries and embeddings, as in BERT's and BLIP-2's training. Norms and biases are not, as
+    there, nor are gates, which decay would close again: contextualizers' `alpha` and frame positions.
+
+    Args:
+        parameter_name: its name in the captioner.
+        dimensions: how many it has.
+    """
+    return dimensions >= 2 and not (is_contextualizer(parameter_name) and ".frame_positions." in parameter_name)
 
 
 def without_lora(parameter_name: str) -> str:

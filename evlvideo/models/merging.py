@@ -9,6 +9,7 @@ from typing import Literal, Protocol, cast, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from evlvideo.errors import UserError
 
@@ -42,7 +43,8 @@ def mergeable_tokens(num_tokens: int, class_token: bool) -> int:
 def bipartite_soft_matching(metric: Tensor, r: int, *, class_token: bool = False) -> tuple[Merge, Unmerge]:
     """Match tokens at even places with their most similar token at an odd place, and keep the `r` best pairs.
 
-    Similarities are computed in float32 whatever the type of `metric`; the choice of pairs has no gradient.
+    Similarities are computed in float32 whatever the type of `metric` and whatever autocast says; the choice of pairs
+    has no gradient. A token whose metric is zero has no direction, and is taken to be at right angles to every other.
 
     Args:
         metric: what is compared, by cosine similarity, `(B, N, C)`.
@@ -86,9 +88,10 @@ def bipartite_soft_matching(metric: Tensor, r: int, *, class_token: bool = False
 @torch.no_grad()
 def _match(metric: Tensor, r: int, class_token: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Indices among the even tokens of sources and of kept ones, and among the odd tokens of the sources' partners."""
-    metric = metric.float()
-    metric = metric / metric.norm(dim=-1, keepdim=True)
-    similarity = metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)  # (B, N_even, N_odd)
+    # Autocast would take the product in half precision, where nearly equal partners cannot be told apart.
+    with torch.autocast(metric.device.type, enabled=False):
+        metric = F.normalize(metric.float(), dim=-1)
+        similarity = metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)  # (B, N_even, N_odd)
     if class_token:
         similarity[:, 0] = -torch.inf
     best, best_partner = similarity.max(dim=-1)  # (B, N_even)

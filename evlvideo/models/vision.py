@@ -4,6 +4,7 @@ Notation: `B` clips, `T` frames, `N` tokens of a frame (class token and patches)
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import timm
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evlvideo.errors import UserError
+from evlvideo.models.precision import autocast_by, in_own_precision
 from evlvideo.models.temporal import InTowerContextualizer
 
 
@@ -77,6 +79,25 @@ class VisionTower(nn.Module):
         self.video_relations: nn.Module | None = None
         self.vit.requires_grad_(False)
         self.eval()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type in which the tower is kept, computes, and gives its tokens."""
+        return self._weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tower is."""
+        return self._weight.device
+
+    @property
+    def _weight(self) -> Tensor:
+        weight: Tensor = self.vit.patch_embed.proj.weight
+        return weight
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """What the tower computes in, and the captioner around it."""
+        return autocast_by(self._weight)
 
     @property
     def dim(self) -> int:
@@ -157,6 +178,7 @@ class VisionTower(nn.Module):
             self.video_relations.train(mode)
         return self
 
+    @in_own_precision
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode clips.
 
@@ -165,7 +187,7 @@ class VisionTower(nn.Module):
 
         Returns:
             tokens after the last block (and its norm where kept), `(B, T, N, D)`; with relations `(B, T, N + 1, D)`,
-            the last one that of the clip, the same in every frame.
+            the last one that of the clip, the same in every frame. Of the tower's type.
 
         Raises:
             UserError: the input has another number of dimensions.
@@ -178,12 +200,13 @@ class VisionTower(nn.Module):
         batch, frames = pixel_values.shape[:2]
         for insertion in self._insertions:
             insertion.frames = frames
-        images = pixel_values.flatten(0, 1).to(self.vit.patch_embed.proj.weight.dtype)
+        images = pixel_values.flatten(0, 1).to(self.dtype)
         self._reading.outputs.clear()
         # Without contextualizers nothing in the tower is trained, and keeping its activations would be waste.
         with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self._insertions)):
             tokens = self.vit.forward_features(images)  # (B·T, N, D)
-        tokens = tokens.unflatten(0, (batch, frames))
+        # On a GPU, autocast leaves what comes out of a norm in float32.
+        tokens = tokens.to(self.dtype).unflatten(0, (batch, frames))
         return tokens if self.video_relations is None else self._with_clip_token(tokens)
 
     def _with_clip_token(self, tokens: Tensor) -> Tensor:

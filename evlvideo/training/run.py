@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
 from rich.console import Console
 from transformers import TrainerState, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
@@ -33,6 +33,7 @@ from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.processes import join_processes
 from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
 from evlvideo.training.interruption import StopOnSignal
 from evlvideo.training.progress import RunProgress
@@ -63,6 +64,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
             run's directory; no file is written then.
         Interrupted: a signal stopped the run.
     """
+    join_processes()
     directory = Path(config.output_dir)
     _checkpoint_to_resume(directory, resume)
     sources = read_training_clips(config.data)
@@ -145,7 +147,9 @@ def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
         warmup_steps=training.warmup_steps,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
-        bf16=precision == "bf16",
+        # The model enters autocast by itself. In transformers' hands, its logits would be copied to float32 beside the
+        # loss. fp16 has to be known there, for the scaler of gradients, and bf16 where the weights themselves are cast.
+        bf16=precision == "bf16" and _weights_are_split(),
         fp16=precision == "fp16",
         eval_strategy="steps",
         eval_steps=training.eval_steps,
@@ -168,12 +172,17 @@ def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
     )
 
 
+def _weights_are_split() -> bool:
+    """Whether FSDP or DeepSpeed hold the weights."""
+    return any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED"))
+
+
 def _make_trainer(
     config: RunConfig,
     model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
-    validation_clips: list[CaptionedClip],
+    validation_clips: Sequence[CaptionedClip],
     precision: str,
 ) -> CaptionTrainer:
     scst = config.stage == "scst"
@@ -184,13 +193,13 @@ def _make_trainer(
         "train_dataset": training_data(config, model, processor, sources, per_caption=trains_on_captions(config)),
         "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, config.data.validation_split),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
-        "contextualizer_learning_rate_factor": config.training.contextualizer_learning_rate_factor,
+        "learning_rates": config.training.learning_rates,
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
     }
     if not scst:
         return CaptionTrainer(**common)
-    clips = [clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip)]
+    clips = (clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip))
     return SelfCriticalTrainer(reward=_make_reward(config, references_of(clips)), scst=config.scst, **common)
 
 

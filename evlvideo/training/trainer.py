@@ -2,30 +2,30 @@
 
 import importlib.util
 import time
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from evlvideo.config import GenerationConfig
+from evlvideo.config import GenerationConfig, LearningRatesConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.data.worker_signals import leave_signals_to_parent
-from evlvideo.errors import UserError
-from evlvideo.evaluation.metrics import score_captions
+from evlvideo.evaluation.metrics import score_tokenized
 from evlvideo.evaluation.predict import generate_captions
+from evlvideo.evaluation.tokenized_references import TokenizedReferences
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
-from evlvideo.models.frozen import is_contextualizer
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
+from evlvideo.training.finite import FiniteLosses
+from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 from evlvideo.training.seeds import seed_process
 
 _library = importlib.util.find_spec("datasets")
@@ -58,12 +58,13 @@ class CaptionTrainer(Trainer):
         model: the captioner.
         args: transformers' arguments.
         processor: of the model; saved beside it.
-        train_dataset: items of one caption each.
+        train_dataset: items of one caption each, in the order in which they are trained on, as
+            :class:`evlvideo.data.mixture.Mixture` has them.
         eval_dataset: items of one clip each.
         data_collator: makes batches of them.
         generation: how validation captions are decoded.
         validation_references: clip id → captions, of the clips in `eval_dataset`.
-        contextualizer_learning_rate_factor: on the learning rate of contextualizers.
+        learning_rates: peaks of parts that differ from the one in `args`.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class CaptionTrainer(Trainer):
         data_collator: Any,
         generation: GenerationConfig,
         validation_references: Mapping[str, list[str]],
-        contextualizer_learning_rate_factor: float = 1.0,
+        learning_rates: LearningRatesConfig,
     ) -> None:
         super().__init__(
             model=model,
@@ -94,8 +95,11 @@ class CaptionTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
         self.generation = generation
-        self.validation_references = validation_references
-        self.contextualizer_learning_rate_factor = contextualizer_learning_rate_factor
+        # Once for all validations; each scores the clips that could be decoded.
+        self.validation_references = TokenizedReferences.of(validation_references, SELECTION_TOKENIZER)
+        self.learning_rates = learning_rates
+        self._peaks = peak_rates(model, args.learning_rate, learning_rates)
+        self._losses = FiniteLosses()
         self._clock = 0.0
         self._validation_seconds = 0.0
         self._seconds_before_resuming = 0.0
@@ -118,6 +122,11 @@ class CaptionTrainer(Trainer):
         leave_signals_to_parent(loader.base_dataloader)
         return cast(DataLoader, loader)
 
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
+        # From first to last: the data set is shuffled, and a random sampler would undo the proportions of a mixture and
+        # write down the order of all items.
+        return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -125,11 +134,7 @@ class CaptionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The mean cross-entropy over the targets of the whole step, whatever its accumulation.
-
-        Raises:
-            UserError: the loss is not finite; the message names the clips of the batch.
-        """
+        """The mean cross-entropy over the targets of the whole step, whatever its accumulation."""
         given: dict[str, Any] = {**visual_inputs(inputs), **{name: inputs[name] for name in TEXT_INPUTS}}
         # The loss needs the last soft token's logits and the text's; those of the prefix would be computed for nothing.
         given["logits_to_keep"] = given["labels"].shape[1] + 1
@@ -138,30 +143,38 @@ class CaptionTrainer(Trainer):
         return result
 
     def check_finite(self, loss: Tensor, clip_ids: list[str]) -> None:
-        """Stop a run that diverged, before it overwrites good checkpoints."""
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"The loss is {loss.item()} at step {self.state.global_step + 1}, in the batch of the clips "
-                f"{', '.join(clip_ids)}. Lower training.learning_rate, or set training.precision to bf16 or fp32, and "
-                "resume from the last checkpoint."
-            )
+        """Stop a run that diverged at the next log line, validation or checkpoint, before that is written."""
+        self._losses.note(loss, self.state.global_step + 1, clip_ids)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save a checkpoint's model, which is the first that is written of a checkpoint.
+
+        Raises:
+            UserError: the run diverged before it.
+        """
+        self._losses.look()
+        super().save_model(output_dir, _internal_call)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Caption the validation clips and score them; the best checkpoint is chosen by `eval_cider`."""
+        """Caption the validation clips and score them; the best checkpoint is chosen by `eval_cider`.
+
+        Raises:
+            UserError: the run diverged before.
+        """
+        self._losses.look()
         started = time.perf_counter()
-        with self.autocast_smart_context_manager():
-            captions = generate_captions(
-                self.captioner,
-                self.processor,
-                cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset),
-                self.generation,
-                num_workers=self.args.dataloader_num_workers,
-            )
+        captions = generate_captions(
+            self.captioner,
+            self.processor,
+            cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset),
+            self.generation,
+            num_workers=self.args.dataloader_num_workers,
+        )
         # Every process has all captions, so that all of them choose the same best step.
-        references = {clip_id: self.validation_references[clip_id] for clip_id in captions}
-        scores = score_captions(captions, references, metrics=("cider",), tokenizer=SELECTION_TOKENIZER)
+        words = self.validation_references.tokenize(captions)
+        scores = score_tokenized(words, self.validation_references, metrics=("cider",))
         self._validation_seconds += time.perf_counter() - started
         cider = scores.corpus["cider"]
         self.log({"validation_cider": cider, "validation_bad_endings": bad_ending_share(list(captions.values()))})
@@ -181,7 +194,14 @@ class CaptionTrainer(Trainer):
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the seconds that training took so far."""
+        """Log, with the seconds that training took so far, and parts' learning rates.
+
+        Raises:
+            UserError: the run diverged before.
+        """
+        self._losses.look()
+        if "learning_rate" in logs:
+            logs |= rates_of_step(self._peaks, logs["learning_rate"], self.args.learning_rate, self.learning_rates)
         # transformers' closing line: a mean over all steps of the losses since the last resume.
         logs.pop("train_loss", None)
         logs["training_seconds"] = self.training_seconds
@@ -204,25 +224,10 @@ class CaptionTrainer(Trainer):
             load_trained_weights(self.captioner, Path(resume_from_checkpoint))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW, with a learning rate of its own for contextualizers."""
+        """Make the optimizer, with learning rates by part, and weight decay where it belongs."""
         if self.optimizer is None:
-            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = optimizer_class(self._parameter_groups(model or self.captioner), **arguments)
+            model = model or self.captioner
+            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.captioner)
+            groups = parameter_groups(model, self._peaks, self.args.weight_decay)
+            self.optimizer = optimizer_class(groups, **arguments)
         return self.optimizer
-
-    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Weight decay is for matrices: not for norms, biases and gates."""
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                groups[is_contextualizer(name), parameter.dim() >= 2].append(parameter)
-        factor = self.contextualizer_learning_rate_factor
-        return [
-            {
-                "params": parameters,
-                "weight_decay": self.args.weight_decay if decayed else 0.0,
-                "lr": self.args.learning_rate * (factor if contextualizer else 1.0),
-            }
-            # The log shows the first group's learning rate: not a contextualizer's.
-            for (contextualizer, decayed), parameters in sorted(groups.items())
-        ]

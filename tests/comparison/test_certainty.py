@@ -11,19 +11,21 @@ from evlvideo.comparison.scored import Words
 from evlvideo.comparison.seeds import SeedPool
 from evlvideo.comparison.table import Entry, run_entry
 from evlvideo.evaluation.metrics import score_tokenized
+from evlvideo.evaluation.tokenized_references import TokenizedReferences
 
 REFERENCES = {
     "a": ["a man rides a horse", "a man is on a horse"],
     "b": ["a dog runs in the park", "the dog is running"],
     "c": ["two women sing a song", "women are singing on a stage"],
 }
+TOKENIZED = TokenizedReferences(REFERENCES, "python")
 CAPTIONS = {"a": "a man is on a horse", "b": "a dog runs in the park", "c": "a song"}
 PLAN = Resampling("one", resamples=200)
 
 
 def run(make_run: Any, name: str = "one", captions: Mapping[str, str] = CAPTIONS, **fields: Any) -> EvaluatedRun:
     """A run whose stored scores are those of its captions."""
-    scores = score_tokenized(captions, {clip: REFERENCES[clip] for clip in captions}, "python", ("bleu_4", "rouge_l"))
+    scores = score_tokenized(captions, TOKENIZED, ("bleu_4", "rouge_l"))
     values: dict[str, Any] = {
         "captions": dict(captions),
         "scores": scores.corpus,
@@ -36,7 +38,7 @@ def run(make_run: Any, name: str = "one", captions: Mapping[str, str] = CAPTIONS
 
 
 def certain(systems: list[EvaluatedRun], words: Words | None = None) -> tuple[dict[str, Entry], list[str]]:
-    words = words or Words("python", REFERENCES, {system.name: system.predictions for system in systems})
+    words = words or Words(TOKENIZED, {system.name: system.predictions for system in systems})
     made, remarks = add_certainty(
         [run_entry(system) for system in systems], [SeedPool.alone(system) for system in systems], words, PLAN
     )
@@ -68,12 +70,12 @@ def test_a_score_that_its_clips_do_not_give_has_no_interval(make_run: Any) -> No
 
 
 def test_captions_that_changed_since_give_no_interval_of_bleu(make_run: Any) -> None:
-    words = Words("python", REFERENCES, {"one": CAPTIONS | {"a": "a horse"}})
+    words = Words(TOKENIZED, {"one": CAPTIONS | {"a": "a horse"}})
     assert certain([run(make_run)], words)[0]["one"].intervals.keys() == {"rouge_l"}
 
 
 def test_captions_that_lack_a_scored_clip_give_no_interval_of_bleu(make_run: Any) -> None:
-    words = Words("python", REFERENCES, {"one": {"a": CAPTIONS["a"]}})
+    words = Words(TOKENIZED, {"one": {"a": CAPTIONS["a"]}})
     assert certain([run(make_run)], words)[0]["one"].intervals.keys() == {"rouge_l"}
 
 
@@ -110,7 +112,7 @@ def test_quoted_rows_stay_as_they_are(make_run: Any) -> None:
     # Of the same name, even.
     quoted = Entry("one", "quoted", {"cider": 0.6})
     system = run(make_run)
-    words = Words("python", REFERENCES, {"one": CAPTIONS})
+    words = Words(TOKENIZED, {"one": CAPTIONS})
     made, _ = add_certainty([quoted, run_entry(system)], [SeedPool.alone(system)], words, PLAN)
     assert made[0] is quoted
     assert made[1].intervals

@@ -87,7 +87,7 @@ def test_attention_is_shown_where_there_is_some(seen):
 
 
 def test_looking_changes_nothing(systems, toy):
-    model, _ = open_without_language_model(systems[1].directory)
+    model, _ = open_without_language_model(systems[1].directory, "fp32")
     pixels = torch.linspace(-1, 1, FRAMES * 3 * IMAGE_SIZE**2).view(1, FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
     frames = [np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)] * FRAMES
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_looking_changes_nothing(systems, toy):
 def test_a_model_without_its_language_model_gives_the_same_soft_prompt(toy, tmp_path, form):
     directory = toy.finished_run(tmp_path / "run", open_gates=True, **form)
     whole, _ = open_model(directory, run_config(directory))
-    without, _ = open_without_language_model(directory)
+    without, _ = open_without_language_model(directory, "auto")
     assert all(weight.is_meta for weight in without.language_model.parameters())
     pixels = torch.linspace(-1, 1, FRAMES * 3 * IMAGE_SIZE**2).view(1, FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
     with torch.no_grad():
@@ -133,7 +133,8 @@ def test_what_does_not_open_leaves_the_others_and_says_why(systems, toy, tmp_pat
     found = look_inside([system(empty), systems[0], system(broken)], toy.clips("test")[:1])
     assert [insight.name for insight in found.clips[0].insights] == ["mean"]
     assert len(found.remarks) == 2
-    assert "empty is not shown from the inside: The directory" in found.remarks[0]
+    assert found.remarks[0].startswith("empty is not shown from the inside: ")
+    assert "empty holds no config.yaml" in found.remarks[0]
     assert "broken is not shown from the inside: The weights" in found.remarks[1]
 
 

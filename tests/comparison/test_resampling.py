@@ -31,7 +31,8 @@ Corpus = list[tuple[list[str], list[list[str]]]]
 
 def bleu_of(corpus: Corpus) -> Statistics:
     references = [BleuReferences.of(group) for _, group in corpus]
-    return bleu_statistics([group.count(caption) for group, (caption, _) in zip(references, corpus, strict=True)])
+    counts = [group.count(caption) for group, (caption, _) in zip(references, corpus, strict=True)]
+    return bleu_statistics(np.array([(*of.correct, *of.guessed, of.words, of.closest) for of in counts]))
 
 
 def pycocoevalcap_bleu(corpus: Corpus) -> float:

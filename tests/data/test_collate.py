@@ -46,10 +46,19 @@ def test_captions_to_train_on_are_tokenised_together() -> None:
 def test_several_captions_of_a_clip_follow_one_another_from_the_items_own() -> None:
     captions = {"captions": ["a", "bb", "ccc"]}
     batch = CaptionCollator(Words(), captions_per_clip=2)(
-        [item(1) | captions | {"caption": "bb"}, item(2) | captions | {"caption": "ccc"}]
+        [
+            item(1) | captions | {"caption": "bb", "caption_place": 1},
+            item(2) | captions | {"caption": "ccc", "caption_place": 2},
+        ]
     )
     assert batch["pixel_values"].shape[0] == 2
     assert batch["input_ids"].tolist() == [[2], [3], [3], [1]]
+
+
+def test_an_item_of_a_caption_that_is_there_twice_goes_on_from_its_own_place() -> None:
+    twice = {"captions": ["a", "bb", "a", "ccc"], "caption": "a", "caption_place": 2}
+    batch = CaptionCollator(Words(), captions_per_clip=2)([item(1) | twice])
+    assert batch["input_ids"].tolist() == [[1], [3]]
 
 
 def test_bad_items_are_left_out() -> None:

@@ -10,9 +10,11 @@ import torch
 from tiny_data import index_of
 from torch.utils.data import DataLoader
 
-from evlvideo.data.annotations import CaptionedClip
+from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.clip import DecodeError
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.datasets import CaptionDataset
+from evlvideo.data.mixture import Mixture
 from evlvideo.data.transforms import eval_transform, train_transform
 from evlvideo.errors import UserError
 
@@ -64,6 +66,7 @@ def test_one_item_for_each_caption(make: Make) -> None:
         ("video2", "a slow lamp"),
     ]
     assert items[0]["captions"] == ["a bright wall", "a wall that brightens"]
+    assert [item["caption_place"] for item in items] == [0, 1, 0, 0, 1, 2]
 
 
 def test_one_item_for_each_clip(make: Make) -> None:
@@ -93,36 +96,39 @@ def test_an_item_is_the_same_whenever_it_is_asked(make: Make) -> None:
     assert torch.equal(forwards, backwards.flip(0))
 
 
-@pytest.mark.parametrize("change", [{"seed": 8}, {"epoch": 1}, {"index": 1}])
-def test_seed_epoch_and_index_each_change_the_draw(make: Make, change: dict[str, int]) -> None:
-    dataset = make(seed=change.get("seed", 7))
-    dataset.set_epoch(change.get("epoch", 0))
-    assert not torch.equal(dataset[change.get("index", 0)]["pixel_values"], make()[0]["pixel_values"])
+@pytest.mark.parametrize("change", [{"seed": 8}, {"walk": 1}, {"index": 1}])
+def test_seed_walk_and_index_each_change_the_draw(make: Make, change: dict[str, int]) -> None:
+    item = make(seed=change.get("seed", 7)).item(change.get("index", 0), walk=change.get("walk", 0))
+    assert not torch.equal(item["pixel_values"], make()[0]["pixel_values"])
 
 
-def test_an_epoch_comes_again(make: Make) -> None:
-    dataset, later = make(), make()
-    first = pixels(dataset)
-    dataset.set_epoch(3)
-    later.set_epoch(3)
-    assert torch.equal(pixels(dataset), pixels(later))
-    dataset.set_epoch(0)
-    assert torch.equal(pixels(dataset), first)
+def test_a_walk_comes_again(make: Make) -> None:
+    dataset = make()
+    first = pixels(dataset.item(index, walk=3) for index in range(6))
+    assert torch.equal(pixels(make().item(index, walk=3) for index in range(6)), first)
+    assert torch.equal(pixels(dataset), pixels(dataset.item(index, walk=0) for index in range(6)))
 
 
 def test_workers_change_nothing(make: Make) -> None:
     dataset = make()
-    dataset.set_epoch(2)
     assert torch.equal(loaded(dataset, num_workers=2), pixels(dataset))
 
 
-def test_workers_that_stay_see_the_next_epoch(make: Make) -> None:
-    dataset = make()
-    loader: DataLoader[Any] = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+def test_repeats_of_a_small_source_within_an_epoch_are_new_draws(make: Make) -> None:
+    mixed = Mixture({"large": make(), "small": make(per_caption=False)}, {"large": 1, "small": 2}, seed=0)
+    shown = [pixels for item in map(mixed.__getitem__, range(len(mixed))) if "caption" not in item
+             for pixels in [item["pixel_values"]]]  # fmt: skip
+    assert len(shown) == 12  # four walks through three clips
+    assert len({tuple(values.flatten().tolist()) for values in shown}) == 12
+
+
+def test_workers_that_stay_see_the_next_epoch_of_a_mixture(make: Make) -> None:
+    mixed = Mixture({"only": make()}, {"only": 1}, seed=0)
+    loader: DataLoader[Any] = DataLoader(mixed, batch_size=None, num_workers=2, persistent_workers=True)
     first = pixels(loader)
-    dataset.set_epoch(1)
+    mixed.set_epoch(1)
     second = pixels(loader)
-    assert torch.equal(second, pixels(dataset))
+    assert torch.equal(second, pixels(mixed[index] for index in range(6)))
     assert not torch.equal(second, first)
 
 
@@ -186,8 +192,6 @@ def test_self_critical_training_takes_another_clip_where_told(of_broken: Make) -
 
 def test_stand_ins_are_the_same_whatever_was_found_before(of_broken: Make) -> None:
     dataset, workers = of_broken(), of_broken()
-    dataset.set_epoch(1)
-    workers.set_epoch(1)
     forwards = [dataset[index] for index in range(12)]
     backwards = [dataset[index] for index in reversed(range(12))][::-1]
     parallel = list(DataLoader(workers, batch_size=None, num_workers=2))
@@ -196,29 +200,25 @@ def test_stand_ins_are_the_same_whatever_was_found_before(of_broken: Make) -> No
         assert torch.equal(pixels(items), pixels(forwards))
 
 
-def test_stand_ins_change_with_the_epoch(of_broken: Make) -> None:
+def test_stand_ins_change_with_the_walk(of_broken: Make) -> None:
     dataset = of_broken()
-    drawn = set()
-    for epoch in range(4):
-        dataset.set_epoch(epoch)
-        drawn.add(tuple(dataset[k]["clip_id"] for k in (1, 4, 7, 10)))
+    drawn = {tuple(dataset.item(k, walk)["clip_id"] for k in (1, 4, 7, 10)) for walk in range(4)}
     assert len(drawn) > 1
 
 
-def test_bad_clips_are_counted_across_workers_and_epochs(of_broken: Make) -> None:
+def test_bad_clips_are_counted_across_workers_and_loaders(of_broken: Make) -> None:
     dataset = of_broken()
     assert dataset.bad_clips == []
-    for epoch in range(2):
-        dataset.set_epoch(epoch)
+    for _ in range(2):
         loaded(dataset, num_workers=2)
     assert dataset.bad_clips == BAD
 
 
 def test_a_bad_clip_is_named_once_in_the_log(of_broken: Make, caplog: pytest.LogCaptureFixture) -> None:
     dataset = of_broken()
-    for epoch in range(3):
-        dataset.set_epoch(epoch)
-        list(dataset)
+    for walk in range(3):
+        for index in range(12):
+            dataset.item(index, walk)
     assert [record.message.split(":")[0] for record in caplog.records if "broken.mp4" in record.message] == BAD
 
 
@@ -263,6 +263,11 @@ def test_an_index_past_the_end_ends_iteration(make: Make) -> None:
 def test_an_unknown_sampling_is_refused(make: Make) -> None:
     with pytest.raises(UserError, match="'random'; allowed: uniform, headtail, segments"):
         make(sampling="random")
+
+
+def test_a_table_of_clips_is_not_copied(make: Make, clips: list[CaptionedClip]) -> None:
+    table = ClipTable(clips)
+    assert CaptionDataset(table, **make.keywords).clips is table  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("given", "missing"), [(0, "clips"), (1, "captions")])

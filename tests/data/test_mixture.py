@@ -1,11 +1,13 @@
+import itertools
+import tracemalloc
 from collections import Counter
 from typing import Any
 
 import pytest
-import torch
+from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from evlvideo.data.mixture import Mixture, permuted
 from evlvideo.errors import UserError
@@ -14,22 +16,18 @@ RATIOS = {"laion": 15, "ccs": 4, "coco": 1}
 SIZES = {"laion": 200, "ccs": 37, "coco": 11}
 
 
-class Numbers(Dataset[dict[str, Any]]):
+class Numbers:
     """Items that tell where they come from."""
 
     def __init__(self, name: str, size: int) -> None:
         self.name, self.size = name, size
-        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def item(self, index: int, walk: int) -> dict[str, Any]:
         assert 0 <= index < self.size
-        return {"clip_id": f"{self.name}-{index}", "epoch": int(self.epoch)}
+        return {"clip_id": f"{self.name}-{index}", "walk": walk}
 
 
 def mixture(sizes: dict[str, int] = SIZES, ratios: dict[str, float] = RATIOS, **options: Any) -> Mixture:
@@ -65,7 +63,7 @@ def test_each_walk_through_a_source_is_complete(shares: list[int], sizes: list[i
     drawn: dict[int, Counter[int]] = {source: Counter() for source in range(len(names))}
     for epoch in range(2):
         mixed.set_epoch(epoch)
-        for source, place in map(mixed.draw, range(len(mixed))):
+        for source, place, _ in map(mixed.draw, range(len(mixed))):
             drawn[source][place] += 1
     for source, counts in drawn.items():
         walks, rest = divmod(sum(counts.values()), sizes[source])
@@ -114,16 +112,83 @@ def test_workers_change_nothing() -> None:
     assert drawn(0) == drawn(2)
 
 
-def test_sources_are_told_the_epoch() -> None:
+def test_sources_are_told_which_walk_it_is() -> None:
+    mixed = mixture({"large": 30, "small": 7}, {"large": 1, "small": 1})
+    drawn: Counter[tuple[str, int]] = Counter()
+    for epoch in range(2):
+        mixed.set_epoch(epoch)
+        drawn.update((item["clip_id"], item["walk"]) for item in map(mixed.__getitem__, range(len(mixed))))
+    # No item comes twice on a walk: 60 items are 8 walks of 7 and the beginning of another.
+    assert set(drawn.values()) == {1}
+    walks = Counter(walk for clip_id, walk in drawn if "small" in clip_id)
+    assert walks == dict.fromkeys(range(8), 7) | {8: 4}
+
+
+def test_one_source_is_walked_through_once_an_epoch() -> None:
+    mixed = mixture({"only": 50}, {"only": 1})
+    for epoch in range(2):
+        mixed.set_epoch(epoch)
+        items = [mixed[index] for index in range(50)]
+        assert {item["walk"] for item in items} == {epoch}
+        assert {item["clip_id"] for item in items} == {f"only-{k}" for k in range(50)}
+        assert [item["clip_id"] for item in items] != [f"only-{k}" for k in range(50)]
+
+
+def batches_of(mixed: Mixture, batch_size: int, processes: int = 1, process: int = 0, skip: int = 0) -> list[list[str]]:
+    """Batches of one process, from the samplers that training has."""
+    batches: Any = BatchSampler(SequentialSampler(mixed), batch_size, drop_last=False)
+    if processes > 1:
+        batches = BatchSamplerShard(batches, processes, process)
+    return [[mixed[index]["clip_id"] for index in batch] for batch in SkipBatchSampler(batches, skip)]
+
+
+def test_every_batch_has_each_sources_share_where_blocks_divide_it() -> None:
+    mixed = mixture({"large": 700, "small": 90}, {"large": 3, "small": 1}, items_per_step=2 * 64)
+    for process in range(2):
+        batches = batches_of(mixed, 64, processes=2, process=process)
+        assert len(batches) == 8  # 700 items at 3 of 4 are 936, in steps of 128
+        for batch in batches:
+            assert Counter(clip_id.partition("-")[0] for clip_id in batch) == {"large": 48, "small": 16}
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [(8, 1), (4, 2), (2, 4), (1, 8)])
+def test_processes_share_the_items_that_one_would_have(batch_size: int, processes: int) -> None:
+    whole = mixture({"a": 50, "b": 9}, {"a": 2, "b": 1}, items_per_step=8)
+    for epoch in range(2):
+        whole.set_epoch(epoch)
+        shares = [batches_of(whole, batch_size, processes, process) for process in range(processes)]
+        steps = [list(itertools.chain(*batches)) for batches in zip(*shares, strict=True)]
+        assert steps == batches_of(whole, 8)
+        assert all(len(step) == 8 for step in steps)
+
+
+def test_no_item_comes_twice_where_an_epoch_has_been_made_whole_steps() -> None:
+    mixed = mixture({"only": 50}, {"only": 1}, items_per_step=8)
+    assert len(mixed) == 56
+    drawn = [clip_id for epoch in range(2) for clip_id in epoch_of(mixed, epoch)]
+    assert len(set(drawn[:50])) == len(set(drawn[50:100])) == 50
+
+
+def test_batches_that_a_resumed_run_skips_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = mixture()
-    mixed.set_epoch(5)
-    assert mixed[0]["epoch"] == 5
+    expected = batches_of(mixed, 10)[17:]
+    drawn: list[int] = []
+    original = Mixture.draw
+    monkeypatch.setattr(Mixture, "draw", lambda self, index: drawn.append(index) or original(self, index))  # type: ignore[func-returns-value]
+    assert batches_of(mixed, 10, skip=17) == expected
+    assert drawn == list(range(170, 280))
 
 
-def test_sources_without_epochs_can_be_mixed() -> None:
-    mixed = Mixture({"plain": [{"clip_id": "a"}]}, {"plain": 1}, seed=0)
-    mixed.set_epoch(1)
-    assert mixed[0] == {"clip_id": "a"}
+def test_neither_memory_nor_much_time_goes_to_the_order_of_a_hundred_million_items() -> None:
+    mixed = mixture({"large": 100_000_000, "small": 1000}, {"large": 3, "small": 1}, items_per_step=64)
+    batches = BatchSampler(SequentialSampler(mixed), 64, drop_last=False)
+    tracemalloc.start()
+    later = next(iter(SkipBatchSampler(batches, 10_000)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(mixed) > 133_000_000
+    assert len({mixed[index]["clip_id"] for index in later}) == 64
+    assert peak < 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -139,8 +204,12 @@ def test_only_proportions_count(ratios: list[float], shares: tuple[int, ...]) ->
     assert tuple(mixture(ratios=dict(zip(SIZES, ratios, strict=True))).shares) == shares
 
 
-def test_lengths_are_whole_blocks() -> None:
-    assert len(mixture(items_per_epoch=21)) == 40
+def test_an_epoch_may_end_within_a_block() -> None:
+    mixed = mixture(items_per_epoch=30)
+    assert len(mixed) == 30
+    names = [clip_id.partition("-")[0] for epoch in range(4) for clip_id in epoch_of(mixed, epoch)]
+    for first in range(0, 120, 20):
+        assert Counter(names[first : first + 20]) == RATIOS
 
 
 def test_indices_end_with_the_epoch() -> None:

@@ -7,12 +7,13 @@ from numbered import render
 
 from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.check_videos import check_videos
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.quarantine import read_quarantine, without_quarantined
 from evlvideo.errors import UserError
 
 
-def clips(root: Path) -> list[CaptionedClip]:
-    return [CaptionedClip(name, root / f"{name}.mp4", ("a caption",)) for name in ("good", "bad")]
+def clips(root: Path) -> ClipTable:
+    return ClipTable(CaptionedClip(name, root / f"{name}.mp4", ("a caption",)) for name in ("good", "bad"))
 
 
 @pytest.fixture
@@ -61,3 +62,9 @@ def test_a_list_of_everything_leaves_nothing_to_train_on(root: Path) -> None:
     bad = frozenset(clip.video.resolve() for clip in clips(root))
     with pytest.raises(UserError, match="All 2 clips of x are in quarantine"):
         without_quarantined(clips(root), bad, "x")
+
+
+def test_a_file_of_the_same_name_elsewhere_is_kept(tmp_path: Path) -> None:
+    table = ClipTable(CaptionedClip(name, tmp_path / name / "a.mp4", ("a caption",)) for name in ("x", "y", "z"))
+    kept = without_quarantined(table, frozenset([tmp_path / "y" / "a.mp4"]), "x")
+    assert [clip.clip_id for clip in kept] == ["x", "z"]

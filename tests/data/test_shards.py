@@ -1,16 +1,21 @@
+import errno
+import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_data import index_of, render
 from tiny_shards import picture, samples, write_shard
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from evlvideo.data import shard_files
 from evlvideo.data.clip import DecodeError
+from evlvideo.data.media import TarMember
 from evlvideo.data.mixture import Mixture
+from evlvideo.data.shard_files import ShardFile
 from evlvideo.data.shards import ShardClips, ShardDataset, find_shards
 from evlvideo.errors import UserError
 
@@ -28,9 +33,9 @@ def clips(root: Path) -> ShardClips:
     return ShardClips(find_shards(root))
 
 
-def decode(path: Path, generator: torch.Generator) -> np.ndarray:
+def decode(media: TarMember, generator: torch.Generator) -> np.ndarray:
     """The picture, beside a random number."""
-    shade = np.asarray(Image.open(path).convert("RGB"))[0, 0, 0]
+    shade = np.asarray(Image.open(media.open()).convert("RGB"))[0, 0, 0]
     return np.array([[[[shade, 0, int(torch.randint(256, (), generator=generator))]]]], np.uint8)
 
 
@@ -71,51 +76,199 @@ def test_media_are_read_on_demand(clips: ShardClips) -> None:
     assert Image.open(member.open()).getpixel((0, 0)) == (3, 3, 3)
 
 
-def test_a_path_is_lent(clips: ShardClips) -> None:
-    with clips[3].video.as_file() as path:
-        assert path.suffix == ".png"
-        assert path.read_bytes() == picture(3)
-    assert not path.exists()
-
-
 def test_nothing_is_unpacked(tmp_path: Path) -> None:
     write_shard(tmp_path / "in" / "a.tar", {"../../x.png": picture(1), "../../x.txt": b"a"})
     clips = ShardClips([tmp_path / "in" / "a.tar"])
+    assert clips[0].video.read() == picture(1)
     with clips[0].video.as_file() as path:
         assert path.name.startswith("evlvideo-")
-    assert {path.name for path in tmp_path.rglob("*")} == {"in", "a.tar", "a.tar.index.safetensors"}
+    assert {path.name for path in tmp_path.rglob("*") if not path.name.startswith(".")} == {
+        "in",
+        "a.tar",
+        "a.tar.index.safetensors",
+    }
 
 
 def test_indexes_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
     ShardClips(find_shards(root), index_root=tmp_path / "indexes")
-    assert len(list((tmp_path / "indexes").iterdir())) == 2
+    assert len(list((tmp_path / "indexes").glob("*.safetensors"))) == 2
     assert not list(root.glob("*.safetensors"))
 
 
-def test_no_more_indexes_than_allowed_are_in_memory(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evlvideo.data.shards._INDEXES_IN_MEMORY", 1)
+def open_shards(clips: ShardClips) -> list[str]:
+    return [shard.name for place, shard in enumerate(clips.shards) if place in clips._open]
+
+
+def test_no_more_shards_than_allowed_are_open(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evlvideo.data.shards.MOST_OPEN", 1)
     assert [clips[number].captions[0] for number in (0, 4, 1)] == ["picture 0", "picture 4", "picture 1"]
-    assert list(clips._indexes) == [0]
+    assert open_shards(clips) == ["00000.tar"]
 
 
-def test_copies_for_workers_leave_loaded_indexes_behind(clips: ShardClips) -> None:
+def test_a_shard_that_is_no_longer_used_is_closed(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("open files are counted in /proc")
+    monkeypatch.setattr("evlvideo.data.shards.MOST_OPEN", 1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert [clips[number].captions[0] for number in (0, 4)] == ["picture 0", "picture 4"]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 1
+
+
+def test_a_shard_is_opened_once(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr("evlvideo.data.shards.ShardFile", lambda path: opened.append(path.name) or ShardFile(path))
+    assert [clip.video.read() for clip in clips] == [picture(number) for number in range(5)]
+    assert opened == ["00000.tar", "00001.tar"]
+
+
+def test_a_picture_and_its_caption_are_read_in_one_go(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    read = ShardFile.read
+    monkeypatch.setattr(ShardFile, "read", lambda *arguments: reads.append(arguments) or read(*arguments))
+    clip = clips[1]
+    assert (clip.captions, clip.video.read()) == (("picture 1",), picture(1))
+    assert len(reads) == 1
+
+
+def test_a_caption_far_from_its_picture_is_read_by_itself(tmp_path: Path) -> None:
+    members = {"a.png": picture(1), "a.npy": bytes(100_000), "a.txt": b"a"}
+    clip = ShardClips([write_shard(tmp_path / "a.tar", members)])[0]
+    assert (clip.captions, clip.video.read()) == (("a",), picture(1))
+
+
+def test_a_video_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
+    clip = ShardClips([write_shard(tmp_path / "a.tar", {"a.txt": b"a", "a.mp4": b"video"})])[0]
+    assert clip.video.content is None
+    assert clip.video.read() == b"video"
+
+
+def test_copies_for_workers_leave_open_shards_behind(clips: ShardClips) -> None:
     assert clips[0]
     copy = pickle.loads(pickle.dumps(clips))
-    assert not copy._indexes
+    assert not copy._open
     assert copy[0] == clips[0]
 
 
+def test_workers_that_inherit_open_shards_do_not_disturb_each_other(clips: ShardClips) -> None:
+    assert len([clips[number] for number in range(5)]) == 5
+    loader = DataLoader(Captions(clips), batch_size=1, num_workers=2, sampler=[*range(5)] * 40)
+    assert [batch[0] for batch in loader] == [f"picture {number}" for number in range(5)] * 40
+
+
+class Captions(Dataset[str]):
+    def __init__(self, clips: ShardClips) -> None:
+        self.clips = clips
+
+    def __getitem__(self, number: int) -> str:
+        return self.clips[number].captions[0]
+
+
+def test_a_walk_is_in_an_order_of_its_own(clips: ShardClips) -> None:
+    walks = [[dataset(clips).in_order(place, key) for place in range(5)] for key in range(10)]
+    assert all(sorted(walk) == [0, 1, 2, 3, 4] for walk in walks)
+    assert len({tuple(walk) for walk in walks}) > 5
+
+
 def test_a_shard_that_changes_meanwhile_is_refused(root: Path, clips: ShardClips) -> None:
+    assert clips[4].captions == ("picture 4",)
     write_shard(root / "00001.tar", samples(range(30)))
     with pytest.raises(UserError, match="is not the index of"):
         clips[4]
 
 
-def test_a_shard_that_is_cut_short_meanwhile_is_refused(root: Path, clips: ShardClips) -> None:
-    member = clips[4].video
-    (root / "00001.tar").write_bytes(b"")
-    with pytest.raises(UserError, match=r"00001\.tar is cut short"):
+def test_a_shard_that_is_replaced_meanwhile_is_refused_when_it_is_opened(root: Path, clips: ShardClips) -> None:
+    write_shard(root / "other", samples(range(30))).replace(root / "00001.tar")
+    with pytest.raises(UserError, match="is not the index of"):
+        clips[4]
+
+
+def test_a_shard_that_is_replaced_while_it_is_open_stays_what_it_was(root: Path, clips: ShardClips) -> None:
+    assert clips[4].captions == ("picture 4",)
+    write_shard(root / "other", samples(range(30))).replace(root / "00001.tar")
+    assert clips[3].captions == ("picture 3",)
+
+
+def test_a_shard_that_is_gone_is_named(root: Path, clips: ShardClips) -> None:
+    (root / "00001.tar").unlink()
+    with pytest.raises(UserError, match=r"The shard .*00001\.tar cannot be read: No such file"):
+        clips[4]
+
+
+def test_a_video_of_a_shard_that_is_cut_short_meanwhile_is_refused(tmp_path: Path) -> None:
+    clips = ShardClips([write_shard(tmp_path / "a.tar", {"a.txt": b"a", "a.mp4": b"video"})])
+    member = clips[0].video
+    (tmp_path / "a.tar").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a\.tar is cut short"):
         member.read()
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, *errors: int | None) -> None:
+    """Let reading a shard fail with these numbers, one after the other, and then always with the last."""
+    read, left = ShardFile.read, list(errors)
+
+    def fail(file: ShardFile, offset: int, size: int) -> bytes:
+        number = left.pop(0) if len(left) > 1 else left[0]
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+        return read(file, offset, size)
+
+    monkeypatch.setattr(ShardFile, "read", fail)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What is waited, without waiting."""
+    waited: list[float] = []
+    monkeypatch.setattr(shard_files.time, "sleep", waited.append)
+    monkeypatch.setattr(shard_files, "_given_up", set())
+    return waited
+
+
+def test_a_failure_that_passes_is_waited_for(
+    clips: ShardClips, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, errno.EIO, errno.ESTALE, None)
+    assert clips[4].captions == ("picture 4",)
+    assert waits == [1.0, 2.0]
+
+
+def test_other_samples_take_the_place_of_those_of_a_shard_that_cannot_be_read(
+    clips: ShardClips, waits: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read, broken = ShardClips._clip, [1]
+
+    def fail(self: ShardClips, place: int, row: int) -> Any:
+        if place in broken:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self, place, row)
+
+    monkeypatch.setattr(ShardClips, "_clip", fail)
+    drawn = dataset(clips)
+    assert {drawn[index]["clip_id"][:5] for index in range(5)} == {"00000"}
+    assert waits == list(shard_files.WAITS_SECONDS)  # Once, and not for each sample.
+    assert len([record for record in caplog.records if "take the place of its own" in record.getMessage()]) == 1
+    assert drawn.bad_clips == []
+    broken.clear()
+    assert drawn[4]["clip_id"] == "00001/000004"
+    assert "can be read again" in caplog.text
+
+
+def test_a_failure_that_lasts_ends_the_run(
+    clips: ShardClips, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, errno.EIO)
+    with pytest.raises(DecodeError, match="00001/000004 cannot be decoded, nor any of 100 drawn in its place"):
+        dataset(clips)[4]
+    assert sum(waits) < 300
+
+
+def test_a_failure_that_does_not_pass_is_not_waited_for(
+    clips: ShardClips, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, errno.EACCES)
+    with pytest.raises(UserError, match=r"The shard .*00001\.tar cannot be read: Permission denied"):
+        clips[4]
+    assert waits == []
 
 
 def test_shards_need_names_of_their_own(root: Path) -> None:
@@ -140,36 +293,36 @@ def test_an_item_has_what_training_needs(clips: ShardClips) -> None:
     assert int(item["pixel_values"][0, 0, 0, 0]) == 3
 
 
-def values(dataset: ShardDataset, epoch: int, workers: int = 0) -> list[float]:
-    dataset.set_epoch(epoch)
-    loader = DataLoader(dataset, batch_size=2, num_workers=workers)
-    return [float(value) for batch in loader for value in batch["pixel_values"].sum(dim=(1, 2, 3, 4))]
+def values(dataset: ShardDataset, walk: int = 0) -> list[float]:
+    return [float(dataset.item(index, walk)["pixel_values"].sum()) for index in range(len(dataset))]
 
 
-def test_items_are_a_function_of_seed_epoch_and_index(clips: ShardClips) -> None:
-    first = values(dataset(clips), epoch=0)
-    assert values(dataset(clips), epoch=0, workers=2) == first
-    assert values(dataset(clips), epoch=1) != first
-    assert values(dataset(clips, seed=1), epoch=0) != first
+def test_items_are_a_function_of_seed_walk_and_index(clips: ShardClips) -> None:
+    first = values(dataset(clips))
+    loader = DataLoader(dataset(clips), batch_size=None, num_workers=2)
+    assert [float(item["pixel_values"].sum()) for item in loader] == first
+    assert values(dataset(clips), walk=1) != first
+    assert values(dataset(clips, seed=1)) != first
 
 
 def test_one_of_several_captions_is_drawn(tmp_path: Path) -> None:
     members = {"a.png": picture(1), "a.json": b'{"captions": ["a", "b"]}'}
     drawn = dataset(ShardClips([write_shard(tmp_path / "a.tar", members)]))
     seen = set()
-    for epoch in range(20):
-        drawn.set_epoch(epoch)
-        assert drawn[0]["captions"] == ["a", "b"]
-        seen.add(drawn[0]["caption"])
+    for walk in range(20):
+        item = drawn.item(0, walk)
+        assert item["captions"] == ["a", "b"]
+        assert item["captions"][item["caption_place"]] == item["caption"]
+        seen.add(item["caption"])
     assert seen == {"a", "b"}
 
 
 def test_another_sample_takes_the_place_of_one_that_cannot_be_decoded(
     clips: ShardClips, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calls: list[Path] = []
+    calls: list[TarMember] = []
 
-    def refuse_once(path: Path, generator: torch.Generator) -> np.ndarray:
+    def refuse_once(path: TarMember, generator: torch.Generator) -> np.ndarray:
         calls.append(path)
         if len(calls) == 1:
             raise DecodeError("no picture.")
@@ -182,7 +335,7 @@ def test_another_sample_takes_the_place_of_one_that_cannot_be_decoded(
 
 
 def test_samples_that_cannot_be_decoded_at_all_are_an_error(clips: ShardClips) -> None:
-    def refuse(path: Path, generator: torch.Generator) -> np.ndarray:
+    def refuse(path: TarMember, generator: torch.Generator) -> np.ndarray:
         raise DecodeError("no picture.")
 
     with pytest.raises(DecodeError, match="00000/000000 cannot be decoded, nor any of 100 drawn in its place"):
@@ -194,16 +347,6 @@ def test_iterating_over_samples_ends(clips: ShardClips) -> None:
     assert len([drawn[index] for index in range(len(drawn))]) == len(drawn)
     with pytest.raises(IndexError):
         drawn[len(drawn)]
-
-
-def test_videos_are_decoded(tmp_path: Path) -> None:
-    from evlvideo.data.decode import decode_clip
-
-    content = render(tmp_path / "clip.mp4").read_bytes()
-    clips = ShardClips([write_shard(tmp_path / "a.tar", {"a.mp4": content, "a.txt": b"a"})])
-    with clips[0].video.as_file() as path:
-        frames = decode_clip(path, lambda count, rate: [0, count - 1]).frames
-    assert [index_of(frame) for frame in frames] == [0, 23]
 
 
 def test_shards_can_be_mixed(clips: ShardClips) -> None:

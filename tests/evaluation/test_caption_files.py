@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from toy_run import Toy
 
 from evlvideo.assembly import evaluation_dataset, open_model
@@ -10,6 +11,7 @@ from evlvideo.errors import UserError
 from evlvideo.evaluation import caption_files as caption_files_module
 from evlvideo.evaluation.caption_files import caption_files
 from evlvideo.evaluation.predict import generate_captions
+from evlvideo.models.captioner import EvlVideoForCaptioning
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +33,23 @@ def test_files_get_the_captions_that_an_evaluation_gives_them(toy: Toy, run: Pat
     model, processor = open_model(run, config)
     dataset = evaluation_dataset(config.data, processor, toy.clips("test")[:3])
     expected = generate_captions(model, processor, dataset, config.generation)
-    assert caption_files(videos, str(run)) == [[caption] for caption in expected.values()]
+    found = list(caption_files(videos, str(run)))
+    assert [(file.video, file.captions) for file in found] == [
+        (video, [caption]) for video, caption in zip(videos, expected.values(), strict=True)
+    ]
 
 
 def test_the_likeliest_of_several_captions_comes_first(run: Path, videos: list[Path]) -> None:
-    one, both = caption_files(videos, str(run)), caption_files(videos, str(run), captions_per_video=2)
+    one, both = (
+        [file.captions for file in caption_files(videos, str(run), captions_per_video=count)] for count in (1, 2)
+    )
     assert [len(set(captions)) for captions in both] == [2, 2, 2]
     assert [captions[:1] for captions in both] == one
 
 
 def test_a_bare_checkpoint_is_enough(toy: Toy, videos: list[Path]) -> None:
-    (captions,) = caption_files(videos[:1], str(toy.checkpoint), captions_per_video=5)
-    assert len(captions) == 5
+    (file,) = caption_files(videos[:1], str(toy.checkpoint), captions_per_video=5)
+    assert len(file.captions) == 5
 
 
 def test_more_captions_than_beams_are_refused(run: Path, videos: list[Path]) -> None:
@@ -53,8 +60,8 @@ def test_more_captions_than_beams_are_refused(run: Path, videos: list[Path]) -> 
 def test_a_given_config_is_taken_in_the_place_of_the_runs_own(toy: Toy, run: Path, videos: list[Path]) -> None:
     config = toy.config(run)
     config = replace(config, generation=replace(config.generation, num_beams=1, max_new_tokens=1))
-    captions = caption_files(videos, str(run), config=config)
-    assert all(len(caption.split()) <= 1 for (caption,) in captions)
+    found = caption_files(videos, str(run), config=config)
+    assert all(len(caption.split()) <= 1 for file in found for caption in file.captions)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +75,44 @@ def test_files_are_looked_for_before_the_model_is_opened(
         caption_files([Path(name) for name in given], str(run))
 
 
-def test_a_file_that_is_no_video_is_told_before_anything_is_captioned(
-    run: Path, videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_no_video_costs_no_other_its_caption(run: Path, videos: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"this is no video")
-    monkeypatch.setattr("evlvideo.models.captioner.EvlVideoForCaptioning.generate", refuse_to_open)
-    with pytest.raises(UserError, match=r"broken\.mp4"):
-        caption_files([*videos, broken], str(run))
+    expected = [file.captions for file in caption_files(videos, str(run))]
+    found = list(caption_files([videos[0], broken, *videos[1:]], str(run)))
+    assert [file.captions for file in found] == [expected[0], [], *expected[1:]]
+    assert "broken.mp4 cannot be decoded" in str(found[1].bad)
+
+
+def test_files_of_which_none_is_a_video_have_no_captions(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"")
+    (found,) = caption_files([tmp_path / "broken.mp4"], str(run))
+    assert found.captions == [] and found.bad
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_neither_batches_nor_workers_change_a_caption(
+    toy: Toy, run: Path, videos: list[Path], batch_size: int, num_workers: int
+) -> None:
+    changes = [f"generation.batch_size={batch_size}", f"data.num_workers={num_workers}"]
+    assert list(caption_files(videos, str(run), overrides=changes)) == list(caption_files(videos, str(run)))
+
+
+def test_files_are_captioned_as_they_are_asked_for(
+    run: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioned: list[int] = []
+    generate = EvlVideoForCaptioning.generate
+
+    def count(model: EvlVideoForCaptioning, pixel_values: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        captioned.append(len(pixel_values))
+        return generate(model, pixel_values, **arguments)
+
+    monkeypatch.setattr(EvlVideoForCaptioning, "generate", count)
+    files = caption_files(videos, str(run), overrides=["generation.batch_size=1"])
+    seen = [list(captioned) for _ in files]
+    assert seen == [[1], [1, 1], [1, 1, 1]]
 
 
 def test_a_directory_without_a_checkpoint_is_refused(videos: list[Path], tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.cider import END_OF_TEXT, CiderD
+from evlvideo.evaluation.cider import CiderD
+from evlvideo.evaluation.ngrams import END_OF_TEXT
 
 CASES = Path(os.environ.get("EVLVIDEO_PARITY_CASES") or Path(__file__).parents[1] / "fixtures" / "cider")
 FILES = sorted(CASES.rglob("cases.json"))
@@ -66,6 +67,17 @@ def test_scores_of_a_batch_are_those_of_its_parts_to_the_last_bit(corpus: list[t
     scorer = CiderD(references, [*references.values(), ["a b c"]])
     alone = [scorer.score(hypothesis, clip_id) for clip_id, hypothesis in hypotheses.items()]
     assert scores_of(scorer, hypotheses) == alone
+
+
+@pytest.mark.parametrize("frequencies", ["split", "batch"])
+def test_many_hypotheses_have_the_scores_of_few_to_the_last_bit(
+    cases: dict[str, Any], frequencies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = CiderD(cases["references"])
+    together = scores_of(scorer, cases["hypotheses"], frequencies=frequencies)
+    monkeypatch.setattr("evlvideo.evaluation.cider._AT_A_TIME", 3)
+    assert len(together) > 3
+    assert scores_of(scorer, cases["hypotheses"], frequencies=frequencies) == together
 
 
 def test_score_does_not_depend_on_the_order(cases: dict[str, Any]) -> None:

@@ -1,10 +1,14 @@
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from evlvideo.errors import UserError
+from evlvideo.evaluation import cider as cider_module
 from evlvideo.evaluation import meteor as meteor_module
 from evlvideo.evaluation import tokenization
 from evlvideo.evaluation.java import find_java
-from evlvideo.evaluation.metrics import METRICS, score_captions
+from evlvideo.evaluation.metrics import METRICS, score_captions, score_tokenized
+from evlvideo.evaluation.tokenized_references import TokenizedReferences
 
 needs_java = pytest.mark.skipif(find_java() is None, reason="needs a Java runtime")
 
@@ -133,6 +137,51 @@ def test_meteor_that_fails_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scores.skipped == {"meteor": "its Java program failed"}
     assert list(scores.corpus) == WITHOUT_METEOR
     assert meteor_module.NO_JAVA not in scores.skipped.values()
+
+
+words = st.lists(st.sampled_from(["a", "man", "dog", "runs", "the"]), max_size=7).map(" ".join)
+some_words = words.filter(bool)
+corpora = st.lists(st.tuples(words, st.lists(words, max_size=3), some_words), min_size=1, max_size=5)
+
+
+@given(corpora)
+@example([("", [], "a dog")])
+@example([("a dog", ["a man"], "a dog")])
+@example([("a dog", [], "a dog")] * 2)
+@example([("a dog runs " * 40, ["the " * 130], "a dog runs " * 45), ("a", [], "a")])
+def test_scores_are_those_of_pycocoevalcap(corpus: list[tuple[str, list[str], str]]) -> None:
+    bleu, cider = (pytest.importorskip(f"pycocoevalcap.{name}.{name}") for name in ("bleu", "cider"))
+    references = {str(place): [*group, one.strip()] for place, (_, group, one) in enumerate(corpus)}
+    captions = {str(place): caption.strip() for place, (caption, _, _) in enumerate(corpus)}
+    scores = score_captions(captions, references, [*METRICS[:4], "cider"], tokenizer="python")
+    lists = {clip_id: [caption] for clip_id, caption in captions.items()}
+    corpus_cider, of_clips = cider.Cider().compute_score(references, lists)
+    assert scores.corpus["cider"] == pytest.approx(float(corpus_cider), rel=1e-14, abs=1e-15)
+    found = [clip["cider"] for clip in scores.per_clip.values()]
+    assert found == pytest.approx(of_clips.tolist(), rel=1e-13, abs=1e-15)
+    corpus_bleu, of_clips = bleu.Bleu(4).compute_score(references, lists, verbose=0)
+    assert [scores.corpus[name] for name in METRICS[:4]] == corpus_bleu
+    assert [[clip[name] for clip in scores.per_clip.values()] for name in METRICS[:4]] == of_clips
+
+
+def test_systems_share_the_counts_of_their_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    count = cider_module.count_words
+    monkeypatch.setattr(cider_module, "count_words", lambda *args, **more: counted.append(1) or count(*args, **more))
+    references = TokenizedReferences(REFERENCES, "python")
+    for captions in (PREDICTIONS, {clip_id: "a man" for clip_id in REFERENCES}):
+        expected = score_captions(captions, REFERENCES, ["bleu_4", "cider"], tokenizer="python")
+        assert score_tokenized(captions, references, ["bleu_4", "cider"]) == expected
+    assert len(counted) == 1 + 2
+
+
+def test_clips_without_a_caption_are_no_documents() -> None:
+    captions = {clip_id: PREDICTIONS[clip_id] for clip_id in ("one", "three")}
+    alone = {clip_id: REFERENCES[clip_id] for clip_id in captions}
+    found = score_tokenized(captions, TokenizedReferences({**REFERENCES, "none": []}, "python"), WITHOUT_METEOR)
+    expected = score_captions(captions, alone, WITHOUT_METEOR, tokenizer="python")
+    assert found.corpus == pytest.approx(expected.corpus, rel=1e-14)
+    assert list(found.per_clip) == ["one", "three"]
 
 
 LINE_ENDS = ["\r", "\n", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\0", "\t", "\u3000"]

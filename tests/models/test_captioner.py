@@ -19,11 +19,10 @@ from tiny_models import (
     text_batch,
 )
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
 from evlvideo.errors import UserError
-from evlvideo.models.captioner import EvlVideoForCaptioning, Float32LayerNorm, caption_loss
+from evlvideo.models.captioner import EvlVideoForCaptioning, caption_loss
 
 CONTEXTS: list[dict[str, Any]] = [
     {"contextualizer": "in_tower", "fusion": "mean"},
@@ -221,21 +220,6 @@ def test_towers_in_bfloat16_run_and_what_is_trained_stays_float32(make_config: M
 def test_towers_in_bfloat16_generate(make_config: MakeConfig) -> None:
     model = EvlVideoForCaptioning.from_towers(make_config(), tower_dtype=torch.bfloat16)
     assert model.generate(pixels(2, 3), max_new_tokens=5, num_beams=3).shape[0] == 2
-
-
-def test_autocast_keeps_ln_vision_in_float32(make_model: MakeModel) -> None:
-    norm = make_model().ln_vision
-    x = 1000 + chirp(2, 48)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = norm(x)
-    assert out.dtype == torch.float32
-    assert torch.equal(out, norm(x))
-
-
-def test_ln_vision_computes_half_precision_input_in_float32() -> None:
-    norm = Float32LayerNorm(48)
-    x = chirp(2, 48).bfloat16()
-    assert torch.equal(norm(x), F.layer_norm(x.float(), (48,), norm.weight, norm.bias, 1e-5))
 
 
 # Loss

@@ -9,7 +9,16 @@ from tiny_models import MakeModel
 from torch import nn
 
 from evlvideo.errors import UserError
-from evlvideo.models.frozen import TowerRecord, check_same_tower, fingerprint, is_trained, locate, tower_of
+from evlvideo.models.frozen import (
+    TowerRecord,
+    check_same_tower,
+    fingerprint,
+    is_decayed,
+    is_trained,
+    locate,
+    tower_of,
+    trained_part,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +62,63 @@ def test_tower_of_a_weight(name: str, tower: str | None) -> None:
 def test_what_is_trained_depends_on_the_connector(name: str, connector: str, trained: bool) -> None:
     assert is_trained(name, connector, whole_connector=False) == trained
     assert is_trained(name, connector, whole_connector=True) == (tower_of(name) is None)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("connector.encoder.layer.0.attention.self.query.weight", "connector"),
+        ("connector.frame_positions", "connector"),
+        ("connector.extra_queries", "connector"),
+        ("vision_projection.weight", "projections"),
+        ("language_projection.bias", "projections"),
+        ("ln_vision.weight", "projections"),
+        ("contextualizer.query.weight", "contextualizers"),
+        ("contextualizer.frame_positions.weight", "contextualizers"),
+        ("vision_tower.vit.blocks.0.temporal_merge.alpha", "contextualizers"),
+        ("vision_tower.video_relations.aggregators.7.fc1.weight", "contextualizers"),
+        ("language_model.model.decoder.layers.0.self_attn.q_proj.lora_A.default.weight", "lora"),
+    ],
+)
+def test_part_of_a_trained_weight(name: str, part: str) -> None:
+    assert trained_part(name) == part
+
+
+@pytest.mark.parametrize("contextualizer", ["in_tower", "merged"])
+def test_weight_decay_is_for_matrices_queries_and_embeddings(make_model: MakeModel, contextualizer: str) -> None:
+    """All that is trained of a captioner, layer by layer; what is not named here is not decayed."""
+    fusion = {"in_tower": "mean", "merged": "mean_tokens"}[contextualizer]
+    model = make_model(contextualizer=contextualizer, frame_positions=True, fusion=fusion, lora_r=2)
+    decayed = {
+        name for name, weight in model.named_parameters() if weight.requires_grad and is_decayed(name, weight.dim())
+    }
+    layer = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+             "intermediate.dense", "output.dense")  # fmt: skip
+    own = {"merged": ["contextualizer"], "in_tower": [f"vision_tower.vit.blocks.{n}.temporal_merge" for n in (0, 1)]}
+    text = [
+        f"language_model.model.decoder.layers.{n}.self_attn.{m}_proj"
+        for n in range(len(model.language_model.model.decoder.layers))
+        for m in "qv"
+    ]
+    assert decayed == {
+        "vision_projection.weight",
+        "language_projection.weight",
+        "connector.embeddings.position_embeddings.weight",
+        "connector.embeddings.token_type_embeddings.weight",
+        *(f"connector.encoder.layer.{number}.{name}.weight" for number in (0, 1) for name in layer),
+        *(f"{name}.{matrix}.weight" for name in own[contextualizer] for matrix in ("query", "key")),
+        *(f"{name}.lora_{side}.default.weight" for name in text for side in "AB"),
+    }
+
+
+def test_weight_decay_of_another_connectors_queries_and_positions(make_model: MakeModel) -> None:
+    model = make_model(connector="video_llama", merge_r=None, merge_reduction=None, fusion=None)
+    loose = {name for name, weight in model.named_parameters() if weight.requires_grad and name.count(".") == 1}
+    assert {name for name in loose if is_decayed(name, model.get_parameter(name).dim())} == {
+        "connector.frame_positions",
+        "connector.video_queries",
+        "language_projection.weight",
+    }
 
 
 def test_source_inside_the_package_is_found_there() -> None:

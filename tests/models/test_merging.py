@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tiny_models import FIXTURES, chirp
 from torch import Tensor
+from torch.nn import functional as F
 
 from evlvideo.errors import UserError
 from evlvideo.models.merging import (
@@ -151,6 +152,26 @@ def test_half_precision_metric_is_compared_in_float32() -> None:
     # The case can tell: similarities in bfloat16 choose other partners.
     unit = metric / metric.norm(dim=-1, keepdim=True)
     assert not torch.equal((unit[:, ::2] @ unit[:, 1::2].mT).argmax(-1), _best_partners(metric.float()))
+
+
+def test_autocast_does_not_change_the_matching() -> None:
+    metric = (1 + 0.05 * chirp(4, 64, 32)).bfloat16()
+    plain = merge_source(bipartite_soft_matching(metric, 16)[0], identity_source(4, 64))
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = merge_source(bipartite_soft_matching(metric, 16)[0], identity_source(4, 64))
+    assert torch.equal(cast, plain)
+
+
+def test_a_token_without_direction_is_similar_to_nothing() -> None:
+    # Even tokens 0 and 4 are nearer to an odd token than at right angles, token 6 is farther, and token 2 is nowhere.
+    metric = torch.tensor([[[1.0, 0.0], [1.0, 0.1], [0.0, 0.0], [1.0, 0.2], [0.5, -1.0], [1.0, 0.3], [-1.0, 0.0]]])
+    similarity = F.cosine_similarity(metric[:, ::2, None], metric[:, None, 1::2], dim=-1)
+    assert similarity.max(dim=-1).values[0].argsort(descending=True).tolist() == [0, 2, 1, 3]
+    unmerged = [
+        merge_source(bipartite_soft_matching(metric, r)[0], identity_source(1, 7))[0, : 4 - r].argmax(dim=-1).tolist()
+        for r in (1, 2, 3)
+    ]
+    assert unmerged == [[4, 2, 6], [2, 6], [6]]
 
 
 def _best_partners(metric: Tensor) -> Tensor:

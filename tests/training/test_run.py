@@ -360,7 +360,7 @@ def test_validation_may_look_at_the_first_clips_only(toy: Toy, tmp_path: Path, m
 
     def make(*args: Any, **kwargs: Any) -> Any:
         trainer = original(*args, **kwargs)
-        seen.append(list(trainer.validation_references))
+        seen.append(list(trainer.validation_references.words))
         return trainer
 
     monkeypatch.setattr(run_module, "_make_trainer", make)

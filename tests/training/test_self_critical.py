@@ -96,8 +96,9 @@ def log_probabilities(trainer: SelfCriticalTrainer, soft_prompt: Tensor, samples
 def test_rewards_are_asked_once_for_the_samples_of_each_clip_and_the_greedy_captions(toy: Toy, tmp_path: Path) -> None:
     reward = LengthReward()
     trainer = trainer_of(toy, tmp_path, reward, num_samples=3)
-    trainer.compute_loss(trainer.model, batch_of(trainer, 2))
-    first, second = (clip.clip_id for clip in toy.clips("train")[:2])
+    batch = batch_of(trainer, 2)
+    first, second = batch["clip_ids"]
+    trainer.compute_loss(trainer.model, batch)
     assert [call[1] for call in reward.calls] == [[first] * 3 + [second] * 3 + [first, second]]
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
 from transformers import TrainerCallback
 
-from evlvideo.config import RunConfig
+from evlvideo.config import LearningRatesConfig, RunConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
-from evlvideo.models.frozen import tower_of
+from evlvideo.models.frozen import tower_of, trained_part
 from evlvideo.training import trainer as trainer_module
 from evlvideo.training.run import train, training_arguments
+from evlvideo.training.trainer import CaptionTrainer
 
 FORMS: dict[str, dict[str, Any]] = {
     "concat": {"fusion": "concat"},
@@ -111,12 +113,12 @@ def test_the_best_validation_cider_chooses_what_the_run_directory_holds(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter([0.1, 0.9, 0.3])
-    original = trainer_module.score_captions
+    original = trainer_module.score_tokenized
 
     def score(*args: Any, **kwargs: Any) -> Any:
         return replace(original(*args, **kwargs), corpus={"cider": next(told)})
 
-    monkeypatch.setattr(trainer_module, "score_captions", score)
+    monkeypatch.setattr(trainer_module, "score_tokenized", score)
     run = train(toy.config(tmp_path / "run"), console=Console(quiet=True))
     summary = read_json(run / "training.json")
     assert (summary["best_step"], summary["best_cider"], summary["steps"]) == (4, 0.9, 6)
@@ -130,12 +132,12 @@ def test_the_best_checkpoint_is_kept_while_older_ones_go(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter([0.9, 0.1, 0.2, 0.3])
-    original = trainer_module.score_captions
+    original = trainer_module.score_tokenized
 
     def score(*args: Any, **kwargs: Any) -> Any:
         return replace(original(*args, **kwargs), corpus={"cider": next(told)})
 
-    monkeypatch.setattr(trainer_module, "score_captions", score)
+    monkeypatch.setattr(trainer_module, "score_tokenized", score)
     config = toy.config(tmp_path / "run", training={"max_steps": 4, "eval_steps": 1, "keep_checkpoints": 1})
     run = train(config, console=Console(quiet=True))
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"checkpoint-1", "checkpoint-4"}
@@ -169,27 +171,50 @@ def test_learning_rate_warms_up_to_its_peak_and_falls_to_its_minimum(toy: Toy, t
     assert values[2:] == sorted(values[2:], reverse=True)
 
 
-def test_weight_decay_is_for_matrices(toy: Toy, tmp_path: Path) -> None:
-    model = {"fusion": "mean_tokens", "contextualizer": "merged"}
-    trainer = make_trainer(toy.config(tmp_path, model=model, training={"weight_decay": 0.05}))
-    groups = trainer.create_optimizer().param_groups
-    decayed = [weight for group in groups if group["weight_decay"] == 0.05 for weight in group["params"]]
-    plain = [weight for group in groups if group["weight_decay"] == 0 for weight in group["params"]]
-    assert decayed and all(weight.dim() == 2 for weight in decayed)
-    assert plain and all(weight.dim() <= 1 for weight in plain)
+def groups_of(trainer: CaptionTrainer) -> dict[str, dict[str, Any]]:
+    """The optimizer's group of each weight."""
+    groups = {id(weight): group for group in trainer.create_optimizer().param_groups for weight in group["params"]}
+    return {name: groups[id(weight)] for name, weight in trainer.captioner.named_parameters() if weight.requires_grad}
 
 
 @pytest.mark.parametrize("form", ["in_tower", "merged"])
-def test_contextualizers_have_a_learning_rate_of_their_own(toy: Toy, tmp_path: Path, form: str) -> None:
-    training = {"learning_rate": 1e-3, "contextualizer_learning_rate_factor": 30}
-    trainer = make_trainer(toy.config(tmp_path, model=FORMS[form], training=training))
-    groups = trainer.create_optimizer().param_groups
-    rates = {id(weight): group["lr"] for group in groups for weight in group["params"]}
-    for name, weight in trainer.captioner.named_parameters():
-        if weight.requires_grad:
-            ours = ".temporal_merge." in name or name.startswith("contextualizer.")
-            assert rates[id(weight)] == pytest.approx(3e-2 if ours else 1e-3), name
-    assert groups[0]["lr"] == pytest.approx(1e-3)  # the one that the log shows
+def test_weight_decay_leaves_gates_norms_and_biases(toy: Toy, tmp_path: Path, form: str) -> None:
+    trainer = make_trainer(toy.config(tmp_path, model=FORMS[form], training={"weight_decay": 0.05}))
+    decayed = {name for name, group in groups_of(trainer).items() if group["weight_decay"] == 0.05}
+    plain = {name for name, group in groups_of(trainer).items() if group["weight_decay"] == 0}
+    assert decayed == {
+        name
+        for name, weight in trainer.captioner.named_parameters()
+        if weight.requires_grad and weight.dim() == 2 and "frame_positions" not in name
+    }
+    assert {name.rpartition(".")[2] for name in plain} == {"weight", "bias", "alpha"}
+    assert any("frame_positions" in name for name in plain)
+
+
+@pytest.mark.parametrize("form", ["in_tower", "merged"])
+def test_parts_have_learning_rates_of_their_own(toy: Toy, tmp_path: Path, form: str) -> None:
+    rates = LearningRatesConfig(connector=1e-4, contextualizers=3e-2, lora=5e-3)
+    model = {**FORMS[form], "lora_r": 2}
+    trainer = make_trainer(toy.config(tmp_path, model=model, training={"learning_rate": 1e-3, "learning_rates": rates}))
+    expected = {"connector": 1e-4, "contextualizers": 3e-2, "lora": 5e-3, "projections": 1e-3}
+    found = groups_of(trainer)
+    assert {name: group["lr"] for name, group in found.items()} == {
+        name: expected[trained_part(name)] for name in found
+    }
+    assert {trained_part(name) for name in found} == expected.keys()
+
+
+def test_parts_warm_up_and_fall_in_proportion_and_the_log_has_each(toy: Toy, tmp_path: Path) -> None:
+    schedule = {"learning_rate": 1e-3, "warmup_learning_rate": 1e-4, "min_learning_rate": 5e-4, "warmup_steps": 2}
+    rates = LearningRatesConfig(connector=1e-5, contextualizers=1e-2, lora=1.0)
+    training = {**schedule, "learning_rates": rates, "max_steps": 4, "eval_steps": 100}
+    run = train(toy.config(tmp_path / "run", model=FORMS["merged"], training=training), console=Console(quiet=True))
+    entries = [entry for entry in log_of(run) if "loss" in entry]
+    assert [entry["learning_rate"] for entry in entries] == pytest.approx([1e-4, 1e-3, 7.5e-4, 5e-4])
+    for entry in entries:
+        assert entry["learning_rate_connector"] == pytest.approx(entry["learning_rate"] / 100)
+        assert entry["learning_rate_contextualizers"] == pytest.approx(entry["learning_rate"] * 10)
+        assert "learning_rate_lora" not in entry and "learning_rate_projections" not in entry
 
 
 @pytest.mark.parametrize("stage, epochs", [("caption", [0]), ("scst", [0, 1, 2])])
@@ -211,6 +236,15 @@ def test_the_data_set_is_told_its_epoch(
     assert sorted(set(seen)) == epochs
 
 
+def test_items_are_trained_on_in_the_order_of_the_data_set(toy: Toy, tmp_path: Path) -> None:
+    """A sampler that shuffles undoes the proportions of a mixture."""
+    trainer = make_trainer(toy.config(tmp_path))
+    dataset: Any = trainer.train_dataset
+    batches = [batch["clip_ids"] for batch in trainer.get_train_dataloader()]
+    assert list(itertools.chain(*batches)) == [dataset[index]["clip_id"] for index in range(len(dataset))]
+    assert {len(batch) for batch in batches} == {4}
+
+
 def test_training_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
     run = train(toy.config(tmp_path / "run", training={"max_steps": 2}), console=Console(quiet=True))
     training = [entry for entry in log_of(run) if "loss" in entry]
@@ -228,13 +262,13 @@ def test_validation_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
 
 def test_validation_captions_every_validation_clip(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
-    original = trainer_module.score_captions
+    original = trainer_module.score_tokenized
 
     def score(captions: dict[str, str], *args: Any, **kwargs: Any) -> Any:
         seen.append(set(captions))
         return original(captions, *args, **kwargs)
 
-    monkeypatch.setattr(trainer_module, "score_captions", score)
+    monkeypatch.setattr(trainer_module, "score_tokenized", score)
     make_trainer(toy.config(tmp_path)).evaluate()
     assert seen == [{clip.clip_id for clip in toy.clips("validate")}]
 
@@ -264,15 +298,22 @@ def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypat
     assert trainer.training_seconds == 0
 
 
-@pytest.mark.parametrize("precision, expected", [("bf16", (True, False)), ("fp16", (False, True))])
-def test_precision_is_passed_on(
-    toy: Toy, tmp_path: Path, precision: str, expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "precision, split, expected",
+    [
+        ("fp32", False, (False, False)),
+        ("fp16", False, (False, True)),
+        ("bf16", False, (False, False)),
+        ("bf16", True, (True, False)),
+    ],
+)
+def test_transformers_is_told_of_half_precision_where_it_acts_on_it(
+    toy: Toy, tmp_path: Path, precision: str, split: bool, expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
-    arguments = training_arguments(toy.config(tmp_path), "fp32")
-    assert (arguments.bf16, arguments.fp16) == (False, False)
-    changed = training_arguments(toy.config(tmp_path), precision)
-    assert (changed.bf16, changed.fp16) == expected
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(split))
+    arguments = training_arguments(toy.config(tmp_path), precision)
+    assert (arguments.bf16, arguments.fp16) == expected
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

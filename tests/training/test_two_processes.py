@@ -30,6 +30,7 @@ import toy_run
 from evlvideo.config import load_config
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mini import build
+from evlvideo.data.mixture import Mixture
 from evlvideo.evaluation import java
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.run_directory import SUMMARY_NAME
@@ -54,9 +55,13 @@ opened, epochs = [], []
 original = CaptionDataset.__getitem__
 def get(self, index):
     opened.append(self.clips[index % len(self.clips)].clip_id)
-    epochs.append(int(self._epoch))
     return original(self, index)
 CaptionDataset.__getitem__ = get
+draw = Mixture.draw
+def note(self, index):
+    epochs.append(int(self._epoch))
+    return draw(self, index)
+Mixture.draw = note
 for name in RUNS:
     epochs.clear()
     train(configured(name), console=Console(quiet=True))
@@ -114,6 +119,7 @@ def run_config(toy: Toy, directory: Path, stage: str, batch_size: int, accumulat
             "batch_size": batch_size,
             "gradient_accumulation_steps": accumulated,
         },
+        generation={"batch_size": 2},
         # Captions of up to 25 tokens end at different places.
         scst={"baseline": "greedy", "max_new_tokens": 25},
     )

@@ -25,6 +25,7 @@ from evlvideo.errors import UserError
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.evaluation.results import EvaluationResult, references_digest
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
+from evlvideo.processes import join_processes, on_main_process
 from evlvideo.run_directory import CONFIG_NAME, SUMMARY_NAME, evaluation_directory
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def caption_split(
 ) -> EvaluationResult:
     """Caption and score a split.
 
-    Several processes, as `accelerate launch` starts them, share the clips.
+    Several processes, as `torchrun` starts them, share the clips; one of them scores and writes while the others wait.
 
     Args:
         config: as :func:`baseline_config` makes it.
@@ -96,19 +97,19 @@ def caption_split(
         console: where progress is drawn.
 
     Returns:
-        the result, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions.
+        the result, in every process, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions.
 
     Raises:
         UserError: no such model, split or data; another number of frames than the model takes; the directory holds
             something else; not one clip can be decoded.
     """
+    state = join_processes()
     out = Path(config.output_dir)
     clips = read_clips(config.data, split)
     precision = resolve_precision(config.training.precision)
     processor = VideoTextProcessor(config.init.removeprefix(PREFIX), prompt, trust_remote_code=trust_remote_code)
     processor.check_frames(config.data.num_frames, any_frames=any_frames)
     directory = evaluation_directory(out, config.data.dataset, split)
-    state = PartialState()
     facts = {
         "model": config.init,
         "prompt": prompt,
@@ -132,25 +133,27 @@ def caption_split(
     if not captions:
         raise UserError("Not one of the clips could be decoded, so there is nothing to score; see the log above.")
     _warn_of_empty(captions)
-    with MeteorProcess() as meteor:
-        result = score_split(
-            captions,
-            clips,
-            config,
-            split,
-            meteor=meteor,
-            name=out.name,
-            checkpoint=_source(model),
-            prompt=prompt,
-            # Of what was captioned now; what an earlier call has made took a time that is not known.
-            captioning_seconds=seconds if made else None,
-            captioning_clips=len(made) or None,
-        )
-    if state.is_main_process:
+
+    def score() -> EvaluationResult:
+        with MeteorProcess() as meteor:
+            result = score_split(
+                captions,
+                clips,
+                config,
+                split,
+                meteor=meteor,
+                name=out.name,
+                checkpoint=_source(model),
+                prompt=prompt,
+                # Of what was captioned now; what an earlier call has made took a time that is not known.
+                captioning_seconds=seconds if made else None,
+                captioning_clips=len(made) or None,
+            )
         save_config(config, out / CONFIG_NAME)
         write_evaluation(directory, captions, result)
-    state.wait_for_everyone()
-    return result
+        return result
+
+    return on_main_process(score)
 
 
 def _check_directory(out: Path, system: str, log: CaptionLog, resume: bool) -> None:

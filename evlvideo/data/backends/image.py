@@ -1,34 +1,42 @@
 """Pictures, which are videos of one frame."""
 
-from pathlib import Path
-
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from evlvideo.data.clip import DecodeError
+from evlvideo.data.media import Media
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Names of files that are pictures."""
 
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
+"""What is read of those that Pillow reads, whatever a file calls itself: some others run programs or lead elsewhere."""
 
-def read_image(path: Path) -> np.ndarray:
+
+def read_image(media: Media) -> Image.Image:
     """Read a picture, upright, of an animation the first.
 
     Returns:
-        RGB values, uint8 of shape (height, width, 3).
+        the picture in RGB.
 
     Raises:
         DecodeError: the file is no picture, is broken, or is of a size made to exhaust the memory.
     """
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        with media.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise DecodeError(f"{media} cannot be decoded: unknown format. Is it a picture, and whole?") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DecodeError(f"{path} cannot be decoded: {error}. Is it a picture, and whole?") from error
+        raise DecodeError(f"{media} cannot be decoded: {error}. Is it a picture, and whole?") from error
 
 
-def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale a picture (H, W, 3) bilinearly."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+def resize(picture: Image.Image, height: int, width: int) -> np.ndarray:
+    """Scale a picture bilinearly.
+
+    Returns:
+        RGB values, uint8 of shape (height, width, 3).
+    """
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture)

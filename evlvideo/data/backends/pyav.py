@@ -106,7 +106,7 @@ def _from_the_start(
 def _refuse_missing(reader: PacketReader, index: VideoIndex, missing: list[int]) -> None:
     if missing:
         raise DecodeError(
-            f"{reader.path} cannot be decoded: frame {missing[0]} of {len(index.times)}, at "
+            f"{reader.media} cannot be decoded: frame {missing[0]} of {len(index.times)}, at "
             f"{index.timestamps_seconds[missing[0]]:.2f} s, is listed but not there. Is the file whole?"
         )
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from evlvideo.cache import cache_directory
 from evlvideo.data.mini.captions import Caption, write_captions
 from evlvideo.data.mini.render import render_clip
 from evlvideo.data.mini.world import EVENTS, Scene, sample_scene
@@ -38,12 +39,8 @@ _ENCODER_OPTIONS = {"preset": "fast", "crf": "23", "x264-params": "mbtree=0:rc-l
 
 
 def mini_root(seed: int = 0) -> Path:
-    """Directory of the data set in the cache: `$EVLVIDEO_CACHE`, else `$XDG_CACHE_HOME/evlvideo`, else ~/.cache."""
-    if named := os.environ.get("EVLVIDEO_CACHE"):
-        cache = Path(named).expanduser()
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evlvideo"
-    return cache / f"mini-{FORMAT_VERSION}-{seed}"
+    """Directory of the data set in the cache, see :func:`evlvideo.cache.cache_directory`."""
+    return cache_directory() / f"mini-{FORMAT_VERSION}-{seed}"
 
 
 def build_mini(

@@ -1,0 +1,47 @@
+"""Whether a file is still the one it was, without reading it all."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+_SAMPLE_BYTES = 4096
+_THREADS = 16
+"""Most of the time goes by in waiting for the file system."""
+_AT_ONCE = 4096
+
+
+def identify(path: Path) -> int:
+    """A number of 64 bits, of a file's size and of its first, middle and last 4 KiB; 0 where there is none, or nothing.
+
+    Times are not in it, since a copy has others, nor is the name. A video that was encoded anew has another size but
+    by accident, and then other bytes in the middle.
+    """
+    digest = blake2b(digest_size=8)
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                return 0
+            digest.update(size.to_bytes(8, "little"))
+            for start in sorted({0, max(0, (size - _SAMPLE_BYTES) // 2), max(0, size - _SAMPLE_BYTES)}):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    except OSError:
+        return 0
+    return int.from_bytes(digest.digest(), "little")
+
+
+def identify_all(paths: Iterable[Path], count: int) -> np.ndarray:
+    """Identify files at several places at a time: uint64, one for each."""
+    found = np.zeros(count, np.uint64)
+    remaining = iter(paths)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, count, _AT_ONCE):  # a million tasks at once would be a gigabyte of them
+            some = list(islice(remaining, _AT_ONCE))
+            found[first : first + len(some)] = list(pool.map(identify, some))
+    return found

@@ -1,0 +1,57 @@
+"""Losses are checked for being finite some steps late, so that no step waits for the device to tell."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evlvideo.errors import UserError
+
+_MOST_LOSSES = 1000
+"""Kept until the next look: each is a small tensor on the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    loss: Tensor
+    step: int
+    clip_ids: list[str]
+
+
+class FiniteLosses:
+    """Keeps the losses since the last look on the device, and names the batch of the first that is not finite."""
+
+    def __init__(self) -> None:
+        self._noted: list[_Noted] = []
+
+    def note(self, loss: Tensor, step: int, clip_ids: list[str]) -> None:
+        """Keep a batch's loss, without waiting for it.
+
+        Args:
+            loss: a scalar.
+            step: the optimizer step that it is of, from 1.
+            clip_ids: of the batch.
+        """
+        # A copy: what the trainer does to the loss in place is not of the batch.
+        self._noted.append(_Noted(loss.detach().clone(), step, clip_ids))
+        if len(self._noted) >= _MOST_LOSSES:
+            self.look()
+
+    def look(self) -> None:
+        """Wait for the losses since the last look.
+
+        Raises:
+            UserError: one is not finite; it names the first, its step and the clips of its batch.
+        """
+        noted, self._noted = self._noted, []
+        if not noted:
+            return
+        values = torch.stack([entry.loss for entry in noted]).tolist()
+        for entry, value in zip(noted, values, strict=True):
+            if not math.isfinite(value):
+                raise UserError(
+                    f"The loss is {value} at step {entry.step}, in the batch of the clips {', '.join(entry.clip_ids)}. "
+                    "Lower training.learning_rate, or set training.precision to bf16 or fp32, and resume from the last "
+                    "checkpoint."
+                )
