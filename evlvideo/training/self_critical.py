@@ -51,18 +51,14 @@ class SelfCriticalTrainer(CaptionTrainer):
         scst: samples, baseline and further terms of the loss.
         kwargs: those of :class:`CaptionTrainer`. Items of `train_dataset` are clips; with cross-entropy in the loss
             they are captions.
-
-    Raises:
-        UserError: the weights are to be split over processes.
     """
 
     def __init__(self, *, reward: Reward, scst: ScstConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
+        if is_deepspeed_zero3_enabled():
             raise UserError(
-                "The scst stage draws captions between the parts of a model, which FSDP and DeepSpeed's ZeRO-3 split "
-                "over processes. Launch it without them: what it trains is small, and plain several processes (DDP) "
-                "are enough."
+                "The scst stage draws captions between the parts of a model, which DeepSpeed's ZeRO-3 splits over "
+                "processes. Launch it without: what it trains is small, and plain several processes (DDP) are enough."
             )
         self.reward = reward
         self.scst = scst
