@@ -315,7 +315,10 @@ def test_two_processes_resume_bit_for_bit(random_runs: Path, stage: str) -> None
     one, two = (load_file(directory / "model.safetensors") for directory in (whole, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)
     for process in range(2):
-        states = [torch.load(directory / f"rng_state_{process}.pth")["cpu"] for directory in (whole, resumed)]
+        states = [
+            torch.load(directory / f"rng_state_{process}.pth", weights_only=False)["cpu"]
+            for directory in (whole, resumed)
+        ]
         assert torch.equal(*states)
 
 
