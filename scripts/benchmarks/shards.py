@@ -227,9 +227,8 @@ def theirs(shards: list[Path], work: str, workers: int, key: int) -> Iterable[An
     def read(sample: tuple[bytes, bytes]) -> tuple[bytes, str]:
         return sample[0], sample[1].decode()
 
-    data = webdataset.WebDataset(
-        [str(shard) for shard in shards], shardshuffle=len(shards), seed=key, empty_check=False
-    )
+    names = [str(shard) for shard in shards]
+    data = webdataset.WebDataset(names, shardshuffle=len(shards), seed=key, empty_check=False)
     data = data.shuffle(BUFFER).to_tuple("jpg", "txt").map(read if work == "bytes" else decoded)
     return DataLoader(data, BATCH, num_workers=workers, collate_fn=list)
 
