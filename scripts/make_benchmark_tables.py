@@ -25,6 +25,7 @@ SECTIONS = {
     "comparison": speed.comparison,
     "decoding": speed.decoding,
     "features": speed.features,
+    "captioning": speed.captioning,
 }
 """File → what is written about it, in the order of the page."""
 
