@@ -27,6 +27,7 @@ SECTIONS = {
     "video_index": shards.video_index,
     "shards": shards.shards,
     "features": speed.features,
+    "captioning": speed.captioning,
 }
 """File → what is written about it, in the order of the page."""
 
