@@ -87,7 +87,11 @@ def checkpoint_without_dropout(toy: Toy, directory: Path) -> Path:
 @pytest.fixture(scope="module")
 def together(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of runs that two processes made."""
-    directory = tmp_path_factory.mktemp("together")
+    return launched(toy, tmp_path_factory.mktemp("together"), ACCELERATE_USE_CPU="true")
+
+
+def launched(toy: Toy, directory: Path, **more: str) -> Path:
+    """Run the program in two processes."""
     for stage in ("caption", "scst"):
         config = run_config(toy, directory / stage, stage, batch_size=2)
         save_config(config, directory / f"{stage}.yaml")
@@ -96,7 +100,7 @@ def together(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*command, str(program), str(directory)],
-        env=environment(ACCELERATE_USE_CPU="true"),
+        env=environment(**more),
         capture_output=True,
         text=True,
         timeout=180,
@@ -180,3 +184,19 @@ def test_two_processes_score_all_captions(toy: Toy, together: Path) -> None:
     result = EvaluationResult.load(evaluation / "result.json")
     assert set(read_predictions(evaluation / "predictions.json")) == {clip.clip_id for clip in toy.clips("test")}
     assert [report["scores"] for report in reports(together)] == [result.scores] * 2
+
+
+@pytest.mark.needs_cuda
+def test_two_gpus_train_as_one_with_twice_the_batch(toy: Toy, tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    one = train(run_config(toy, tmp_path / "caption", "caption", batch_size=4), console=Console(quiet=True))
+    (tmp_path / "two").mkdir()
+    two = launched(toy, tmp_path / "two")
+    reports(two)
+    losses = [
+        [line["loss"] for line in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if "loss" in line]
+        for run in (one, two / "caption")
+    ]
+    assert len(losses[0]) == 2
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
