@@ -12,12 +12,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutput
 
 from evlvideo.errors import UserError
 from evlvideo.models.checkpoint import (
+    check_pixels_are_known,
     checkpoint_directory,
     load_frozen_towers,
     load_trained_weights,
@@ -36,6 +39,7 @@ from evlvideo.models.lora import add_lora
 from evlvideo.models.merging import Reduction
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.prompt import SoftPrompt
+from evlvideo.models.recomputation import Checkpoint, Layer, keep, recompute
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
 from evlvideo.models.tomeformer import TomeFormer
 from evlvideo.models.vision import VisionTower
@@ -77,7 +81,11 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """
         super().__init__(config)
         self.vision_tower = VisionTower(
-            config.vision_tower, overrides=config.vision_overrides, final_norm=config.vision_final_norm
+            config.vision_tower,
+            overrides=config.vision_overrides,
+            final_norm=config.vision_final_norm,
+            image_mean=config.image_mean,
+            image_std=config.image_std,
         )
         bert = config.bert
         max_frames = config.max_frames if config.frame_positions else None
@@ -137,6 +145,20 @@ class EvlVideoForCaptioning(PreTrainedModel):
                     module.train(mode)
         return self
 
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Checkpoint = checkpoint, every_n_layers: int = 1
+    ) -> None:
+        """What transformers' `gradient_checkpointing_enable` does: of towers that are frozen too.
+
+        Where nothing in a tower is trained, it runs without gradient and keeps nothing anyway.
+        """
+        for layers in (self.vision_tower.layers, _layers_of(self.connector), _layers_of(self.language_model)):
+            if enable:
+                recompute(layers, gradient_checkpointing_func, every=every_n_layers)
+            else:
+                for layer in layers:
+                    keep(layer)
+
     def _init_weights(self, module: nn.Module) -> None:
         """BERT's initialisation for what is trained; towers bring their own weights."""
         std = self.config.bert.initializer_range
@@ -182,6 +204,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
     def encode(self, pixel_values: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
         """Frames `(B, T, 3, height, width)`, or what the tower made of them, `(B, T, N, D)` → soft prompt `(B, P, E)`.
 
+        Frames are uint8, or float and normalised.
+
         Raises:
             UserError: features are given to a model that has trained parts inside the tower.
         """
@@ -220,7 +244,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         its texts after it; else the prompt once more with every text.
 
         Args:
-            pixel_values: frames, `(B, T, 3, height, width)`; or give `features`, `soft_prompt` or `prompt`.
+            pixel_values: frames as :meth:`encode` takes them; or give `features`, `soft_prompt` or `prompt`.
             input_ids: text tokens, `(B, L)`, or `(k·B, L)` for `k` texts of each clip in turn, which is encoded once;
                 padded on the right; the soft prompt is not in them.
             attention_mask: ones on text, zeros on padding, as `input_ids`.
@@ -278,7 +302,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """Caption clips. The language model reads the soft prompt once a clip, however many beams or captions it has.
 
         Args:
-            pixel_values: frames, `(B, T, 3, height, width)`; or give `features`, `soft_prompt` or `prompt`.
+            pixel_values: frames as :meth:`encode` takes them; or give `features`, `soft_prompt` or `prompt`.
             features: the tower's output, `(B, T, N, D)`.
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
             prompt: output of :meth:`read_prompt`.
@@ -350,8 +374,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
             hub: `revision` and `token` for a hub name. What `AutoModel` adds of its own has no effect here.
 
         Raises:
-            UserError: no checkpoint there, weights that are missing or too many, or towers that are not those it was
-                trained with.
+            UserError: no checkpoint there, one that does not say how pixels are normalised, weights that are missing
+                or too many, or towers that are not those it was trained with.
             TypeError: an argument that is not among these.
         """
         unknown = hub.keys() - {"revision", "token", *_ADDED_BY_AUTO_MODEL}
@@ -361,7 +385,10 @@ class EvlVideoForCaptioning(PreTrainedModel):
             str(pretrained_model_name_or_path), revision=hub.get("revision"), token=hub.get("token")
         )
         saved = EvlVideoConfig.from_pretrained(directory)
+        check_pixels_are_known(saved, directory)
         config = config or saved
+        if config.image_mean is None:
+            config.image_mean, config.image_std = saved.image_mean, saved.image_std
         model = cls(config, empty_language_model="language_model" in read_manifest(directory))
         new, left_out = _changed_weights(saved, config) if config is not saved else (set(), set())
         load_frozen_towers(model, directory, dtype=tower_dtype or torch.float32)
@@ -376,18 +403,24 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """Start a new captioner from frozen towers.
 
         Args:
-            config: the architecture; `text_config` is read from the language model where it is not given.
+            config: the architecture; `text_config` is read from the language model where it is not given, and
+                `image_mean` and `image_std` are what timm says of the vision tower.
             bert: BERT checkpoint for the connector, by hub name or folder; `None` initialises it at random.
             tower_dtype: type of the frozen towers; float32 where nothing is given.
         """
         if config.text_config is None:
             config.text_config = read_text_config(config.language_model)
         model = cls(config, empty_language_model=True)
+        config.image_mean, config.image_std = list(model.vision_tower.image_mean), list(model.vision_tower.image_std)
         load_frozen_towers(model, None, dtype=tower_dtype or torch.float32)
         if bert is not None:
             load_bert_into(model.connector, bert)
         model.freeze_towers()
         return model.eval()
+
+
+def _layers_of(part: nn.Module) -> list[Layer]:
+    return [module for module in part.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _changed_weights(saved: EvlVideoConfig, config: EvlVideoConfig) -> tuple[set[str], set[str]]:

@@ -69,6 +69,19 @@ def checkpoint_directory(name: str, *, revision: str | None = None, token: str |
         ) from error
 
 
+def check_pixels_are_known(config: PreTrainedConfig, directory: Path) -> None:
+    """A checkpoint has to say how its tower's pictures are normalised.
+
+    Raises:
+        UserError: it does not.
+    """
+    if getattr(config, "image_mean", None) is None:
+        raise UserError(
+            f"{directory / 'config.json'} does not say how pixels are normalised. Checkpoints of earlier versions have "
+            "image_mean and image_std in processor_config.json: copy both from there to config.json."
+        )
+
+
 def write_manifest(model: "EvlVideoForCaptioning", directory: Path, *, full: bool) -> None:
     """Name the frozen towers beside the weights; a full checkpoint needs none."""
     towers = {}
