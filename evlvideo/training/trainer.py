@@ -1,6 +1,7 @@
 """Cross-entropy training on transformers' Trainer, validated by the captions it generates."""
 
 import importlib.util
+import logging
 import time
 from collections.abc import Mapping, Sized
 from pathlib import Path
@@ -38,6 +39,8 @@ if _library is None or _library.origin is None:
     # name by transformers, whose trainer then asks it for a class.
     transformers_trainer.is_datasets_available = lambda: False  # type: ignore[attr-defined]
 
+logger = logging.getLogger(__name__)
+
 SELECTION_TOKENIZER = "python"
 """Validation selects alike on machines with Java and without."""
 TEXT_INPUTS = ("input_ids", "attention_mask", "labels")
@@ -50,6 +53,21 @@ class _EpochOfDataset(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         kwargs["train_dataloader"].dataset.set_epoch(int(state.epoch or 0))
+
+
+def _use_one_gpu(args: TrainingArguments) -> None:
+    """Keep transformers from copying the model to every GPU of this process in each step.
+
+    Contextualizers, which pass tensors through one place, would write into one another, and the batch would be larger.
+    """
+    if args.n_gpu > 1:
+        logger.warning(
+            "There are %d GPUs, of which one process uses one: to use all, start with `accelerate launch "
+            "--num_processes %d -m evlvideo`.",
+            args.n_gpu,
+            args.n_gpu,
+        )
+        args._n_gpu = 1
 
 
 class CaptionTrainer(Trainer):
@@ -87,6 +105,7 @@ class CaptionTrainer(Trainer):
         validation_references: Mapping[str, list[str]],
         learning_rates: LearningRatesConfig,
     ) -> None:
+        _use_one_gpu(args)
         super().__init__(
             model=model,
             args=args,
