@@ -8,7 +8,7 @@ The JSON files are what the programs in `scripts/benchmarks` write; no number is
 import argparse
 from pathlib import Path
 
-from benchmark_page import connectors, demo, self_critical, speed
+from benchmark_page import connectors, demo, scale, self_critical, speed
 
 from evlvideo.files import read_json, write_text
 
@@ -25,6 +25,7 @@ SECTIONS = {
     "comparison": speed.comparison,
     "decoding": speed.decoding,
     "features": speed.features,
+    "scale": scale.scale,
 }
 """File → what is written about it, in the order of the page."""
 

@@ -26,6 +26,7 @@ from accelerate import PartialState
 from rich.console import Console
 import toy_run
 from evlvideo.config import load_config
+from evlvideo.data import annotations
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mini import build
 from evlvideo.data.mixture import Mixture
@@ -47,6 +48,9 @@ def note(self, index):
     epochs.append(int(self._epoch))
     return draw(self, index)
 Mixture.draw = note
+looked_for = []
+missing_files = annotations.missing_files
+annotations.missing_files = lambda clips: looked_for.append(len(clips)) or missing_files(clips)
 for name in ("caption", "scst"):
     epochs.clear()
     train(load_config(directory / f"{name}.yaml"), console=Console(quiet=True))
@@ -54,6 +58,7 @@ report = {"epochs": sorted(set(epochs))}
 opened.clear()
 result = evaluate(directory / "caption")
 state = PartialState()
+report["looked_for"] = looked_for
 report |= {"processes": state.num_processes, "opened": opened, "scores": result.scores}
 (directory / f"report-{state.process_index}.json").write_text(json.dumps(report))
 """
@@ -167,6 +172,13 @@ def test_two_processes_train_self_critically_as_one(
 def test_two_processes_tell_the_data_set_its_epoch(together: Path) -> None:
     # Two steps of two clips by two processes are all eight clips.
     assert [report["epochs"] for report in reports(together)] == [[0, 1]] * 2
+
+
+def test_one_of_two_processes_looks_for_the_files(toy: Toy, together: Path) -> None:
+    first, second = (report["looked_for"] for report in reports(together))
+    # Two runs train and validate, and one is evaluated.
+    assert first == [len(toy.clips(split)) for split in ("train", "validate", "train", "validate", "test")]
+    assert second == []
 
 
 def test_two_processes_caption_every_clip_once(toy: Toy, together: Path) -> None:
