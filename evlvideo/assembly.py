@@ -170,14 +170,12 @@ def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardC
 def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
     if not data.augment:
         return evaluation_transform(data, processor)
-    return train_transform(
-        processor.image_size, processor.image_mean, processor.image_std, data.crop_scale_min, data.horizontal_flip
-    )
+    return train_transform(processor.image_size, data.crop_scale_min, data.horizontal_flip)
 
 
 def evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
     """From decoded frames to what a model of a run is given, without any randomness."""
-    return eval_transform(processor.image_size, processor.image_mean, processor.image_std, keep_aspect=data.keep_aspect)
+    return eval_transform(processor.image_size, keep_aspect=data.keep_aspect)
 
 
 def evaluation_data(
@@ -220,8 +218,8 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
         sampling=data.eval_sampling,
         keep_aspect=data.keep_aspect,
         image_size=processor.image_size,
-        image_mean=processor.image_mean,
-        image_std=processor.image_std,
+        image_mean=list(tower.image_mean),
+        image_std=list(tower.image_std),
         backend="auto",
         decoding_version=DECODING_VERSION,
         transform_version=TRANSFORM_VERSION,

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,15 @@ from evlvideo.errors import UserError
 logger = logging.getLogger(__name__)
 
 MEDIA_BYTES = 7_500_000
-"""Most bytes of pictures and films, so that the page of 100 clips stays under 10 MB with its text."""
+"""Most bytes of pictures and films, so that the page stays under 10 MB with its text."""
+TEXT_BYTES = 700_000
+"""Most bytes of the cards' text with what is around it: some hundreds of clips; more are not looked through."""
+LONGEST_TEXT = 5_000
+"""Characters of a caption or a reference that are shown."""
+MOST_KINDS = 100
+"""Kinds of clips with a line of their own."""
+_CARD, _CAPTION, _REFERENCE = 1_000, 500, 40
+"""Bytes around the text of a card, of each of its captions and of each of its references."""
 
 _CATEGORIES = ("music", "people", "gaming", "sports", "news", "education", "TV shows", "movies", "animation",
                "vehicles", "how-to", "travel", "science", "animals", "kids", "documentary", "food", "cooking",
@@ -82,8 +91,7 @@ class Gallery:
     @property
     def groups(self) -> dict[str, int]:
         """Groups of the cards with their counts, by name."""
-        names = sorted(card.group for card in self.cards if card.group)
-        return {name: names.count(name) for name in names}
+        return dict(sorted(Counter(card.group for card in self.cards if card.group).items()))
 
 
 def build_gallery(
@@ -99,26 +107,60 @@ def build_gallery(
         seed: decides which clips; the same seed gives the same clips.
         frames_for: gives the frames of a clip.
     """
-    ids = sorted(set().union(*(run.predictions for run in runs)))
     clips, remarks = _read_clips(runs)
+    places = {clip.clip_id: place for place, clip in enumerate(clips)}
+    ids = sorted(set().union(*(run.predictions for run in runs)))
     dataset = runs[0].result.dataset
-    groups = {clip_id: group_of(clips[clip_id], dataset) if clip_id in clips else "" for clip_id in ids}
+    groups = {clip_id: group_of(clips[places[clip_id]], dataset) if clip_id in places else "" for clip_id in ids}
     chosen = choose_clips(groups, count, seed)
-    shown = {clip_id: clips[clip_id] for clip_id in chosen if clip_id in clips}
+    known = {clip_id: clips[places[clip_id]] for clip_id in chosen if clip_id in places}
+    chosen, left_out = _as_many_as_fit(chosen, known, runs)
+    shown = {clip_id: known[clip_id] for clip_id in chosen if clip_id in known}
     if shown:
         logger.info("reading %d clips to show", len(shown))
     made = reels(list(shown.values()), Budget(MEDIA_BYTES), frames_for)
-    remarks += _missing_pictures(list(made.values()))
+    remarks += [*left_out, *_missing_pictures(list(made.values()))]
+    of_all = [_cider(run) for run in runs]
     # People are scored against fewer references than the systems beside them, and do not compete.
-    scores = [{} if run.own_references else _cider(run) for run in runs]
+    scores = [{} if run.own_references else of_run for run, of_run in zip(runs, of_all, strict=True)]
     cards = tuple(
-        _card(clip_id, groups[clip_id], clips.get(clip_id), made.get(clip_id, Reel()), runs, scores)
+        _card(clip_id, groups[clip_id], shown.get(clip_id), made.get(clip_id, Reel()), runs, scores)
         for clip_id in chosen
     )
     contenders = tuple(system for system, of_clip in enumerate(scores) if of_clip)
     apart = {system for system, run in enumerate(runs) if not run_entry(run).comparable}
-    kinds = kind_scores([_cider(run) for run in runs], groups, apart)
+    largest = _largest(groups)
+    if len(largest) < len(set(groups.values()) - {""}):
+        remarks.append(f"Kinds of clips are the {len(largest)} with the most clips; there are more.")
+    kinds = kind_scores(of_all, {clip_id: kind for clip_id, kind in groups.items() if kind in largest}, apart)
     return Gallery(cards, tuple(remarks), kinds, contenders, count_wins(scores), shown)
+
+
+def _as_many_as_fit(
+    chosen: Sequence[str], known: Mapping[str, CaptionedClip], runs: Sequence[EvaluatedRun]
+) -> tuple[list[str], list[str]]:
+    """The first of the chosen clips whose text the page has room for, and a sentence on the others."""
+    left, fitting = TEXT_BYTES, []
+    for clip_id in chosen:
+        captions = [run.predictions.get(clip_id, "") for run in runs]
+        references = known[clip_id].captions if clip_id in known else ()
+        texts = sum(len(_shown_text(text).encode("utf-8", "replace")) for text in (*captions, *references))
+        left -= texts + _CARD + _CAPTION * len(captions) + _REFERENCE * len(references)
+        if left < 0:
+            others = f"{len(chosen) - len(fitting):,} of {len(chosen):,} clips that were to be shown are left out"
+            return fitting, [f"{others}, which would make the page too large."]
+        fitting.append(clip_id)
+    return fitting, []
+
+
+def _shown_text(text: str) -> str:
+    """A text, or the beginning of a very long one, with its length."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … ({len(text):,} characters)"
+
+
+def _largest(groups: Mapping[str, str]) -> set[str]:
+    counts = Counter(group for group in groups.values() if group)
+    return {name for name, _ in counts.most_common(MOST_KINDS)}
 
 
 def _cider(run: EvaluatedRun) -> PerClip:
@@ -158,19 +200,18 @@ def group_of(clip: CaptionedClip, dataset: str) -> str:
     return _CATEGORIES[clip.category] if known else f"category {clip.category}"
 
 
-def _read_clips(runs: Sequence[EvaluatedRun]) -> tuple[dict[str, CaptionedClip], list[str]]:
+def _read_clips(runs: Sequence[EvaluatedRun]) -> tuple[Sequence[CaptionedClip], list[str]]:
     """Read the split's annotations through the first run that says where they are."""
     result = runs[0].result
     data = next((run.data for run in runs if run.data is not None and run.data.dataset == result.dataset), None)
     if data is None:
-        return {}, ["No run says where its clips are, so there are no frames or references to show."]
+        return [], ["No run says where its clips are, so there are no frames or references to show."]
     try:
         root = locate(data.dataset, Path(data.root) if data.root else None)
         video_root = Path(data.video_root) if data.video_root else None
-        clips = read_split(data.dataset, result.split or "", root, video_root, check_files=False)
+        return read_split(data.dataset, result.split or "", root, video_root, check_files=False), []
     except UserError as error:
-        return {}, [f"The annotations cannot be read, so there are no frames or references to show. {error}"]
-    return {clip.clip_id: clip for clip in clips}, []
+        return [], [f"The annotations cannot be read, so there are no frames or references to show. {error}"]
 
 
 def _missing_pictures(made: Sequence[Reel]) -> list[str]:
@@ -204,7 +245,7 @@ def _card(
         Caption(
             system,
             run.name,
-            run.predictions.get(clip_id),
+            None if (text := run.predictions.get(clip_id)) is None else _shown_text(text),
             run.result.per_clip.get(clip_id, {}).get("cider"),
             best=differ and clip_id in of_clip and rounded(of_clip[clip_id]) == max(values),
         )
@@ -215,7 +256,7 @@ def _card(
         group=group,
         reel=reel,
         captions=captions,
-        references=clip.captions if clip is not None else (),
+        references=tuple(map(_shown_text, clip.captions)) if clip is not None else (),
         scores=tuple(rounded(of_clip[clip_id]) if clip_id in of_clip else None for of_clip in scores),
         spread=max(values) - min(values) if values else 0.0,
     )

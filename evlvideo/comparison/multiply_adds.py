@@ -41,13 +41,12 @@ def _cost(run: EvaluatedRun) -> tuple[int, int] | str:
     if run.directory is None or not (run.directory / CONFIG_NAME).is_file():
         return f"a run without {CONFIG_NAME} does not tell what it asked of its model."
     # Late, as not every table has runs.
-    from evlvideo.estimate.of_run import estimate_run
+    from evlvideo.estimate.of_run import clip_costs
 
     try:
         # The run's own checkpoint, since what it started from may be gone.
         config = replace(run_config(run.directory), init=str(run.directory), architecture=None)
-        training = estimate_run(config).training_clip.total
-        return training, estimate_run(_as_evaluated(config, run.result.decoding)).captioning_clip.total
+        return clip_costs(config).training, clip_costs(_as_evaluated(config, run.result.decoding)).captioning
     except (UserError, OSError) as error:
         return f"it cannot be counted: {error}"
 

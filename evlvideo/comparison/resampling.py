@@ -29,7 +29,9 @@ LEVEL = 0.95
 """Share of the draws that is inside an interval."""
 
 _ROWS = 256
-"""Resamples that are in memory at a time."""
+"""Resamples that are in memory at a time, fewer of many clips."""
+_WEIGHTS = 2**22
+"""Most weights of clips that are in memory at a time: 100 MB with what they are made of."""
 _SAME = 1e-12
 """Differences that are this close are the same: sums in another order."""
 _ORDERS = 4
@@ -163,9 +165,9 @@ def _sums(
 ) -> np.ndarray:
     """Weighted sums of columns over clips, `(resamples, K)`, some rows at a time."""
     generator = np.random.default_rng(seed)
+    rows = max(1, min(_ROWS, _WEIGHTS // len(columns)))
     parts = [
-        weights(min(_ROWS, resamples - start), generator).astype(float) @ columns
-        for start in range(0, resamples, _ROWS)
+        weights(min(rows, resamples - start), generator).astype(float) @ columns for start in range(0, resamples, rows)
     ]
     return np.concatenate(parts)
 

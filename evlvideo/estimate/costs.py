@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import (
 from evlvideo.errors import UserError
 from evlvideo.estimate import activations
 from evlvideo.estimate.counting import count_generation, count_passes
-from evlvideo.estimate.records import ByPart, Estimate, Memory, Workload
+from evlvideo.estimate.records import ByPart, Estimate, Memory, MultiplyAdds, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import read_text_config
 from evlvideo.models.configuration import EvlVideoConfig
@@ -41,15 +41,16 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
         UserError: a workload that the architecture cannot take (too many frames or tokens), or a model that does
             something whose cost is not known.
     """
-    if config.text_config is None:
-        text = read_text_config(config.language_model)
-        config = EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
+    config = _with_language_model_sizes(config)
     model = _build(config)
     weights = dict(model.named_parameters())
     trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
     saved = {name: value for name, value in model.state_dict().items() if tower_of(name) is None}
     soft_tokens = _soft_tokens(model, workload)
-    training_batch, captioning_clip = _count(config, workload, soft_tokens)
+    with _without_values():
+        training_batch, captioning_clip = _count(model, workload, soft_tokens)
+    # Another one, since that model has been moved by now.
+    kept = _saved_bytes(_build(config), workload)
     return Estimate(
         workload=workload,
         soft_tokens=soft_tokens,
@@ -58,8 +59,28 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
         saved=_numbers(saved),
         training_batch=training_batch,
         captioning_clip=captioning_clip,
-        memory=_memory(config, workload, weights),
+        memory=_memory(weights, workload, kept),
     )
+
+
+def multiply_adds(config: EvlVideoConfig, workload: Workload) -> MultiplyAdds:
+    """What :func:`estimate` counts, without the memory, which takes as long.
+
+    Raises:
+        UserError: as :func:`estimate` does.
+    """
+    model = _build(_with_language_model_sizes(config))
+    soft_tokens = _soft_tokens(model, workload)
+    with _without_values():
+        return MultiplyAdds(soft_tokens, *_count(model, workload, soft_tokens))
+
+
+def _with_language_model_sizes(config: EvlVideoConfig) -> EvlVideoConfig:
+    """The architecture with its language model's sizes, read where they are not in it."""
+    if config.text_config is not None:
+        return config
+    text = read_text_config(config.language_model)
+    return EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
 
 
 def _build(config: EvlVideoConfig) -> EvlVideoForCaptioning:
@@ -91,19 +112,17 @@ def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
     return ByPart(**numbers)
 
 
-def _count(config: EvlVideoConfig, workload: Workload, soft_tokens: int) -> tuple[ByPart, ByPart]:
+def _count(model: EvlVideoForCaptioning, workload: Workload, soft_tokens: int) -> tuple[ByPart, ByPart]:
     """Multiply-adds of a training batch and of captioning one clip."""
-    model = _build(config)
-    with _without_values():
-        model.to_empty(device="cpu")
-        training, encoding = count_passes(model.train(), *_inputs(model, workload, "cpu"))
-        generation = count_generation(model, soft_tokens, workload)
+    model.to_empty(device="cpu")
+    training, encoding = count_passes(model.train(), *_inputs(model, workload, "cpu"))
+    generation = count_generation(model, soft_tokens, workload)
     return training, replace(encoding // workload.batch_size, language_model=generation)
 
 
-def _memory(config: EvlVideoConfig, workload: Workload, weights: Mapping[str, Tensor]) -> Memory:
+def _saved_bytes(model: EvlVideoForCaptioning, workload: Workload) -> int:
+    """What a training pass keeps in the precision of the workload, into whose type the towers are brought."""
     dtype = _TYPES[workload.precision]
-    model = _build(config)
     for name, weight in model.named_parameters():
         if tower_of(name) is not None:
             weight.data = weight.data.to(dtype)
@@ -111,7 +130,11 @@ def _memory(config: EvlVideoConfig, workload: Workload, weights: Mapping[str, Te
         model.to_empty(device=activations.DEVICE)
         pixels, text = _inputs(model, workload, activations.DEVICE)
         inputs = {"pixel_values": pixels, "logits_to_keep": workload.text_tokens + 1, **text}
-        kept = activations.saved_bytes(model.train(), inputs, None if dtype == torch.float32 else dtype)
+        return activations.saved_bytes(model.train(), inputs, None if dtype == torch.float32 else dtype)
+
+
+def _memory(weights: Mapping[str, Tensor], workload: Workload, activations: int) -> Memory:
+    dtype = _TYPES[workload.precision]
     trained_bytes = torch.float32.itemsize * sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     return Memory(
         weights=sum(
@@ -120,7 +143,7 @@ def _memory(config: EvlVideoConfig, workload: Workload, weights: Mapping[str, Te
         ),
         gradients=trained_bytes,
         optimizer=_ADAMW_MOMENTS * trained_bytes,
-        activations=kept,
+        activations=activations,
     )
 
 

@@ -1,12 +1,13 @@
 """What a run asks of its model."""
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 
 from evlvideo.architecture import run_architecture
 from evlvideo.config import RunConfig
-from evlvideo.estimate.costs import estimate
-from evlvideo.estimate.records import Estimate, Workload
+from evlvideo.estimate.costs import estimate, multiply_adds
+from evlvideo.estimate.records import Estimate, MultiplyAdds, Workload
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import MAX_TEXT_TOKENS
 
@@ -20,9 +21,36 @@ def estimate_run(config: RunConfig) -> Estimate:
     Raises:
         UserError: the architecture cannot be read, or cannot take what the run asks.
     """
+    return _estimate(run_architecture(config).to_json_string(), _workload(config))
+
+
+@dataclass(frozen=True, slots=True)
+class ClipCosts:
+    """What a table shows of a run's costs."""
+
+    soft_tokens: int
+    training: int
+    """Multiply-adds of a clip in training."""
+    captioning: int
+    """Multiply-adds of captioning a clip."""
+
+
+def clip_costs(config: RunConfig) -> ClipCosts:
+    """Soft tokens and multiply-adds of a clip, as :func:`estimate_run` has them, without the memory of training.
+
+    Raises:
+        UserError: as :func:`estimate_run` does.
+    """
+    workload = _workload(config)
+    counted = _multiply_adds(run_architecture(config).to_json_string(), workload)
+    training = (counted.training_batch // workload.batch_size).total
+    return ClipCosts(counted.soft_tokens, training, counted.captioning_clip.total)
+
+
+def _workload(config: RunConfig) -> Workload:
     training, generation, scst = config.training, config.generation, config.stage == "scst"
     beams = 1 if generation.do_sample else generation.num_beams
-    workload = Workload(
+    return Workload(
         num_frames=config.data.num_frames,
         batch_size=training.batch_size,
         captions_per_clip=config.scst.num_samples if scst else config.data.captions_per_clip,
@@ -31,10 +59,14 @@ def estimate_run(config: RunConfig) -> Estimate:
         new_tokens=config.scst.max_new_tokens if scst else generation.max_new_tokens,
         precision="bf16" if training.precision == "auto" else training.precision,
     )
-    return _estimate(run_architecture(config).to_json_string(), workload)
+
+
+# Runs of a sweep, of several seeds or of one table ask the same, and running a model takes seconds.
+@lru_cache(maxsize=64)
+def _estimate(architecture: str, workload: Workload) -> Estimate:
+    return estimate(EvlVideoConfig.from_dict(json.loads(architecture)), workload)
 
 
 @lru_cache(maxsize=64)
-def _estimate(architecture: str, workload: Workload) -> Estimate:
-    # Runs of a sweep, of several seeds or of one table ask the same, and building a model takes seconds.
-    return estimate(EvlVideoConfig.from_dict(json.loads(architecture)), workload)
+def _multiply_adds(architecture: str, workload: Workload) -> MultiplyAdds:
+    return multiply_adds(EvlVideoConfig.from_dict(json.loads(architecture)), workload)

@@ -72,6 +72,18 @@ class ByPart:
 
 
 @dataclass(frozen=True, slots=True)
+class MultiplyAdds:
+    """What a workload computes, and nothing of the memory that it takes."""
+
+    soft_tokens: int
+    """Soft tokens of a clip, before its text."""
+    training_batch: ByPart
+    """Of one cross-entropy pass, forward and backward, of a whole batch."""
+    captioning_clip: ByPart
+    """Of captioning one clip."""
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes that training holds on one GPU when the forward pass has ended, which is near its peak.
 

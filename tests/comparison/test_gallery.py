@@ -6,7 +6,10 @@ import pytest
 
 from evlvideo.comparison import gallery
 from evlvideo.comparison.frames import Footage
+from evlvideo.comparison.insights import Insights
+from evlvideo.comparison.report import render_report
 from evlvideo.comparison.runs import read_runs
+from evlvideo.comparison.table import build_table, run_entry
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.errors import UserError
 
@@ -139,3 +142,36 @@ def test_a_clip_that_one_system_did_not_caption_is_shown(make_run, annotated):
 )
 def test_clips_are_grouped_by_evidence_or_category(tmp_path, dataset, fields, name):
     assert gallery.group_of(CaptionedClip("video0", tmp_path, ("a ball",), **fields), dataset) == name
+
+
+def test_a_page_of_thousands_of_clips_shows_as_many_as_fit_and_says_so(make_run):
+    captions = {f"video{index}": f"a man <{index}> " + "x" * 400 for index in range(3000)}
+    per_clip = {clip_id: {"cider": 0.5} for clip_id in captions}
+    runs = read_runs([make_run(name, captions=captions, per_clip=per_clip) for name in ("one", "two")], "test")
+    built = gallery.build_gallery(runs, 3000, frames_for=frames_for)
+    assert 100 < len(built.cards) < 3000
+    left = f"{3000 - len(built.cards):,} of 3,000 clips that were to be shown are left out"
+    assert any(remark.startswith(left) for remark in built.remarks)
+    page = render_report(build_table("t", [run_entry(run) for run in runs]), runs, built, Insights())
+    assert len(page.encode()) < gallery.TEXT_BYTES + 200_000
+
+
+def test_a_text_that_never_ends_is_cut_with_its_length(make_run, annotated):
+    captions = {f"video{index}": "x" * 200_000 for index in range(6)}
+    built = gallery.build_gallery(read_runs([make_run("one", captions=captions, config=CONFIG)], "test"), 6)
+    assert len(built.cards) == 6
+    text = built.cards[0].captions[0].text
+    assert text.endswith("x … (200,000 characters)")
+    assert len(text) < gallery.LONGEST_TEXT + 40
+
+
+def test_kinds_without_end_are_the_largest(make_run, monkeypatch, tmp_path):
+    clips = [CaptionedClip(f"video{i}", tmp_path / "x.mp4", ("a",), category=max(i - 100, 0)) for i in range(400)]
+    monkeypatch.setattr(gallery, "read_split", lambda *args, **kwargs: clips)
+    captions = {clip.clip_id: "a" for clip in clips}
+    per_clip = {clip_id: {"cider": 0.5} for clip_id in captions}
+    runs = read_runs([make_run("one", captions=captions, per_clip=per_clip, config=CONFIG)], "test")
+    built = gallery.build_gallery(runs, 0)
+    assert len(built.kinds) == gallery.MOST_KINDS
+    assert max(built.kinds, key=lambda kind: kind.clips).clips == 101
+    assert any("100 with the most clips" in remark for remark in built.remarks)

@@ -52,14 +52,23 @@ def test_equal_models_are_counted_once(
     toy: "Toy", make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = []
-    estimate = of_run.estimate
-    monkeypatch.setattr(of_run, "estimate", lambda *asked: counted.append(asked) or estimate(*asked))
-    of_run._estimate.cache_clear()
+    multiply_adds = of_run.multiply_adds
+    monkeypatch.setattr(of_run, "multiply_adds", lambda *asked: counted.append(asked) or multiply_adds(*asked))
+    of_run._multiply_adds.cache_clear()
     directories = [toy.finished_run(tmp_path / name) for name in ("one", "two")]
     save_config(replace(run_config(directories[1]), seed=7), directories[1] / "config.yaml")
     other = toy.finished_run(tmp_path / "three", fusion="concat")
     with_costs(*(evaluated(make_run, path.name, path) for path in (*directories, other)))
     assert len(counted) == 2
+
+
+def test_memory_that_no_table_shows_is_not_measured(
+    toy: "Toy", make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evlvideo.estimate.activations.saved_bytes", lambda *_: pytest.fail("measured"))
+    of_run._multiply_adds.cache_clear()
+    found, _ = with_costs(evaluated(make_run, "run", toy.finished_run(tmp_path / "toy")))
+    assert found["run"].values["training_multiply_adds"]
 
 
 def test_the_reason_stands_where_it_cannot_be_counted(make_run: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evlvideo.comparison import resampling
 from evlvideo.comparison.resampling import (
     Statistics,
     averaged,
@@ -205,3 +206,10 @@ def test_without_a_difference_five_percent_of_tests_find_one() -> None:
     )
     assert 0.025 <= np.mean(p_values < 0.05) <= 0.08
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.05)
+
+
+def test_draws_of_many_clips_are_those_of_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    systems = [mean_statistics(np.random.default_rng(seed).random(40).tolist()) for seed in (1, 2)]
+    together = bootstrap(systems, resamples=30)
+    monkeypatch.setattr(resampling, "_WEIGHTS", 7 * 40)
+    assert np.allclose(bootstrap(systems, resamples=30), together, rtol=1e-14)

@@ -122,7 +122,7 @@ class TestPaths:
             "training": train,
             "validation": lambda: trainer().evaluate(),
             "evaluate": generate,
-            "caption": lambda: caption_files([clips[0].video], str(directory)),
+            "caption": lambda: list(caption_files([clips[0].video], str(directory))),
             "compare": lambda: look_inside([EvaluatedRun("run", directory, None, {}, {}, {}, None)], clips),
             "scst": draw,
         }

@@ -8,6 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from sync_counter import SyncCounter
 from torch import Tensor, nn
 from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
 from transformers import TrainerCallback
@@ -107,6 +108,39 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_clips(toy: Toy, tmp_path:
     with pytest.raises(UserError, match=r"The loss is nan at step 1, in the batch of the clips video\d+, video\d+"):
         trainer.train()
     assert not list((tmp_path / "checkpoints").glob("checkpoint-*"))
+
+
+def test_a_run_that_diverged_between_log_lines_overwrites_no_checkpoint(toy: Toy, tmp_path: Path) -> None:
+    training = {"max_steps": 6, "eval_steps": 3, "log_steps": 100}
+    trainer = make_trainer(toy.config(tmp_path, training=training))
+
+    class Diverge(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 3:
+                torch.nn.init.constant_(trainer.captioner.language_projection.bias, torch.nan)
+
+    trainer.add_callback(Diverge)
+    with pytest.raises(UserError, match="The loss is nan at step 4, in the batch of the clips video"):
+        trainer.train()
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"checkpoint-3"}
+
+
+def test_a_step_without_a_log_line_reads_nothing_from_the_device(toy: Toy, tmp_path: Path) -> None:
+    """But for the language model's look at whether its mask has padding, which is transformers'."""
+    trainer = make_trainer(toy.config(tmp_path, training={"max_steps": 3, "eval_steps": 100, "log_steps": 100}))
+    counters: list[SyncCounter] = []
+
+    class Count(TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            counters.append(SyncCounter().__enter__())
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            counters[-1].__exit__(None, None, None)
+
+    trainer.add_callback(Count)
+    trainer.train()
+    assert {site.split()[-1] for site in counters[1].sites} <= {"_ignore_causal_mask_sdpa"}
+    assert counters[1].count <= 2
 
 
 def test_the_best_validation_cider_chooses_what_the_run_directory_holds(

@@ -7,7 +7,7 @@ from pathlib import Path
 from evlvideo.comparison.unfinished import check_settings
 from evlvideo.config import RunConfig, load_config
 from evlvideo.errors import UserError
-from evlvideo.estimate.of_run import estimate_run
+from evlvideo.estimate.of_run import clip_costs
 
 _OWN = ("seed", "output_dir")
 """Keys that the study itself sets."""
@@ -95,7 +95,7 @@ def plan_study(configs: Sequence[Path], seeds: Sequence[int], out: Path, *, sett
         try:
             config = load_config(path, list(settings))
             # Builds the model without weights, so that what does not fit together is said before hours of training.
-            estimate_run(config)
+            clip_costs(config)
             runs.append(config)
         except UserError as error:
             problems.append(f"{path}: {error}")

@@ -10,7 +10,7 @@ from evlvideo.comparison.sweep.merged import Merging, merging_of
 from evlvideo.comparison.unfinished import check_settings
 from evlvideo.config import RunConfig, load_config
 from evlvideo.errors import UserError
-from evlvideo.estimate.of_run import estimate_run
+from evlvideo.estimate.of_run import clip_costs
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.yaml_values import parse_overrides
@@ -159,15 +159,15 @@ def _variant(key: str, text: str, config: RunConfig) -> Variant:
             f"the first layer has {merging.tokens} tokens and can merge {merging.most_in_first} at most, half of those "
             "that are no class token"
         )
-    costs = estimate_run(config)
+    costs = clip_costs(config)
     return Variant(
         value=_value(key, text),
         label=text,
         config=config,
         merged_tokens=sum(merging.done),
         soft_tokens=costs.soft_tokens,
-        training_multiply_adds=costs.training_clip.total,
-        captioning_multiply_adds=costs.captioning_clip.total,
+        training_multiply_adds=costs.training,
+        captioning_multiply_adds=costs.captioning,
         notes=tuple(_cap(merging)) if key == MERGE_R else (),
     )
 
