@@ -25,7 +25,6 @@ SECTIONS = {
     "comparison": speed.comparison,
     "decoding": speed.decoding,
     "features": speed.features,
-    "captioning": speed.captioning,
 }
 """File → what is written about it, in the order of the page."""
 
