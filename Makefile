@@ -35,9 +35,9 @@ format: $(INSTALLED) ## Apply the formatter and the fixes that are safe
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Run the slow tests, then every benchmark
+bench: $(INSTALLED) ## Run the slow tests, then every benchmark that needs no GPU
 	$(BIN)/python -m pytest -m slow $(ARGS) || test $$? -eq 5  # 5: there is no slow test
-	set -e; for script in $(wildcard scripts/benchmarks/*.py); do $(BIN)/python $$script; done
+	set -e; for script in $(filter-out %/gpu.py,$(wildcard scripts/benchmarks/*.py)); do $(BIN)/python $$script; done
 
 mini-checkpoint: $(INSTALLED) ## Train the checkpoint inside the package again
 	$(BIN)/python scripts/build_mini_checkpoint.py $(ARGS)

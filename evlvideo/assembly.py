@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from accelerate.utils import parse_flag_from_env
 from evlvideo.architecture import changed_by_run, check_same_architecture, compared_keys, run_architecture
 from evlvideo.config import DataConfig, RunConfig, SourceConfig
 from evlvideo.config_checks import SHARDS, TOWERS
-from evlvideo.data.annotations import CaptionedClip, locate, read_split
+from evlvideo.data.annotations import CaptionedClip, locate
 from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.decode import DECODING_VERSION
@@ -25,6 +26,7 @@ from evlvideo.data.mixture import Mixture
 from evlvideo.data.quarantine import read_quarantine, without_quarantined
 from evlvideo.data.sampling import SAMPLERS
 from evlvideo.data.shards import ShardClips, ShardDataset, find_shards
+from evlvideo.data.stored_clips import read_stored
 from evlvideo.data.transforms import TRANSFORM_VERSION, Transform, eval_transform, train_transform
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -37,12 +39,29 @@ from evlvideo.models.checkpoint import (
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.frozen import fingerprint
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.processes import on_main_process, wait_for_all
 
 
 def read_clips(data: DataConfig, split: str) -> ClipTable:
-    """The clips of a split of a run's data set."""
+    """The clips of a split of a run's data set; every process of a command has to ask for them.
+
+    Of several processes, one looks for the files, and one on each machine where the cache is not shared. The others
+    take its word and, where there are many clips, its table.
+
+    Raises:
+        UserError: the split cannot be read, or not all of its files are there; in every process.
+    """
     root = locate(data.dataset, Path(data.root) if data.root else None)
-    return read_split(data.dataset, split, root, Path(data.video_root) if data.video_root else None)
+    video_root = Path(data.video_root) if data.video_root else None
+    read = partial(read_stored, data.dataset, split, root, video_root)
+    state = PartialState()
+    if state.num_processes == 1:
+        return read()
+    on_main_process(lambda: len(read()))
+    if state.is_local_main_process and not state.is_main_process:
+        read()
+    wait_for_all()
+    return read(check_files=False)
 
 
 def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
@@ -151,14 +170,12 @@ def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardC
 def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
     if not data.augment:
         return evaluation_transform(data, processor)
-    return train_transform(
-        processor.image_size, processor.image_mean, processor.image_std, data.crop_scale_min, data.horizontal_flip
-    )
+    return train_transform(processor.image_size, data.crop_scale_min, data.horizontal_flip)
 
 
 def evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
     """From decoded frames to what a model of a run is given, without any randomness."""
-    return eval_transform(processor.image_size, processor.image_mean, processor.image_std, keep_aspect=data.keep_aspect)
+    return eval_transform(processor.image_size, keep_aspect=data.keep_aspect)
 
 
 def evaluation_data(
@@ -201,8 +218,8 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
         sampling=data.eval_sampling,
         keep_aspect=data.keep_aspect,
         image_size=processor.image_size,
-        image_mean=processor.image_mean,
-        image_std=processor.image_std,
+        image_mean=list(tower.image_mean),
+        image_std=list(tower.image_std),
         backend="auto",
         decoding_version=DECODING_VERSION,
         transform_version=TRANSFORM_VERSION,

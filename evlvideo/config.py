@@ -156,8 +156,15 @@ class TrainingConfig:
     """Resumable checkpoints kept, beside the best."""
     log_steps: int = 50
     """Steps between log lines."""
-    tensorboard: bool = False
-    """Also write TensorBoard files under the run directory."""
+    patience: int = 0
+    """Validations in a row without a better CIDEr than the best before, after which the run ends; 0 is never."""
+    max_hours: float | None = None
+    """Hours of training, without validation and with those before an interruption, after which the run ends: with a
+    last validation, a checkpoint and its summary. `--resume` with more hours goes on."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of transformers' TrainingArguments, by name, such as `gradient_checkpointing: true`,
+    `torch_compile: true`, `optim: adafactor` or `report_to: [tensorboard, wandb]`; those that a key of ours sets are
+    refused. TensorBoard's files are in the run's directory, under `tensorboard`."""
 
 
 @dataclass
@@ -321,9 +328,10 @@ def _set_values(run: Any, given: Any, section: type, prefix: str = "") -> list[s
         name = f"{prefix}{key}"
         if key not in types:
             problems.append(f"unknown key {name}; {_hint(str(key), types, prefix)}")
+        elif value is None and _is_section(types[key]):
+            continue  # a section whose keys are all commented out is null
         elif is_dataclass(types[key]):
-            if value is not None:  # a section whose keys are all commented out is null
-                problems += _set_values(run, value, types[key], f"{name}.")
+            problems += _set_values(run, value, types[key], f"{name}.")
         elif (entry := _entry_type(types[key])) and isinstance(value, list):
             OmegaConf.update(run, name, [entry() for _ in value], merge=False)
             problems += [
@@ -348,6 +356,10 @@ def _hint(key: str, allowed: Mapping[str, Any], prefix: str) -> str:
     return f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
 
 
+def _is_section(annotation: Any) -> bool:
+    return is_dataclass(annotation) or get_origin(annotation) is dict
+
+
 def _entry_type(annotation: Any) -> type | None:
     """The section that every entry of a list is; `None` for what is no list of sections."""
     if get_origin(annotation) is not list:
@@ -364,6 +376,7 @@ _TYPE_NAMES = {
     list[int]: "a list of whole numbers",
     list[str]: "a list of names",
     list[SourceConfig]: "a list of sections, each with a dataset and a ratio",
+    dict[str, Any]: "a section of arguments by name",
     type(None): "null",
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from evlvideo.data.annotations import DATASETS
 from evlvideo.errors import UserError
+from evlvideo.training.argument_names import problems_of_arguments
 from evlvideo.training.reward_names import parse_reward
 from evlvideo.training.scst_presets import PRESETS
 
@@ -55,6 +56,7 @@ _AT_LEAST: dict[str, float] = {
     "training.max_grad_norm": 0,
     "training.eval_steps": 1,
     "training.keep_checkpoints": 1,
+    "training.patience": 0,
     "training.log_steps": 1,
     "generation.num_beams": 1,
     "generation.max_new_tokens": 1,
@@ -64,7 +66,8 @@ _AT_LEAST: dict[str, float] = {
     "scst.kl_weight": 0,
     "scst.max_new_tokens": 1,
 }
-_ABOVE_ZERO = ("training.learning_rate", "scst.temperature", "generation.temperature")
+_ABOVE_ZERO = ("training.learning_rate", "training.max_hours", "scst.temperature", "generation.temperature")
+_ARGUMENTS = "training.arguments"
 
 
 def problems_of(values: Mapping[str, Any]) -> list[str]:
@@ -109,6 +112,7 @@ def problems_of(values: Mapping[str, Any]) -> list[str]:
     if not math.isfinite(values["generation.length_penalty"]):
         problems.append(f"generation.length_penalty is {values['generation.length_penalty']}; it must be finite")
     problems += _problems_of_scst(values)
+    problems += problems_of_arguments(_arguments(values), _ARGUMENTS)
     for place, source in enumerate(values["data.sources"]):
         if source["dataset"] == SHARDS and values["stage"] == "scst":
             problems.append(f"data.sources[{place}] are shards, and the scst stage needs all captions of every clip")
@@ -178,6 +182,12 @@ def _problems_of_features(values: Mapping[str, Any]) -> list[str]:
             "blocks before it too; set data.features to null"
         )
     return problems
+
+
+def _arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the trainer by name; what is in one that is a section itself is not checked."""
+    inside = {key.removeprefix(f"{_ARGUMENTS}."): value for key, value in values.items() if key.startswith(_ARGUMENTS)}
+    return {key.partition(".")[0]: {} if "." in key else value for key, value in inside.items()}
 
 
 def _is_merge_schedule(value: Any) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evlvideo.config import DataConfig, RunConfig, ScstConfig, load_config, save_config
+from evlvideo.config import DataConfig, LearningRatesConfig, RunConfig, ScstConfig, load_config, save_config
 from evlvideo.errors import UserError
 
 Write = Callable[[str], Path]
@@ -35,8 +35,8 @@ def test_an_empty_section_gives_its_defaults(write: Write) -> None:
 
 
 def test_values_are_read(write: Write) -> None:
-    config = load_config(write("seed: 7\ntraining:\n  learning_rate: 1e-3\n  tensorboard: true\n"))
-    assert (config.seed, config.training.learning_rate, config.training.tensorboard) == (7, 1e-3, True)
+    config = load_config(write("seed: 7\ntraining:\n  learning_rate: 1e-3\ndata:\n  augment: false\n"))
+    assert (config.seed, config.training.learning_rate, config.data.augment) == (7, 1e-3, False)
 
 
 def test_an_override_wins_over_the_file(write: Write) -> None:
@@ -72,6 +72,39 @@ def test_another_merge_schedule_is_refused(write: Write, value: str) -> None:
     assert "model.merge_r is" in problems(write(""), f"model.merge_r={value}")
 
 
+ARGUMENTS = """
+training:
+  arguments:
+    gradient_checkpointing: true
+    gradient_checkpointing_kwargs: {use_reentrant: false}
+    optim: adafactor
+    adam_beta2: 0.95
+    report_to: [tensorboard, wandb]
+"""
+
+
+def test_arguments_of_the_trainer_are_read_and_changed(write: Write) -> None:
+    config = load_config(write(ARGUMENTS), ["training.arguments.gradient_checkpointing=false"])
+    assert config.training.arguments == {
+        "gradient_checkpointing": False,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "optim": "adafactor",
+        "adam_beta2": 0.95,
+        "report_to": ["tensorboard", "wandb"],
+    }
+
+
+@pytest.mark.parametrize("section", ["arguments", "learning_rates"])
+def test_a_section_inside_a_section_may_be_empty(write: Write, section: str) -> None:
+    assert load_config(write(f"training:\n  {section}:\n")) == RunConfig()
+
+
+def test_learning_rates_of_parts_are_read_and_changed(write: Write) -> None:
+    text = "training:\n  learning_rates:\n    connector: 1e-4\n    lora: 1e-3\n"
+    rates = load_config(write(text), ["training.learning_rates.lora=null"]).training.learning_rates
+    assert rates == LearningRatesConfig(connector=1e-4)
+
+
 def test_null_overrides_a_value_that_may_be_null(write: Write) -> None:
     assert load_config(write("data:\n  root: here\n"), ["data.root=null"]).data.root is None
 
@@ -103,7 +136,10 @@ def test_a_dotted_key_in_yaml_is_explained(write: Write) -> None:
         ("data.num_frames=null", "data.num_frames is null; it must be a whole number"),
         ("data.num_frames.x=1", "data.num_frames is {'x': 1}; it must be a whole number"),
         ("training.learning_rate=fast", "training.learning_rate is 'fast'; it must be a number"),
-        ("training.tensorboard=maybe", "training.tensorboard is 'maybe'; it must be true or false"),
+        ("data.augment=maybe", "data.augment is 'maybe'; it must be true or false"),
+        ("training.arguments=3", "training.arguments is 3; it must be a section of arguments by name"),
+        ("training.learning_rates=3", "training.learning_rates is 3; it is a section with the keys connector"),
+        ("training.learning_rates.lora=fast", "training.learning_rates.lora is 'fast'; it must be a number or null"),
         ("data.root=[1]", "data.root is [1]; it must be text or null"),
         (
             "model.contextualizer_blocks=3",
@@ -128,6 +164,13 @@ def test_a_wrong_type_names_key_value_and_what_is_expected(write: Write, overrid
         ("training.min_learning_rate=1", "training.min_learning_rate is 1.0, more than training.learning_rate, 1e-05"),
         ("training.learning_rate=nan", "training.learning_rate is nan"),
         ("training.learning_rate=.inf", "training.learning_rate is inf"),
+        ("training.learning_rates.connector=0", "training.learning_rates.connector is 0.0; it must be above 0"),
+        ("training.learning_rates.vision=1", "unknown key training.learning_rates.vision; allowed: connector, proj"),
+        ("training.max_hours=0", "training.max_hours is 0.0; it must be above 0"),
+        ("training.patience=-1", "training.patience is -1; it must be at least 0"),
+        ("training.arguments.torch_compil=true", "did you mean training.arguments.torch_compile?"),
+        ("training.arguments.torch_compile=1", "training.arguments.torch_compile is 1; it must be true or false"),
+        ("training.arguments.bf16=true", "training.arguments.bf16 is set by this program; use training.precision"),
         ("data.crop_scale_min=0", "data.crop_scale_min is 0.0; it must be above 0 and at most 1"),
         ("data.horizontal_flip=2", "data.horizontal_flip is 2.0; it must be between 0 and 1"),
         ("scst.temperature=0", "scst.temperature is 0.0; it must be above 0"),
@@ -202,6 +245,8 @@ def test_a_saved_config_loads_as_it_was(tmp_path: Path) -> None:
     config.model.merge_r = [4, -0.5]
     config.model.contextualizer_blocks = [1, 3]
     config.training.learning_rate = 1e-5
+    config.training.learning_rates.lora = 1e-3
+    config.training.arguments = {"gradient_checkpointing_kwargs": {"use_reentrant": False}, "report_to": ["wandb"]}
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
 

@@ -62,6 +62,14 @@ def test_losses_are_those_from_videos(toy: Toy, tmp_path: Path, features: Path, 
     assert len(from_videos) == 6
 
 
+@pytest.mark.parametrize("model", [FORM, MEAN], ids=["all", "mean"])
+def test_losses_in_bf16_are_those_from_videos(toy: Toy, tmp_path: Path, model: dict[str, Any]) -> None:
+    training = {"precision": "bf16", "max_steps": 2}
+    config = config_of(toy, tmp_path / "features", tmp_path / "features", model, training=training)
+    extract_features(config, ["train", "validate"])
+    assert losses(config) == losses(config_of(toy, tmp_path / "videos", None, model, training=training))
+
+
 @pytest.mark.usefixtures("no_java")
 def test_run_needs_no_videos(toy: Toy, tmp_path: Path, features: Path) -> None:
     shutil.copytree(toy.data, tmp_path / "data")

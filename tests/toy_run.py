@@ -11,6 +11,7 @@ from typing import Any
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
@@ -142,6 +143,8 @@ def make_toy(directory: Path) -> Toy:
                 vision_overrides=VISION_SIZES,
                 vision_weights=str(vision),
                 vision_final_norm=True,
+                image_mean=list(OPENAI_CLIP_MEAN),
+                image_std=list(OPENAI_CLIP_STD),
                 language_model=str(directory / "language"),
                 bert_config=CONNECTOR_SIZES,
                 merge_r=4,

@@ -9,7 +9,8 @@ from evlvideo.comparison.seeds import SeedPool
 from evlvideo.config import RunConfig, flat_settings
 
 _NO_DIFFERENCE = ("model.", "seed", "output_dir", "data.root", "data.video_root", "data.num_workers",
-                  "training.log_steps", "training.tensorboard", "training.keep_checkpoints",
+                  "training.log_steps", "training.keep_checkpoints", "training.arguments.report_to",
+                  "training.arguments.dataloader_",
                   "generation.batch_size")  # fmt: skip
 """Beginnings of keys that are what is compared, or change no number."""
 _LISTED = 6

@@ -87,7 +87,7 @@ def _of_run(
         raise UserError(items[0]["bad"])
     for item in readable:
         pixel_values: Tensor = item["pixel_values"]  # (T, 3, height, width)
-        frames = shown_frames(pixel_values, processor)
+        frames = shown_frames(pixel_values)
         merging, attention = inside(model, pixel_values[None], frames)
         if merging is None and attention is None:
             raise UserError("it merges no tokens and has no attention over frames.")
@@ -118,11 +118,9 @@ def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForC
     return model.eval(), EvlVideoProcessor.from_pretrained(directory)
 
 
-def shown_frames(pixel_values: Tensor, processor: EvlVideoProcessor) -> list[np.ndarray]:
-    """Undo the normalisation: `(T, 3, height, width)` → uint8 (height, width, 3) each."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
-    pixels = ((pixel_values * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
-    return list(pixels.permute(0, 2, 3, 1).numpy())
+def shown_frames(pixel_values: Tensor) -> list[np.ndarray]:
+    """What the model is given, to be painted: uint8 `(T, 3, height, width)` → uint8 (height, width, 3) each."""
+    return list(pixel_values.permute(0, 2, 3, 1).numpy())
 
 
 @torch.no_grad()

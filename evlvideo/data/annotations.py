@@ -9,13 +9,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.clip_table import ClipTable
+from evlvideo.data.missing_files import missing_files
 from evlvideo.data.readers import jsonl, karpathy, lavis, msrvtt, msvd, webvid
-from evlvideo.data.readers.common import Reader, clip_name, json_entries, needed, read_json_object, some
+from evlvideo.data.readers.common import (
+    Reader,
+    clip_name,
+    json_entries,
+    needed,
+    one_caption,
+    read_json_object,
+    some,
+)
+from evlvideo.data.readers.listed_captions import ListedCaptions
 from evlvideo.errors import UserError
 
-__all__ = ["DATASETS", "CaptionedClip", "DatasetFacts", "locate", "read_references", "read_split", "stream_split"]
+__all__ = ["DATASETS", "CaptionedClip", "DatasetFacts", "locate", "read_references", "read_split"]
 
 PURPOSES = ("captioning", "retrieval")
 """What a split is read for."""
@@ -27,6 +39,8 @@ class DatasetFacts:
 
     read: Reader
     """Reads a split of its format."""
+    files: Callable[[Path, str], tuple[Path, ...]]
+    """Names the annotation files that a split is read from, by the root and the split."""
     clips: Callable[[], Mapping[str, int | None]]
     """Gives the number of clips of each split; `None` where copies of the data set differ."""
     captions_per_clip: int | None = None
@@ -46,28 +60,36 @@ def _mini_clips() -> Mapping[str, int]:
 DATASETS: dict[str, DatasetFacts] = {
     "msrvtt": DatasetFacts(
         msrvtt.read,
+        msrvtt.files,
         lambda: {"train": 6513, "validate": 497, "test": 2990},
         captions_per_clip=20,
         retrieval_splits={"train_7k": 7010, "train_9k": 9000, "jsfusion": 1000},
     ),
-    "mini": DatasetFacts(msrvtt.read, _mini_clips, captions_per_clip=20),
+    "mini": DatasetFacts(msrvtt.read, msrvtt.files, _mini_clips, captions_per_clip=20),
     "msvd": DatasetFacts(
-        msvd.read, lambda: {"train": 1200, "validate": 100, "test": 670}, media_folders=("videos", "YouTubeClips")
+        msvd.read,
+        msvd.files,
+        lambda: {"train": 1200, "validate": 100, "test": 670},
+        media_folders=("videos", "YouTubeClips"),
     ),
-    "webvid": DatasetFacts(webvid.read, lambda: {"train": None, "validate": None}),
+    "webvid": DatasetFacts(webvid.read, webvid.files, lambda: {"train": None, "validate": None}),
     "coco": DatasetFacts(
         karpathy.read_coco,
+        karpathy.coco_files,
         lambda: {"train": 113_287, "validate": 5000, "test": 5000},
         media_folders=("images",),
     ),
     "flickr30k": DatasetFacts(
         karpathy.read_flickr30k,
+        karpathy.flickr30k_files,
         lambda: {"train": 29_000, "validate": 1014, "test": 1000},
         captions_per_clip=5,
         media_folders=("images", "flickr30k-images"),
     ),
-    "lavis": DatasetFacts(lavis.read, lambda: dict.fromkeys(lavis.SUFFIXES), media_folders=("videos", "images")),
-    "jsonl": DatasetFacts(jsonl.read, lambda: dict.fromkeys(jsonl.SPLITS), media_folders=(".",)),
+    "lavis": DatasetFacts(
+        lavis.read, lavis.files, lambda: dict.fromkeys(lavis.SUFFIXES), media_folders=("videos", "images")
+    ),
+    "jsonl": DatasetFacts(jsonl.read, jsonl.files, lambda: dict.fromkeys(jsonl.SPLITS), media_folders=(".",)),
 }
 """Data sets by name."""
 
@@ -113,44 +135,28 @@ def read_split(
         UserError: the data set or split is unknown or for another purpose, a file or directory is missing or
             malformed, the numbers of clips or captions are not the data set's own, or clips are not on disk.
     """
-    return ClipTable(stream_split(dataset, split, root, video_root, check_files, purpose=purpose, facts=facts))
-
-
-def stream_split(
-    dataset: str,
-    split: str,
-    root: Path,
-    video_root: Path | None = None,
-    check_files: bool = True,
-    *,
-    purpose: str = "captioning",
-    facts: DatasetFacts | None = None,
-) -> Iterator[CaptionedClip]:
-    """Read as :func:`read_split`, clip by clip; what is wrong with all of them together is raised after the last.
-
-    For data sets of millions of clips, to be kept in a :class:`evlvideo.data.clip_table.ClipTable`.
-    """
     facts = facts or facts_of(dataset)
     _check_split(dataset, facts, split, purpose)
     media = media_root(facts, root, video_root)
-    clips = 0
-    uneven: list[str] = []
-    missing: list[str] = []
-    for clip in facts.read(root, media, split):
-        clips += 1
-        if facts.captions_per_clip not in (None, len(clip.captions)):
-            uneven.append(clip.clip_id)
-        # os.path's test, unlike Path's, also answers for names that no file can have.
-        if check_files and not os.path.exists(clip.video):  # noqa: PTH110
-            missing.append(os.path.relpath(clip.video, media))
-        yield clip
-    for problem in count_problems(dataset, facts, split, clips, uneven):
+    clips = ClipTable(facts.read(root, media, split))
+    counts = clips.caption_counts()
+    expected = counts if facts.captions_per_clip is None else facts.captions_per_clip
+    uneven = [clips.ids[number] for number in np.flatnonzero(counts != expected).tolist()]
+    for problem in count_problems(dataset, facts, split, len(clips), uneven):
         raise UserError(problem)
-    if check_files and not media.is_dir():
+    if check_files:
+        _check_files(clips, media)
+    return clips
+
+
+def _check_files(clips: ClipTable, media: Path) -> None:
+    if not media.is_dir():
         raise UserError(f"The video root {media} is not a directory; set data.video_root to the one with the videos.")
+    missing = missing_files(clips)
     if missing:
+        names = (os.path.relpath(clips[number].video, media) for number in missing)
         raise UserError(
-            f"{len(missing)} of {clips} videos are not in {media}: {some(missing)}. "
+            f"{len(missing)} of {len(clips)} videos are not in {media}: {some(names)}. "
             "Download the rest, or set data.video_root to the directory that holds them."
         )
 
@@ -170,7 +176,11 @@ def read_references(path: Path) -> dict[str, list[str]]:
     if content.keys() >= {"images", "annotations"}:
         images = json_entries(path, content, "images")
         ids = [clip_name(place, needed(place, image, "id")) for place, image in images]
-        return msrvtt.group_captions(path, ids, json_entries(path, content, "annotations"), "image_id")
+        captions = ListedCaptions()
+        for place, entry in json_entries(path, content, "annotations"):
+            clip_id = clip_name(place, needed(place, entry, "image_id"))
+            captions.add(clip_id, one_caption(place, needed(place, entry, "caption")))
+        return dict(zip(ids, map(list, captions.of_clips(path, ids)), strict=True))
     if not content:
         raise UserError(f"{path} holds no clips; give references.")
     for clip_id, captions in content.items():

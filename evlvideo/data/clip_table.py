@@ -35,15 +35,16 @@ class ClipTable(Sequence[CaptionedClip]):
     """
 
     def __init__(self, clips: Iterable[CaptionedClip] = ()) -> None:
-        columns = _Columns()
+        builder = ClipTableBuilder()
         for clip in clips:
-            columns.append(clip)
-        self._set(*columns.arrays())
+            builder.append(clip)
+        self._set(*builder.arrays())
 
     def _set(self, texts: Mapping[str, Strings], numbers: Mapping[str, np.ndarray], file: Path | None = None) -> None:
         self._texts, self._numbers, self._file = texts, numbers, file
         self._folder_of = numbers["folder_of"].data
         self._first_captions = numbers["caption_ends"].data
+        self._optional = [(name, none, numbers[name].data) for name, none in _NONE.items() if name in numbers]
         # Which of the arrays' clips are the table's, where it is a view, and where the captions of each end there.
         self._rows: np.ndarray | None = None
         self._ends = self._first_captions
@@ -86,11 +87,10 @@ class ClipTable(Sequence[CaptionedClip]):
 
     def _rest(self, row: int) -> Iterator[tuple[str, Any]]:
         """What only some annotations have, as far as there is a column of it."""
-        for name, none in _NONE.items():
-            if name in self._numbers:
-                value = self._numbers[name][row].item()
-                if value != none and value == value:  # none of a time is no number
-                    yield (name, value) if name != "evidence_of" else ("evidence", self._texts["evidences"][value])
+        for name, none, column in self._optional:
+            value = column[row]
+            if value != none and value == value:  # none of a time is no number
+                yield (name, value) if name != "evidence_of" else ("evidence", self._texts["evidences"][value])
 
     def take(self, numbers: np.ndarray) -> "ClipTable":
         """Give a view of the clips with these numbers, in their order."""
@@ -112,6 +112,12 @@ class ClipTable(Sequence[CaptionedClip]):
         """Find the caption at a place in the row of all captions: the number of its clip, and its place there."""
         number = bisect_right(self._ends, place)
         return number, place - (self._ends[number - 1] if number else 0)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Ids of the clips."""
+        ids = self._texts["ids"]
+        return ids if self._rows is None else [ids[row] for row in self._rows.tolist()]
 
     @property
     def folders(self) -> Strings:
@@ -169,7 +175,7 @@ class ClipTable(Sequence[CaptionedClip]):
             self.__dict__.update(self.take(state["rows"]).__dict__)
 
 
-class _Columns:
+class ClipTableBuilder:
     """Takes clips one by one. Columns of what few annotations have begin with the first clip that has it."""
 
     def __init__(self) -> None:
@@ -180,6 +186,7 @@ class _Columns:
         self._evidences: dict[str, int] = {}
 
     def append(self, clip: CaptionedClip) -> None:
+        """Take a clip."""
         folder, name = os.path.split(clip.video)
         self.texts["ids"].append(clip.clip_id)
         self.texts["names"].append(name)
@@ -201,7 +208,14 @@ class _Columns:
         if name in self.rest:
             self.rest[name].append(_NONE[name] if value is None else value)
 
+    def table(self) -> ClipTable:
+        """Give the table, without a copy; no more can be taken after that."""
+        table = ClipTable.__new__(ClipTable)
+        table._set(*self.arrays())
+        return table
+
     def arrays(self) -> tuple[dict[str, Strings], dict[str, np.ndarray]]:
+        """Give the columns of strings and those of numbers."""
         columns = {"folder_of": self.folder_of, "caption_ends": self.caption_ends, **self.rest}
         texts = {name: builder.strings() for name, builder in self.texts.items()}
         return texts, {name: np.asarray(column) for name, column in columns.items()}

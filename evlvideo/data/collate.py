@@ -26,7 +26,7 @@ class TextProcessor(Protocol):
 class CaptionCollator:
     """Stacks items of :class:`evlvideo.data.datasets.CaptionDataset`.
 
-    A batch is a dict of `pixel_values` (float32 of shape (B, frames, 3, height, width)) or, of items that have them in
+    A batch is a dict of `pixel_values` (uint8 of shape (B, frames, 3, height, width)) or, of items that have them in
     their place, `features` ((B, frames, tokens, channels)), of `clip_ids` (B names) and
     `captions` (B lists of captions), and, where items have a `caption` to train on, the processor's `input_ids`,
     `attention_mask` and `labels` of it, each of shape (B × captions_per_clip, length). Items that are marked as bad are

@@ -28,7 +28,7 @@ ON_BAD_CLIP = ("resample", "raise", "skip")
 class CaptionDataset(Dataset[dict[str, Any]]):
     """Decoded clips with their captions.
 
-    An item is a dict of `clip_id`, `pixel_values` (float32 of shape (frames, 3, height, width)), `captions` (all of the
+    An item is a dict of `clip_id`, `pixel_values` (uint8 of shape (frames, 3, height, width)), `captions` (all of the
     clip's) and, where items are captions, `caption` and `caption_place`, its place among them. What is random in an
     item is a function of the seed, the walk and the item's index, so that neither the number of workers nor a resumed
     run changes it. A walk is one pass through the items; :class:`evlvideo.data.mixture.Mixture` counts them.

@@ -23,7 +23,7 @@ _WORD = (1 << 64) - 1
 
 
 class Source(Protocol):
-    """A data set that can be mixed."""
+    """A data set that can be mixed. With an `in_order(place, key)`, it chooses itself what comes where on a walk."""
 
     def __len__(self) -> int:
         """Count the items."""
@@ -125,7 +125,9 @@ class Mixture(Dataset[dict[str, Any]]):
         source = bisect.bisect_right(self._firsts, slot) - 1
         step = block * self.shares[source] + slot - self._firsts[source]
         walk, step = divmod(step, self._sizes[source])
-        return Draw(source, permuted(step, self._sizes[source], _mixed(self.seed, 1 + source, walk)), walk)
+        key = _mixed(self.seed, 1 + source, walk)
+        in_order = getattr(self.sources[source], "in_order", None)
+        return Draw(source, in_order(step, key) if in_order else permuted(step, self._sizes[source], key), walk)
 
 
 def permuted(place: int, size: int, key: int) -> int:

@@ -1,12 +1,14 @@
-"""Decoded frames to normalised tensors, by the recipe published for EVLGen-video.
+"""Decoded frames to what a model is given, by the recipe published for EVLGen-video.
 
-A transform takes the frames of one clip, uint8 of shape (frames, height, width, 3), and returns a float32 tensor of
-shape (frames, 3, image_size, image_size). What is random is drawn once for all frames, from torch's global generator.
+A transform takes the frames of one clip, uint8 of shape (frames, height, width, 3), and returns a uint8 tensor of shape
+(frames, 3, image_size, image_size). Pixels stay whole numbers, as in the published recipe, a quarter of the bytes of
+float32 on their way from a worker to the device; the vision tower normalises them there. What is random is drawn once
+for all frames, from torch's global generator.
 """
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -22,60 +24,37 @@ with warnings.catch_warnings():
 
 Transform = Callable[[np.ndarray], Tensor]
 
-TRANSFORM_VERSION = 1
+TRANSFORM_VERSION = 2
 """Goes up when :func:`eval_transform` makes other pixels of the same frames, and stored features of them are stale."""
 
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
 
 
-def train_transform(
-    image_size: int, mean: Sequence[float], std: Sequence[float], crop_scale_min: float, horizontal_flip: float
-) -> Transform:
-    """Random resized crop (bicubic), horizontal flip, normalisation.
+def train_transform(image_size: int, crop_scale_min: float, horizontal_flip: float) -> Transform:
+    """Random resized crop (bicubic) and horizontal flip.
 
     Args:
         image_size: side of the result in pixels.
-        mean: mean of each channel, with pixels from 0 to 1.
-        std: standard deviation of each channel.
         crop_scale_min: smallest area of the crop as a share of the frame; the largest is 1.
         horizontal_flip: probability of a flip.
     """
-    return partial(
-        _train,
-        image_size=image_size,
-        mean=tuple(mean),
-        std=tuple(std),
-        crop_scale_min=crop_scale_min,
-        horizontal_flip=horizontal_flip,
-    )
+    return partial(_train, image_size=image_size, crop_scale_min=crop_scale_min, horizontal_flip=horizontal_flip)
 
 
-def eval_transform(
-    image_size: int, mean: Sequence[float], std: Sequence[float], *, keep_aspect: bool = False
-) -> Transform:
-    """Resize to a square (bicubic, antialiased) where the frames are not of that size, then normalise.
+def eval_transform(image_size: int, *, keep_aspect: bool = False) -> Transform:
+    """Resize to a square (bicubic, antialiased) where the frames are not of that size.
 
     Args:
         image_size: side of the result in pixels.
-        mean: mean of each channel, with pixels from 0 to 1.
-        std: standard deviation of each channel.
         keep_aspect: resize the shorter side only, and cut the square out of the middle. The published recipe does not.
             Frames should be decoded with their aspect, see :func:`evlvideo.data.decode.decode_clip`.
     """
-    return partial(_eval, image_size=image_size, mean=tuple(mean), std=tuple(std), keep_aspect=keep_aspect)
+    return partial(_eval, image_size=image_size, keep_aspect=keep_aspect)
 
 
-def _train(
-    frames: np.ndarray,
-    *,
-    image_size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    crop_scale_min: float,
-    horizontal_flip: float,
-) -> Tensor:
+def _train(frames: np.ndarray, *, image_size: int, crop_scale_min: float, horizontal_flip: float) -> Tensor:
     video = random_resized_crop(
-        _unit_range(frames).transpose(0, 1),  # (C, T, H, W)
+        _channels_first(frames).float().transpose(0, 1),  # (C, T, H, W)
         image_size,
         image_size,
         scale=(crop_scale_min, 1.0),
@@ -84,27 +63,29 @@ def _train(
     ).transpose(0, 1)  # (T, C, size, size)
     if torch.rand(()) < horizontal_flip:
         video = video.flip(-1)
-    return _normalise(video, mean, std)
+    return _whole_numbers(video)
 
 
-def _eval(
-    frames: np.ndarray, *, image_size: int, mean: tuple[float, ...], std: tuple[float, ...], keep_aspect: bool
-) -> Tensor:
-    video = _unit_range(frames)
+def _eval(frames: np.ndarray, *, image_size: int, keep_aspect: bool) -> Tensor:
+    video = _channels_first(frames)
+    height, width = video.shape[-2:]
     if keep_aspect:
-        video = functional.resize(video, [image_size], functional.InterpolationMode.BICUBIC, antialias=True)
+        if min(height, width) != image_size:
+            video = functional.resize(video.float(), [image_size], functional.InterpolationMode.BICUBIC, antialias=True)
         video = functional.center_crop(video, [image_size])  # (T, C, size, size)
-    elif video.shape[-2:] != (image_size, image_size):
-        video = torch.nn.functional.interpolate(video, (image_size, image_size), mode="bicubic", antialias=True)
-    return _normalise(video, mean, std)
+    elif (height, width) != (image_size, image_size):
+        size = (image_size, image_size)
+        video = torch.nn.functional.interpolate(video.float(), size, mode="bicubic", antialias=True)
+    return _whole_numbers(video)
 
 
-def _unit_range(frames: np.ndarray) -> Tensor:
-    video = torch.from_numpy(np.ascontiguousarray(frames))  # (T, H, W, C)
-    return video.permute(0, 3, 1, 2).float() / 255
+def _channels_first(frames: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # (T, C, H, W)
 
 
-def _normalise(video: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    # Bicubic interpolation overshoots at edges; no pixel was above 1 or below 0.
-    centred = video.clamp(0, 1) - torch.tensor(mean).view(-1, 1, 1)
-    return (centred / torch.tensor(std).view(-1, 1, 1)).contiguous()
+def _whole_numbers(video: Tensor) -> Tensor:
+    """Pixels 0…255 as uint8; those that were scaled are rounded."""
+    if video.dtype != torch.uint8:
+        # Bicubic interpolation overshoots at edges; no pixel was above 255 or below 0.
+        video = video.clamp(0, 255).round().to(torch.uint8)
+    return video.contiguous()

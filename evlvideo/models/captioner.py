@@ -7,16 +7,17 @@ tower, `H` hidden size of the connector, `M` tokens that it gives (of a frame or
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutput
 
 from evlvideo.errors import UserError
+from evlvideo.models.changed_weights import changed_weights
 from evlvideo.models.checkpoint import (
     checkpoint_directory,
     load_frozen_towers,
@@ -26,29 +27,21 @@ from evlvideo.models.checkpoint import (
     write_manifest,
 )
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.base import Connector
 from evlvideo.models.connectors.bert import load_bert_into
 from evlvideo.models.connectors.build import make_connector
 from evlvideo.models.connectors.options import TOMEFORMER
 from evlvideo.models.connectors.videochat import VideoRelations
 from evlvideo.models.frozen import is_trained, tower_of
 from evlvideo.models.lora import add_lora
-from evlvideo.models.merging import Reduction
+from evlvideo.models.loss import caption_loss
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.prompt import SoftPrompt
+from evlvideo.models.recomputation import Checkpoint, keep, layers_of, recompute
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
 from evlvideo.models.tomeformer import TomeFormer
 from evlvideo.models.vision import VisionTower
 
 _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
-_OF_CONNECTOR = (
-    "connector.",
-    "contextualizer.",
-    "language_projection.",
-    "vision_projection.",
-    "vision_tower.video_relations.",
-)
-"""Beginnings of names of weights that another connector has no use for, or has of another shape."""
 
 
 class EvlVideoForCaptioning(PreTrainedModel):
@@ -77,7 +70,11 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """
         super().__init__(config)
         self.vision_tower = VisionTower(
-            config.vision_tower, overrides=config.vision_overrides, final_norm=config.vision_final_norm
+            config.vision_tower,
+            overrides=config.vision_overrides,
+            final_norm=config.vision_final_norm,
+            image_mean=config.image_mean,
+            image_std=config.image_std,
         )
         bert = config.bert
         max_frames = config.max_frames if config.frame_positions else None
@@ -94,16 +91,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         self.ln_vision = Float32LayerNorm(self.vision_tower.dim)
         merging = config.connector == TOMEFORMER
         self.vision_projection = nn.Linear(self.vision_tower.dim, bert.hidden_size) if merging else None
-        self.connector: TomeFormer | Connector = (
-            TomeFormer(
-                bert,
-                merge_r=cast("int | list[float]", config.merge_r),
-                reduction=cast("Reduction", config.merge_reduction),
-                class_token=self.vision_tower.has_class_token,
-            )
-            if merging
-            else make_connector(config, self.vision_tower)
-        )
+        self.connector = make_connector(config, self.vision_tower)
         self.contextualizer = (
             MergedContextualizer(bert.hidden_size, num_heads=config.contextualizer_heads, max_frames=max_frames)
             if config.contextualizer == "merged"
@@ -136,6 +124,20 @@ class EvlVideoForCaptioning(PreTrainedModel):
                 if ".lora_dropout." in name:
                     module.train(mode)
         return self
+
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Checkpoint = checkpoint, every_n_layers: int = 1
+    ) -> None:
+        """What transformers' `gradient_checkpointing_enable` does: of towers that are frozen too.
+
+        Where nothing in a tower is trained, it runs without gradient and keeps nothing anyway.
+        """
+        for layers in (self.vision_tower.layers, layers_of(self.connector), layers_of(self.language_model)):
+            if enable:
+                recompute(layers, gradient_checkpointing_func, every=every_n_layers)
+            else:
+                for layer in layers:
+                    keep(layer)
 
     def _init_weights(self, module: nn.Module) -> None:
         """BERT's initialisation for what is trained; towers bring their own weights."""
@@ -182,6 +184,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
     def encode(self, pixel_values: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
         """Frames `(B, T, 3, height, width)`, or what the tower made of them, `(B, T, N, D)` → soft prompt `(B, P, E)`.
 
+        Frames are uint8, or float and normalised.
+
         Raises:
             UserError: features are given to a model that has trained parts inside the tower.
         """
@@ -220,7 +224,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         its texts after it; else the prompt once more with every text.
 
         Args:
-            pixel_values: frames, `(B, T, 3, height, width)`; or give `features`, `soft_prompt` or `prompt`.
+            pixel_values: frames as :meth:`encode` takes them; or give `features`, `soft_prompt` or `prompt`.
             input_ids: text tokens, `(B, L)`, or `(k·B, L)` for `k` texts of each clip in turn, which is encoded once;
                 padded on the right; the soft prompt is not in them.
             attention_mask: ones on text, zeros on padding, as `input_ids`.
@@ -278,7 +282,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """Caption clips. The language model reads the soft prompt once a clip, however many beams or captions it has.
 
         Args:
-            pixel_values: frames, `(B, T, 3, height, width)`; or give `features`, `soft_prompt` or `prompt`.
+            pixel_values: frames as :meth:`encode` takes them; or give `features`, `soft_prompt` or `prompt`.
             features: the tower's output, `(B, T, N, D)`.
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
             prompt: output of :meth:`read_prompt`.
@@ -350,8 +354,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
             hub: `revision` and `token` for a hub name. What `AutoModel` adds of its own has no effect here.
 
         Raises:
-            UserError: no checkpoint there, weights that are missing or too many, or towers that are not those it was
-                trained with.
+            UserError: no checkpoint there, one that does not say how pixels are normalised, weights that are missing
+                or too many, or towers that are not those it was trained with.
             TypeError: an argument that is not among these.
         """
         unknown = hub.keys() - {"revision", "token", *_ADDED_BY_AUTO_MODEL}
@@ -362,8 +366,10 @@ class EvlVideoForCaptioning(PreTrainedModel):
         )
         saved = EvlVideoConfig.from_pretrained(directory)
         config = config or saved
+        if config.image_mean is None:
+            config.image_mean, config.image_std = saved.image_mean, saved.image_std
         model = cls(config, empty_language_model="language_model" in read_manifest(directory))
-        new, left_out = _changed_weights(saved, config) if config is not saved else (set(), set())
+        new, left_out = changed_weights(cls, saved, config) if config is not saved else (set(), set())
         load_frozen_towers(model, directory, dtype=tower_dtype or torch.float32)
         load_trained_weights(model, directory, may_be_missing=new, left_out=left_out)
         model.freeze_towers()
@@ -376,56 +382,20 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """Start a new captioner from frozen towers.
 
         Args:
-            config: the architecture; `text_config` is read from the language model where it is not given.
+            config: the architecture; `text_config` is read from the language model where it is not given, and
+                `image_mean` and `image_std` are what timm says of the vision tower.
             bert: BERT checkpoint for the connector, by hub name or folder; `None` initialises it at random.
             tower_dtype: type of the frozen towers; float32 where nothing is given.
         """
         if config.text_config is None:
             config.text_config = read_text_config(config.language_model)
         model = cls(config, empty_language_model=True)
+        config.image_mean, config.image_std = list(model.vision_tower.image_mean), list(model.vision_tower.image_std)
         load_frozen_towers(model, None, dtype=tower_dtype or torch.float32)
         if bert is not None:
             load_bert_into(model.connector, bert)
         model.freeze_towers()
         return model.eval()
-
-
-def _changed_weights(saved: EvlVideoConfig, config: EvlVideoConfig) -> tuple[set[str], set[str]]:
-    """Names of the weights that are new by a changed configuration, and of those that have no place in it.
-
-    Only another connector leaves weights out, those of the old one; any other that has no place is an error later.
-    """
-    before, after = _weight_shapes(saved), _weight_shapes(config)
-    if saved.connector == config.connector:
-        return after.keys() - before.keys(), set()
-    kept = {
-        name
-        for name in before.keys() & after.keys()
-        if before[name] == after[name] and not name.startswith("connector.")
-    }
-    return after.keys() - kept, {name for name in before.keys() - kept if name.startswith(_OF_CONNECTOR)}
-
-
-def _weight_shapes(config: EvlVideoConfig) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        return {name: value.shape for name, value in EvlVideoForCaptioning(config).state_dict().items()}
-
-
-def caption_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Cross-entropy over the targets of a batch, in float32.
-
-    Args:
-        logits: `(B, ≥ L + 1, V)`; the last `L + 1` places are the last soft token and the text.
-        labels: `(B, L)`, −100 where there is no target.
-        num_items_in_batch: targets to average over; those of `labels` where nothing is given.
-
-    Returns:
-        a scalar.
-    """
-    length = labels.shape[1]
-    predicting = logits[:, -(length + 1) : -1].float()  # (B, L, V)
-    total = F.cross_entropy(predicting.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
-    return total / ((labels != -100).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 AutoConfig.register("evlvideo", EvlVideoConfig)

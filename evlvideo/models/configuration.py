@@ -20,6 +20,7 @@ from evlvideo.models.merging import REDUCTIONS, merge_schedule
 FUSIONS = ("mean", "mean_tokens", "concat")
 CONTEXTUALIZERS = ("none", "in_tower", "merged")
 _MERGE_R = 19
+_CHANNELS = 3
 _MULTIHEADED = ("blip2", "video_llama", "videochat")
 
 
@@ -45,6 +46,11 @@ class EvlVideoConfig(PreTrainedConfig):
     """Where the tower's weights come from: `timm`, or a file."""
     vision_final_norm: bool = False
     """Whether the tower's last norm is kept."""
+    image_mean: list[float] | None = None
+    """Mean of each channel of the pictures that the tower was trained on, with pixels from 0 to 1; `from_towers` takes
+    what timm says of the tower where nothing is given."""
+    image_std: list[float] | None = None
+    """Standard deviation of each channel, likewise."""
     language_model: str = "facebook/opt-2.7b"
     """Hub name or folder of the language model."""
     text_config: dict[str, Any] | PreTrainedConfig | None = None
@@ -160,6 +166,7 @@ class EvlVideoConfig(PreTrainedConfig):
             problems.append("frame_positions is on, but they live in a contextualizer; set one, or turn them off")
         if self.contextualizer_blocks is not None and self.contextualizer != "in_tower":
             problems.append("contextualizer_blocks names tower blocks, but contextualizer is not in_tower")
+        problems += self._problems_of_pixels()
         if self.lora_r < 0:
             problems.append(f"lora_r is {self.lora_r}; it must be 0, for none, or more")
         if self.lora_alpha < 1:
@@ -169,6 +176,14 @@ class EvlVideoConfig(PreTrainedConfig):
         if self.max_frames < 1:
             problems.append(f"max_frames is {self.max_frames}; it must be at least 1")
         return problems
+
+    def _problems_of_pixels(self) -> list[str]:
+        mean, std = self.image_mean, self.image_std
+        if mean is None and std is None:
+            return []
+        if mean is None or std is None or len(mean) != _CHANNELS or len(std) != _CHANNELS or min(std) <= 0:
+            return [f"image_mean is {mean} and image_std {std}; give {_CHANNELS} numbers each, those of std above 0"]
+        return []
 
     def _problems_of_connector(self) -> list[str]:
         connector, problems = self.connector, problems_of_options(self.connector, self.connector_options or {})

@@ -18,8 +18,6 @@ from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.frozen import locate
 from evlvideo.models.vision import VisionTower
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IGNORED = -100
 """Label of a token that is not a target."""
 MAX_TEXT_TOKENS = 32
@@ -35,8 +33,6 @@ class EvlVideoProcessor(ProcessorMixin):
     Args:
         tokenizer: the language model's.
         image_size: height and width of a frame, in pixels.
-        image_mean: per channel, of values in 0…1.
-        image_std: per channel.
         prompt: text that every caption continues; not a target.
         end_of_text: text that ends a caption; one token.
         max_text_tokens: longest text, opening and ending included; what is beyond is cut off.
@@ -48,16 +44,12 @@ class EvlVideoProcessor(ProcessorMixin):
         self,
         tokenizer: PreTrainedTokenizerBase,
         image_size: int = 224,
-        image_mean: Sequence[float] = CLIP_MEAN,
-        image_std: Sequence[float] = CLIP_STD,
         prompt: str = "",
         end_of_text: str = "\n",
         max_text_tokens: int = MAX_TEXT_TOKENS,
         **kwargs: Any,
     ) -> None:
         self.image_size = image_size
-        self.image_mean = list(image_mean)
-        self.image_std = list(image_std)
         self.prompt = prompt
         self.end_of_text = end_of_text
         self.max_text_tokens = max_text_tokens
@@ -65,7 +57,7 @@ class EvlVideoProcessor(ProcessorMixin):
 
     @classmethod
     def for_towers(cls, config: EvlVideoConfig, vision_tower: VisionTower, **changes: Any) -> "EvlVideoProcessor":
-        """The processor of a new captioner: the language model's tokenizer and ending, the tower's size and colours.
+        """The processor of a new captioner: the language model's tokenizer and ending, the tower's size of pictures.
 
         Args:
             config: names the language model; its tokens are set to the tokenizer's.
@@ -93,8 +85,6 @@ class EvlVideoProcessor(ProcessorMixin):
         kind = config.text.model_type
         values = {
             "image_size": vision_tower.image_size,
-            "image_mean": vision_tower.vit.pretrained_cfg["mean"],
-            "image_std": vision_tower.vit.pretrained_cfg["std"],
             "end_of_text": _ENDINGS.get(kind, tokenizer.eos_token),
         }
         processor = cls(tokenizer, **(values | changes))
@@ -164,10 +154,13 @@ class EvlVideoProcessor(ProcessorMixin):
         return f" {caption}" if self.prompt else caption
 
     def frames(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Frames of one clip, uint8 `(T, height, width, 3)`, to `pixel_values`, float32 `(T, 3, size, size)`."""
+        """Frames of one clip, uint8 `(T, height, width, 3)`, to `pixel_values`, uint8 `(T, 3, size, size)`.
+
+        The model normalises them.
+        """
         from evlvideo.data.transforms import eval_transform
 
-        return eval_transform(self.image_size, self.image_mean, self.image_std)(frames)
+        return eval_transform(self.image_size)(frames)
 
     def captions(self, token_ids: Tensor) -> list[str]:
         """New tokens `(B, L)` of :meth:`EvlVideoForCaptioning.generate` to captions."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from evlvideo.errors import UserError
 from evlvideo.models.precision import autocast_by, in_own_precision
+from evlvideo.models.recomputation import Layer
 from evlvideo.models.temporal import InTowerContextualizer
 
 
@@ -22,20 +23,36 @@ class _Insertion:
     A pre-norm block computes `x = x + drop_path1(attention branch)`. The stream after attention is thus the block's
     input plus what `drop_path1` returns, and adding the context to what it returns adds it to the stream, whatever
     the block does around it (layer scale, rotary positions). The block's code and its weights' names stay as they are.
+
+    The block may run several times for one backward pass, with other clips between: what it is given, and how many
+    frames that is, belongs to one run.
     """
 
-    def __init__(self, contextualizer: InTowerContextualizer) -> None:
+    def __init__(self, block: Any, contextualizer: InTowerContextualizer) -> None:
         self.contextualizer = contextualizer
         self.frames = 1
-        self._entered: Tensor | None = None
+        self._given: list[tuple[Tensor, int]] = []
+        self._block_forward = block.forward
+        block.forward = self.enter
+        block.drop_path1.register_forward_hook(self.add)
 
-    def enter(self, block: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        self._entered = arguments[0]
+    def enter(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the block."""
+        return self.forward(x, *args, frames=self.frames, **kwargs)
 
-    def leave(self, drop_path: nn.Module, arguments: tuple[Tensor, ...], attention: Tensor) -> Tensor:
-        assert self._entered is not None
-        stream = (self._entered + attention).unflatten(0, (-1, self.frames))  # (B, T, N, D)
-        self._entered = None
+    def forward(self, x: Tensor, *args: Any, frames: int, **kwargs: Any) -> Tensor:
+        """Run the block on clips of so many frames, `(B·T, N, D)` → `(B·T, N, D)`."""
+        self._given.append((x, frames))
+        try:
+            output: Tensor = self._block_forward(x, *args, **kwargs)
+            return output
+        finally:
+            self._given.pop()
+
+    def add(self, drop_path: nn.Module, arguments: tuple[Tensor, ...], attention: Tensor) -> Tensor:
+        """The attention branch, with the context of the stream."""
+        x, frames = self._given[-1]
+        stream = (x + attention).unflatten(0, (-1, frames))  # (B, T, N, D)
         # The tower may be in half precision while what is trained is in float32.
         context = self.contextualizer(stream.to(self.contextualizer.alpha.dtype))
         return attention + context.flatten(0, 1).to(attention.dtype)
@@ -60,11 +77,22 @@ class VisionTower(nn.Module):
         name: timm's name of the model.
         overrides: arguments for `timm.create_model`, such as `depth` or `img_size`.
         final_norm: whether the tower's last norm is kept. EVLGen's has none.
+        image_mean: mean of each channel, with pixels from 0 to 1, by which uint8 frames are normalised; what timm says
+            of the tower where nothing is given.
+        image_std: standard deviation of each channel, likewise.
     """
 
     vit: Any
 
-    def __init__(self, name: str, *, overrides: dict[str, Any] | None = None, final_norm: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        overrides: dict[str, Any] | None = None,
+        final_norm: bool = True,
+        image_mean: Sequence[float] | None = None,
+        image_std: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         try:
             self.vit = timm.create_model(name, pretrained=False, **{"num_classes": 0, **(overrides or {})})
@@ -74,7 +102,9 @@ class VisionTower(nn.Module):
             raise UserError(f"The vision tower {name!r} is not a ViT; name a timm model made of transformer blocks.")
         if not final_norm:
             self.vit.norm = nn.Identity()
-        self._insertions: list[_Insertion] = []
+        self.image_mean = tuple(image_mean or self.vit.pretrained_cfg["mean"])
+        self.image_std = tuple(image_std or self.vit.pretrained_cfg["std"])
+        self._insertions: dict[int, _Insertion] = {}
         self._reading = _Reading()
         self.video_relations: nn.Module | None = None
         self.vit.requires_grad_(False)
@@ -166,10 +196,12 @@ class VisionTower(nn.Module):
                     "contextualizer=merged, or a ViT whose blocks run one after the other."
                 )
             block.temporal_merge = make_contextualizer()
-            insertion = _Insertion(block.temporal_merge)
-            block.register_forward_pre_hook(insertion.enter)
-            block.drop_path1.register_forward_hook(insertion.leave)
-            self._insertions.append(insertion)
+            self._insertions[number] = _Insertion(block, block.temporal_merge)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The blocks, each with what was put into it."""
+        return [self._insertions.get(number, block) for number, block in enumerate(self.vit.blocks)]
 
     def train(self, mode: bool = True) -> "VisionTower":
         """Stay in eval mode: a frozen tower has no dropout and updates no statistics. What reads its blocks has."""
@@ -183,7 +215,8 @@ class VisionTower(nn.Module):
         """Encode clips.
 
         Args:
-            pixel_values: normalised frames, `(B, T, 3, height, width)`.
+            pixel_values: frames, `(B, T, 3, height, width)`: uint8, which are normalised here, or float, which are
+                taken to be normalised already.
 
         Returns:
             tokens after the last block (and its norm where kept), `(B, T, N, D)`; with relations `(B, T, N + 1, D)`,
@@ -198,9 +231,9 @@ class VisionTower(nn.Module):
                 "width). An image is a video of one frame."
             )
         batch, frames = pixel_values.shape[:2]
-        for insertion in self._insertions:
+        for insertion in self._insertions.values():
             insertion.frames = frames
-        images = pixel_values.flatten(0, 1).to(self.dtype)
+        images = self._normalised(pixel_values).flatten(0, 1).to(self.dtype)
         self._reading.outputs.clear()
         # Without contextualizers nothing in the tower is trained, and keeping its activations would be waste.
         with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self._insertions)):
@@ -208,6 +241,15 @@ class VisionTower(nn.Module):
         # On a GPU, autocast leaves what comes out of a norm in float32.
         tokens = tokens.to(self.dtype).unflatten(0, (batch, frames))
         return tokens if self.video_relations is None else self._with_clip_token(tokens)
+
+    def _normalised(self, pixel_values: Tensor) -> Tensor:
+        if pixel_values.dtype != torch.uint8:
+            return pixel_values
+        images = pixel_values.float().div_(255)
+        # Numbers, not tensors: they need no place on a device, and stay what they are in whatever type the model is.
+        for channel, (mean, std) in enumerate(zip(self.image_mean, self.image_std, strict=True)):
+            images.select(-3, channel).sub_(mean).div_(std)
+        return images
 
     def _with_clip_token(self, tokens: Tensor) -> Tensor:
         assert self.video_relations is not None

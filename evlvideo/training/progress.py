@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,22 @@ class RunProgress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Draw the bar."""
+        """Draw the bar, and bring the log to where the run goes on from."""
+        if state.is_world_process_zero:
+            self._restore_log(state.log_history)
         if state.is_local_process_zero:
             self._task = self._progress.add_task(self._name, total=state.max_steps, completed=state.global_step)
             self._progress.start()
+
+    def _restore_log(self, entries: list[dict[str, float]]) -> None:
+        """Leave what the checkpoint knows of, so that a resumed run's log is that of an uninterrupted one.
+
+        A run that was killed has logged steps after its checkpoint, and maybe half a line.
+        """
+        if entries:
+            write_text(self._path, "".join(map(_line, entries)))
+        else:
+            self._path.unlink(missing_ok=True)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the bar."""
@@ -81,10 +94,12 @@ class RunProgress(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write a line, and the whole log anew, so that a resumed run's log is that of an uninterrupted one."""
+        """Add a line."""
         if not state.is_world_process_zero:
             return
-        write_text(self._path, "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in state.log_history))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(_line(state.log_history[-1]))
         shown = [form.format(logs[key]) for key, form in _SHOWN.items() if logs and key in logs]
         if shown:
             logger.info("%s step %d/%d  %s", self._name, state.global_step, state.max_steps, "  ".join(shown))
@@ -98,3 +113,7 @@ class RunProgress(TrainerCallback):
     def close(self) -> None:
         """Remove the bar, also after an error."""
         self._progress.stop()
+
+
+def _line(entry: Mapping[str, float]) -> str:
+    return json.dumps(entry, sort_keys=True) + "\n"

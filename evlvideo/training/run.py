@@ -1,6 +1,8 @@
 """One training run, from its config to a directory that holds all there is to know of it."""
 
+import importlib.util
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -35,11 +37,13 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import join_processes
 from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
-from evlvideo.training.interruption import StopOnSignal
+from evlvideo.training.interruption import StopInOrder
+from evlvideo.training.limits import StopWithoutProgress, reached_limit
 from evlvideo.training.progress import RunProgress
 from evlvideo.training.reward_names import parse_reward
 from evlvideo.training.rewards import Reward, make_reward
 from evlvideo.training.self_critical import SelfCriticalTrainer
+from evlvideo.training.trackers import check_trackers, trackers_of_run
 from evlvideo.training.trainer import CaptionTrainer
 
 logger = logging.getLogger(__name__)
@@ -67,12 +71,13 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     join_processes()
     directory = Path(config.output_dir)
     _checkpoint_to_resume(directory, resume)
+    precision = resolve_precision(config.training.precision)
+    arguments = training_arguments(config, precision)
     sources = read_training_clips(config.data)
     validation_clips = read_clips(config.data, config.data.validation_split)[: config.data.validation_clips]
     set_seed(config.seed)
-    precision = resolve_precision(config.training.precision)
     model, processor = start_model(config, tower_dtype=tower_dtype(precision))
-    trainer = _make_trainer(config, model, processor, sources, validation_clips, precision)
+    trainer = _make_trainer(config, arguments, model, processor, sources, validation_clips)
     with sole_use(directory) if trainer.is_world_process_zero() else nullcontext():
         # Once more, as another process may have had the directory until now.
         checkpoint = _checkpoint_to_resume(directory, resume)
@@ -83,15 +88,12 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
 def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, console: Console) -> None:
     directory = Path(config.output_dir)
     save_config(config, directory / CONFIG_NAME)
-    progress = RunProgress(directory, console)
-    stop = StopOnSignal()
-    trainer.add_callback(progress)
-    trainer.add_callback(stop)
-    try:
-        with stop.listening():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finally:
-        progress.close()
+    limit = config.training.max_hours
+    stop = StopInOrder(lambda: limit is not None and trainer.training_seconds >= 3600 * limit)
+    if checkpoint and reached_limit(config.training, _state_of(checkpoint)):
+        trainer.restore(checkpoint)
+    else:
+        _train_on(trainer, config, stop, checkpoint, console)
     if stop.stopped and trainer.state.global_step < config.training.max_steps:
         raise Interrupted(
             f"Stopped at step {trainer.state.global_step} of {config.training.max_steps}, with a checkpoint in "
@@ -101,6 +103,23 @@ def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, 
     if trainer.is_world_process_zero():
         _finish(config, trainer, directory, bad_clips)
     trainer.accelerator.wait_for_everyone()
+
+
+def _train_on(
+    trainer: CaptionTrainer, config: RunConfig, stop: StopInOrder, checkpoint: Path | None, console: Console
+) -> None:
+    directory = Path(config.output_dir)
+    if trainer.is_world_process_zero():
+        # Of an end that a limit made, before it was raised: until the next one, the run is not finished.
+        (directory / SUMMARY_NAME).unlink(missing_ok=True)
+    progress = RunProgress(directory, console)
+    for callback in (progress, StopWithoutProgress(config.training.patience), stop):
+        trainer.add_callback(callback)
+    try:
+        with stop.listening(), trackers_of_run(trainer, directory):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        progress.close()
 
 
 def _checkpoint_to_resume(directory: Path, resume: bool) -> Path | None:
@@ -122,73 +141,104 @@ def newest_checkpoint(directory: Path) -> Path | None:
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
+def _state_of(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+
+
 def _is_complete(checkpoint: Path) -> bool:
     try:
-        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        _state_of(checkpoint)
     except (OSError, ValueError, TypeError):
         return False
     return True
 
 
 def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
-    """A run's config in transformers' words."""
-    training = config.training
-    return TrainingArguments(
-        output_dir=str(Path(config.output_dir) / CHECKPOINTS_NAME),
-        max_steps=training.max_steps,
-        per_device_train_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation_steps,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type="cosine_warmup_with_min_lr",
-        lr_scheduler_kwargs={
+    """A run's config in transformers' words.
+
+    Raises:
+        UserError: transformers does not take what `training.arguments` says, or something that it needs is not there.
+    """
+    training, workers = config.training, config.data.num_workers
+    ours: dict[str, Any] = {
+        "output_dir": str(Path(config.output_dir) / CHECKPOINTS_NAME),
+        "run_name": Path(config.output_dir).name,
+        "max_steps": training.max_steps,
+        "per_device_train_batch_size": training.batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": "cosine_warmup_with_min_lr",
+        "lr_scheduler_kwargs": {
             "min_lr": training.min_learning_rate,
             "warmup_lr_rate": training.warmup_learning_rate / training.learning_rate,
         },
-        warmup_steps=training.warmup_steps,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
+        "warmup_steps": training.warmup_steps,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
         # The model enters autocast by itself. In transformers' hands, its logits would be copied to float32 beside the
-        # loss. fp16 has to be known there, for the scaler of gradients, and bf16 where the weights themselves are cast.
-        bf16=precision == "bf16" and _weights_are_split(),
-        fp16=precision == "fp16",
-        eval_strategy="steps",
-        eval_steps=training.eval_steps,
-        save_strategy="steps",
-        save_steps=training.eval_steps,
+        # loss. fp16 has to be known there, for the scaler of gradients, and bf16 where DeepSpeed casts the weights.
+        "bf16": precision == "bf16" and _uses_deepspeed(config),
+        "fp16": precision == "fp16",
+        "eval_strategy": "steps",
+        "eval_steps": training.eval_steps,
+        "save_strategy": "steps",
+        "save_steps": training.eval_steps,
         # The best checkpoint is one of those that transformers counts.
-        save_total_limit=training.keep_checkpoints + 1,
-        metric_for_best_model="cider",
-        greater_is_better=True,
-        logging_steps=training.log_steps,
-        logging_nan_inf_filter=False,
-        report_to=["tensorboard"] if training.tensorboard else [],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_num_workers=config.data.num_workers,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
-        seed=config.seed,
-        data_seed=config.seed,
-    )
+        "save_total_limit": training.keep_checkpoints + 1,
+        "metric_for_best_model": "cider",
+        "greater_is_better": True,
+        "logging_steps": training.log_steps,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_num_workers": workers,
+        "ddp_find_unused_parameters": False,
+        "seed": config.seed,
+        "data_seed": config.seed,
+    }
+    defaults: dict[str, Any] = {
+        "report_to": [],
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        # Short epochs, as of the self-critical stage, would start workers and their decoders every few minutes.
+        "dataloader_persistent_workers": workers > 0,
+    }
+    if training.arguments.get("deepspeed") and importlib.util.find_spec("deepspeed") is None:
+        raise UserError("training.arguments.deepspeed needs DeepSpeed, which is not installed: pip install deepspeed.")
+    arguments = _told_plainly({**defaults, **training.arguments, **ours})
+    if arguments.dataloader_persistent_workers and not workers:
+        raise UserError(
+            "training.arguments.dataloader_persistent_workers needs data.num_workers of 1 or more; it is 0."
+        )
+    check_trackers(list(arguments.report_to or []))
+    return arguments
 
 
-def _weights_are_split() -> bool:
-    """Whether FSDP or DeepSpeed hold the weights."""
-    return any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED"))
+def _told_plainly(arguments: dict[str, Any]) -> TrainingArguments:
+    try:
+        with warnings.catch_warnings():
+            # The usual name of what transformers begins to call activation checkpointing; it takes both.
+            warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
+            return TrainingArguments(**arguments)
+    except (ValueError, TypeError, KeyError, NotImplementedError, ImportError, OSError) as error:
+        raise UserError(f"The trainer cannot be set up as training.arguments says: {error}") from error
+
+
+def _uses_deepspeed(config: RunConfig) -> bool:
+    return bool(config.training.arguments.get("deepspeed")) or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
 
 
 def _make_trainer(
     config: RunConfig,
+    arguments: TrainingArguments,
     model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
     validation_clips: Sequence[CaptionedClip],
-    precision: str,
 ) -> CaptionTrainer:
     scst = config.stage == "scst"
     common: dict[str, Any] = {
         "model": model,
-        "args": training_arguments(config, precision),
+        "args": arguments,
         "processor": processor,
         "train_dataset": training_data(config, model, processor, sources, per_caption=trains_on_captions(config)),
         "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, config.data.validation_split),
@@ -237,6 +287,7 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path, bad_cli
     """Put the best checkpoint's weights and the run's summary into the run's directory."""
     state = trainer.state
     seconds = trainer.training_seconds
+    ended_by = reached_limit(config.training, state)
     model = trainer.captioner
     best_step = state.best_global_step or state.global_step
     if best_step != state.global_step:
@@ -252,6 +303,7 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path, bad_cli
             "seed": config.seed,
             "commit": git_commit(),
             "steps": state.global_step,
+            "ended_by": ended_by,
             "best_step": best_step,
             "best_cider": state.best_metric,
             "trained_parameters": trained_parameters(model),
@@ -261,6 +313,8 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path, bad_cli
     )
     if bad_clips:
         logger.warning("%s: %d clips could not be decoded: %s", directory, len(bad_clips), ", ".join(bad_clips[:10]))
+    if ended_by != "training.max_steps":
+        logger.info("%s: ended by %s at step %d of %d", directory, ended_by, state.global_step, state.max_steps)
     logger.info(
         "%s: best validation CIDEr %.3f at step %d, after %.0f s of training",
         directory,

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from evlvideo.config import ScstConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.errors import UserError
-from evlvideo.models.captioner import caption_loss
+from evlvideo.models.loss import caption_loss
 from evlvideo.models.processing import IGNORED
 from evlvideo.training.baselines import BASELINES, advantages
 from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
@@ -51,19 +50,10 @@ class SelfCriticalTrainer(CaptionTrainer):
         scst: samples, baseline and further terms of the loss.
         kwargs: those of :class:`CaptionTrainer`. Items of `train_dataset` are clips; with cross-entropy in the loss
             they are captions.
-
-    Raises:
-        UserError: the weights are to be split over processes.
     """
 
     def __init__(self, *, reward: Reward, scst: ScstConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
-            raise UserError(
-                "The scst stage draws captions between the parts of a model, which FSDP and DeepSpeed's ZeRO-3 split "
-                "over processes. Launch it without them: what it trains is small, and plain several processes (DDP) "
-                "are enough."
-            )
         self.reward = reward
         self.scst = scst
         # Every batch's loss is its share of the whole step's.
@@ -104,7 +94,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         batch that is alone also gets the `prompt` that its captions were drawn from, with gradient.
         """
         captioner, alone = self.captioner, len(batches) == 1
-        with torch.set_grad_enabled(alone), self.accelerator.autocast():
+        with torch.set_grad_enabled(alone):
             for batch in batches:
                 if not captioner.config.needs_frames and "pixel_values" in batch:
                     batch["features"] = captioner.vision_tower(batch.pop("pixel_values"))
@@ -165,8 +155,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         if "rollout" not in inputs:
             self.roll_out([inputs])
         rollout: Rollout = inputs["rollout"]
-        with self.accelerator.autocast():
-            samples, references = self._logits(model, inputs, rollout)  # (R, L, V), (B·K, L', V)
+        samples, references = self._logits(model, inputs, rollout)  # (R, L, V), (B·K, L', V)
         terms = token_terms(
             samples,
             rollout.tokens,
@@ -180,12 +169,12 @@ class SelfCriticalTrainer(CaptionTrainer):
             weight, targets = self.scst.cross_entropy_weight, inputs["target_tokens"]
             cross_entropy = caption_loss(references, inputs["labels"], targets)
             loss = (1 - weight) * loss + weight * cross_entropy
-            self._means.add_on_device("cross_entropy", cross_entropy * targets, _targets(inputs))
+            self._means.add("cross_entropy", cross_entropy * targets, _targets(inputs))
         if self._start:
             divergence = masked_sum(terms.divergence, mask)
             loss = loss + self.scst.kl_weight * divergence / tokens
-            self._means.add_on_device("kl", divergence, mask.sum())
-        self._means.add_on_device("entropy", masked_sum(terms.entropy, mask), mask.sum())
+            self._means.add("kl", divergence, mask.sum())
+        self._means.add("entropy", masked_sum(terms.entropy, mask), mask.sum())
         self.check_finite(loss, inputs["clip_ids"])
         # Processes' gradients are averaged, and their losses are shares.
         loss = loss * self.accelerator.num_processes
@@ -230,8 +219,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         ids, mask = self._texts_of_samples(rollout)
         texts = {"input_ids": ids, "attention_mask": mask, "logits_to_keep": rollout.tokens.shape[1]}
         given: dict[str, Any] = {**visual_inputs(inputs), **texts}
-        with self.accelerator.autocast():
-            logits: Tensor = functional_call(self.captioner, self._start, kwargs=given).logits
+        logits: Tensor = functional_call(self.captioner, self._start, kwargs=given).logits
         return logits
 
     def _note_captions(self, rollout: Rollout, advantage: Tensor) -> None:
@@ -239,10 +227,10 @@ class SelfCriticalTrainer(CaptionTrainer):
         rewards, greedy, samples = rollout.rewards, rollout.greedy_rewards, len(rollout.captions)
         spread = (rewards - rewards.nanmean(dim=1, keepdim=True)).square().nanmean(dim=1).sqrt()
         for name, values in {"reward": rewards, "reward_std": spread, "greedy_reward": greedy}.items():
-            self._means.add(name, float(values.nansum()), float((~values.isnan()).sum()))
+            self._means.add(name, values.nansum(), values.isfinite().sum())
         # Of a whole step: every process adds its part of one.
-        self._means.add("unscored_samples", float(rewards.isnan().sum()), 1 / self.accelerator.num_processes)
-        self._means.add("zero_advantage_share", float((advantage.abs() < _NO_ADVANTAGE).sum()), samples)
+        self._means.add("unscored_samples", rewards.isnan().sum(), 1 / self.accelerator.num_processes)
+        self._means.add("zero_advantage_share", (advantage.abs() < _NO_ADVANTAGE).sum(), samples)
         self._means.add("sample_tokens", sum(rollout.lengths), samples)
         self._means.add("unended_share", rollout.ended.count(False), samples)
         self._means.add("repetition", repetition_share(rollout.captions) * samples, samples)

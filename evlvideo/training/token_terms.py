@@ -3,11 +3,12 @@
 Notation: `R` sampled captions, `L` tokens, `V` vocabulary.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from evlvideo.training.policy_loss import (
     divergence,
@@ -17,8 +18,8 @@ from evlvideo.training.policy_loss import (
     outside_nucleus,
 )
 
-CHUNK_VALUES = 2**22
-"""Logits that are looked at together: 16 MB of them in float32, and at most some six times that in all."""
+CHUNK_VALUES = 2**20
+"""Logits that are looked at together: 4 MB of them in float32, and at most some six times that in all."""
 
 
 class TokenTerms(NamedTuple):
@@ -37,8 +38,8 @@ def token_terms(
 ) -> TokenTerms:
     """Look at sampled tokens, in float32.
 
-    For the backward pass nothing of the vocabulary's size is kept but the logits themselves; the rest is computed
-    again.
+    For the backward pass nothing of the vocabulary's size is kept but the logits themselves, and which tokens are in
+    the nucleus; the rest is computed again.
 
     Args:
         logits: that predict the samples, `(R, L, V)`.
@@ -48,27 +49,66 @@ def token_terms(
         start: logits of the model that the run started from, `(R, L, V)`. The divergence from it is of all tokens, not
             of the nucleus: the two models' nuclei differ, and what is in one alone would be infinitely far.
     """
-    rows = max(1, CHUNK_VALUES // logits[0].numel())
-    # One split: the gradients of its parts are put together once, those of slices would be added up in full size.
-    chunks = logits.split(rows)
-    starts = [None] * len(chunks) if start is None else start.split(rows)
-    terms = []
-    for chunk, drawn, then in zip(chunks, samples.split(rows), starts, strict=True):
-        outside = outside_nucleus(chunk, drawn, temperature, top_p) if top_p < 1 else None
-        terms.append(
-            checkpoint(_terms, chunk, drawn, then, outside, temperature, use_reentrant=False, preserve_rng_state=False)
+    outside = None
+    if top_p < 1:
+        outside = torch.cat(
+            [outside_nucleus(logits[rows], samples[rows], temperature, top_p) for rows in _chunks(logits)]
         )
-    return TokenTerms(*(torch.cat(parts) for parts in zip(*terms, strict=True)))
+    return TokenTerms(*_ByRows.apply(logits, samples, start, outside, temperature))
 
 
-def _terms(
-    logits: Tensor, samples: Tensor, start: Tensor | None, outside: Tensor | None, temperature: float
-) -> TokenTerms:
-    log_probabilities = log_probabilities_inside(logits, temperature, outside)
-    of_drawn = of_samples(log_probabilities, samples)
-    apart = torch.zeros_like(of_drawn)
-    if start is not None:
-        now = log_probabilities if outside is None else log_probabilities_inside(logits, temperature, None)
-        apart = divergence(now, log_probabilities_inside(start, temperature, None))
-    # Last, so that the backward pass, which computes anew what it needs, can stop before.
-    return TokenTerms(of_drawn, apart, entropy(log_probabilities.detach()))
+class _ByRows(torch.autograd.Function):
+    """Terms of chunk after chunk; backward computes each chunk again, and writes its gradient into its place."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, samples: Tensor, start: Tensor | None, outside: Tensor | None, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(logits, samples, start, outside)
+        ctx.temperature = temperature
+        parts = []
+        for rows in _chunks(logits):
+            chunk, drawn = logits[rows], samples[rows]
+            then, out = _rows_of(start, rows), _rows_of(outside, rows)
+            log_probabilities = log_probabilities_inside(chunk, temperature, out)
+            apart = _divergence(chunk, then, temperature)
+            parts.append((of_samples(log_probabilities, drawn), apart, entropy(log_probabilities)))
+        log_probability, divergences, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.mark_non_differentiable(entropies)
+        return log_probability, divergences, entropies
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, of_log_probability: Tensor, of_divergence: Tensor, _: Tensor
+    ) -> tuple[Tensor, None, None, None, None]:
+        logits, samples, start, outside = ctx.saved_tensors
+        gradient = torch.empty_like(logits)
+        for rows in _chunks(logits):
+            chunk, drawn = logits[rows], samples[rows]
+            then, out = _rows_of(start, rows), _rows_of(outside, rows)
+            with torch.enable_grad():
+                chunk = chunk.detach().requires_grad_()
+                log_probability = of_samples(log_probabilities_inside(chunk, ctx.temperature, out), drawn)
+                weighted = (of_log_probability[rows] * log_probability).sum()
+                if then is not None:
+                    weighted = weighted + (of_divergence[rows] * _divergence(chunk, then, ctx.temperature)).sum()
+            (gradient[rows],) = torch.autograd.grad(weighted, chunk)
+        return gradient, None, None, None, None
+
+
+def _chunks(logits: Tensor) -> Iterator[slice]:
+    """Rows that are looked at together, one or more."""
+    rows = max(1, CHUNK_VALUES // logits[0].numel())
+    return (slice(first, first + rows) for first in range(0, len(logits), rows))
+
+
+def _rows_of(values: Tensor | None, rows: slice) -> Tensor | None:
+    return None if values is None else values[rows]
+
+
+def _divergence(logits: Tensor, start: Tensor | None, temperature: float) -> Tensor:
+    if start is None:
+        return logits.new_zeros(logits.shape[:2], dtype=torch.float32)
+    now, then = (log_probabilities_inside(of_model, temperature, None) for of_model in (logits, start))
+    return divergence(now, then)

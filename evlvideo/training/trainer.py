@@ -1,6 +1,7 @@
 """Cross-entropy training on transformers' Trainer, validated by the captions it generates."""
 
 import importlib.util
+import logging
 import time
 from collections.abc import Mapping, Sized
 from pathlib import Path
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.training_args import OptimizerNames
 
 from evlvideo.config import GenerationConfig, LearningRatesConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.data.worker_signals import leave_signals_to_parent
+from evlvideo.errors import UserError
 from evlvideo.evaluation.metrics import score_tokenized
 from evlvideo.evaluation.predict import generate_captions
 from evlvideo.evaluation.tokenized_references import TokenizedReferences
@@ -25,6 +29,7 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses
+from evlvideo.training.limits import seconds_of_log
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 from evlvideo.training.seeds import seed_process
 
@@ -33,6 +38,8 @@ if _library is None or _library.origin is None:
     # A mere folder called `datasets` in the working directory (this project has one) is taken for the library of that
     # name by transformers, whose trainer then asks it for a class.
     transformers_trainer.is_datasets_available = lambda: False  # type: ignore[attr-defined]
+
+logger = logging.getLogger(__name__)
 
 SELECTION_TOKENIZER = "python"
 """Validation selects alike on machines with Java and without."""
@@ -46,6 +53,21 @@ class _EpochOfDataset(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         kwargs["train_dataloader"].dataset.set_epoch(int(state.epoch or 0))
+
+
+def _use_one_gpu(args: TrainingArguments) -> None:
+    """Keep transformers from copying the model to every GPU of this process in each step.
+
+    Contextualizers, which pass tensors through one place, would write into one another, and the batch would be larger.
+    """
+    if args.n_gpu > 1:
+        logger.warning(
+            "There are %d GPUs, of which one process uses one: to use all, start with `accelerate launch "
+            "--num_processes %d -m evlvideo`.",
+            args.n_gpu,
+            args.n_gpu,
+        )
+        args._n_gpu = 1
 
 
 class CaptionTrainer(Trainer):
@@ -65,6 +87,9 @@ class CaptionTrainer(Trainer):
         generation: how validation captions are decoded.
         validation_references: clip id → captions, of the clips in `eval_dataset`.
         learning_rates: peaks of parts that differ from the one in `args`.
+
+    Raises:
+        UserError: the model is to be split over processes.
     """
 
     def __init__(
@@ -80,6 +105,7 @@ class CaptionTrainer(Trainer):
         validation_references: Mapping[str, list[str]],
         learning_rates: LearningRatesConfig,
     ) -> None:
+        _use_one_gpu(args)
         super().__init__(
             model=model,
             args=args,
@@ -88,6 +114,12 @@ class CaptionTrainer(Trainer):
             data_collator=data_collator,
             processing_class=processor,
         )
+        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
+            raise UserError(
+                "FSDP and DeepSpeed's ZeRO-3 split a model over processes, and parts of this one are called on their "
+                "own, as to generate captions. Launch without them: what is trained is small, and plain several "
+                "processes (DDP) are enough."
+            )
         # Dropout differs on all processes. New weights, which are equal, were drawn before.
         seed_process(args.seed, args.process_index)
         # The run has a progress bar and a log of its own.
@@ -100,6 +132,7 @@ class CaptionTrainer(Trainer):
         self.learning_rates = learning_rates
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
         self._losses = FiniteLosses()
+        self._train_loader: DataLoader | None = None
         self._clock = 0.0
         self._validation_seconds = 0.0
         self._seconds_before_resuming = 0.0
@@ -119,7 +152,12 @@ class CaptionTrainer(Trainer):
         """Make the loader of this process's batches; its workers leave signals to this process."""
         loader: Any = super().get_train_dataloader()
         # Accelerate's loader asks the one inside it for all but what it does itself.
-        leave_signals_to_parent(loader.base_dataloader)
+        inside: DataLoader = loader.base_dataloader
+        leave_signals_to_parent(inside)
+        # It draws a seed whenever workers start, which a resumed run and one with persistent workers do at other times;
+        # with a generator of its own, it takes none of training's randomness.
+        inside.generator = torch.Generator()
+        self._train_loader = inside
         return cast(DataLoader, loader)
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
@@ -182,16 +220,21 @@ class CaptionTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train, or go on from a checkpoint; from that of the last step, nothing is trained."""
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, or go on from a checkpoint."""
         self._clock = time.perf_counter()
-        if isinstance(resume_from_checkpoint, str):
-            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
-            if state.global_step >= self.args.max_steps:
-                # transformers would make one step more.
-                self.state = state
-                return self._load_from_checkpoint(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if self._train_loader is not None:
+                # Persistent workers live until their loader lets go of them; at the program's end, it waits for them.
+                self._train_loader._iterator = None
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take over the weights and the state of a checkpoint after which nothing is left to train."""
+        self._clock = time.perf_counter()
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        self._load_from_checkpoint(str(checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the seconds that training took so far, and parts' learning rates.
@@ -214,20 +257,27 @@ class CaptionTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
-        self._seconds_before_resuming = next(
-            (entry["training_seconds"] for entry in reversed(state.log_history) if "training_seconds" in entry), 0.0
-        )
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            # Not the parent's: it would accept any missing weight.
-            load_trained_weights(self.captioner, Path(resume_from_checkpoint))
+        self._seconds_before_resuming = seconds_of_log(state.log_history)
+        # Not the parent's: it would accept any missing weight.
+        load_trained_weights(self.captioner, Path(resume_from_checkpoint))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, with learning rates by part, and weight decay where it belongs."""
         if self.optimizer is None:
-            model = model or self.captioner
-            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.captioner)
-            groups = parameter_groups(model, self._peaks, self.args.weight_decay)
+            optimizer_class, arguments = self._chosen_optimizer()
+            groups = parameter_groups(model or self.captioner, self._peaks, self.args.weight_decay)
             self.optimizer = optimizer_class(groups, **arguments)
         return self.optimizer
+
+    def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        wrong = f"training.arguments.optim is {OptimizerNames(self.args.optim).value}"
+        try:
+            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.captioner)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"{wrong}: {error}") from error
+        if not isinstance(optimizer_class, type) or arguments.keys() & {"params", "model", "optimizer_dict"}:
+            raise UserError(
+                f"{wrong}, which chooses the weights it trains by itself; use one that takes groups of weights with "
+                "learning rates of their own, such as adamw_torch_fused, adafactor or sgd."
+            )
+        return optimizer_class, arguments

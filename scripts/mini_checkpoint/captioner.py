@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor
 from transformers import AutoTokenizer
 
@@ -31,6 +32,8 @@ def captioner_config(out: Path, newline_id: int) -> EvlVideoConfig:
         vision_overrides=TOWER_OVERRIDES,
         vision_weights=f"{source}/vision_tower/model.safetensors",
         vision_final_norm=True,
+        image_mean=list(OPENAI_CLIP_MEAN),
+        image_std=list(OPENAI_CLIP_STD),
         language_model=f"{source}/language_model",
         bert_config={
             "hidden_size": 128,

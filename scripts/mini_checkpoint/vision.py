@@ -14,6 +14,7 @@ import numpy as np
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +30,6 @@ from evlvideo.data.mini.world import (
     sample_scene,
 )
 from evlvideo.files import write_json
-from evlvideo.models.processing import CLIP_MEAN, CLIP_STD
 from mini_checkpoint.common import muon_and_adamw, pooled_batches, rounded, update, warm_up_and_cosine
 
 IMAGE_SIZE = 64
@@ -125,7 +125,7 @@ def patch_geometry(scene: Scene, item: Item, view: View) -> np.ndarray:
 def normalised(pictures: list[np.ndarray]) -> Tensor:
     """uint8 (H, W, 3) each → float32 (B, 3, H, W) with CLIP's mean and standard deviation."""
     values = torch.from_numpy(np.stack(pictures)).float().div_(255).permute(0, 3, 1, 2)
-    return (values - torch.tensor(CLIP_MEAN).view(3, 1, 1)) / torch.tensor(CLIP_STD).view(3, 1, 1)
+    return (values - torch.tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)) / torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1)
 
 
 class DenseHeads(nn.Module):

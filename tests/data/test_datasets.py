@@ -18,8 +18,6 @@ from evlvideo.data.mixture import Mixture
 from evlvideo.data.transforms import eval_transform, train_transform
 from evlvideo.errors import UserError
 
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-
 Make = Callable[..., CaptionDataset]
 
 
@@ -40,7 +38,7 @@ def make(clips: list[CaptionedClip]) -> Make:
         num_frames=4,
         sampling="headtail",
         image_size=32,
-        transform=train_transform(32, MEAN, STD, 0.5, 0.5),
+        transform=train_transform(32, 0.5, 0.5),
         seed=7,
         per_caption=True,
         time_limit_seconds=None,
@@ -78,13 +76,12 @@ def test_one_item_for_each_clip(make: Make) -> None:
 
 def test_pixel_values_are_frames_by_channels_by_side(make: Make) -> None:
     assert make()[0]["pixel_values"].shape == (4, 3, 32, 32)
-    assert make()[0]["pixel_values"].dtype == torch.float32
+    assert make()[0]["pixel_values"].dtype == torch.uint8
 
 
 def test_the_sampling_chooses_the_frames(make: Make) -> None:
-    transform = eval_transform(32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    video = make(sampling="uniform", transform=transform)[0]["pixel_values"]
-    frames = (video.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+    video = make(sampling="uniform", transform=eval_transform(32))[0]["pixel_values"]
+    frames = video.permute(0, 2, 3, 1).numpy()
     assert [index_of(frame) for frame in frames] == [0, 6, 12, 18]
 
 

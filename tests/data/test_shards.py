@@ -353,3 +353,14 @@ def test_shards_can_be_mixed(clips: ShardClips) -> None:
     mixed = Mixture({"a": dataset(clips), "b": dataset(clips, seed=1)}, {"a": 2, "b": 1}, seed=0)
     mixed.set_epoch(1)
     assert len([mixed[index]["clip_id"] for index in range(len(mixed))]) == len(mixed)
+
+
+def test_a_mixture_walks_through_shards_in_their_own_order(clips: ShardClips) -> None:
+    """A few shards at a time, where any sample might come after any other."""
+    drawn = dataset(clips)
+    asked: list[int] = []
+    original = drawn.in_order
+    drawn.in_order = lambda place, key: asked.append(place) or original(place, key)  # type: ignore[method-assign, func-returns-value]
+    mixed = Mixture({"a": drawn}, {"a": 1}, seed=0)
+    assert sorted(mixed[index]["clip_id"] for index in range(5)) == [clip.clip_id for clip in clips]
+    assert asked == list(range(5))

@@ -1,5 +1,6 @@
 """Files of weights: read without running code, and fitting the tower they are for."""
 
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -92,6 +93,29 @@ def test_vision_weights_that_do_not_fit_are_a_user_error(
 def test_vision_weights_of_other_shapes_are_a_user_error(make_config: MakeConfig) -> None:
     with pytest.raises(UserError, match=r"pos_embed is \(1, 17, 48\), the model's \(1, 5, 48\)"):
         EvlVideoForCaptioning.from_towers(make_config(vision_overrides={**VISION_SIZES, "img_size": 16}))
+
+
+# Pixels
+
+
+def test_a_checkpoint_says_how_pixels_are_normalised(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model()
+    assert model.config.image_mean == list(model.vision_tower.vit.pretrained_cfg["mean"])
+    model.config.image_mean = model.config.image_std = [0.1, 0.2, 0.3]
+    model.save_pretrained(tmp_path)
+    opened = EvlVideoForCaptioning.from_pretrained(tmp_path)
+    assert opened.vision_tower.image_mean == opened.vision_tower.image_std == (0.1, 0.2, 0.3)
+
+
+def test_a_checkpoint_that_does_not_say_how_pixels_are_normalised_is_refused(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    make_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["image_mean"], config["image_std"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"does not say how pixels.*copy both from there to config\.json"):
+        EvlVideoForCaptioning.from_pretrained(tmp_path)
 
 
 # Weights by timm, from a file in the place of a download

@@ -50,6 +50,20 @@ def test_file_names_the_model_type(make_config: MakeConfig, tmp_path: Path) -> N
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "evlvideo"
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"image_mean": [0.5] * 3},
+        {"image_std": [0.5] * 3},
+        {"image_mean": [0.5] * 4, "image_std": [0.5] * 4},
+        {"image_mean": [0.5] * 3, "image_std": [0.5, 0.5, 0.0]},
+    ],
+)
+def test_pixels_that_cannot_be_normalised_are_user_errors(given: dict[str, list[float]]) -> None:
+    with pytest.raises(UserError, match=r"image_mean is .* and image_std .*give 3 numbers each"):
+        EvlVideoConfig(**given)
+
+
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("contextualizer", CONTEXTUALIZERS)
 def test_combinations(fusion: str, contextualizer: str) -> None:

@@ -22,8 +22,9 @@ def test_both_ways_have_the_same_gradient(form: str) -> None:
     trainer = scst_step.make_trainer("mini", scst_step.FORMS[form])
     captioner = trainer.captioner
     size = captioner.vision_tower.image_size
+    pixel_values = torch.randn(scst_step.CLIPS, scst_step.FRAMES, 3, size, size)
     inputs: dict[str, Any] = {
-        "pixel_values": torch.randn(scst_step.CLIPS, scst_step.FRAMES, 3, size, size),
+        "pixel_values": pixel_values,
         "clip_ids": [str(place) for place in range(scst_step.CLIPS)],
     }
     trainer.compute_loss(trainer.model, inputs).backward()
@@ -31,7 +32,7 @@ def test_both_ways_have_the_same_gradient(form: str) -> None:
     rollout = inputs["rollout"]
     captioner.zero_grad()
     advantage = advantages(rollout.rewards, BASELINES["greedy"](rollout.rewards, rollout.greedy_rewards)).flatten()
-    scst_step.separate_loss(captioner, inputs["pixel_values"], rollout.tokens, advantage).backward()
+    scst_step.separate_loss(captioner, pixel_values, rollout.tokens, advantage).backward()
     separate = {name: weight.grad for name, weight in captioner.named_parameters() if weight.grad is not None}
     assert shared.keys() == separate.keys()
     scale = max(float(value.abs().max()) for value in shared.values())

@@ -39,23 +39,51 @@ def lines(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+def begin(progress: RunProgress, arguments: TrainingArguments, found: TrainerState) -> None:
+    progress.on_train_begin(arguments, found, TrainerControl())
+
+
 def test_log_holds_one_json_object_a_line(tmp_path: Path, arguments: TrainingArguments) -> None:
-    log(RunProgress(tmp_path, quiet()), arguments, state(ENTRIES))
+    progress = RunProgress(tmp_path, quiet())
+    for count in (1, 2):
+        log(progress, arguments, state(ENTRIES[:count]))
     assert lines(tmp_path) == ENTRIES
 
 
+def test_a_line_is_added_without_writing_the_others_again(tmp_path: Path, arguments: TrainingArguments) -> None:
+    progress = RunProgress(tmp_path, quiet())
+    log(progress, arguments, state(ENTRIES[:1]))
+    file, size = (tmp_path / "log.jsonl").stat().st_ino, (tmp_path / "log.jsonl").stat().st_size
+    log(progress, arguments, state(ENTRIES))
+    assert (tmp_path / "log.jsonl").stat().st_ino == file
+    assert (tmp_path / "log.jsonl").read_bytes()[size:].count(b"\n") == 1
+
+
+@pytest.mark.parametrize("torn", ["", '{"step": 2, "lo', '{"step": 2, "loss": 9.0}'])
 def test_log_of_a_resumed_run_drops_what_the_checkpoint_does_not_know(
+    tmp_path: Path, arguments: TrainingArguments, torn: str
+) -> None:
+    killed = [*ENTRIES, {"step": 2, "loss": 8.0}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in killed) + torn)
+    progress = RunProgress(tmp_path, quiet())
+    begin(progress, arguments, state(ENTRIES))
+    resumed = [*ENTRIES, {"step": 2, "loss": 2.0}]
+    log(progress, arguments, state(resumed))
+    assert lines(tmp_path) == resumed
+
+
+def test_a_run_that_starts_anew_drops_the_log_of_one_without_a_checkpoint(
     tmp_path: Path, arguments: TrainingArguments
 ) -> None:
-    log(RunProgress(tmp_path, quiet()), arguments, state([*ENTRIES, {"step": 2, "loss": 9.0}]))
-    resumed = [*ENTRIES, {"step": 2, "loss": 2.0}]
-    log(RunProgress(tmp_path, quiet()), arguments, state(resumed))
-    assert lines(tmp_path) == resumed
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 9.0}\n')
+    begin(RunProgress(tmp_path, quiet()), arguments, state([], step=0))
+    assert not (tmp_path / "log.jsonl").exists()
 
 
 def test_other_processes_write_no_log(tmp_path: Path, arguments: TrainingArguments) -> None:
     found = state(ENTRIES)
     found.is_world_process_zero = False
+    begin(RunProgress(tmp_path, quiet()), arguments, found)
     log(RunProgress(tmp_path, quiet()), arguments, found)
     assert not (tmp_path / "log.jsonl").exists()
 

@@ -1,9 +1,12 @@
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import threading
 import time
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from evlvideo.files import read_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.run_directory import sole_use
 from evlvideo.training import run as run_module
+from evlvideo.training import trainer as trainer_module
 from evlvideo.training.run import train
 
 MODEL = {"fusion": "mean_tokens", "contextualizer": "merged", "frame_positions": True}
@@ -183,6 +187,113 @@ def test_a_run_killed_after_its_last_step_is_finished_by_resuming(
     quietly(config_of(toy, run, "caption"), resume=True)
     assert_same_run(run, uninterrupted["caption"])
     assert summary_of(run) == summary_of(uninterrupted["caption"])
+
+
+@pytest.mark.parametrize("limit", ["patience", "max_hours"])
+def test_a_limit_ends_a_run_in_order_and_resuming_goes_on_once_it_is_raised(
+    toy: Toy, tmp_path: Path, limit: str, uninterrupted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No validation is better than the first, or all hours are over in the third step."""
+    if limit == "patience":
+        told = iter([0.5, 0.5, 0.5])
+        original = trainer_module.score_tokenized
+        monkeypatch.setattr(
+            trainer_module,
+            "score_tokenized",
+            lambda *args, **kwargs: replace(original(*args, **kwargs), corpus={"cider": next(told)}),
+        )
+    else:
+        seconds = lambda trainer: 1000.0 * trainer.state.global_step  # noqa: E731
+        monkeypatch.setattr(trainer_module.CaptionTrainer, "training_seconds", property(seconds))
+    step, training = {"patience": (4, {"patience": 1}), "max_hours": (3, {"max_hours": 0.8})}[limit]
+    run = quietly(config_of(toy, tmp_path / "run", "caption", training=training))
+    for _ in range(2):  # resuming with the limit as it is trains nothing, and finishes what may not have been
+        summary = read_json(run / "training.json")
+        assert (summary["steps"], summary["ended_by"]) == (step, f"training.{limit}")
+        assert (run / "model.safetensors").is_file()
+        assert [line["step"] for line in log_of(run) if "validation_cider" in line] == [2, step]
+        (run / "training.json").unlink()
+        quietly(config_of(toy, run, "caption", training=training), resume=True)
+    quietly(config_of(toy, run, "caption"), resume=True)
+    assert read_json(run / "training.json")["ended_by"] == "training.max_steps"
+    ends = [
+        load_file(path / "checkpoints" / "checkpoint-6" / "model.safetensors")
+        for path in (run, uninterrupted["caption"])
+    ]
+    assert same(*ends)
+
+
+def test_a_run_that_goes_on_is_not_finished(toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted["caption"], run)
+    config = config_of(toy, run, "caption", training={"max_steps": 7})
+    with pytest.MonkeyPatch.context() as patch:
+        signalled(patch, step=7)
+        patch.setattr(config.training, "max_steps", 100)
+        with pytest.raises(Interrupted):
+            quietly(config, resume=True)
+    assert not (run / "training.json").exists()
+
+
+def test_a_signal_during_validation_stops_before_the_next_step(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer_module.generate_captions
+
+    def captions(*args: Any, **kwargs: Any) -> dict[str, str]:
+        signal.raise_signal(signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(trainer_module, "generate_captions", captions)
+    with pytest.raises(Interrupted, match=r"Stopped at step 2 of 6"):
+        quietly(config_of(toy, tmp_path / "run", "caption"))
+    assert (tmp_path / "run" / "checkpoints" / "checkpoint-2" / "trainer_state.json").is_file()
+
+
+def test_tensorboard_files_are_in_the_runs_directory(toy: Toy, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    training = {"max_steps": 1, "arguments": {"report_to": ["tensorboard"]}}
+    run = quietly(config_of(toy, tmp_path / "run", "caption", training=training))
+    assert list((run / "tensorboard").glob("events.*"))
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"checkpoint-1"}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"report_to": ["wandbb"]}, "report_to names wandbb: wandbb is not supported, only .*wandb"),
+        ({"optim": "adamww"}, "adamww is not a valid OptimizerNames, please select one of"),
+        ({"optim": "galore_adamw"}, "training.arguments.optim is galore_adamw"),
+        ({"dataloader_persistent_workers": True}, "needs data.num_workers of 1 or more; it is 0"),
+        ({"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor can only be set when"),
+    ],
+)
+def test_arguments_that_do_not_work_are_told_before_anything_is_written(
+    toy: Toy, tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        quietly(config_of(toy, tmp_path / "run", "caption", training={"arguments": arguments}))
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize("library, arguments", [("wandb", {"report_to": ["wandb"]}), ("deepspeed", {"deepspeed": "a"})])
+def test_a_library_that_is_missing_is_named(toy: Toy, tmp_path: Path, library: str, arguments: dict[str, Any]) -> None:
+    if importlib.util.find_spec(library):
+        pytest.skip(f"{library} is installed")
+    with pytest.raises(UserError, match=f"pip install {library}"):
+        quietly(config_of(toy, tmp_path / "run", "caption", training={"arguments": arguments}))
+
+
+def test_a_run_follows_arguments(toy: Toy, tmp_path: Path) -> None:
+    given = {"optim": "sgd", "gradient_checkpointing": True, "logging_first_step": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        arguments = run_module.training_arguments(
+            toy.config(tmp_path / "run", training={"arguments": given}, data={"num_workers": 2}), "fp32"
+        )
+    assert (arguments.optim, arguments.gradient_checkpointing, arguments.logging_first_step) == ("sgd", True, True)
+    assert (arguments.run_name, arguments.report_to) == ("run", [])
+    assert arguments.dataloader_persistent_workers
 
 
 def test_seconds_before_a_kill_count(toy: Toy, tmp_path: Path, killed: dict[str, Path]) -> None:
@@ -368,6 +479,15 @@ def test_validation_may_look_at_the_first_clips_only(toy: Toy, tmp_path: Path, m
     assert seen == [[clip.clip_id for clip in toy.clips("validate")][:2]]
 
 
-def test_workers_change_nothing(toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
-    quietly(config_of(toy, tmp_path / "run", "caption", data={"num_workers": 2}))
-    assert_same_run(tmp_path / "run", uninterrupted["caption"])
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_workers_that_live_from_epoch_to_epoch_change_nothing(
+    toy: Toy, tmp_path: Path, stage: str, uninterrupted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the self-critical stage, six steps are three epochs; its run is interrupted in the second."""
+    config = config_of(toy, tmp_path / "run", stage, data={"num_workers": 2})
+    with monkeypatch.context() as patch:
+        signalled(patch, step=3)
+        with pytest.raises(Interrupted):
+            quietly(config)
+    quietly(config, resume=True)
+    assert_same_run(tmp_path / "run", uninterrupted[stage])

@@ -1,6 +1,5 @@
 """What losses need of logits, in chunks: the numbers and gradients of the formulas, without their memory."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ def chunked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def logits() -> Iterator[Tensor]:
+def logits() -> Tensor:
     torch.manual_seed(0)
     return torch.randn(ROWS, LENGTH, VOCABULARY, requires_grad=True)
 
@@ -105,4 +104,5 @@ def test_nothing_of_the_size_of_all_logits_is_made_but_their_gradient(
     with _Largest() as made:
         found = token_terms(logits, samples, top_p=0.9, start=start)
         torch.autograd.grad((found.log_probability + found.divergence).sum(), logits)
-    assert [size for size in made.sizes if size > LENGTH * VOCABULARY] == [logits.numel()]
+    # And, of one byte each, which tokens are in the nucleus.
+    assert [size for size in made.sizes if size > LENGTH * VOCABULARY] == [logits.numel()] * 2

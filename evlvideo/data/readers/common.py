@@ -12,6 +12,9 @@ from evlvideo.data.captioned import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.files import inside, read_json
 
+MOST = 2**63
+"""Whole numbers are less than this, so that an array can hold them."""
+
 Reader = Callable[[Path, Path, str], Iterable[CaptionedClip]]
 """From the root of a data set, the root of its media files and a split's name to the split's clips, in order."""
 
@@ -197,7 +200,9 @@ def topic(place: str, entry: dict[str, Any]) -> int | None:
         UserError: it is not a whole number.
     """
     category = entry.get("category")
-    if category is not None and (isinstance(category, bool) or not isinstance(category, int)):
+    if category is None:
+        return None
+    if isinstance(category, bool) or not isinstance(category, int) or not -MOST < category < MOST:
         raise UserError(f"{place}: the category is {shown(category)}; it is a whole number.")
     return category
 
@@ -220,17 +225,6 @@ def media_file(place: str, root: Path, name: Any) -> Path:
         raise UserError(
             f"{place}: the file {shown(name)} lies outside {root}; names are relative to it and stay under it."
         ) from error
-
-
-def check_new(place: str, clip_id: str, seen: set[str]) -> None:
-    """Add a clip's id to those seen.
-
-    Raises:
-        UserError: it is among them.
-    """
-    if clip_id in seen:
-        raise UserError(f"{place}: the clip {shown(clip_id)} is there a second time; keep one.")
-    seen.add(clip_id)
 
 
 def shown(value: Any, most_characters: int = 80) -> str:

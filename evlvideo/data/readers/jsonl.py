@@ -14,7 +14,6 @@ from typing import Any
 from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.readers.common import (
     all_captions,
-    check_new,
     clip_name,
     find_file,
     media_file,
@@ -25,11 +24,21 @@ from evlvideo.data.readers.common import (
     some,
     topic,
 )
+from evlvideo.data.readers.new_ids import NewIds
 from evlvideo.errors import UserError
 
 FILE = "captions.jsonl"
 SPLITS = ("train", "validate", "test")
 KEYS = ("video", "image", "captions", "split", "start_seconds", "end_seconds", "category", "id")
+
+
+def files(root: Path, split: str) -> tuple[Path]:
+    """Name the file that a split is read from.
+
+    Raises:
+        UserError: it is missing.
+    """
+    return (find_file(root, FILE),)
 
 
 def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
@@ -38,12 +47,13 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     Raises:
         UserError: the file is missing, or a line is malformed or has an id that an earlier line of the split has.
     """
-    seen: set[str] = set()
-    for place, entry in read_json_lines(find_file(root, FILE)):
+    ids = NewIds()
+    for place, entry in read_json_lines(*files(root, split)):
         clip = _clip(place, entry, media_root)
         if entry["split"] == split:
-            check_new(place, clip.clip_id, seen)
+            ids.add(place, clip.clip_id)
             yield clip
+    ids.check()
 
 
 def _clip(place: str, entry: dict[str, Any], media_root: Path) -> CaptionedClip:

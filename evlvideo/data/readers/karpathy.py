@@ -10,20 +10,37 @@ from typing import Any
 
 from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.readers.common import (
-    check_new,
     clip_name,
     find_file,
-    json_entries,
     media_file,
     needed,
     one_caption,
-    read_json_object,
     shown,
 )
+from evlvideo.data.readers.json_stream import stream_objects
+from evlvideo.data.readers.new_ids import NewIds
 from evlvideo.errors import UserError
 
 SPLITS = {"train": "train", "restval": "train", "val": "validate", "test": "test"}
 """Our split of each of the file's."""
+
+
+def coco_files(root: Path, split: str) -> tuple[Path]:
+    """Name the file that a split of COCO is read from.
+
+    Raises:
+        UserError: it is missing.
+    """
+    return (find_file(root, "dataset_coco.json"),)
+
+
+def flickr30k_files(root: Path, split: str) -> tuple[Path]:
+    """Name the file that a split of Flickr30k is read from.
+
+    Raises:
+        UserError: it is missing.
+    """
+    return (find_file(root, "dataset_flickr30k.json"),)
 
 
 def read_coco(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
@@ -32,7 +49,7 @@ def read_coco(root: Path, media_root: Path, split: str) -> Iterator[CaptionedCli
     Raises:
         UserError: the file is missing or malformed, or an image is listed twice.
     """
-    return _read(find_file(root, "dataset_coco.json"), media_root, split)
+    return _read(*coco_files(root, split), media_root, split)
 
 
 def read_flickr30k(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
@@ -41,19 +58,20 @@ def read_flickr30k(root: Path, media_root: Path, split: str) -> Iterator[Caption
     Raises:
         UserError: the file is missing or malformed, or an image is listed twice.
     """
-    return _read(find_file(root, "dataset_flickr30k.json"), media_root, split)
+    return _read(*flickr30k_files(root, split), media_root, split)
 
 
 def _read(path: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
-    seen: set[str] = set()
-    for place, image in json_entries(path, read_json_object(path), "images"):
+    ids = NewIds()
+    for _, place, image in stream_objects(path, "images"):
         of_split = needed(place, image, "split")
         if of_split not in SPLITS:
             raise UserError(f"{place}: the split is {shown(of_split)}; allowed: {', '.join(SPLITS)}.")
         if SPLITS[of_split] == split:
             clip = _clip(place, image, media_root)
-            check_new(place, clip.clip_id, seen)
+            ids.add(place, clip.clip_id)
             yield clip
+    ids.check()
 
 
 def _clip(place: str, image: dict[str, Any], media_root: Path) -> CaptionedClip:

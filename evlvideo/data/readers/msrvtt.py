@@ -5,27 +5,28 @@
 csv files by third parties.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evlvideo.data.captioned import CaptionedClip
+from evlvideo.data.clip_table import ClipTableBuilder
 from evlvideo.data.readers.common import (
-    check_new,
+    MOST,
     clip_name,
     find_file,
-    json_entries,
     media_file,
     needed,
     one_caption,
-    read_json_object,
     read_table,
     shown,
-    some,
     topic,
 )
+from evlvideo.data.readers.json_stream import stream_objects
+from evlvideo.data.readers.listed_captions import ListedCaptions
+from evlvideo.data.readers.new_ids import NewIds
+from evlvideo.data.strings import StringsBuilder
 from evlvideo.errors import UserError
 
 RETRIEVAL_FILES = {
@@ -36,7 +37,19 @@ RETRIEVAL_FILES = {
 """The id list of each retrieval split: a column `video_id` and, in that of `jsfusion`, the query in `sentence`."""
 
 
-def read(root: Path, media_root: Path, split: str) -> Iterable[CaptionedClip]:
+def files(root: Path, split: str) -> tuple[Path, ...]:
+    """Name the files that a split is read from.
+
+    Raises:
+        UserError: one is missing.
+    """
+    if split in RETRIEVAL_FILES:
+        official = tuple(_annotation_file(root, part) for part in ("train_val", "test"))
+        return (find_file(root, RETRIEVAL_FILES[split]), *official)
+    return (_annotation_file(root, "test" if split == "test" else "train_val"),)
+
+
+def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     """Read a captioning split, or a retrieval split from its id list.
 
     Where a list names a sentence for each clip, that is the clip's only caption, since it is the query.
@@ -44,86 +57,57 @@ def read(root: Path, media_root: Path, split: str) -> Iterable[CaptionedClip]:
     Raises:
         UserError: a file is missing or malformed, or a listed id is not a clip of the data set.
     """
-    if split in RETRIEVAL_FILES:
-        return _read_retrieval(root, media_root, RETRIEVAL_FILES[split])
-    path = _annotation_file(root, "test" if split == "test" else "train_val")
+    path, *official = files(root, split)
+    if official:
+        return _read_retrieval(path, official, media_root)
     return (clip for clip, of_split in read_official(path, media_root) if of_split == split)
 
 
-def read_official(path: Path, media_root: Path) -> list[tuple[CaptionedClip, str]]:
+def read_official(path: Path, media_root: Path) -> Iterator[tuple[CaptionedClip, str]]:
     """Read every clip of an official file, with its split.
 
     Raises:
         UserError: the file is malformed, or its two lists do not belong together.
     """
-    content = read_json_object(path)
-    videos = list(json_entries(path, content, "videos"))
-    ids = [clip_name(place, needed(place, video, "video_id")) for place, video in videos]
-    sentences = sorted(json_entries(path, content, "sentences"), key=_sentence_id)
-    captions = group_captions(path, ids, sentences, "video_id")
-    return [
-        (
-            CaptionedClip(
-                clip_id=clip_id,
-                video=media_file(place, media_root, f"{clip_id}.mp4"),
-                captions=tuple(captions[clip_id]),
-                category=topic(place, video),
-                evidence=video.get("evidence"),
-            ),
-            str(needed(place, video, "split")),
-        )
-        for clip_id, (place, video) in zip(ids, videos, strict=True)
-    ]
-
-
-def group_captions(
-    path: Path, ids: list[str], sentences: Iterable[tuple[str, dict[str, Any]]], id_key: str
-) -> dict[str, list[str]]:
-    """Group captions by clip, and hold the two lists against each other.
-
-    Raises:
-        UserError: a clip is listed twice or has no captions, or a caption is malformed or of no listed clip.
-    """
-    captions: dict[str, list[str]] = {clip_id: [] for clip_id in ids}
-    twice = [clip_id for clip_id, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise UserError(f"{path} lists {some(twice)} more than once; get the file again.")
-    unknown = []
-    for place, sentence in sentences:
-        clip_id = clip_name(place, needed(place, sentence, id_key))
-        caption = one_caption(place, needed(place, sentence, "caption"))
-        if clip_id in captions:
-            captions[clip_id].append(caption)
+    videos, splits, captions = ClipTableBuilder(), StringsBuilder(), ListedCaptions()
+    for key, place, entry in stream_objects(path, "videos", "sentences"):
+        clip_id = clip_name(place, needed(place, entry, "video_id"))
+        if key == "videos":
+            videos.append(_video(place, entry, clip_id, media_root))
+            splits.append(str(needed(place, entry, "split")))
         else:
-            unknown.append(clip_id)
-    if unknown:
-        raise UserError(f"{path} has captions of {some(dict.fromkeys(unknown))}, not among its clips.")
-    bare = [clip_id for clip_id in ids if not captions[clip_id]]
-    if bare:
-        raise UserError(f"{path} has no captions of {some(bare)}; every clip needs at least one.")
-    return captions
+            captions.add(clip_id, one_caption(place, needed(place, entry, "caption")), _sentence_id(place, entry))
+    clips = videos.table()
+    for clip, split, texts in zip(clips, splits.strings(), captions.of_clips(path, clips.ids), strict=True):
+        yield CaptionedClip(clip.clip_id, clip.video, texts, clip.category, clip.evidence), split
 
 
-def _read_retrieval(root: Path, media_root: Path, name: str) -> Iterator[CaptionedClip]:
-    path = find_file(root, name)
-    official = [read_official(_annotation_file(root, part), media_root) for part in ("train_val", "test")]
-    clips = {clip.clip_id: clip for of_file in official for clip, _ in of_file}
-    seen: set[str] = set()
+def _video(place: str, entry: dict[str, Any], clip_id: str, media_root: Path) -> CaptionedClip:
+    evidence = entry.get("evidence")
+    if evidence is not None and not isinstance(evidence, str):
+        raise UserError(f"{place}: the evidence is {shown(evidence)}; it is a string.")
+    file = media_file(place, media_root, f"{clip_id}.mp4")
+    return CaptionedClip(clip_id, file, (), category=topic(place, entry), evidence=evidence)
+
+
+def _read_retrieval(path: Path, official: Sequence[Path], media_root: Path) -> Iterator[CaptionedClip]:
+    clips = {clip.clip_id: clip for file in official for clip, _ in read_official(file, media_root)}
+    ids = NewIds()
     for place, (clip_id, sentence) in read_table(path, ("video_id",), optional=("sentence",)):
-        check_new(place, clip_id, seen)
+        ids.add(place, clip_id)
         if clip_id not in clips:
             raise UserError(f"{place}: {shown(clip_id)} is not a clip of the official annotation; get the list again.")
         clip = clips[clip_id]
         yield replace(clip, captions=(sentence,)) if sentence else clip
+    ids.check()
 
 
 def _annotation_file(root: Path, part: str) -> Path:
     return find_file(root, f"{part}_videodatainfo.json")
 
 
-def _sentence_id(placed: tuple[str, dict[str, Any]]) -> int:
-    place, sentence = placed
+def _sentence_id(place: str, sentence: dict[str, Any]) -> int:
     number = needed(place, sentence, "sen_id")
-    if not isinstance(number, int):
+    if not isinstance(number, int) or not -MOST < number < MOST:
         raise UserError(f"{place}: the sen_id is {shown(number)}; it must be a whole number.")
     return number

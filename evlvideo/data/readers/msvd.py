@@ -10,7 +10,6 @@ from pathlib import Path
 
 from evlvideo.data.captioned import CaptionedClip
 from evlvideo.data.readers.common import (
-    check_new,
     clip_name,
     find_file,
     media_file,
@@ -18,11 +17,21 @@ from evlvideo.data.readers.common import (
     read_lines,
     shown,
 )
+from evlvideo.data.readers.new_ids import NewIds
 from evlvideo.errors import UserError
 
 LISTS = {"train": "train_list.txt", "validate": "val_list.txt", "test": "test_list.txt"}
 """The id list of each split."""
 DESCRIPTIONS = "AllVideoDescriptions.txt"
+
+
+def files(root: Path, split: str) -> tuple[Path, Path]:
+    """Name the files that a split is read from: its list, and the descriptions.
+
+    Raises:
+        UserError: one is missing.
+    """
+    return find_file(root, LISTS[split]), find_file(root, DESCRIPTIONS)
 
 
 def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
@@ -31,19 +40,19 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     Raises:
         UserError: a file is missing or malformed, an id is listed twice, or a listed clip has no description.
     """
-    path = find_file(root, LISTS[split])
-    descriptions = find_file(root, DESCRIPTIONS)
+    path, descriptions = files(root, split)
     captions = _read_descriptions(descriptions)
-    seen: set[str] = set()
+    ids = NewIds()
     for number, line in read_lines(path):
         if not line.strip():
             continue
         place = f"{path}, line {number}"
         clip_id = clip_name(place, line.strip().removesuffix(".avi"))
-        check_new(place, clip_id, seen)
+        ids.add(place, clip_id)
         if clip_id not in captions:
             raise UserError(f"{place}: {descriptions} has no description of {shown(clip_id)}; get both files again.")
         yield CaptionedClip(clip_id, media_file(place, media_root, f"{clip_id}.avi"), tuple(captions[clip_id]))
+    ids.check()
 
 
 def _read_descriptions(path: Path) -> dict[str, list[str]]:

@@ -1,0 +1,171 @@
+"""Which of transformers' training arguments a run may set by itself, by name and type.
+
+They are looked up in the source of the library that is installed: it is the one that takes them, and reading it is
+quick, where importing it takes seconds.
+"""
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_OURS = {
+    "output_dir": "output_dir",
+    "run_name": "output_dir, whose last part is the run's name",
+    "max_steps": "training.max_steps",
+    "num_train_epochs": "training.max_steps",
+    "per_device_train_batch_size": "training.batch_size",
+    "auto_find_batch_size": "training.batch_size",
+    "per_device_eval_batch_size": "generation.batch_size",
+    "gradient_accumulation_steps": "training.gradient_accumulation_steps",
+    "learning_rate": "training.learning_rate",
+    "lr_scheduler_type": "training.learning_rate, .min_learning_rate and .warmup_steps; a run's schedule is a cosine",
+    "lr_scheduler_kwargs": "training.min_learning_rate and training.warmup_learning_rate",
+    "warmup_steps": "training.warmup_steps",
+    "weight_decay": "training.weight_decay",
+    "max_grad_norm": "training.max_grad_norm",
+    "bf16": "training.precision",
+    "fp16": "training.precision",
+    "bf16_full_eval": "training.precision",
+    "fp16_full_eval": "training.precision",
+    "eval_strategy": "training.eval_steps",
+    "eval_steps": "training.eval_steps",
+    "save_strategy": "training.eval_steps; a checkpoint is saved at each validation",
+    "save_steps": "training.eval_steps; a checkpoint is saved at each validation",
+    "save_total_limit": "training.keep_checkpoints",
+    "logging_strategy": "training.log_steps",
+    "logging_steps": "training.log_steps",
+    "dataloader_num_workers": "data.num_workers",
+    "seed": "seed",
+    "data_seed": "seed",
+    "resume_from_checkpoint": "--resume",
+}
+"""Arguments that a key of ours sets, and the key."""
+_FIXED = {
+    "metric_for_best_model": "the best checkpoint is the one with the best validation CIDEr",
+    "greater_is_better": "the best checkpoint is the one with the best validation CIDEr",
+    "load_best_model_at_end": "the best checkpoint is put into the run's directory in any case",
+    "remove_unused_columns": "batches hold what training needs",
+    "label_names": "batches hold what training needs",
+    "label_smoothing_factor": "the loss is the cross-entropy of the captions as they are",
+    "logging_nan_inf_filter": "a loss that is not finite stops the run",
+    "disable_tqdm": "a run has a progress bar of its own",
+    "train_sampling_strategy": "the order of the clips is a function of the seed",
+    "length_column_name": "the order of the clips is a function of the seed",
+    "ignore_data_skip": "a resumed run equals one that was not interrupted",
+    "save_only_model": "a checkpoint is to resume from",
+    "enable_jit_checkpoint": "a signal saves a checkpoint in any case",
+    "restore_callback_states_from_checkpoint": "a resumed run's state is in its log",
+    "ddp_find_unused_parameters": "every trained weight is used in every step",
+    "use_cpu": "a run is on the GPU where there is one; CUDA_VISIBLE_DEVICES= hides it",
+    "neftune_noise_alpha": "the language model is frozen",
+    "include_for_metrics": "validation scores captions",
+    "batch_eval_metrics": "validation scores captions",
+    "prediction_loss_only": "validation scores captions",
+    "eval_accumulation_steps": "validation scores captions",
+    "eval_do_concat_batches": "validation scores captions",
+    "eval_use_gather_object": "validation scores captions",
+    "eval_on_start": "validation is every training.eval_steps",
+    "eval_delay": "validation is every training.eval_steps",
+    "average_tokens_across_devices": "the loss is the mean over the targets of all processes",
+    **dict.fromkeys(
+        ("fsdp", "fsdp_config", "parallelism_config"),
+        "what is trained is small, and parts of the model are called on their own, which FSDP does not allow; "
+        "plain several processes (DDP) are enough",
+    ),
+    "optim_target_modules": "optimizers that choose their weights by themselves are not supported",
+    **dict.fromkeys(
+        (
+            "push_to_hub",
+            "hub_token",
+            "hub_private_repo",
+            "hub_model_id",
+            "hub_strategy",
+            "hub_always_push",
+            "hub_revision",
+        ),
+        "a finished run is a directory to upload, with the hub's own program",
+    ),
+    "do_train": "the command says what is done",
+    "do_eval": "the command says what is done",
+    "do_predict": "the command says what is done",
+    "local_rank": "the launcher tells it",
+}
+"""Arguments that are not to be chosen, and why."""
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "text"),
+    "dict": ((Mapping,), "a section"),
+    "list": ((list,), "a list"),
+    "None": ((type(None),), "null"),
+}
+"""Types by name; what else an annotation names is one of transformers' choices, which are given as text."""
+
+
+def problems_of_arguments(given: Mapping[str, Any], key: str) -> list[str]:
+    """What is wrong with training arguments that a run sets: names that are not theirs or ours to set, and types.
+
+    Args:
+        given: arguments by name.
+        key: of the section that holds them, for the messages.
+    """
+    if not given:
+        return []
+    known = argument_types()
+    problems = []
+    for name, value in given.items():
+        if name in _OURS:
+            problems.append(f"{key}.{name} is set by this program; use {_OURS[name]}")
+        elif name in _FIXED:
+            problems.append(f"{key}.{name} cannot be chosen: {_FIXED[name]}")
+        elif name not in known:
+            problems.append(f"unknown key {key}.{name}; {_hint(name, known, key)}")
+        elif not _is_of_kind(value, known[name]):
+            allowed = " or ".join(dict.fromkeys(_KINDS[kind][1] for kind in known[name]))
+            problems.append(f"{key}.{name} is {_spell(value)}; it must be {allowed}")
+    return problems
+
+
+@cache
+def argument_types() -> dict[str, tuple[str, ...]]:
+    """Every training argument of the transformers that is installed, with the kinds of value that it takes."""
+    # Found by the package's place: its modules cannot be looked up without importing it.
+    package = importlib.util.find_spec("transformers")
+    assert package is not None and package.submodule_search_locations, "transformers is a dependency"
+    source = Path(package.submodule_search_locations[0]) / "training_args.py"
+    module = ast.parse(source.read_text(encoding="utf-8"))
+    (arguments,) = (node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "TrainingArguments")
+    return {
+        field.target.id: tuple(_kinds(field.annotation))
+        for field in arguments.body
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    }
+
+
+def _kinds(annotation: ast.expr) -> list[str]:
+    if isinstance(annotation, ast.BinOp):
+        return [*_kinds(annotation.left), *_kinds(annotation.right)]
+    name = ast.unparse(annotation).partition("[")[0]
+    return [name if name in _KINDS else "bool" if name == "Literal" else "str"]
+
+
+def _is_of_kind(value: Any, kinds: tuple[str, ...]) -> bool:
+    if isinstance(value, bool):
+        return "bool" in kinds
+    return any(isinstance(value, _KINDS[kind][0]) for kind in kinds if kind != "bool")
+
+
+def _hint(name: str, known: Mapping[str, Any], key: str) -> str:
+    close = difflib.get_close_matches(name, (known.keys() | _OURS.keys()) - _FIXED.keys(), n=1)
+    if not close:
+        return "it must be an argument of transformers' TrainingArguments"
+    return f"did you mean {_OURS[close[0]] if close[0] in _OURS else f'{key}.{close[0]}'}?"
+
+
+def _spell(value: Any) -> str:
+    return "null" if value is None else repr(value)

@@ -1,0 +1,54 @@
+"""Programs that follow a run, such as TensorBoard or W&B, beside its own log."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import Trainer
+from transformers.integrations.integration_utils import (
+    TensorBoardCallback,
+    WandbCallback,
+    get_reporting_integration_callbacks,
+)
+
+from evlvideo.errors import UserError
+
+TENSORBOARD_NAME = "tensorboard"
+"""Directory of TensorBoard's files, in a run's."""
+
+
+def check_trackers(report_to: list[str]) -> None:
+    """Make sure that what a run reports to is known and installed.
+
+    Raises:
+        UserError: one is not; the message says what to install.
+    """
+    for name in report_to:
+        try:
+            for tracker in get_reporting_integration_callbacks([name]):
+                tracker()
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise UserError(f"training.arguments.report_to names {name}: {error}") from error
+
+
+@contextmanager
+def trackers_of_run(trainer: Trainer, directory: Path) -> Iterator[None]:
+    """Let a trainer's trackers have a run of their own for the block.
+
+    TensorBoard's files go into the run's directory, unless the environment names another place. A run of W&B ends with
+    the block, so that the next training of this process starts one of its own.
+
+    Args:
+        trainer: that trains in the block.
+        directory: of the run.
+    """
+    callbacks = trainer.callback_handler.callbacks
+    for tracker in callbacks:
+        if isinstance(tracker, TensorBoardCallback) and tracker.logging_dir is None:
+            tracker.logging_dir = str(directory / TENSORBOARD_NAME)
+    try:
+        yield
+    finally:
+        for tracker in callbacks:
+            if isinstance(tracker, WandbCallback) and tracker._wandb.run is not None:
+                tracker._wandb.finish()

@@ -1,0 +1,18 @@
+"""A cross-entropy step compiled by torch: how long compiling takes, and what it gains."""
+
+from gpu_parts.generated import make_processor, random_captioner
+from gpu_parts.measure import Notes, free_memory
+from gpu_parts.sizes import FORMS, Size
+from gpu_parts.training import step
+
+
+def run(size: Size, notes: Notes) -> None:
+    """Of each form with the larger batch, as far as time goes: compiling takes minutes."""
+    batch = size.batches[1]
+    for form, changes in FORMS.items():
+        model = random_captioner(size.architecture(**changes))
+        processor = make_processor(model)
+        case = f"{form}, {batch} clips, compiled"
+        notes.measure(case, step, size, form, model, processor, batch, torch_compile=True)
+        del model
+        free_memory()

@@ -1,0 +1,48 @@
+"""The tests of the suite that need a GPU."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpu_parts.measure import Notes
+from gpu_parts.sizes import Size
+
+ROOT = Path(__file__).parents[3]
+MARK = "needs_cuda"
+
+
+def run(size: Size, notes: Notes) -> None:
+    """Note each test's outcome; without a GPU all are skipped."""
+    # Here, so that a machine without pytest fails in this part alone.
+    import pytest
+
+    if torch.cuda.is_available():
+        os.environ["EVLVIDEO_REQUIRE_CUDA"] = "1"
+    os.chdir(ROOT)
+    files = [str(path.relative_to(ROOT)) for path in _files()]
+    status = pytest.main([*files, "-m", MARK, "-q", "-p", "no:cacheprovider"], plugins=[_Outcomes(notes)])
+    notes.add("exit_status", int(status))
+
+
+def _files() -> Iterator[Path]:
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        if f"mark.{MARK}" in path.read_text(encoding="utf-8"):
+            yield path
+
+
+class _Outcomes:
+    """Notes each test when it is over."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        # A test that is skipped or fails in its set-up is not called.
+        if report.when == "call" or report.outcome != "passed":
+            found: dict[str, Any] = {"outcome": report.outcome, "seconds": report.duration}
+            if report.outcome == "failed":
+                found["why"] = str(report.longrepr)[-2000:]
+            self._notes.add(report.nodeid, found)

@@ -1,0 +1,97 @@
+"""A captioner of random weights, made on the device, and clips of noise: no file is read, nothing is downloaded."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from evlvideo.assembly import tower_dtype
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.frozen import tower_of
+from evlvideo.models.processing import EvlVideoProcessor
+from gpu_parts.measure import free_memory
+from gpu_parts.sizes import TEXT_TOKENS, device, precision
+
+_SPECIAL = {0: "<s>", 1: "<pad>", 2: "</s>", 3: "<unk>", 50118: "\n"}
+"""OPT's, at their places."""
+_VOCABULARY = 50272
+_NOISE_CLIPS = 8
+_REFERENCES, _REFERENCE_WORDS = 5, 10
+
+
+def random_captioner(config: EvlVideoConfig, *, language_model: bool = True) -> EvlVideoForCaptioning:
+    """A captioner on the device, its towers in the type that training keeps them in.
+
+    Its weights are drawn there, where billions take a second.
+
+    Args:
+        config: the architecture.
+        language_model: whether it has one; else it can only encode.
+    """
+    torch.manual_seed(0)
+    with torch.device(device()):
+        model = EvlVideoForCaptioning(config, empty_language_model=not language_model)
+    for name, weight in model.named_parameters():
+        if tower_of(name) is not None:
+            weight.data = weight.data.to(tower_dtype(precision()))
+    free_memory()
+    return model.eval()
+
+
+def make_processor(model: EvlVideoForCaptioning) -> EvlVideoProcessor:
+    """The processor of a captioner, with a tokenizer of as many words as OPT has tokens."""
+    words = {_SPECIAL.get(place, f"w{place}"): place for place in range(_VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|\S+"), "removed", invert=True)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="</s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
+    return EvlVideoProcessor(fast, image_size=model.vision_tower.image_size, max_text_tokens=TEXT_TOKENS)
+
+
+class NoiseClips(Dataset[dict[str, Any]]):
+    """Clips of noise in memory, as decoded ones come, with captions of random words.
+
+    Args:
+        count: clips.
+        frames: of each.
+        image_size: height and width of a frame, in pixels.
+        per_caption: items have a caption of full length to train on.
+    """
+
+    def __init__(self, count: int, frames: int, image_size: int, *, per_caption: bool) -> None:
+        self._count, self._per_caption = count, per_caption
+        generator = torch.Generator().manual_seed(0)
+        shape = (_NOISE_CLIPS, frames, 3, image_size, image_size)
+        self._noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Noise is the same in every epoch."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = {
+            "clip_id": str(index),
+            "captions": _references(index),
+            "pixel_values": self._noise[index % _NOISE_CLIPS],
+        }
+        # The opening and the ending token are added.
+        return item | {"caption": _words(index, TEXT_TOKENS - 2)} if self._per_caption else item
+
+    def references(self) -> dict[str, list[str]]:
+        """Captions of every clip, as a reward takes them."""
+        return {str(index): _references(index) for index in range(self._count)}
+
+
+def _references(index: int) -> list[str]:
+    return [_words(_REFERENCES * index + place, _REFERENCE_WORDS) for place in range(_REFERENCES)]
+
+
+def _words(seed: int, count: int) -> str:
+    return " ".join(f"w{word}" for word in np.random.default_rng(seed).integers(100, 50_000, count))

@@ -1,0 +1,106 @@
+import subprocess
+import sys
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from transformers import TrainingArguments
+
+from evlvideo.training.argument_names import _FIXED, _OURS, argument_types, problems_of_arguments
+
+
+def problem(name: str, value: Any = True) -> str:
+    (found,) = problems_of_arguments({name: value}, "training.arguments")
+    return found
+
+
+def test_arguments_are_those_of_the_installed_library() -> None:
+    assert argument_types().keys() == {field.name for field in fields(TrainingArguments)}
+
+
+def test_every_argument_that_is_refused_exists() -> None:
+    assert (_OURS.keys() | _FIXED.keys()) <= argument_types().keys()
+    assert not _OURS.keys() & _FIXED.keys()
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("torch_compile", True),
+        ("gradient_checkpointing", True),
+        ("gradient_checkpointing_kwargs", {"use_reentrant": False}),
+        ("optim", "adafactor"),
+        ("adam_epsilon", 1),
+        ("dataloader_persistent_workers", False),
+        ("dataloader_prefetch_factor", None),
+        ("report_to", ["tensorboard", "wandb"]),
+        ("report_to", "wandb"),
+        ("deepspeed", "zero2.json"),
+        ("deepspeed", {"zero_optimization": {"stage": 2}}),
+    ],
+)
+def test_what_is_the_librarys_is_passed_on(name: str, value: Any) -> None:
+    assert problems_of_arguments({name: value}, "training.arguments") == []
+
+
+@pytest.mark.parametrize(
+    "name, key",
+    [
+        ("per_device_train_batch_size", "training.batch_size"),
+        ("learning_rate", "training.learning_rate"),
+        ("output_dir", "output_dir"),
+        ("seed", "seed"),
+        ("bf16", "training.precision"),
+        ("eval_strategy", "training.eval_steps"),
+        ("dataloader_num_workers", "data.num_workers"),
+    ],
+)
+def test_what_a_key_of_ours_sets_names_the_key(name: str, key: str) -> None:
+    assert problem(name) == f"training.arguments.{name} is set by this program; use {key}"
+
+
+def test_what_cannot_be_chosen_says_why() -> None:
+    assert problem("remove_unused_columns").endswith("cannot be chosen: batches hold what training needs")
+    assert problem("fsdp").endswith("which FSDP does not allow; plain several processes (DDP) are enough")
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("torch_compil", "did you mean training.arguments.torch_compile?"),
+        ("per_device_train_batchsize", "did you mean training.batch_size?"),
+        ("xyzzy", "it must be an argument of transformers' TrainingArguments"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, hint: str) -> None:
+    assert problem(name) == f"unknown key training.arguments.{name}; {hint}"
+
+
+@pytest.mark.parametrize(
+    "name, value, allowed",
+    [
+        ("torch_compile", 1, "it must be true or false"),
+        ("torch_compile", None, "training.arguments.torch_compile is null; it must be true or false"),
+        ("ddp_timeout", True, "it must be a whole number"),
+        ("dataloader_prefetch_factor", 2.5, "it must be a whole number or null"),
+        ("adam_beta2", "high", "it must be a number"),
+        ("optim", 3, "it must be text"),
+        ("deepspeed", [1], "it must be a section or text or null"),
+    ],
+)
+def test_a_wrong_type_is_answered_with_the_right_one(name: str, value: Any, allowed: str) -> None:
+    assert problem(name, value).endswith(allowed)
+
+
+def test_all_problems_come_together() -> None:
+    given = {"bf16": True, "torch_compil": True, "optim": 3, "remove_unused_columns": False}
+    assert len(problems_of_arguments(given, "training.arguments")) == 4
+
+
+def test_checking_imports_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys; from evlvideo.config import config_of; config_of(['training.arguments.torch_compile=true']); "
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
