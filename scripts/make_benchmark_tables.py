@@ -8,7 +8,7 @@ The JSON files are what the programs in `scripts/benchmarks` write; no number is
 import argparse
 from pathlib import Path
 
-from benchmark_page import connectors, demo, gpu, self_critical, speed
+from benchmark_page import connectors, demo, gpu, self_critical, shards, speed
 
 from evlvideo.files import read_json, write_text
 
@@ -25,7 +25,10 @@ SECTIONS = {
     "rewards": self_critical.rewards,
     "comparison": speed.comparison,
     "decoding": speed.decoding,
+    "video_index": shards.video_index,
+    "shards": shards.shards,
     "features": speed.features,
+    "captioning": speed.captioning,
 }
 """File, or pattern of files → what is written about each, in the order of the page."""
 

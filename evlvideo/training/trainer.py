@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
@@ -113,13 +114,14 @@ class CaptionTrainer(Trainer):
             data_collator=data_collator,
             processing_class=processor,
         )
+        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
+            raise UserError(
+                "FSDP and DeepSpeed's ZeRO-3 split a model over processes, and parts of this one are called on their "
+                "own, as to generate captions. Launch without them: what is trained is small, and plain several "
+                "processes (DDP) are enough."
+            )
         # Dropout differs on all processes. New weights, which are equal, were drawn before.
         seed_process(args.seed, args.process_index)
-        if self.is_fsdp_enabled:
-            raise UserError(
-                "FSDP splits a model over processes, and parts of this one are called on their own, as to generate "
-                "captions. Launch without it: what is trained is small, and plain several processes (DDP) are enough."
-            )
         # The run has a progress bar and a log of its own.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)

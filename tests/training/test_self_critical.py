@@ -17,7 +17,7 @@ from torch.distributions import Categorical, kl_divergence
 from toy_run import CONNECTOR_SIZES, LANGUAGE_SIZES, VISION, VISION_SIZES, Toy, make_trainer
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, TrainingArguments
 
-from evlvideo.config import GenerationConfig, ScstConfig
+from evlvideo.config import GenerationConfig, LearningRatesConfig, ScstConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -495,6 +495,7 @@ class TestTinyLanguage:
             data_collator=None,
             generation=GenerationConfig(),
             validation_references={},
+            learning_rates=LearningRatesConfig(),
         )
 
     @pytest.fixture

@@ -19,6 +19,7 @@ from evlvideo.config import LearningRatesConfig, RunConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.models.frozen import tower_of, trained_part
+from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
 from evlvideo.training.run import train, training_arguments
 from evlvideo.training.trainer import CaptionTrainer
@@ -72,6 +73,12 @@ def test_frozen_towers_take_no_gradient_and_stay_in_eval_mode(toy: Toy, tmp_path
     assert not any(module.training for module in model.language_model.modules())
     assert not any(module.training for module in model.vision_tower.vit.modules())
     assert all(weight.grad is None for name, weight in model.named_parameters() if tower_of(name) is not None)
+
+
+def test_a_model_split_over_processes_is_refused(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "is_deepspeed_zero3_enabled", lambda: True)
+    with pytest.raises(UserError, match=r"ZeRO-3 split a model .* Launch without them"):
+        make_trainer(toy.config(tmp_path))
 
 
 def test_the_optimizer_holds_exactly_what_is_trained(toy: Toy, tmp_path: Path) -> None:
@@ -335,7 +342,7 @@ def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "precision, split, expected",
+    "precision, deepspeed, expected",
     [
         ("fp32", False, (False, False)),
         ("fp16", False, (False, True)),
@@ -344,10 +351,15 @@ def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypat
     ],
 )
 def test_transformers_is_told_of_half_precision_where_it_acts_on_it(
-    toy: Toy, tmp_path: Path, precision: str, split: bool, expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+    toy: Toy,
+    tmp_path: Path,
+    precision: str,
+    deepspeed: bool,
+    expected: tuple[bool, bool],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(split))
+    monkeypatch.setattr(run_module, "_uses_deepspeed", lambda config: deepspeed)
     arguments = training_arguments(toy.config(tmp_path), precision)
     assert (arguments.bf16, arguments.fp16) == expected
 

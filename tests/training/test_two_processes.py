@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,23 @@ from evlvideo.training.run import train
 
 DRAWS = 200
 PROGRAM = """
-import json, os, shutil, sys
+import json, os, shutil, signal, sys
 sys.path[:0] = [ROOT, ROOT + "/tests"]
 from pathlib import Path
 import torch
 from accelerate import PartialState
 from rich.console import Console
+from transformers import TrainerCallback
 import toy_run
 from evlvideo.config import load_config
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mini import build
 from evlvideo.data.mixture import Mixture
 from evlvideo.evaluation import java
+from evlvideo.errors import Interrupted
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.run_directory import SUMMARY_NAME
+from evlvideo.training import interruption, run as run_module
 from evlvideo.training.run import train
 from evlvideo.training.trainer import CaptionTrainer
 
@@ -69,6 +73,25 @@ for name in RUNS:
 opened.clear()
 result = evaluate(directory / "caption")
 report |= {"opened": opened, "scores": result.scores}
+write()
+"""
+SIGNALLED = """
+
+class SignalOne(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 1 and args.process_index == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+make, interruption.VOTE_SECONDS = run_module._make_trainer, 1.0
+def make_signalled(*arguments):
+    trainer = make(*arguments)
+    trainer.add_callback(SignalOne())
+    return trainer
+run_module._make_trainer = make_signalled
+try:
+    train(configured("signalled"), console=Console(quiet=True))
+except Interrupted as error:
+    report["stopped"] = str(error)
 write()
 """
 RANDOM = """
@@ -151,13 +174,19 @@ def launch(processes: int, directory: Path, program: str, *, on_gpus: bool = Fal
 
 
 def train_together(
-    toy: Toy, directory: Path, processes: int, shares: dict[str, tuple[int, int]], *, on_gpus: bool = False
+    toy: Toy,
+    directory: Path,
+    processes: int,
+    shares: dict[str, tuple[int, int]],
+    then: str = "",
+    *,
+    on_gpus: bool = False,
 ) -> Path:
     """Train both stages on several processes, by name with their batch size and accumulation."""
     for name, (batch_size, accumulated) in shares.items():
         config = run_config(toy, directory / name, name.partition("-")[0], batch_size, accumulated)
         save_config(config, directory / f"{name}.yaml")
-    launch(processes, directory, f"RUNS = {tuple(shares)!r}\n{TRAINING}", on_gpus=on_gpus)
+    launch(processes, directory, f"RUNS = {tuple(shares)!r}\n{TRAINING}{then}", on_gpus=on_gpus)
     return directory
 
 
@@ -165,7 +194,11 @@ def train_together(
 def together(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of runs that two processes made."""
     shares = {"caption": (4, 1), "caption-accumulated": (2, 2), "scst": (4, 1), "scst-accumulated": (2, 2)}
-    return train_together(toy, tmp_path_factory.mktemp("together"), 2, shares)
+    directory = tmp_path_factory.mktemp("together")
+    short = run_config(toy, directory / "signalled", "caption", batch_size=2)
+    endless = replace(short, training=replace(short.training, max_steps=10_000, eval_steps=10_000))
+    save_config(endless, directory / "signalled.yaml")
+    return train_together(toy, directory, 2, shares, then=SIGNALLED)
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +275,15 @@ def test_four_processes_train_as_one(toy: Toy, alone: dict[str, Path], tmp_path:
         assert_same_training(tmp_path / name, alone[name.partition("-")[0]])
 
 
+def test_a_signal_to_one_process_stops_both_in_the_same_step(together: Path) -> None:
+    first, second = (report["stopped"] for report in reports(together))
+    assert first == second
+    (checkpoint,) = (together / "signalled" / "checkpoints").iterdir()
+    step = int(checkpoint.name.rpartition("-")[2])
+    assert first.startswith(f"Stopped at step {step} of 10000, with a checkpoint in")
+    assert step >= 2 and (checkpoint / "trainer_state.json").is_file()
+
+
 def test_two_processes_tell_the_data_set_its_epoch(together: Path) -> None:
     # A step of SCST is all eight clips.
     assert [report["epochs"]["scst"] for report in reports(together)] == [[0, 1]] * 2
@@ -296,7 +338,10 @@ def test_two_processes_resume_bit_for_bit(random_runs: Path, stage: str) -> None
     one, two = (load_file(directory / "model.safetensors") for directory in (whole, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)
     for process in range(2):
-        states = [torch.load(directory / f"rng_state_{process}.pth")["cpu"] for directory in (whole, resumed)]
+        states = [
+            torch.load(directory / f"rng_state_{process}.pth", weights_only=False)["cpu"]
+            for directory in (whole, resumed)
+        ]
         assert torch.equal(*states)
 
 
