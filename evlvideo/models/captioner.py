@@ -63,10 +63,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
     def __init__(self, config: EvlVideoConfig, *, empty_language_model: bool = False) -> None:
         """Build a captioner at random.
 
-        Args:
-            config: the architecture.
-            empty_language_model: leave the language model without memory, for one that is put in its place; billions of
-                weights would be drawn for nothing.
+        With `empty_language_model`, the language model is left without memory, for one that is put in its place;
+        billions of weights would be drawn for nothing.
         """
         super().__init__(config)
         self.vision_tower = VisionTower(
