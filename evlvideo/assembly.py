@@ -31,7 +31,6 @@ from evlvideo.data.transforms import TRANSFORM_VERSION, Transform, eval_transfor
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import (
-    check_pixels_are_known,
     checkpoint_directory,
     load_frozen_towers,
     load_own_tower,
@@ -219,8 +218,8 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
         sampling=data.eval_sampling,
         keep_aspect=data.keep_aspect,
         image_size=processor.image_size,
-        image_mean=list(model.vision_tower.image_mean),
-        image_std=list(model.vision_tower.image_std),
+        image_mean=list(tower.image_mean),
+        image_std=list(tower.image_std),
         backend="auto",
         decoding_version=DECODING_VERSION,
         transform_version=TRANSFORM_VERSION,
@@ -270,8 +269,6 @@ def without_language_model(
     architecture: EvlVideoConfig, directory: Path | None, *, tower_dtype: torch.dtype
 ) -> EvlVideoForCaptioning:
     """A captioner whose language model takes no memory, with its frozen vision tower and trained parts at random."""
-    if directory is not None:
-        check_pixels_are_known(architecture, directory)
     model = EvlVideoForCaptioning(architecture, empty_language_model=True)
     load_frozen_towers(model, directory, dtype=tower_dtype, only={"vision_tower"})
     return model

@@ -24,7 +24,7 @@ with warnings.catch_warnings():
 
 Transform = Callable[[np.ndarray], Tensor]
 
-TRANSFORM_VERSION = 1
+TRANSFORM_VERSION = 2
 """Goes up when :func:`eval_transform` makes other pixels of the same frames, and stored features of them are stale."""
 
 _ASPECT_RATIOS = (3 / 4, 4 / 3)

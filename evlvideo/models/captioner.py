@@ -7,20 +7,18 @@ tower, `H` hidden size of the connector, `M` tokens that it gives (of a frame or
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutput
 
 from evlvideo.errors import UserError
+from evlvideo.models.changed_weights import changed_weights
 from evlvideo.models.checkpoint import (
-    check_pixels_are_known,
     checkpoint_directory,
     load_frozen_towers,
     load_trained_weights,
@@ -29,30 +27,21 @@ from evlvideo.models.checkpoint import (
     write_manifest,
 )
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.base import Connector
 from evlvideo.models.connectors.bert import load_bert_into
 from evlvideo.models.connectors.build import make_connector
 from evlvideo.models.connectors.options import TOMEFORMER
 from evlvideo.models.connectors.videochat import VideoRelations
 from evlvideo.models.frozen import is_trained, tower_of
 from evlvideo.models.lora import add_lora
-from evlvideo.models.merging import Reduction
+from evlvideo.models.loss import caption_loss
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.prompt import SoftPrompt
-from evlvideo.models.recomputation import Checkpoint, Layer, keep, recompute
+from evlvideo.models.recomputation import Checkpoint, keep, layers_of, recompute
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
 from evlvideo.models.tomeformer import TomeFormer
 from evlvideo.models.vision import VisionTower
 
 _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
-_OF_CONNECTOR = (
-    "connector.",
-    "contextualizer.",
-    "language_projection.",
-    "vision_projection.",
-    "vision_tower.video_relations.",
-)
-"""Beginnings of names of weights that another connector has no use for, or has of another shape."""
 
 
 class EvlVideoForCaptioning(PreTrainedModel):
@@ -102,16 +91,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         self.ln_vision = Float32LayerNorm(self.vision_tower.dim)
         merging = config.connector == TOMEFORMER
         self.vision_projection = nn.Linear(self.vision_tower.dim, bert.hidden_size) if merging else None
-        self.connector: TomeFormer | Connector = (
-            TomeFormer(
-                bert,
-                merge_r=cast("int | list[float]", config.merge_r),
-                reduction=cast("Reduction", config.merge_reduction),
-                class_token=self.vision_tower.has_class_token,
-            )
-            if merging
-            else make_connector(config, self.vision_tower)
-        )
+        self.connector = make_connector(config, self.vision_tower)
         self.contextualizer = (
             MergedContextualizer(bert.hidden_size, num_heads=config.contextualizer_heads, max_frames=max_frames)
             if config.contextualizer == "merged"
@@ -152,7 +132,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
 
         Where nothing in a tower is trained, it runs without gradient and keeps nothing anyway.
         """
-        for layers in (self.vision_tower.layers, _layers_of(self.connector), _layers_of(self.language_model)):
+        for layers in (self.vision_tower.layers, layers_of(self.connector), layers_of(self.language_model)):
             if enable:
                 recompute(layers, gradient_checkpointing_func, every=every_n_layers)
             else:
@@ -385,12 +365,11 @@ class EvlVideoForCaptioning(PreTrainedModel):
             str(pretrained_model_name_or_path), revision=hub.get("revision"), token=hub.get("token")
         )
         saved = EvlVideoConfig.from_pretrained(directory)
-        check_pixels_are_known(saved, directory)
         config = config or saved
         if config.image_mean is None:
             config.image_mean, config.image_std = saved.image_mean, saved.image_std
         model = cls(config, empty_language_model="language_model" in read_manifest(directory))
-        new, left_out = _changed_weights(saved, config) if config is not saved else (set(), set())
+        new, left_out = changed_weights(cls, saved, config) if config is not saved else (set(), set())
         load_frozen_towers(model, directory, dtype=tower_dtype or torch.float32)
         load_trained_weights(model, directory, may_be_missing=new, left_out=left_out)
         model.freeze_towers()
@@ -417,48 +396,6 @@ class EvlVideoForCaptioning(PreTrainedModel):
             load_bert_into(model.connector, bert)
         model.freeze_towers()
         return model.eval()
-
-
-def _layers_of(part: nn.Module) -> list[Layer]:
-    return [module for module in part.modules() if isinstance(module, GradientCheckpointingLayer)]
-
-
-def _changed_weights(saved: EvlVideoConfig, config: EvlVideoConfig) -> tuple[set[str], set[str]]:
-    """Names of the weights that are new by a changed configuration, and of those that have no place in it.
-
-    Only another connector leaves weights out, those of the old one; any other that has no place is an error later.
-    """
-    before, after = _weight_shapes(saved), _weight_shapes(config)
-    if saved.connector == config.connector:
-        return after.keys() - before.keys(), set()
-    kept = {
-        name
-        for name in before.keys() & after.keys()
-        if before[name] == after[name] and not name.startswith("connector.")
-    }
-    return after.keys() - kept, {name for name in before.keys() - kept if name.startswith(_OF_CONNECTOR)}
-
-
-def _weight_shapes(config: EvlVideoConfig) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        return {name: value.shape for name, value in EvlVideoForCaptioning(config).state_dict().items()}
-
-
-def caption_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Cross-entropy over the targets of a batch, in float32.
-
-    Args:
-        logits: `(B, ≥ L + 1, V)`; the last `L + 1` places are the last soft token and the text.
-        labels: `(B, L)`, −100 where there is no target.
-        num_items_in_batch: targets to average over; those of `labels` where nothing is given.
-
-    Returns:
-        a scalar.
-    """
-    length = labels.shape[1]
-    predicting = logits[:, -(length + 1) : -1].float()  # (B, L, V)
-    total = F.cross_entropy(predicting.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
-    return total / ((labels != -100).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 AutoConfig.register("evlvideo", EvlVideoConfig)

@@ -69,19 +69,6 @@ def checkpoint_directory(name: str, *, revision: str | None = None, token: str |
         ) from error
 
 
-def check_pixels_are_known(config: PreTrainedConfig, directory: Path) -> None:
-    """A checkpoint has to say how its tower's pictures are normalised.
-
-    Raises:
-        UserError: it does not.
-    """
-    if getattr(config, "image_mean", None) is None:
-        raise UserError(
-            f"{directory / 'config.json'} does not say how pixels are normalised. Checkpoints of earlier versions have "
-            "image_mean and image_std in processor_config.json: copy both from there to config.json."
-        )
-
-
 def write_manifest(model: "EvlVideoForCaptioning", directory: Path, *, full: bool) -> None:
     """Name the frozen towers beside the weights; a full checkpoint needs none."""
     towers = {}
@@ -129,8 +116,15 @@ def load_frozen_towers(
         directory: the checkpoint, whose manifest says which towers they have to be; `None` for a new model.
         dtype: type of the towers.
         only: the towers to load, for who needs one of them alone.
+
+    Raises:
+        UserError: a tower is not there, or not the one that the checkpoint was trained with, or the checkpoint does not
+            say how pixels are normalised.
     """
-    manifest = None if directory is None else read_manifest(directory)
+    manifest = None
+    if directory is not None:
+        _check_pixels_are_known(model.config, directory)
+        manifest = read_manifest(directory)
     names = [name for name in (("vision_tower", "language_model") if manifest is None else manifest) if name in only]
     if "vision_tower" in names:
         _load_vision_weights(model)
@@ -145,6 +139,15 @@ def load_frozen_towers(
     for name, parameter in model.named_parameters():
         if tower_of(name) is not None:
             parameter.data = parameter.data.to(dtype)
+
+
+def _check_pixels_are_known(config: PreTrainedConfig, directory: Path) -> None:
+    """A checkpoint has to say how its tower's pictures are normalised."""
+    if getattr(config, "image_mean", None) is None:
+        raise UserError(
+            f"{directory / 'config.json'} does not say how pixels are normalised. Checkpoints of earlier versions have "
+            "image_mean and image_std in processor_config.json: copy both from there to config.json."
+        )
 
 
 def read_text_config(name: str) -> PreTrainedConfig:

@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 Checkpoint = Callable[..., Any]
 """`torch.utils.checkpoint.checkpoint`, with its options."""
@@ -52,6 +54,11 @@ def keep(layer: Layer) -> None:
     """Let a layer keep its activations again, or still."""
     if is_recomputed(layer):
         layer.forward = layer.forward.__self__.forward  # type: ignore[attr-defined]
+
+
+def layers_of(part: nn.Module) -> list[Layer]:
+    """The layers of a model of transformers, or of one that is built of them."""
+    return [module for module in part.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def is_recomputed(layer: Layer) -> bool:

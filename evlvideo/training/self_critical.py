@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from evlvideo.config import ScstConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.errors import UserError
-from evlvideo.models.captioner import caption_loss
+from evlvideo.models.loss import caption_loss
 from evlvideo.models.processing import IGNORED
 from evlvideo.training.baselines import BASELINES, advantages
 from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
@@ -55,11 +54,6 @@ class SelfCriticalTrainer(CaptionTrainer):
 
     def __init__(self, *, reward: Reward, scst: ScstConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if is_deepspeed_zero3_enabled():
-            raise UserError(
-                "The scst stage draws captions between the parts of a model, which DeepSpeed's ZeRO-3 splits over "
-                "processes. Launch it without: what it trains is small, and plain several processes (DDP) are enough."
-            )
         self.reward = reward
         self.scst = scst
         # Every batch's loss is its share of the whole step's.

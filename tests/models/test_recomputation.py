@@ -8,10 +8,9 @@ import pytest
 import torch
 from tiny_models import MakeConfig, open_gates, pixels, text_batch
 from torch import Tensor
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.recomputation import is_recomputed
+from evlvideo.models.recomputation import is_recomputed, layers_of
 
 FORMS: dict[str, dict[str, Any]] = {
     "mean": {"fusion": "mean"},
@@ -175,8 +174,7 @@ def test_it_can_be_turned_off_and_made_sparser(make_config: MakeConfig) -> None:
     names = list(model.state_dict())
 
     def reached() -> int:
-        layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-        return sum(is_recomputed(layer) for layer in [*model.vision_tower.layers, *layers])
+        return sum(is_recomputed(layer) for layer in [*model.vision_tower.layers, *layers_of(model)])
 
     model.activation_checkpointing_enable()
     assert reached() == 6  # two layers in each part
