@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,45 +150,43 @@ def _extract(
 ) -> None:
     """Write shards while the next ones are encoded, and those after them decoded."""
     places = [place for shard in shards for place in writer.clips_of(shard)]
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_sampler=[
-            places[first : first + encoder.batch_size] for first in range(0, len(places), encoder.batch_size)
-        ],
-        collate_fn=_collate,
-        num_workers=num_workers if places else 0,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
-    leave_signals_to_parent(loader)
+    loader = _loader(dataset, places, encoder.batch_size, num_workers)
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    written: Future[None] | None = None
     with (
         ThreadPoolExecutor(1) as pool,
         Progress(*columns, console=console or Console(stderr=True), transient=True) as bar,
     ):
         name = f"Features of {writer.directory.name}"
         encoded = iter(bar.track(_encoded(encoder, loader), len(places), description=name))
+        written: Future[None] | None = None
         for shard in shards:
-            features: dict[str, Tensor] = {}
-            bad: dict[str, str] = {}
-            for _ in writer.clips_of(shard):
-                clip_id, found = next(encoded)
-                if isinstance(found, str):
-                    bad[clip_id] = found
-                else:
-                    features[clip_id] = found
+            clips = list(islice(encoded, len(writer.clips_of(shard))))
             if written is not None:
                 written.result()  # no more than one waits, and what went wrong is raised
+            features = {clip_id: found for clip_id, found in clips if not isinstance(found, str)}
+            bad = {clip_id: found for clip_id, found in clips if isinstance(found, str)}
             written = pool.submit(writer.write, shard, features, bad)
         if written is not None:
             written.result()
     logger.info("%s: %d clips, %d shards written", writer.directory, len(places), len(shards))
 
 
-def _encoded(encoder: _Encoder, loader: Iterable[_Shown]) -> Iterator[tuple[str, Tensor | str]]:
-    """Each clip's features, or why it has none, in the order of the loader."""
-    for clip_ids, bad, pixels in loader:
+def _loader(dataset: CaptionDataset, places: Sequence[int], batch_size: int, num_workers: int) -> Iterable[_Shown]:
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=[list(places[first : first + batch_size]) for first in range(0, len(places), batch_size)],
+        collate_fn=_collate,
+        num_workers=num_workers if places else 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+    leave_signals_to_parent(loader)
+    return loader
+
+
+def _encoded(encoder: _Encoder, batches: Iterable[_Shown]) -> Iterator[tuple[str, Tensor | str]]:
+    """Each clip's features, or why it has none, in the order of the batches."""
+    for clip_ids, bad, pixels in batches:
         features = iter(() if pixels is None else encoder(pixels))
         for clip_id in clip_ids:
             # A copy, since a file would hold the whole batch for each of its views.

@@ -8,7 +8,7 @@ The JSON files are what the programs in `scripts/benchmarks` write; no number is
 import argparse
 from pathlib import Path
 
-from benchmark_page import connectors, demo, scale, self_critical, speed
+from benchmark_page import connectors, demo, gpu, scale, self_critical, shards, speed
 
 from evlvideo.files import read_json, write_text
 
@@ -19,15 +19,19 @@ SECTIONS = {
     "merging_sweep": connectors.merging_sweep,
     "connector_costs": connectors.connector_costs,
     "full_size": speed.full_size,
+    "gpu-*": gpu.gpu,
     "scst_step": self_critical.scst_step,
     "scst_ablation": self_critical.scst_ablation,
     "rewards": self_critical.rewards,
     "comparison": speed.comparison,
     "decoding": speed.decoding,
+    "video_index": shards.video_index,
+    "shards": shards.shards,
     "features": speed.features,
+    "captioning": speed.captioning,
     "scale": scale.scale,
 }
-"""File → what is written about it, in the order of the page."""
+"""File, or pattern of files → what is written about each, in the order of the page."""
 
 
 def main() -> None:
@@ -40,8 +44,9 @@ def main() -> None:
 def page() -> str:
     """The page, of the files that are there now."""
     lines = ["# Benchmarks", "", "Made by `scripts/make_benchmark_tables.py` from `docs/benchmarks/*.json`."]
-    for name, section in SECTIONS.items():
-        lines += ["", *section(read_json(ROOT / "benchmarks" / f"{name}.json"))]
+    for pattern, section in SECTIONS.items():
+        for path in sorted((ROOT / "benchmarks").glob(f"{pattern}.json")):
+            lines += ["", *section(read_json(path))]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,8 @@
-"""What every test gets: random state as it was, and CUDA tests only where there is CUDA."""
+"""What every test gets: random state as it was; a GPU where it needs one and one was asked for, and else none.
+
+Most tests compare bit for bit, or with what a CPU computed, and would fail on the GPU that they find. Those that need
+one are run by themselves: `EVLVIDEO_REQUIRE_CUDA=1 make test ARGS="-m needs_cuda"`.
+"""
 
 import logging
 import os
@@ -12,6 +16,12 @@ import torch
 
 if TYPE_CHECKING:
     from toy_run import Toy
+
+if not os.environ.get("EVLVIDEO_REQUIRE_CUDA"):
+    # Before anything asks for it, and for the processes that tests start too.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# Products in float32 are what a CPU computes; convolutions would be rounded to ten bits before they are multiplied.
+torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.fixture(autouse=True)

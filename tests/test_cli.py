@@ -1,12 +1,14 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_run import Toy
@@ -16,6 +18,7 @@ from evlvideo.config import RunConfig, save_config
 from evlvideo.evaluation import java
 from evlvideo.evaluation.results import EvaluationResult
 from evlvideo.files import read_json
+from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.training import run as run_module
 
 HEAVY = ("torch", "transformers", "timm", "decord", "av", "matplotlib", "pycocoevalcap", "accelerate")
@@ -246,18 +249,35 @@ class TestInterruption:
     def test_ctrl_c_in_a_run_exits_with_130_and_says_how_to_go_on(
         self, evlvideo: Command, config: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        original = run_module.StopOnSignal.on_step_end
+        original = run_module.StopInOrder.on_step_end
 
-        def stop(self: run_module.StopOnSignal, *args: object, **kwargs: object) -> object:
-            self.stopped = True
+        def stop(self: run_module.StopInOrder, *args: object, **kwargs: object) -> object:
+            signal.raise_signal(signal.SIGINT)
             return original(self, *args, **kwargs)  # type: ignore[arg-type]
 
         with monkeypatch.context() as patch:
-            patch.setattr(run_module.StopOnSignal, "on_step_end", stop)
+            patch.setattr(run_module.StopInOrder, "on_step_end", stop)
             done = evlvideo("train", config)
         assert done.code == 130
         assert "Stopped at step 1 of 2" in done.err and "--resume" in done.err and "Traceback" not in done.err
         assert evlvideo("train", config, "--resume").code == 0
+
+    def test_captions_that_were_made_are_printed(self, evlvideo: Command, toy: Toy, finished: Path) -> None:
+        videos = [clip.video for clip in toy.clips("test")[:3]]
+        command = ("caption", *videos, "--checkpoint", finished, "--set", "generation.batch_size=1")
+        expected = evlvideo(*command).out.splitlines()
+        generate, made = EvlVideoForCaptioning.generate, []
+
+        def interrupt(*args: Any, **kwargs: Any) -> Any:
+            if len(made) == 2:
+                raise KeyboardInterrupt
+            made.append(generate(*args, **kwargs))
+            return made[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(EvlVideoForCaptioning, "generate", interrupt)
+            done = evlvideo(*command)
+        assert (done.code, done.out.splitlines()) == (130, expected[:2])
 
     def test_ctrl_c_elsewhere_exits_with_130(self, evlvideo: Command, finished: Path) -> None:
         def interrupt(*args: object, **kwargs: object) -> None:
@@ -267,6 +287,17 @@ class TestInterruption:
             patch.setattr("evlvideo.evaluation.evaluate.generate_captions", interrupt)
             done = evlvideo("evaluate", finished)
         assert done.code == 130 and "Traceback" not in done.err
+
+
+def test_a_file_that_cannot_be_decoded_is_told_and_the_others_are_captioned(
+    evlvideo: Command, toy: Toy, finished: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    first, last = (clip.video for clip in toy.clips("test")[:2])
+    done = evlvideo("caption", first, tmp_path / "broken.mp4", last, "--checkpoint", finished)
+    assert done.code == 1
+    assert [line.split("\t")[0] for line in done.out.splitlines()] == [str(first), str(last)]
+    assert "1 of 3 files could not be decoded" in done.err
 
 
 @pytest.mark.usefixtures("no_java")

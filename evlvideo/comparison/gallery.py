@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 MEDIA_BYTES = 7_500_000
 """Most bytes of pictures and films, so that the page stays under 10 MB with its text."""
 TEXT_BYTES = 700_000
-"""Most bytes of the cards' text with what is around it: some hundreds of clips; more are not looked through."""
+"""Most bytes of the text of cards with what is around it: some hundreds of clips."""
 LONGEST_TEXT = 5_000
 """Characters of a caption or a reference that are shown."""
 MOST_KINDS = 100
@@ -140,7 +140,8 @@ def _as_many_as_fit(
     chosen: Sequence[str], known: Mapping[str, CaptionedClip], runs: Sequence[EvaluatedRun]
 ) -> tuple[list[str], list[str]]:
     """The first of the chosen clips whose text the page has room for, and a sentence on the others."""
-    left, fitting = TEXT_BYTES, []
+    left = TEXT_BYTES
+    fitting: list[str] = []
     for clip_id in chosen:
         captions = [run.predictions.get(clip_id, "") for run in runs]
         references = known[clip_id].captions if clip_id in known else ()

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import BinaryIO, Literal
 
 from evlvideo.data.shard_files import read_shard, shard_state
@@ -27,7 +27,7 @@ class TarMember:
     @property
     def suffix(self) -> str:
         """What kind of file it is, such as `.jpg`."""
-        return PurePath(self.name).suffix
+        return f".{self.name.rpartition('.')[2]}"
 
     def __str__(self) -> str:
         return f"{self.name} in {self.shard}"

@@ -22,6 +22,7 @@ from evlvideo.evaluation.reference_counts import (
     ReferenceCounts,
     Selected,
     compact,
+    firsts,
     match,
     ngrams_of,
     padded,
@@ -205,15 +206,13 @@ class CiderD:
     def _split_squares(self) -> np.ndarray:
         """The squared norms of all references, `(MAX_N, references)`."""
         if self._squares is None:
-            held = self.references
-            clips = np.repeat(np.arange(len(self.clip_ids)), np.diff(held.ngrams_from))
-            sizes = np.diff(held.entries_from)
-            cells = np.repeat(
-                self.tables.order_of(held.ngram_ids) * len(held.lengths) + held.lengths_from[clips], sizes
-            )
-            weights = np.repeat(self._idf[held.ngram_ids], sizes) * held.counts
-            cells += held.references
-            self._squares = np.bincount(cells, weights**2, minlength=MAX_N * len(held.lengths)).reshape(MAX_N, -1)
+            held, clips = self.references, len(self.clip_ids)
+            squares = np.zeros((MAX_N, len(held.lengths)))
+            for start in range(0, clips, _AT_A_TIME):
+                some = np.arange(start, min(start + _AT_A_TIME, clips))
+                selected = select(held, self.tables.size, some)
+                squares[:, references_of(held, some)] = self._batch_squares(selected, self._idf)[:, selected.there]
+            self._squares = squares
         return self._squares
 
     def _batch_idf(self, clips: np.ndarray) -> np.ndarray:
@@ -251,9 +250,7 @@ def _idf(frequencies: np.ndarray, documents: int) -> np.ndarray:
 def _document_frequencies(counted: Counted, size: int, documents: slice) -> np.ndarray:
     """In how many of the groups each n-gram is, `(n-grams)` int32."""
     first, _, _ = documents.indices(len(counted.groups_from) - 1)
-    ids = counted.ids[counted.groups_from[first] :]
-    groups = np.repeat(np.arange(first, len(counted.groups_from) - 1), np.diff(counted.groups_from[first:]))
-    # Entries are sorted by group and n-gram, so that a new pair is where one of them changes.
-    new = np.ones(len(ids), bool)
-    new[1:] = (ids[1:] != ids[:-1]) | (groups[1:] != groups[:-1])
+    start = counted.groups_from[first]
+    ids = counted.ids[start:]
+    new = firsts(ids, counted.groups_from[first:-1] - start)
     return np.bincount(ids[new], minlength=size).astype(np.int32)

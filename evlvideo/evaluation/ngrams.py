@@ -13,6 +13,9 @@ import numpy as np
 
 MAX_N = 4
 """Longest n-grams."""
+_GROUPS = 4096
+"""Groups that are sorted together; more take memory and are no faster."""
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
 END_OF_TEXT = "<end of text>"
 """The word that stands for the end of a caption. It holds spaces, so that no word of a caption equals it."""
 
@@ -21,9 +24,9 @@ class Counted(NamedTuple):
     """N-grams of texts in groups; one entry for each n-gram of each text, sorted by group, n-gram and text."""
 
     groups_from: np.ndarray  # (groups + 1) int64: where the entries of a group start
-    ids: np.ndarray  # (entries) int64
-    texts: np.ndarray  # (entries) int64: the text's place in its group
-    counts: np.ndarray  # (entries) int64
+    ids: np.ndarray  # (entries) int32
+    texts: np.ndarray  # (entries) uint8 to int32: the text's place in its group
+    counts: np.ndarray  # (entries) uint8 to int32
     texts_from: np.ndarray  # (groups + 1) int64: where the texts of a group start
     lengths: np.ndarray  # (texts) int64, in words
 
@@ -128,36 +131,66 @@ def count_words(groups: Sequence[Sequence[str]], *, end_of_text: bool) -> tuple[
     numbers, word_lengths = np.array(flat, np.int64), np.array(lengths, np.int64)
     keys, ids, text_of = _number_ngrams(numbers, word_lengths, len(numbered))
     tables = NgramTables(list(numbered), keys)
-    sizes = np.fromiter(map(len, groups), np.int64, len(groups))
-    texts_from = starts(sizes)
-    most = int(sizes.max(initial=1))
-    group_of_text = np.repeat(np.arange(len(groups)), sizes)
-    place_of_text = np.arange(len(lengths)) - texts_from[group_of_text]
+    texts_from = starts(np.fromiter(map(len, groups), np.int64, len(groups)))
+    parts = [
+        _count_groups(tables.size, ids, text_of, texts_from[first : first + _GROUPS + 1])
+        for first in range(0, len(groups), _GROUPS)
+    ]
+    sizes, ngrams, texts, counts = (np.concatenate(arrays) for arrays in zip(_NOTHING, *parts, strict=True))
+    return tables, Counted(starts(sizes), ngrams, texts, counts, texts_from, word_lengths)
+
+
+def _count_groups(
+    size: int, ids: Sequence[np.ndarray], text_of: Sequence[np.ndarray], texts_from: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Count the n-grams of some groups, whose texts start at `texts_from`.
+
+    Args:
+        size: number of n-grams in the tables.
+        ids: for each n, of every n-gram of every text.
+        text_of: for each n, the text of every n-gram, ascending.
+        texts_from: where the texts of a group start, and the last one's end.
+
+    Returns:
+        entries of each group; and, sorted by group, n-gram and text, the id, the text and the count of every entry.
+    """
+    first, end = texts_from[0], texts_from[-1]
+    spans = [slice(*np.searchsorted(texts, [first, end])) for texts in text_of]
+    text = np.concatenate([texts[span] for texts, span in zip(text_of, spans, strict=True)]) - first
+    numbers = np.diff(texts_from)
+    most = int(numbers.max(initial=1))
+    group_of_text = np.repeat(np.arange(len(numbers)), numbers)
+    place_of_text = np.arange(end - first) - (texts_from[:-1] - first)[group_of_text]
     # Group, n-gram and text as one number, to sort by all three.
-    entries = (group_of_text[text_of] * max(tables.size, 1) + ids) * most + place_of_text[text_of]
-    entries, counts = np.unique(entries, return_counts=True)
+    entries = group_of_text[text] * max(size, 1)
+    entries += np.concatenate([of_order[span] for of_order, span in zip(ids, spans, strict=True)])
+    entries, counts = np.unique(entries * most + place_of_text[text], return_counts=True)
     pairs, texts = np.divmod(entries, most)
-    group, ids = np.divmod(pairs, max(tables.size, 1))
-    groups_from = np.searchsorted(group, np.arange(len(groups) + 1))
-    return tables, Counted(groups_from, ids, texts, counts, texts_from, word_lengths)
+    group, found = np.divmod(pairs, max(size, 1))
+    return np.bincount(group, minlength=len(numbers)), found.astype(np.int32), smallest(texts), smallest(counts)
+
+
+def smallest(numbers: np.ndarray, least: type[np.generic] = np.uint8) -> np.ndarray:
+    """Numbers that are not negative, in a type that holds them."""
+    return numbers.astype(np.promote_types(np.min_scalar_type(int(numbers.max(initial=0))), least))
 
 
 def _number_ngrams(
     numbers: np.ndarray, lengths: np.ndarray, words: int
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Return the tables of n = 2…4, and the id and the text of every n-gram there is, n by n."""
+) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Return the tables of n = 2…4, and for each n the id and the text of every n-gram there is."""
     text_of, left = _layout(lengths)
     places, ids, start = np.arange(len(numbers)), numbers, words
-    keys, all_ids, all_texts = [], [numbers], [text_of]
+    keys, all_ids, all_texts = [], [numbers.astype(np.int32)], [text_of.astype(np.int32)]
     for order in range(1, MAX_N):
         goes_on = left[places] > order
         places = places[goes_on]
         table, ids = np.unique(ids[goes_on] * words + numbers[places + order], return_inverse=True)
         keys.append(table)
-        all_ids.append(ids + start)
-        all_texts.append(text_of[places])
+        all_ids.append((ids + start).astype(np.int32))
+        all_texts.append(text_of[places].astype(np.int32))
         start += len(table)
-    return keys, np.concatenate(all_ids), np.concatenate(all_texts)
+    return keys, all_ids, all_texts
 
 
 def look_up(table: np.ndarray, keys: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evlvideo.evaluation.ngrams import Counted, look_up, ranges
+from evlvideo.evaluation.ngrams import Counted, look_up, ranges, smallest
 
 
 class ReferenceCounts(NamedTuple):
@@ -50,21 +50,26 @@ def compact(counted: Counted, clips: int) -> ReferenceCounts:
     """Keep the first groups of counted texts, one a clip, in types no larger than needed."""
     end = counted.groups_from[clips]
     ids = counted.ids[:end]
-    new = np.ones(end, bool)
-    new[1:] = ids[1:] != ids[:-1]
-    starts_of_clips = counted.groups_from[:clips]
-    new[starts_of_clips[starts_of_clips < end]] = True
+    new = firsts(ids, counted.groups_from[:clips])
     entries_from = np.append(np.flatnonzero(new), end)
     references = counted.texts_from[clips]
     return ReferenceCounts(
         ngrams_from=np.searchsorted(entries_from, counted.groups_from[: clips + 1]),
-        ngram_ids=ids[new].astype(np.int32),
-        entries_from=_smallest(entries_from, np.int32),
-        references=_smallest(counted.texts[:end]),
-        counts=_smallest(counted.counts[:end]),
+        ngram_ids=ids[new],
+        entries_from=smallest(entries_from, np.int32),
+        references=smallest(counted.texts[:end]),
+        counts=smallest(counted.counts[:end]),
         lengths_from=counted.texts_from[: clips + 1],
-        lengths=_smallest(counted.lengths[:references]),
+        lengths=smallest(counted.lengths[:references]),
     )
+
+
+def firsts(ids: np.ndarray, groups_from: np.ndarray) -> np.ndarray:
+    """Mark the first of the equal ids of a group, `(entries)` bool, where those of a group are ascending."""
+    new = np.ones(len(ids), bool)
+    new[1:] = ids[1:] != ids[:-1]
+    new[groups_from[groups_from < len(ids)]] = True
+    return new
 
 
 def select(held: ReferenceCounts, ngrams: int, clips: np.ndarray) -> Selected:
@@ -121,11 +126,6 @@ def padded(values: np.ndarray, there: np.ndarray) -> np.ndarray:
     whole = np.zeros((*values.shape[:-1], *there.shape), values.dtype)
     whole[..., there] = values
     return whole
-
-
-def _smallest(numbers: np.ndarray, least: type[np.generic] = np.uint8) -> np.ndarray:
-    """Numbers that are not negative, in a type that holds them."""
-    return numbers.astype(np.promote_types(np.min_scalar_type(int(numbers.max(initial=0))), least))
 
 
 def _spans(starts: np.ndarray, which: np.ndarray) -> np.ndarray:

@@ -176,8 +176,8 @@ def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
         # The model enters autocast by itself. In transformers' hands, its logits would be copied to float32 beside the
-        # loss. fp16 has to be known there, for the scaler of gradients, and bf16 where the weights themselves are cast.
-        "bf16": precision == "bf16" and _weights_are_cast(config),
+        # loss. fp16 has to be known there, for the scaler of gradients, and bf16 where DeepSpeed casts the weights.
+        "bf16": precision == "bf16" and _uses_deepspeed(config),
         "fp16": precision == "fp16",
         "eval_strategy": "steps",
         "eval_steps": training.eval_steps,
@@ -223,10 +223,8 @@ def _told_plainly(arguments: dict[str, Any]) -> TrainingArguments:
         raise UserError(f"The trainer cannot be set up as training.arguments says: {error}") from error
 
 
-def _weights_are_cast(config: RunConfig) -> bool:
-    """Whether FSDP or DeepSpeed hold the weights, which are told of a type by transformers."""
-    launched = any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED"))
-    return launched or bool(config.training.arguments.get("deepspeed"))
+def _uses_deepspeed(config: RunConfig) -> bool:
+    return bool(config.training.arguments.get("deepspeed")) or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
 
 
 def _make_trainer(

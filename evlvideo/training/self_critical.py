@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from evlvideo.config import ScstConfig
 from evlvideo.data.collate import visual_inputs
@@ -55,11 +54,6 @@ class SelfCriticalTrainer(CaptionTrainer):
 
     def __init__(self, *, reward: Reward, scst: ScstConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if is_deepspeed_zero3_enabled():
-            raise UserError(
-                "The scst stage draws captions between the parts of a model, which DeepSpeed's ZeRO-3 splits over "
-                "processes. Launch it without: what it trains is small, and plain several processes (DDP) are enough."
-            )
         self.reward = reward
         self.scst = scst
         # Every batch's loss is its share of the whole step's.
@@ -100,7 +94,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         batch that is alone also gets the `prompt` that its captions were drawn from, with gradient.
         """
         captioner, alone = self.captioner, len(batches) == 1
-        with torch.set_grad_enabled(alone), self.accelerator.autocast():
+        with torch.set_grad_enabled(alone):
             for batch in batches:
                 if not captioner.config.needs_frames and "pixel_values" in batch:
                     batch["features"] = captioner.vision_tower(batch.pop("pixel_values"))
@@ -161,8 +155,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         if "rollout" not in inputs:
             self.roll_out([inputs])
         rollout: Rollout = inputs["rollout"]
-        with self.accelerator.autocast():
-            samples, references = self._logits(model, inputs, rollout)  # (R, L, V), (B·K, L', V)
+        samples, references = self._logits(model, inputs, rollout)  # (R, L, V), (B·K, L', V)
         terms = token_terms(
             samples,
             rollout.tokens,
@@ -226,8 +219,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         ids, mask = self._texts_of_samples(rollout)
         texts = {"input_ids": ids, "attention_mask": mask, "logits_to_keep": rollout.tokens.shape[1]}
         given: dict[str, Any] = {**visual_inputs(inputs), **texts}
-        with self.accelerator.autocast():
-            logits: Tensor = functional_call(self.captioner, self._start, kwargs=given).logits
+        logits: Tensor = functional_call(self.captioner, self._start, kwargs=given).logits
         return logits
 
     def _note_captions(self, rollout: Rollout, advantage: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Cross-entropy training on transformers' Trainer, validated by the captions it generates."""
 
 import importlib.util
+import logging
 import time
 from collections.abc import Mapping, Sized
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
@@ -37,6 +39,8 @@ if _library is None or _library.origin is None:
     # name by transformers, whose trainer then asks it for a class.
     transformers_trainer.is_datasets_available = lambda: False  # type: ignore[attr-defined]
 
+logger = logging.getLogger(__name__)
+
 SELECTION_TOKENIZER = "python"
 """Validation selects alike on machines with Java and without."""
 TEXT_INPUTS = ("input_ids", "attention_mask", "labels")
@@ -49,6 +53,21 @@ class _EpochOfDataset(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         kwargs["train_dataloader"].dataset.set_epoch(int(state.epoch or 0))
+
+
+def _use_one_gpu(args: TrainingArguments) -> None:
+    """Keep transformers from copying the model to every GPU of this process in each step.
+
+    Contextualizers, which pass tensors through one place, would write into one another, and the batch would be larger.
+    """
+    if args.n_gpu > 1:
+        logger.warning(
+            "There are %d GPUs, of which one process uses one: to use all, start with `accelerate launch "
+            "--num_processes %d -m evlvideo`.",
+            args.n_gpu,
+            args.n_gpu,
+        )
+        args._n_gpu = 1
 
 
 class CaptionTrainer(Trainer):
@@ -86,6 +105,7 @@ class CaptionTrainer(Trainer):
         validation_references: Mapping[str, list[str]],
         learning_rates: LearningRatesConfig,
     ) -> None:
+        _use_one_gpu(args)
         super().__init__(
             model=model,
             args=args,
@@ -94,13 +114,14 @@ class CaptionTrainer(Trainer):
             data_collator=data_collator,
             processing_class=processor,
         )
+        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
+            raise UserError(
+                "FSDP and DeepSpeed's ZeRO-3 split a model over processes, and parts of this one are called on their "
+                "own, as to generate captions. Launch without them: what is trained is small, and plain several "
+                "processes (DDP) are enough."
+            )
         # Dropout differs on all processes. New weights, which are equal, were drawn before.
         seed_process(args.seed, args.process_index)
-        if self.is_fsdp_enabled:
-            raise UserError(
-                "FSDP splits a model over processes, and parts of this one are called on their own, as to generate "
-                "captions. Launch without it: what is trained is small, and plain several processes (DDP) are enough."
-            )
         # The run has a progress bar and a log of its own.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)

@@ -90,3 +90,22 @@ def features(report: dict[str, Any]) -> list[str]:
         "",
         *table(["from", "seconds"], rows),
     ]
+
+
+def captioning(report: dict[str, Any]) -> list[str]:
+    """The section on captions of files."""
+    medians, seconds, peak = report["median_seconds"], report["seconds"], report["peak_mib"]
+    rows = [[way, f"{medians[way]:.1f} ({spread(seconds[way])})"] for way in seconds]
+    equal = "equal" if report["captions_equal"] else "not all equal"
+    grown = " and ".join(f"{mib:,.0f} MiB with {int(count):,} files" for count, mib in peak.items())
+    machine = report["machine"]
+    return [
+        "## Captions of files",
+        "",
+        f"`scripts/benchmarks/captioning.py`: {report['files']} clips of the mini set, {report['workers']} workers, "
+        f"{machine['cpus']} CPU threads with a load of {machine['load']:.1f}. Seconds are medians, with the least and "
+        f"the most; batches are {report['ratio']:.1f} times as fast, and captions {equal}. The most memory that the "
+        f"process had was {grown}.",
+        "",
+        *table(["way", "seconds"], rows),
+    ]

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from transformers import OPTConfig, TrainingArguments
 
-from evlvideo.config import GenerationConfig, ScstConfig
+from evlvideo.config import GenerationConfig, LearningRatesConfig, ScstConfig
 from evlvideo.evaluation.results import git_commit, versions
 from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -101,6 +101,7 @@ def make_trainer(size: str, form: dict[str, Any]) -> SelfCriticalTrainer:
         data_collator=None,
         generation=GenerationConfig(),
         validation_references={},
+        learning_rates=LearningRatesConfig(),
     )
 
 

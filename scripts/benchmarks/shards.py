@@ -21,7 +21,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -105,20 +106,18 @@ def jpeg(number: int) -> bytes:
     return content.getvalue()
 
 
-def throughput(folder: Path, samples: int, rounds: int) -> dict[str, Any]:
+def throughput(folder: Path, samples: int, rounds: int, workers: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
     """Samples a second of both, for each kind of work and number of workers."""
     shards = write_shards(folder, 8, samples // 8, jpeg)
     clips = ShardClips(shards)
     found: dict[str, Any] = {"samples": len(clips), "shards": len(shards), "batch": BATCH, "work": {}}
     for work in ("bytes", "pictures"):
-        for workers in (0, 1, 2):
-            readers: dict[str, Callable[[int], Iterable[Any]]] = {
-                "evlvideo": lambda key, work=work, workers=workers: ours(clips, work, workers, key)  # type: ignore[misc]
-            }
+        for count in workers:
+            readers: dict[str, Callable[[int], Iterable[Any]]] = {"evlvideo": partial(ours, clips, work, count)}
             if installed():
-                readers["webdataset"] = lambda key, work=work, workers=workers: theirs(shards, work, workers, key)  # type: ignore[misc]
+                readers["webdataset"] = partial(theirs, shards, work, count)
             seconds = measure(readers, len(clips), rounds)
-            found["work"].setdefault(work, {})[str(workers)] = described(seconds, len(clips))
+            found["work"].setdefault(work, {})[str(count)] = described(seconds, len(clips))
     return found
 
 
@@ -132,7 +131,7 @@ def installed() -> bool:
 
 
 def measure(
-    readers: dict[str, Callable[[int], Iterable[Any]]], samples: int, rounds: int
+    readers: Mapping[str, Callable[[int], Iterable[Any]]], samples: int, rounds: int
 ) -> dict[str, list[tuple[float, float]]]:
     """Wall seconds, and CPU seconds of this process and its workers, of each reader, one a round."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
@@ -307,7 +306,7 @@ def summary(report: dict[str, Any]) -> Iterator[str]:
         for workers, found in of_workers.items():
             speeds = {name: found[name]["samples_per_second"] for name in found if isinstance(found[name], dict)}
             yield f"{work}, {workers} workers, samples a second: {speeds}, ratio {found.get('ratio', 'not measured')}"
-    yield f"many: { {name: value for name, value in report['many'].items()} }"
+    yield f"many: {report['many']}"
 
 
 if __name__ == "__main__":

@@ -76,8 +76,10 @@ def test_many_hypotheses_have_the_scores_of_few_to_the_last_bit(
     scorer = CiderD(cases["references"])
     together = scores_of(scorer, cases["hypotheses"], frequencies=frequencies)
     monkeypatch.setattr("evlvideo.evaluation.cider._AT_A_TIME", 3)
+    monkeypatch.setattr("evlvideo.evaluation.ngrams._GROUPS", 2)
     assert len(together) > 3
     assert scores_of(scorer, cases["hypotheses"], frequencies=frequencies) == together
+    assert scores_of(CiderD(cases["references"]), cases["hypotheses"], frequencies=frequencies) == together
 
 
 def test_score_does_not_depend_on_the_order(cases: dict[str, Any]) -> None:

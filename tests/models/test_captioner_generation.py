@@ -9,6 +9,7 @@ from tiny_models import (
     PAD,
     MakeConfig,
     MakeModel,
+    every_device,
     pixels,
 )
 
@@ -163,12 +164,15 @@ def test_generation_uses_the_configurations_special_tokens(make_model: MakeModel
     assert torch.equal(model.generate(pixels(2, 2), max_new_tokens=1)[:, 0], logits[:, -1].argmax(dim=-1))
 
 
-@pytest.mark.needs_cuda
+@every_device
 @pytest.mark.parametrize("generation", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 3}], ids=str)
-def test_captions_are_generated_on_cuda(make_config: MakeConfig, generation: dict[str, Any]) -> None:
+@pytest.mark.parametrize("prompt_ids", [None, torch.tensor([70, 71])], ids=["", "prompt"])
+def test_captions_are_generated_in_half_precision(
+    make_config: MakeConfig, generation: dict[str, Any], prompt_ids: torch.Tensor | None, device: str
+) -> None:
     config = make_config(contextualizer="in_tower")
-    model = EvlVideoForCaptioning.from_towers(config, tower_dtype=torch.bfloat16).to("cuda")
-    tokens = model.generate(pixels(2, 3).to("cuda"), max_new_tokens=5, **generation)
-    assert tokens.device.type == "cuda"
+    model = EvlVideoForCaptioning.from_towers(config, tower_dtype=torch.bfloat16).to(device)
+    tokens = model.generate(pixels(2, 3).to(device), prompt_ids=prompt_ids, max_new_tokens=5, **generation)
+    assert tokens.device.type == device
     assert tokens.shape[0] == 2 * generation.get("num_return_sequences", 1)
     assert 0 <= int(tokens.min()) <= int(tokens.max()) < 120

@@ -10,7 +10,9 @@ from tiny_models import (
     BERT_SIZES,
     MakeConfig,
     MakeModel,
+    every_device,
     fill,
+    half_towers,
     open_gates,
     pixels,
     text_batch,
@@ -152,18 +154,17 @@ def test_new_captioner_has_closed_gates_and_small_weights(make_config: MakeConfi
     assert torch.equal(model.ln_vision.weight, torch.ones(48))
 
 
-@pytest.mark.needs_cuda
+@every_device
 @every_trained_form
-def test_bfloat16_autocast_trains_on_cuda(make_model: MakeModel, form: dict[str, Any]) -> None:
+def test_towers_in_bfloat16_train_what_is_in_float32(make_model: MakeModel, form: dict[str, Any], device: str) -> None:
     model = open_gates(make_model(**form))
     expected = model(pixels(2, 3), **text_batch()).loss
-    model.to("cuda")
-    text = {name: value.to("cuda") for name, value in text_batch().items()}
-    with torch.autocast("cuda", torch.bfloat16):
-        loss = model(pixels(2, 3).to("cuda"), **text).loss
+    half_towers(model).to(device)
+    text = {name: value.to(device) for name, value in text_batch().items()}
+    loss = model(pixels(2, 3).to(device), **text).loss
     loss.backward()
     assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx(float(expected), rel=0.05)
+    assert loss.item() == pytest.approx(expected.item(), rel=0.05)
     for name, weight in model.named_parameters():
         assert (weight.grad is not None) == weight.requires_grad, name
         assert weight.grad is None or weight.grad.isfinite().all(), name

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tiny_models import FIXTURES, chirp
+from tiny_models import FIXTURES, chirp, every_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -154,12 +154,14 @@ def test_half_precision_metric_is_compared_in_float32() -> None:
     assert not torch.equal((unit[:, ::2] @ unit[:, 1::2].mT).argmax(-1), _best_partners(metric.float()))
 
 
-def test_autocast_does_not_change_the_matching() -> None:
+@every_device
+def test_autocast_does_not_change_the_matching(device: str) -> None:
     metric = (1 + 0.05 * chirp(4, 64, 32)).bfloat16()
     plain = merge_source(bipartite_soft_matching(metric, 16)[0], identity_source(4, 64))
-    with torch.autocast("cpu", torch.bfloat16):
-        cast = merge_source(bipartite_soft_matching(metric, 16)[0], identity_source(4, 64))
-    assert torch.equal(cast, plain)
+    with torch.autocast(device, torch.bfloat16):
+        merge, _ = bipartite_soft_matching(metric.to(device), 16)
+    cast = merge_source(merge, identity_source(4, 64, torch.device(device)))
+    assert torch.equal(cast.cpu(), plain)
 
 
 def test_a_token_without_direction_is_similar_to_nothing() -> None:

@@ -67,10 +67,15 @@ def prompts_of(method: str = "features_to_prompt") -> Iterator[list[Tensor]]:
         yield found
 
 
+def rounding(prompt: Tensor) -> float:
+    """How far equal prompts may be apart: not at all, but on a GPU, which adds up merged tokens in any order."""
+    return 0.0 if prompt.device.type == "cpu" else 0.02 * float(prompt.abs().max())
+
+
 class TestPaths:
     """The same clip on every path that computes a soft prompt."""
 
-    @pytest.fixture(params=["fp32", "bf16"])
+    @pytest.fixture(params=["fp32", "bf16", pytest.param("bf16", id="bf16-gpu", marks=pytest.mark.needs_cuda)])
     def precision(self, request: pytest.FixtureRequest) -> str:
         return str(request.param)
 
@@ -112,7 +117,7 @@ class TestPaths:
             made = trainer(run={"stage": "scst"}, scst={"num_samples": 2})
             assert isinstance(made, SelfCriticalTrainer)
             made.reward = lambda captions, clip_ids, ended: [1.0] * len(captions)
-            made.roll_out([batch(made)])
+            made.roll_out([made._prepare_inputs(batch(made))])
 
         def generate() -> None:
             model, processor = open_model(directory, run)
@@ -136,7 +141,7 @@ class TestPaths:
             found[name] = prompts[0].detach()
         assert {name: prompt.dtype for name, prompt in found.items()} == dict.fromkeys(found, PRECISIONS[precision])
         differences = {name: float((prompt - found["training"]).abs().max()) for name, prompt in found.items()}
-        assert differences == dict.fromkeys(found, 0.0)
+        assert max(differences.values()) <= rounding(found["training"])
         assert found["training"].abs().max() > 0.1
 
     def test_features_give_the_prompt_of_frames(self, run: RunConfig, toy: Toy, tmp_path: Path) -> None:
@@ -151,12 +156,13 @@ class TestPaths:
         )
         extract_features(with_features, ["validate"])
         model, processor = open_model(run.output_dir, run)
+        shown = ("pixel_values", "features")
         prompts = [
-            model.encode(**{name: item[name][None] for name in ("pixel_values", "features") if name in item})
+            model.encode(**{name: item[name][None].to(model.device) for name in shown if name in item})
             for config in (run, with_features)
             for item in [evaluation_data(config.data, model, processor, clips, "validate")[0]]
         ]
-        assert torch.equal(*prompts)
+        assert (prompts[0] - prompts[1]).abs().max() <= rounding(prompts[0])
 
 
 @every_precision

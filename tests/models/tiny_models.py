@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import timm
 import torch
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.frozen import tower_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -36,6 +38,7 @@ PAD, BOS, UNKNOWN, END = 1, 2, 3, 5
 
 MakeConfig = Callable[..., EvlVideoConfig]
 MakeModel = Callable[..., EvlVideoForCaptioning]
+every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
 
 
 def chirp(*shape: int, offset: float = 0.0, scale: float = 1.0) -> Tensor:
@@ -137,6 +140,14 @@ def tiny_model(towers: Towers, **changes: Any) -> EvlVideoForCaptioning:
     for name, module in model.vision_tower.named_modules():
         if name.endswith(("temporal_merge.query", "temporal_merge.key")):
             fill(module)
+    return model
+
+
+def half_towers(model: EvlVideoForCaptioning) -> EvlVideoForCaptioning:
+    """Keep the frozen towers in bfloat16, which the model computes in then."""
+    for name, weight in model.named_parameters():
+        if tower_of(name) is not None:
+            weight.data = weight.data.bfloat16()
     return model
 
 

@@ -10,9 +10,10 @@ import pytest
 from evlvideo.files import read_json
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts" / "benchmarks"))
+sys.path[:0] = [str(ROOT / "scripts" / "benchmarks"), str(ROOT / "scripts")]
 
 import gpu  # noqa: E402
+from benchmark_page import gpu as gpu_page  # noqa: E402
 from gpu_parts import (  # noqa: E402
     captioning,
     card,
@@ -26,7 +27,7 @@ from gpu_parts import (  # noqa: E402
     transfer,
 )
 from gpu_parts.measure import Notes  # noqa: E402
-from gpu_parts.sizes import SMALL  # noqa: E402
+from gpu_parts.sizes import FORMS, SMALL  # noqa: E402
 
 FEW, MANY = SMALL.batches
 
@@ -42,13 +43,10 @@ def found_by(part: Any, tmp_path: Path) -> dict[str, Any]:
 # Parts
 
 
-def test_steps_of_every_form_are_measured(tmp_path: Path) -> None:
+def test_steps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "FORMS", {"video": FORMS["video"]})
     found = found_by(training, tmp_path)
-    assert list(found) == [
-        f"{form}, {case}"
-        for form in ("image", "video", "merged")
-        for case in (f"{FEW} clips", f"{MANY} clips", f"{MANY} clips, checkpointing")
-    ]
+    assert list(found) == [f"video, {FEW} clips", f"video, {MANY} clips", f"video, {MANY} clips, checkpointing"]
     assert all(len(case["seconds"]) == SMALL.repeats and case["median_seconds"] > 0 for case in found.values())
 
 
@@ -100,7 +98,8 @@ def test_a_card_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str,
 
 def test_every_case_that_names_an_estimate_gets_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = estimates._estimate(SMALL, "video", FEW)
-    monkeypatch.setattr(estimates, "_estimate", lambda *asked, **changes: one)
+    for counted in ("_estimate", "multiply_adds"):
+        monkeypatch.setattr(estimates, counted, lambda *asked, **changes: one)
     estimated = found_by(estimates, tmp_path)
     named = {f"training, {form}, {batch} clips" for form in ("image", "video", "merged") for batch in SMALL.batches}
     named |= {f"self-critical, {form}, {batch} clips" for form in ("image", "video") for batch in SMALL.batches}
@@ -120,6 +119,52 @@ def test_shares_are_of_the_figure_for_the_card() -> None:
     parts["card"]["found"]["published_tflops"] = None
     shares.add_shares(parts)
     assert case["share_of_limit"] == pytest.approx(100 / 150)
+
+
+# The page
+
+STEP = {"median_seconds": 0.5, "seconds": [0.4, 0.5, 0.6]}
+REPORT: dict[str, Any] = {
+    "seconds": 480.0,
+    "versions": {"torch": "2.9"},
+    "parts": {
+        "card": {
+            "state": "done",
+            "found": {
+                "machine": {"card": "NVIDIA H100", "driver": "580", "cuda": "13.0"},
+                "published_tflops": 989.0,
+                "matrix_product": {"tflops": 700.4},
+            },
+        },
+        "training": {
+            "state": "done",
+            "found": {
+                "image, 4 clips": STEP | {"tflops": 300.0, "share_of_limit": 0.303, "peak_gib": 12.34},
+                "video, 16 clips": {"failed": "OutOfMemoryError: no | more"},
+            },
+        },
+        "connectors": {
+            "state": "done",
+            "found": {
+                "tomeformer, r = 19": {
+                    "soft_tokens": 29,
+                    **dict.fromkeys(("forward", "forward_and_backward", "with_tower"), STEP),
+                },
+                "merging alone": {"forward": {"median_seconds": 0.1}},
+            },
+        },
+        "compiled": {"state": "cut off", "found": {}},
+    },
+}
+
+
+def test_the_page_shows_what_there_is_and_says_what_there_is_not() -> None:
+    page = "\n".join(gpu_page.gpu(REPORT))
+    assert "on NVIDIA H100" in page and "989 TFLOPS by its makers, 700 measured" in page
+    assert "| cross-entropy | image, 4 clips | 0.500 (0.400 to 0.600) | 300 | 30% | 12.3 | – |" in page
+    assert "| cross-entropy | video, 16 clips | OutOfMemoryError: no / more |" in page
+    assert "100.00 ms, 20% of the connector's" in page
+    assert "The part `compiled` was cut off." in page and "The part `self_critical` did not run." in page
 
 
 # Processes

@@ -196,10 +196,10 @@ def test_a_limit_ends_a_run_in_order_and_resuming_goes_on_once_it_is_raised(
     """No validation is better than the first, or all hours are over in the third step."""
     if limit == "patience":
         told = iter([0.5, 0.5, 0.5])
-        original = trainer_module.score_captions
+        original = trainer_module.score_tokenized
         monkeypatch.setattr(
             trainer_module,
-            "score_captions",
+            "score_tokenized",
             lambda *args, **kwargs: replace(original(*args, **kwargs), corpus={"cider": next(told)}),
         )
     else:
@@ -479,6 +479,15 @@ def test_validation_may_look_at_the_first_clips_only(toy: Toy, tmp_path: Path, m
     assert seen == [[clip.clip_id for clip in toy.clips("validate")][:2]]
 
 
-def test_workers_change_nothing(toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
-    quietly(config_of(toy, tmp_path / "run", "caption", data={"num_workers": 2}))
-    assert_same_run(tmp_path / "run", uninterrupted["caption"])
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_workers_that_live_from_epoch_to_epoch_change_nothing(
+    toy: Toy, tmp_path: Path, stage: str, uninterrupted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the self-critical stage, six steps are three epochs; its run is interrupted in the second."""
+    config = config_of(toy, tmp_path / "run", stage, data={"num_workers": 2})
+    with monkeypatch.context() as patch:
+        signalled(patch, step=3)
+        with pytest.raises(Interrupted):
+            quietly(config)
+    quietly(config, resume=True)
+    assert_same_run(tmp_path / "run", uninterrupted[stage])

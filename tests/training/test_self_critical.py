@@ -17,7 +17,7 @@ from torch.distributions import Categorical, kl_divergence
 from toy_run import CONNECTOR_SIZES, LANGUAGE_SIZES, VISION, VISION_SIZES, Toy, make_trainer
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, TrainingArguments
 
-from evlvideo.config import GenerationConfig, ScstConfig
+from evlvideo.config import GenerationConfig, LearningRatesConfig, ScstConfig
 from evlvideo.data.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -425,10 +425,29 @@ def test_a_collapse_stops_the_run_where_it_is_to(toy: Toy, tmp_path: Path) -> No
 
 
 @pytest.mark.needs_cuda
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_steps_on_a_gpu(toy: Toy, tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "accumulated", "scst"),
+    [
+        ("fp32", 1, {}),
+        ("bf16", 1, {}),
+        ("bf16", 2, {"candidates": "beams", "baseline": "greedy"}),
+        ("bf16", 1, {"temperature": 0.9, "top_p": 0.9}),
+        ("bf16", 2, {"kl_weight": 0.1, "cross_entropy_weight": 0.1}),
+    ],
+)
+def test_steps_on_a_gpu(toy: Toy, tmp_path: Path, precision: str, accumulated: int, scst: dict[str, Any]) -> None:
     config = toy.config(
-        tmp_path / "run", run={"stage": "scst"}, training={"max_steps": 2, "eval_steps": 2, "precision": precision}
+        tmp_path / "run",
+        run={"stage": "scst"},
+        model={"fusion": "mean", "contextualizer": "in_tower"},
+        training={
+            "max_steps": 2,
+            "eval_steps": 2,
+            "precision": precision,
+            "batch_size": 2,
+            "gradient_accumulation_steps": accumulated,
+        },
+        scst=scst,
     )
     run = train(config, console=Console(quiet=True))
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -476,6 +495,7 @@ class TestTinyLanguage:
             data_collator=None,
             generation=GenerationConfig(),
             validation_references={},
+            learning_rates=LearningRatesConfig(),
         )
 
     @pytest.fixture

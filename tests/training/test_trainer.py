@@ -1,22 +1,25 @@
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import toy_run
 from rich.console import Console
 from safetensors.torch import load_file
 from sync_counter import SyncCounter
 from torch import Tensor, nn
 from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from evlvideo.config import LearningRatesConfig, RunConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.models.frozen import tower_of, trained_part
+from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
 from evlvideo.training.run import train, training_arguments
 from evlvideo.training.trainer import CaptionTrainer
@@ -70,6 +73,12 @@ def test_frozen_towers_take_no_gradient_and_stay_in_eval_mode(toy: Toy, tmp_path
     assert not any(module.training for module in model.language_model.modules())
     assert not any(module.training for module in model.vision_tower.vit.modules())
     assert all(weight.grad is None for name, weight in model.named_parameters() if tower_of(name) is not None)
+
+
+def test_a_model_split_over_processes_is_refused(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "is_deepspeed_zero3_enabled", lambda: True)
+    with pytest.raises(UserError, match=r"ZeRO-3 split a model .* Launch without them"):
+        make_trainer(toy.config(tmp_path))
 
 
 def test_the_optimizer_holds_exactly_what_is_trained(toy: Toy, tmp_path: Path) -> None:
@@ -333,7 +342,7 @@ def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "precision, split, expected",
+    "precision, deepspeed, expected",
     [
         ("fp32", False, (False, False)),
         ("fp16", False, (False, True)),
@@ -342,19 +351,55 @@ def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypat
     ],
 )
 def test_transformers_is_told_of_half_precision_where_it_acts_on_it(
-    toy: Toy, tmp_path: Path, precision: str, split: bool, expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+    toy: Toy,
+    tmp_path: Path,
+    precision: str,
+    deepspeed: bool,
+    expected: tuple[bool, bool],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(split))
+    monkeypatch.setattr(run_module, "_uses_deepspeed", lambda config: deepspeed)
     arguments = training_arguments(toy.config(tmp_path), precision)
     assert (arguments.bf16, arguments.fp16) == expected
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.needs_cuda
-def test_steps_on_a_gpu(toy: Toy, tmp_path: Path, precision: str) -> None:
-    config = toy.config(tmp_path / "run", model=FORMS["merged"], training={"max_steps": 2, "precision": precision})
-    run = train(config, console=Console(quiet=True))
-    losses = [entry["loss"] for entry in log_of(run) if "loss" in entry]
-    assert len(losses) == 2 and all(0 < loss < 20 for loss in losses)
-    assert all(weight.dtype == torch.float32 for weight in load_file(run / "model.safetensors").values())
+def test_several_gpus_of_one_process_are_used_as_one(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def with_two(config: RunConfig, precision: str) -> TrainingArguments:
+        arguments = training_arguments(config, precision)
+        arguments._n_gpu = 2
+        return arguments
+
+    monkeypatch.setattr(toy_run, "training_arguments", with_two)
+    trainer = make_trainer(toy.config(tmp_path, training={"batch_size": 4}))
+    assert (trainer.args.n_gpu, trainer.args.train_batch_size) == (1, 4)
+    assert trainer._wrap_model(trainer.model) is trainer.model
+    assert "2 GPUs" in caplog.text and "accelerate launch --num_processes 2" in caplog.text
+
+
+class TestOnGpu:
+    """The same trainer, where there is a GPU."""
+
+    @pytest.mark.needs_cuda
+    @pytest.mark.parametrize(("precision", "form"), [("fp32", "merged"), *(("bf16", form) for form in FORMS)])
+    def test_steps(self, toy: Toy, tmp_path: Path, precision: str, form: str) -> None:
+        config = toy.config(tmp_path / "run", model=FORMS[form], training={"max_steps": 2, "precision": precision})
+        run = train(config, console=Console(quiet=True))
+        losses = [entry["loss"] for entry in log_of(run) if "loss" in entry]
+        assert len(losses) == 2 and all(0 < loss < 20 for loss in losses)
+        assert all(weight.dtype == torch.float32 for weight in load_file(run / "model.safetensors").values())
+
+    @pytest.mark.needs_cuda
+    def test_a_resumed_run_goes_on_as_the_one_that_was_not_stopped(self, toy: Toy, tmp_path: Path) -> None:
+        training = {"max_steps": 4, "eval_steps": 2, "precision": "bf16"}
+        config = toy.config(tmp_path / "run", model=FORMS["merged"], training=training)
+        run = train(config, console=Console(quiet=True))
+        whole = {entry["step"]: entry["loss"] for entry in log_of(run) if "loss" in entry}
+        shutil.rmtree(run / "checkpoints" / "checkpoint-4")
+        train(config, resume=True, console=Console(quiet=True))
+        resumed = {entry["step"]: entry["loss"] for entry in log_of(run) if "loss" in entry}
+        # Not bit for bit: a GPU adds up merged tokens in any order.
+        assert resumed == pytest.approx(whole, rel=0.02)
+        assert len(whole) == 4

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from evlvideo.training.run import train
 
 DRAWS = 200
 PROGRAM = """
-import json, os, shutil, sys
+import json, os, shutil, signal, sys
 sys.path[:0] = [ROOT, ROOT + "/tests"]
 from pathlib import Path
 import torch
 from accelerate import PartialState
 from rich.console import Console
+from transformers import TrainerCallback
 import toy_run
 from evlvideo.config import load_config
 from evlvideo.data import annotations
@@ -33,8 +35,10 @@ from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mini import build
 from evlvideo.data.mixture import Mixture
 from evlvideo.evaluation import java
+from evlvideo.errors import Interrupted
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.run_directory import SUMMARY_NAME
+from evlvideo.training import interruption, run as run_module
 from evlvideo.training.run import train
 from evlvideo.training.trainer import CaptionTrainer
 
@@ -73,6 +77,25 @@ for name in RUNS:
 opened.clear()
 result = evaluate(directory / "caption")
 report |= {"opened": opened, "scores": result.scores, "looked_for": looked_for}
+write()
+"""
+SIGNALLED = """
+
+class SignalOne(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 1 and args.process_index == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+make, interruption.VOTE_SECONDS = run_module._make_trainer, 1.0
+def make_signalled(*arguments):
+    trainer = make(*arguments)
+    trainer.add_callback(SignalOne())
+    return trainer
+run_module._make_trainer = make_signalled
+try:
+    train(configured("signalled"), console=Console(quiet=True))
+except Interrupted as error:
+    report["stopped"] = str(error)
 write()
 """
 RANDOM = """
@@ -139,13 +162,13 @@ def checkpoint_without_dropout(toy: Toy, directory: Path) -> Path:
     return copy
 
 
-def launch(processes: int, directory: Path, program: str) -> None:
+def launch(processes: int, directory: Path, program: str, *, on_gpus: bool = False) -> None:
     file = directory / "program.py"
     file.write_text(f"ROOT = {str(ROOT)!r}\n{PROGRAM}{program}")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     done = subprocess.run(
         [*command, str(file), str(directory)],
-        env=environment(ACCELERATE_USE_CPU="true"),
+        env=environment(ACCELERATE_USE_CPU=str(not on_gpus)),
         capture_output=True,
         text=True,
         timeout=600,
@@ -154,12 +177,20 @@ def launch(processes: int, directory: Path, program: str) -> None:
     assert done.returncode == 0, done.stderr[-5000:]
 
 
-def train_together(toy: Toy, directory: Path, processes: int, shares: dict[str, tuple[int, int]]) -> Path:
+def train_together(
+    toy: Toy,
+    directory: Path,
+    processes: int,
+    shares: dict[str, tuple[int, int]],
+    *,
+    then: str = "",
+    on_gpus: bool = False,
+) -> Path:
     """Train both stages on several processes, by name with their batch size and accumulation."""
     for name, (batch_size, accumulated) in shares.items():
         config = run_config(toy, directory / name, name.partition("-")[0], batch_size, accumulated)
         save_config(config, directory / f"{name}.yaml")
-    launch(processes, directory, f"RUNS = {tuple(shares)!r}\n{TRAINING}")
+    launch(processes, directory, f"RUNS = {tuple(shares)!r}\n{TRAINING}{then}", on_gpus=on_gpus)
     return directory
 
 
@@ -167,7 +198,11 @@ def train_together(toy: Toy, directory: Path, processes: int, shares: dict[str, 
 def together(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of runs that two processes made."""
     shares = {"caption": (4, 1), "caption-accumulated": (2, 2), "scst": (4, 1), "scst-accumulated": (2, 2)}
-    return train_together(toy, tmp_path_factory.mktemp("together"), 2, shares)
+    directory = tmp_path_factory.mktemp("together")
+    short = run_config(toy, directory / "signalled", "caption", batch_size=2)
+    endless = replace(short, training=replace(short.training, max_steps=10_000, eval_steps=10_000))
+    save_config(endless, directory / "signalled.yaml")
+    return train_together(toy, directory, 2, shares, then=SIGNALLED)
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +248,23 @@ def test_two_processes_train_as_one_on_the_same_clips(together: Path, alone: dic
     assert_same_training(together / name, alone[name.partition("-")[0]])
 
 
+@pytest.mark.needs_cuda
+def test_two_gpus_train_as_one_on_the_same_clips(toy: Toy, tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    (tmp_path / "two").mkdir()
+    two = train_together(toy, tmp_path / "two", 2, {"caption": (4, 1), "scst": (4, 1)}, on_gpus=True)
+    reports(two)
+    one = train(run_config(toy, tmp_path / "caption", "caption", 8), console=Console(quiet=True))
+    logs = [
+        map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines()) for run in (one, two / "caption")
+    ]
+    losses = [[line["loss"] for line in log if "loss" in line] for log in logs]
+    assert len(losses[0]) == 2
+    # In bf16, and not bit for bit: a GPU adds up merged tokens in any order.
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 @pytest.mark.parametrize("stage", ["caption", "scst"])
 def test_accumulated_batches_train_as_one(toy: Toy, alone: dict[str, Path], tmp_path: Path, stage: str) -> None:
     config = run_config(toy, tmp_path / stage, stage, batch_size=4, accumulated=2)
@@ -225,6 +277,15 @@ def test_four_processes_train_as_one(toy: Toy, alone: dict[str, Path], tmp_path:
     train_together(toy, tmp_path, 4, shares)
     for name in shares:
         assert_same_training(tmp_path / name, alone[name.partition("-")[0]])
+
+
+def test_a_signal_to_one_process_stops_both_in_the_same_step(together: Path) -> None:
+    first, second = (report["stopped"] for report in reports(together))
+    assert first == second
+    (checkpoint,) = (together / "signalled" / "checkpoints").iterdir()
+    step = int(checkpoint.name.rpartition("-")[2])
+    assert first.startswith(f"Stopped at step {step} of 10000, with a checkpoint in")
+    assert step >= 2 and (checkpoint / "trainer_state.json").is_file()
 
 
 def test_two_processes_tell_the_data_set_its_epoch(together: Path) -> None:
@@ -290,7 +351,10 @@ def test_two_processes_resume_bit_for_bit(random_runs: Path, stage: str) -> None
     one, two = (load_file(directory / "model.safetensors") for directory in (whole, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)
     for process in range(2):
-        states = [torch.load(directory / f"rng_state_{process}.pth")["cpu"] for directory in (whole, resumed)]
+        states = [
+            torch.load(directory / f"rng_state_{process}.pth", weights_only=False)["cpu"]
+            for directory in (whole, resumed)
+        ]
         assert torch.equal(*states)
 
 

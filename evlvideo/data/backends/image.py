@@ -24,7 +24,9 @@ def read_image(media: Media) -> Image.Image:
     """
     try:
         with media.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            ImageOps.exif_transpose(picture, in_place=True)
+            picture.load()
+            return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy what is RGB
     except UnidentifiedImageError as error:
         raise DecodeError(f"{media} cannot be decoded: unknown format. Is it a picture, and whole?") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from evlvideo.estimate.costs import estimate
+from evlvideo.estimate.costs import estimate, multiply_adds
 from evlvideo.estimate.records import Estimate, Workload
 from gpu_parts.measure import GIB, Notes
 from gpu_parts.sizes import FORMS, TEXT_TOKENS, Size, precision
@@ -22,6 +22,10 @@ def run(size: Size, notes: Notes) -> None:
 
 
 def _estimate(size: Size, form: str, batch: int, **changes: Any) -> Estimate:
+    return estimate(size.architecture(**FORMS[form]), _workload(size, batch, **changes))
+
+
+def _workload(size: Size, batch: int, **changes: Any) -> Workload:
     asked: dict[str, Any] = {
         "num_frames": size.frames,
         "batch_size": batch,
@@ -31,7 +35,7 @@ def _estimate(size: Size, form: str, batch: int, **changes: Any) -> Estimate:
         "new_tokens": 1,
         "precision": precision(),
     }
-    return estimate(size.architecture(**FORMS[form]), Workload(**{**asked, **changes}))
+    return Workload(**{**asked, **changes})
 
 
 def _of_training(size: Size, form: str, batch: int) -> dict[str, Any]:
@@ -57,5 +61,6 @@ def _of_self_critical(size: Size, form: str, batch: int) -> dict[str, Any]:
 
 def _of_captioning(size: Size, beams: int) -> dict[str, Any]:
     """Of all clips that are captioned."""
-    found = _estimate(size, "video", 1, num_beams=beams, new_tokens=size.new_tokens)
+    workload = _workload(size, 1, num_beams=beams, new_tokens=size.new_tokens)
+    found = multiply_adds(size.architecture(**FORMS["video"]), workload)
     return {"multiply_adds": size.clips * found.captioning_clip.total, "by_part": asdict(found.captioning_clip)}

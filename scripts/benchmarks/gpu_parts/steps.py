@@ -4,7 +4,6 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -43,20 +42,20 @@ def make_trainer(
         processor: of the model.
         stage: `caption` or `scst`.
         batch: clips of a step.
-        arguments: transformers' own, such as `gradient_checkpointing`.
+        arguments: those of `training.arguments`, such as `gradient_checkpointing`.
     """
     config = RunConfig(
         stage=stage,
         output_dir=tempfile.gettempdir(),
         data=DataConfig(num_frames=size.frames, num_workers=0),
-        training=TrainingConfig(max_steps=_MANY, eval_steps=_MANY, batch_size=batch),
+        training=TrainingConfig(max_steps=_MANY, eval_steps=_MANY, batch_size=batch, arguments=arguments),
         generation=GenerationConfig(min_new_tokens=1, max_new_tokens=size.new_tokens),
         scst=ScstConfig(num_samples=size.samples, max_new_tokens=size.new_tokens),
     )
     clips = NoiseClips(_CLIPS, size.frames, processor.image_size, per_caption=stage == "caption")
     common: dict[str, Any] = {
         "model": model,
-        "args": replace(training_arguments(config, precision()), **arguments),
+        "args": training_arguments(config, precision()),
         "processor": processor,
         "train_dataset": clips,
         "eval_dataset": clips,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_connectors import NUM_TOKENS, OPTIONS, PER_FRAME, TOKENS, changes
-from tiny_models import MakeConfig, MakeModel, pixels, shuffled, text_batch
+from tiny_models import MakeConfig, MakeModel, every_device, half_towers, pixels, shuffled, text_batch
 
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -212,15 +212,14 @@ def test_whole_model_in_half_precision_stays_near(make_model: MakeModel, connect
     assert (half.float() - expected).norm() < 0.1 * expected.norm()
 
 
-@pytest.mark.needs_cuda
-@pytest.mark.parametrize("connector", ["videochat", "video_llama"])
-def test_training_in_half_precision_on_a_gpu_stays_near(make_model: MakeModel, connector: str) -> None:
-    model = make_model(**changes(connector)).cuda()
-    batch = {name: value.cuda() for name, value in text_batch().items()}
-    given = pixels(2, 3).cuda()
+@every_device
+@every_connector
+def test_training_with_towers_in_half_precision_stays_near(make_model: MakeModel, connector: str, device: str) -> None:
+    model = make_model(**changes(connector)).to(device)
+    batch = {name: value.to(device) for name, value in text_batch().items()}
+    given = pixels(2, 3).to(device)
     expected = model(given, **batch).loss
-    with torch.autocast("cuda", torch.bfloat16):
-        loss = model(given, **batch).loss
+    loss = half_towers(model)(given, **batch).loss
     loss.backward()
     torch.testing.assert_close(loss, expected, atol=0.05, rtol=0.05)
     assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.grad is not None)
