@@ -305,7 +305,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         batch = len(prompt.embeddings)
         opening = torch.full((batch, 1), self.config.bos_token_id, device=prompt.embeddings.device)
         if prompt_ids is not None:
-            opening = torch.cat([opening, prompt_ids.to(opening).expand(batch, -1)], dim=1)
+            opening = torch.cat([opening, prompt_ids.to(opening, non_blocking=True).expand(batch, -1)], dim=1)
         text = self.language_model.get_input_embeddings()(opening)
         prefix = torch.cat([prompt.embeddings, text], dim=1)  # (B, P + 1, E)
         # transformers repeats the prefix for beams and captions, and not what is known of it.

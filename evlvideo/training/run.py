@@ -196,9 +196,12 @@ def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
         "seed": config.seed,
         "data_seed": config.seed,
     }
+    pinned = training.arguments.get("dataloader_pin_memory", torch.cuda.is_available())
     defaults: dict[str, Any] = {
         "report_to": [],
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_pin_memory": pinned,
+        # Else every tensor of a batch waits for the GPU to have done all of the step before.
+        "accelerator_config": {"non_blocking": pinned},
         # Short epochs, as of the self-critical stage, would start workers and their decoders every few minutes.
         "dataloader_persistent_workers": workers > 0,
     }

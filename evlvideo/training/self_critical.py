@@ -209,7 +209,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         prompt = self.processor.prompt_ids()
         if prompt is not None:
             ids += prompt.tolist()
-        opening = torch.tensor(ids).to(rollout.tokens).expand(len(rollout.tokens), -1)
+        opening = torch.tensor(ids).to(rollout.tokens, non_blocking=True).expand(len(rollout.tokens), -1)
         mask = torch.cat([torch.ones_like(opening), rollout.mask[:, :-1].long()], dim=1)
         return torch.cat([opening, rollout.tokens[:, :-1]], dim=1), mask
 

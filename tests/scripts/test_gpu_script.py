@@ -18,6 +18,7 @@ from gpu_parts import (  # noqa: E402
     captioning,
     card,
     connectors,
+    cuda_tests,
     estimates,
     process,
     self_critical,
@@ -91,6 +92,13 @@ def test_a_card_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str,
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: name)
     assert card.published_tflops() == tflops
+
+
+def test_tests_that_need_a_gpu_are_found_by_their_own_mark_or_a_shared_one() -> None:
+    names = {path.name for path in cuda_tests.files_with_tests()}
+    assert {"test_trainer.py", "test_two_processes.py", "test_merging.py", "test_captioner_training.py"} <= names
+    shared = "mark.needs_cuda" in (ROOT / "tests" / "models" / "tiny_models.py").read_text(encoding="utf-8")
+    assert shared and "test_sampling.py" not in names
 
 
 # Estimates

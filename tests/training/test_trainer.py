@@ -364,6 +364,12 @@ def test_transformers_is_told_of_half_precision_where_it_acts_on_it(
     assert (arguments.bf16, arguments.fp16) == expected
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+def test_batches_from_pinned_memory_are_moved_without_waiting(toy: Toy, tmp_path: Path, pinned: bool) -> None:
+    config = toy.config(tmp_path, training={"arguments": {"dataloader_pin_memory": pinned}})
+    assert training_arguments(config, "fp32").accelerator_config.non_blocking is pinned
+
+
 def test_several_gpus_of_one_process_are_used_as_one(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,9 @@ def run(size: Size, notes: Notes) -> None:
     for form, changes in FORMS.items():
         model = random_captioner(size.architecture(**changes))
         processor = make_processor(model)
-        case = f"{form}, {batch} clips, compiled"
-        notes.measure(case, step, size, form, model, processor, batch, torch_compile=True)
+        case, backend = f"{form}, {batch} clips, compiled", size.compile_backend
+        notes.measure(
+            case, step, size, form, model, processor, batch, torch_compile=True, torch_compile_backend=backend
+        )
         del model
         free_memory()

@@ -12,6 +12,8 @@ from gpu_parts.sizes import Size
 
 ROOT = Path(__file__).parents[3]
 MARK = "needs_cuda"
+_SIGNS = (f"mark.{MARK}", "@every_device")
+"""What a file with such tests holds; importing the others would take a minute."""
 
 
 def run(size: Size, notes: Notes) -> None:
@@ -22,14 +24,16 @@ def run(size: Size, notes: Notes) -> None:
     if torch.cuda.is_available():
         os.environ["EVLVIDEO_REQUIRE_CUDA"] = "1"
     os.chdir(ROOT)
-    files = [str(path.relative_to(ROOT)) for path in _files()]
+    files = [str(path.relative_to(ROOT)) for path in files_with_tests()]
     status = pytest.main([*files, "-m", MARK, "-q", "-p", "no:cacheprovider"], plugins=[_Outcomes(notes)])
     notes.add("exit_status", int(status))
 
 
-def _files() -> Iterator[Path]:
+def files_with_tests() -> Iterator[Path]:
+    """Files of tests, some of which need a GPU."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        if f"mark.{MARK}" in path.read_text(encoding="utf-8"):
+        text = path.read_text(encoding="utf-8")
+        if any(sign in text for sign in _SIGNS):
             yield path
 
 

@@ -62,6 +62,8 @@ class Size:
     """Rows and columns of the matrices whose product is the card's measured limit."""
     warmup: int
     repeats: int
+    compile_backend: str
+    """Of torch: in small, one that makes no kernels, which take minutes on a CPU."""
 
     def architecture(self, **form: Any) -> EvlVideoConfig:
         """The published architecture in one of its forms, at this size."""
@@ -81,6 +83,7 @@ FULL = Size(
     matrix=8192,
     warmup=3,
     repeats=8,
+    compile_backend="inductor",
 )
 SMALL = Size(
     name="small",
@@ -95,6 +98,7 @@ SMALL = Size(
     matrix=64,
     warmup=1,
     repeats=2,
+    compile_backend="aot_eager",
 )
 SIZES = {size.name: size for size in (FULL, SMALL)}
 
