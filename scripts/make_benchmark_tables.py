@@ -24,6 +24,7 @@ SECTIONS = {
     "scst_ablation": self_critical.scst_ablation,
     "rewards": self_critical.rewards,
     "comparison": speed.comparison,
+    "scoring": speed.scoring,
     "decoding": speed.decoding,
     "video_index": shards.video_index,
     "shards": shards.shards,

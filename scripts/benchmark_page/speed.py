@@ -44,6 +44,33 @@ def comparison(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def scoring(report: dict[str, Any]) -> list[str]:
+    """The section on scoring at full size."""
+    names = {"score": "one system scored, its result written and read", "compare": "systems compared, tables and page"}
+    rows = [
+        [
+            f"{int(clips):,}",
+            names[part],
+            f"{found['cpu_seconds']:.0f}",
+            f"{found['programs_cpu_seconds']:.0f}",
+            f"{found['peak_mb']:,}",
+            f"{found['result_mb']:.1f} MB result" if "result_mb" in found else f"{found['page_mb']:.2f} MB page",
+        ]
+        for clips, parts in report["clips"].items()
+        for part, found in parts.items()
+    ]
+    return [
+        "## Scoring at full size",
+        "",
+        f"`scripts/benchmarks/scoring.py`: generated captions, {report['references']} references a clip, "
+        f"{report['systems']} systems in the comparison, all metrics but METEOR, one run in a process of its own on "
+        f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. CPU seconds are the "
+        "process's; the tokeniser's Java is apart.",
+        "",
+        *table(["clips", "what", "CPU seconds", "Java's", "peak, MB", "written"], rows),
+    ]
+
+
 def decoding(report: dict[str, Any]) -> list[str]:
     """The section on decoders."""
     ways = list(report["clips"][0]["frames"]["4"]["ways"])

@@ -30,3 +30,10 @@ def test_a_part_says_what_it_took(part: str, written: str, tmp_path: Path, monke
     scoring.write_captions(30, tmp_path)
     found = scoring.measured(part, tmp_path)
     assert {"wall_seconds", "cpu_seconds", "programs_cpu_seconds", "peak_mb", written} <= found.keys()
+
+
+def test_the_numbers_of_the_page_hold_the_goal() -> None:
+    found = read_json(ROOT / "docs" / "benchmarks" / "scoring.json")["clips"]["100000"]
+    assert found["score"]["cpu_seconds"] + found["score"]["programs_cpu_seconds"] < 120
+    assert found["score"]["peak_mb"] < 1500
+    assert found["compare"]["page_mb"] < 10
