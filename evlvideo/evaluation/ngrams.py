@@ -136,8 +136,8 @@ def count_words(groups: Sequence[Sequence[str]], *, end_of_text: bool) -> tuple[
         _count_groups(tables.size, ids, text_of, texts_from[first : first + _GROUPS + 1])
         for first in range(0, len(groups), _GROUPS)
     ]
-    sizes, *columns = (np.concatenate(arrays) for arrays in zip(_NOTHING, *parts, strict=True))
-    return tables, Counted(starts(sizes), *columns, texts_from, word_lengths)
+    sizes, ngrams, texts, counts = (np.concatenate(arrays) for arrays in zip(_NOTHING, *parts, strict=True))
+    return tables, Counted(starts(sizes), ngrams, texts, counts, texts_from, word_lengths)
 
 
 def _count_groups(

@@ -68,7 +68,8 @@ class _ByRows(torch.autograd.Function):
         ctx.temperature = temperature
         parts = []
         for rows in _chunks(logits):
-            chunk, drawn, then, out = (_rows_of(given, rows) for given in (logits, samples, start, outside))
+            chunk, drawn = logits[rows], samples[rows]
+            then, out = _rows_of(start, rows), _rows_of(outside, rows)
             log_probabilities = log_probabilities_inside(chunk, temperature, out)
             apart = _divergence(chunk, then, temperature)
             parts.append((of_samples(log_probabilities, drawn), apart, entropy(log_probabilities)))
@@ -77,14 +78,15 @@ class _ByRows(torch.autograd.Function):
         return log_probability, divergences, entropies
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, of_log_probability: Tensor, of_divergence: Tensor, _: Tensor
     ) -> tuple[Tensor, None, None, None, None]:
         logits, samples, start, outside = ctx.saved_tensors
         gradient = torch.empty_like(logits)
         for rows in _chunks(logits):
-            chunk, drawn, then, out = (_rows_of(given, rows) for given in (logits, samples, start, outside))
+            chunk, drawn = logits[rows], samples[rows]
+            then, out = _rows_of(start, rows), _rows_of(outside, rows)
             with torch.enable_grad():
                 chunk = chunk.detach().requires_grad_()
                 log_probability = of_samples(log_probabilities_inside(chunk, ctx.temperature, out), drawn)

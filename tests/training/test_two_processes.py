@@ -178,8 +178,8 @@ def train_together(
     directory: Path,
     processes: int,
     shares: dict[str, tuple[int, int]],
-    then: str = "",
     *,
+    then: str = "",
     on_gpus: bool = False,
 ) -> Path:
     """Train both stages on several processes, by name with their batch size and accumulation."""
