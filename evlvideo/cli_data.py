@@ -58,15 +58,32 @@ def check_videos_command(
 
 @data.command("index")
 def index_command(
-    root: Annotated[Path, typer.Argument(help="Directory of tar shards, as a run's source names it.")],
+    root: Annotated[
+        Path, typer.Argument(help="Directory of tar shards, or of a data set, as a run's source names it.")
+    ],
     processes: Annotated[int, typer.Option(help="Shards gone through at a time.")] = os.cpu_count() or 1,
     index_root: Annotated[
         Path | None,
         typer.Option(help="Directory for the indexes, which runs find beside the shards or in the cache only."),
     ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of a data set, such as webvid, in the place of shards.")
+    ] = None,
+    split: Annotated[list[str] | None, typer.Option(help="A split of it; may be repeated. Else train.")] = None,
+    video_root: Annotated[Path | None, typer.Option(help="Directory of its videos or images.")] = None,
 ) -> None:
-    """Make and check the indexes of shards, which runs then find. Goes on where it was stopped; exits with 1."""
+    """Make and check the indexes of shards, which runs then find. Goes on where it was stopped; exits with 1.
+
+    With --dataset, read a data set's splits and look for their files instead, and keep what runs then map into memory.
+    """
     console = prepare()
+    if dataset is not None:
+        from evlvideo.data.stored_clips import read_stored
+
+        for name in split or ["train"]:
+            clips = read_stored(dataset, name, root, video_root)
+            typer.echo(f"{dataset}:{name}: {len(clips):,} clips, with all of their files.")
+        return
     from evlvideo.data.index_shards import index_shards
     from evlvideo.data.shards import find_shards
 

@@ -10,6 +10,7 @@ message names no file.
 
 import argparse
 import json
+import os
 import random
 import re
 import tempfile
@@ -52,6 +53,7 @@ def main() -> int:
     options = parser.parse_args()
     av.logging.set_level(None)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["EVLVIDEO_CACHE"] = str(Path(folder) / "cache")
         sources = [render(Path(folder) / name) for name in SOURCES]
         report = fuzz(sources, options)
     print(json.dumps(report, indent=1))

@@ -8,7 +8,7 @@ The JSON files are what the programs in `scripts/benchmarks` write; no number is
 import argparse
 from pathlib import Path
 
-from benchmark_page import connectors, demo, gpu, self_critical, shards, speed
+from benchmark_page import connectors, demo, gpu, scale, self_critical, shards, speed
 
 from evlvideo.files import read_json, write_text
 
@@ -29,6 +29,7 @@ SECTIONS = {
     "shards": shards.shards,
     "features": speed.features,
     "captioning": speed.captioning,
+    "scale": scale.scale,
 }
 """File, or pattern of files → what is written about each, in the order of the page."""
 

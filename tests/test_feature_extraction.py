@@ -13,7 +13,8 @@ from toy_run import FRAMES, SPLITS, Toy, make_trainer
 from evlvideo import assembly
 from evlvideo.config import RunConfig
 from evlvideo.data import feature_store
-from evlvideo.data.feature_store import split_directory
+from evlvideo.data.feature_key import FeatureKey
+from evlvideo.data.feature_store import FeatureReader, split_directory
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.feature_extraction import extract_features
@@ -308,6 +309,16 @@ def test_clips_that_cannot_be_decoded_are_left_out_of_training_and_named_in_eval
     extract_features(config, ["train", "validate", "test"])
     run = train(config)
     assert evaluate(run, config=config).missing_clips == [toy.clips("test")[1].clip_id]
+
+
+def test_clips_of_another_split_have_no_features(toy: Toy, features: Path) -> None:
+    directory = split_directory(features, "mini", "train")
+    reader = FeatureReader(directory, FeatureKey.read(directory))
+    reader.check(toy.clips("train")[2:5])
+    name = toy.clips("test")[0].clip_id
+    for use in (lambda: reader.check(toy.clips("test")), lambda: reader.read(name)):
+        with pytest.raises(UserError, match=f"has no features of {name}"):
+            use()
 
 
 def test_missing_features_are_a_user_error(toy: Toy, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evlvideo.models.precision import in_float32
 from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
 
 PICTURE_SIDE = 160
@@ -85,7 +86,7 @@ def _hues(count: int) -> np.ndarray:
 
 def attention_weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
     """Softmax over the keys of scaled dot products: `(…, Q, D)` and `(…, K, D)` → `(…, Q, K)`, in float32."""
-    with torch.autocast(query.device.type, enabled=False):
+    with in_float32(query.device):
         return torch.softmax(query.float() @ key.float().transpose(-1, -2) * scale, dim=-1)
 
 

@@ -169,9 +169,12 @@ class FeatureReader:
         Raises:
             UserError: a clip is not of this split, or is another part of its file; or a file is another.
         """
-        places = np.fromiter((self._place(clip.clip_id) for clip in clips), np.int64, len(clips))
-        times = np.fromiter(map(time_key, clips), np.uint64, len(clips))
-        changed = np.flatnonzero(times != self._clips.times[places])
+        found = np.fromiter(((id_key(clip.clip_id), time_key(clip)) for clip in clips), np.dtype("u8,u8"), len(clips))
+        places = self._order[np.searchsorted(self._sorted, found["f0"]).clip(max=len(self._sorted) - 1)]
+        strange = np.flatnonzero(self._clips.ids[places] != found["f0"])
+        if len(strange):
+            raise self._unknown(clips[int(strange[0])].clip_id)
+        changed = np.flatnonzero(found["f1"] != self._clips.times[places])
         if len(changed):
             self._refuse_clip("times", clips[int(changed[0])])
         for number in range(0, len(clips), max(1, len(clips) // _FILES_CHECKED)):
@@ -214,8 +217,11 @@ class FeatureReader:
         wanted = np.uint64(id_key(clip_id))
         found = int(np.searchsorted(self._sorted, wanted))
         if found == len(self._sorted) or self._sorted[found] != wanted:
-            raise UserError(f"{self.directory} has no features of {clip_id}; they are of another split or data set.")
+            raise self._unknown(clip_id)
         return int(self._order[found])
+
+    def _unknown(self, clip_id: str) -> UserError:
+        return UserError(f"{self.directory} has no features of {clip_id}; they are of another split or data set.")
 
     def _shard_of(self, clip_id: str) -> _OpenShard:
         number = self._place(clip_id) // CLIPS_PER_SHARD

@@ -41,8 +41,10 @@ def _convolution_backward(
     return one * (input_asked + weight_asked)
 
 
-FORMULAS = {torch.ops.aten.convolution_backward: shape_wrapper(_convolution_backward)}
-"""Formulas in the place of torch's."""
+FORMULAS = {torch.ops.aten.convolution_backward: _convolution_backward}
+"""Formulas in the place of torch's, in the form in which its own counter takes them."""
+
+_ALL_FORMULAS = {**flop_registry, **{packet: shape_wrapper(formula) for packet, formula in FORMULAS.items()}}
 
 
 class _Counter(TorchDispatchMode):
@@ -58,7 +60,7 @@ class _Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet, given = func._overloadpacket, kwargs or {}
-        formula = FORMULAS.get(packet) or flop_registry.get(packet)
+        formula = _ALL_FORMULAS.get(packet)
         if formula is None:
             if _is_made_of_others(func):
                 with self:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evlvideo.errors import UserError
+from evlvideo.models.precision import in_float32
 
 Reduction = Literal["mean", "size_weighted"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
@@ -89,7 +90,7 @@ def bipartite_soft_matching(metric: Tensor, r: int, *, class_token: bool = False
 def _match(metric: Tensor, r: int, class_token: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Indices among the even tokens of sources and of kept ones, and among the odd tokens of the sources' partners."""
     # Autocast would take the product in half precision, where nearly equal partners cannot be told apart.
-    with torch.autocast(metric.device.type, enabled=False):
+    with in_float32(metric.device):
         metric = F.normalize(metric.float(), dim=-1)
         similarity = metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)  # (B, N_even, N_odd)
     if class_token:

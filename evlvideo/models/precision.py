@@ -30,6 +30,11 @@ def autocast_by(weight: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(device, dtype if wanted else None, enabled=wanted, cache_enabled=grad)
 
 
+def in_float32(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast on a device; there is none to switch off where tensors have no values, as in estimates."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
 class _HasAutocast(Protocol):
     def autocast(self) -> AbstractContextManager[Any]: ...
 
@@ -57,5 +62,5 @@ class Float32LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(…, D)` → `(…, D)`."""
-        with torch.autocast(x.device.type, enabled=False):
+        with in_float32(x.device):
             return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)

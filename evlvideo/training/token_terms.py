@@ -68,11 +68,9 @@ class _ByRows(torch.autograd.Function):
         ctx.temperature = temperature
         parts = []
         for rows in _chunks(logits):
-            chunk, drawn = logits[rows], samples[rows]
-            then, out = _rows_of(start, rows), _rows_of(outside, rows)
-            log_probabilities = log_probabilities_inside(chunk, temperature, out)
-            apart = _divergence(chunk, then, temperature)
-            parts.append((of_samples(log_probabilities, drawn), apart, entropy(log_probabilities)))
+            log_probabilities = log_probabilities_inside(logits[rows], temperature, _rows_of(outside, rows))
+            apart = _divergence(logits[rows], _rows_of(start, rows), temperature)
+            parts.append((of_samples(log_probabilities, samples[rows]), apart, entropy(log_probabilities)))
         log_probability, divergences, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
         ctx.mark_non_differentiable(entropies)
         return log_probability, divergences, entropies
@@ -85,11 +83,11 @@ class _ByRows(torch.autograd.Function):
         logits, samples, start, outside = ctx.saved_tensors
         gradient = torch.empty_like(logits)
         for rows in _chunks(logits):
-            chunk, drawn = logits[rows], samples[rows]
-            then, out = _rows_of(start, rows), _rows_of(outside, rows)
+            then = _rows_of(start, rows)
             with torch.enable_grad():
-                chunk = chunk.detach().requires_grad_()
-                log_probability = of_samples(log_probabilities_inside(chunk, ctx.temperature, out), drawn)
+                chunk = logits[rows].detach().requires_grad_()
+                log_probabilities = log_probabilities_inside(chunk, ctx.temperature, _rows_of(outside, rows))
+                log_probability = of_samples(log_probabilities, samples[rows])
                 weighted = (of_log_probability[rows] * log_probability).sum()
                 if then is not None:
                     weighted = weighted + (of_divergence[rows] * _divergence(chunk, then, ctx.temperature)).sum()

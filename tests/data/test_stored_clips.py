@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from evlvideo.cache import cache_directory
+from evlvideo.cli import app
 from evlvideo.data import stored_clips
 from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.stored_clips import read_stored
@@ -132,3 +134,10 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
 def test_what_cannot_be_read_says_so(root: Path, dataset: str, split: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_stored(dataset, split, root)
+
+
+def test_a_command_reads_a_split_before_runs_do(root: Path, reads: list[Any], restore_logging: None) -> None:
+    done = CliRunner().invoke(app, ["data", "index", str(root), "--dataset", "jsonl"])
+    assert (done.exit_code, done.output) == (0, "jsonl:train: 4 clips, with all of their files.\n")
+    assert len(read_stored("jsonl", "train", root)) == 4
+    assert len(reads) == 1

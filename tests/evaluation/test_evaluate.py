@@ -96,7 +96,7 @@ def captions_in_both_orders(toy: Toy, directory: Path, model: dict[str, Any]) ->
     run = toy.finished_run(directory, open_gates=True, **model)
     config = toy.config(run)
     captioner, processor = open_model(run, config)
-    dataset = evaluation_dataset(config.data, processor, toy.clips("test") + toy.clips("train"))
+    dataset = evaluation_dataset(config.data, processor, [*toy.clips("test"), *toy.clips("train")])
     # Of one length, so that there is much that can differ.
     generation = GenerationConfig(num_beams=2, max_new_tokens=12, min_new_tokens=12)
     straight = generate_captions(captioner, processor, dataset, generation)

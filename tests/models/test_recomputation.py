@@ -2,12 +2,15 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_models import MakeConfig, open_gates, pixels, text_batch
 from torch import Tensor
+from toy_run import Toy, make_trainer
+from transformers import set_seed
 
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.recomputation import is_recomputed, layers_of
@@ -183,3 +186,19 @@ def test_it_can_be_turned_off_and_made_sparser(make_config: MakeConfig) -> None:
     assert list(model.state_dict()) == names
     model.activation_checkpointing_disable()
     assert reached() == 0
+
+
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_a_run_that_asks_for_it_trains_the_same_weights(toy: Toy, tmp_path: Path, stage: str) -> None:
+    weights = []
+    for asked in (False, True):
+        training = {"max_steps": 2, "eval_steps": 2, "arguments": {"gradient_checkpointing": asked}}
+        form = {"contextualizer": "in_tower", "frame_positions": True}
+        config = toy.config(tmp_path / str(asked), model=form, training=training, run={"stage": stage})
+        set_seed(config.seed)
+        trainer = make_trainer(config)
+        trainer.train()
+        model = trainer.captioner
+        assert {is_recomputed(layer) for layer in [*model.vision_tower.layers, *layers_of(model)]} == {asked}
+        weights.append({name: weight for name, weight in model.named_parameters() if weight.requires_grad})
+    assert all(torch.equal(weights[1][name], weight) for name, weight in weights[0].items())

@@ -30,6 +30,7 @@ from rich.console import Console
 from transformers import TrainerCallback
 import toy_run
 from evlvideo.config import load_config
+from evlvideo.data import annotations
 from evlvideo.data.datasets import CaptionDataset
 from evlvideo.data.mini import build
 from evlvideo.data.mixture import Mixture
@@ -66,13 +67,16 @@ def note(self, index):
     epochs.append(int(self._epoch))
     return draw(self, index)
 Mixture.draw = note
+looked_for = []
+missing_files = annotations.missing_files
+annotations.missing_files = lambda clips: looked_for.append(len(clips)) or missing_files(clips)
 for name in RUNS:
     epochs.clear()
     train(configured(name), console=Console(quiet=True))
     report.setdefault("epochs", {})[name] = sorted(set(epochs))
 opened.clear()
 result = evaluate(directory / "caption")
-report |= {"opened": opened, "scores": result.scores}
+report |= {"opened": opened, "scores": result.scores, "looked_for": looked_for}
 write()
 """
 SIGNALLED = """
@@ -287,6 +291,15 @@ def test_a_signal_to_one_process_stops_both_in_the_same_step(together: Path) -> 
 def test_two_processes_tell_the_data_set_its_epoch(together: Path) -> None:
     # A step of SCST is all eight clips.
     assert [report["epochs"]["scst"] for report in reports(together)] == [[0, 1]] * 2
+
+
+def test_one_of_two_processes_looks_for_the_files(toy: Toy, together: Path) -> None:
+    first, second = (report["looked_for"] for report in reports(together))
+    # Every run trains and validates, and one is evaluated.
+    splits = ("train", "validate") * (len(first) // 2)
+    assert first == [len(toy.clips(split)) for split in (*splits, "test")]
+    assert len(first) > 4
+    assert second == []
 
 
 def test_two_processes_caption_every_clip_once(toy: Toy, together: Path) -> None:
