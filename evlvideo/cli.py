@@ -357,11 +357,11 @@ def demo(
     ] = False,
 ) -> None:
     """Run the whole chain in miniature: fine-tune, SCST, evaluate, compare."""
-    console = prepare()
+    prepare()
     from evlvideo.comparison.renderers import to_rich
     from evlvideo.demo import run_demo
 
-    comparison = run_demo(out, seed=seed, from_scratch=from_scratch, console=console)
+    comparison = run_demo(out, seed=seed, from_scratch=from_scratch)
     show(to_rich(comparison.table))
     typer.echo(f"The report is {comparison.report}.")
 

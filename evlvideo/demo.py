@@ -1,41 +1,45 @@
 """The whole chain in miniature: fine-tune every form, take the best to SCST, evaluate and compare all."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from evlvideo.comparison.compare import Comparison, compare
 from evlvideo.config import RunConfig, load_config
+from evlvideo.data.annotations import locate
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.meteor import MeteorProcess
 from evlvideo.files import read_json
 from evlvideo.run_directory import SUMMARY_NAME
-from evlvideo.training.run import train
+from evlvideo.training.side_by_side import side_by_side
 
 logger = logging.getLogger(__name__)
 
 FINE_TUNED = ("concat", "mean", "in_tower", "in_tower_positions", "merged", "merged_positions")
 """Runs in the order of the poster's table."""
 SCST = "scst"
+MOST_AT_A_TIME = 4
+"""Trainings on a machine of many cores; each takes some 1.2 GiB of memory."""
 
 _PACKAGE = Path(__file__).parent
 
 
-def run_demo(out: Path, *, seed: int, from_scratch: bool = False, console: Console | None = None) -> Comparison:
+def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
     """Fine-tune, run SCST on the best, evaluate all on the test split, and compare.
+
+    As many runs are fine-tuned at a time as there are cores, and evaluated while SCST trains.
 
     Args:
         out: directory of the runs and the report; an earlier demo there is replaced.
         seed: seeds every run.
         from_scratch: train the mini checkpoint first.
-        console: where progress is drawn.
 
     Raises:
         UserError: `out` holds something else than a demo.
@@ -46,20 +50,36 @@ def run_demo(out: Path, *, seed: int, from_scratch: bool = False, console: Conso
     init = str(_train_mini_checkpoint(out)) if from_scratch else None
     configs = {name: _demo_config(name, out, seed, init) for name in (*FINE_TUNED, SCST)}
     try:
-        for name in FINE_TUNED:
-            train(configs[name], console=console)
-        best = max(FINE_TUNED, key=lambda name: read_json(out / name / SUMMARY_NAME)["best_cider"])
-        logger.info("best by validation CIDEr: %s; SCST starts from it", best)
-        train(replace(configs[SCST], init=str(out / best)), console=console)
-    except Interrupted as error:
+        _train_and_evaluate(configs, out)
+    except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted("The demo was stopped; it starts over when it is run again.") from error
-    with MeteorProcess() as meteor:
-        for name in (*FINE_TUNED, SCST):
-            result = evaluate(out / name, meteor=meteor)
-            logger.info("%s: test CIDEr %.1f", name, 100 * result.scores["cider"])
     comparison = compare([out / name for name in (*FINE_TUNED, SCST)], out=out / "report")
     logger.info("the demo took %.0f s", time.perf_counter() - started)
     return comparison
+
+
+def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
+    locate("mini", None)  # rendered by one process, and not by each
+    with side_by_side(min(_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
+
+        def evaluate_run(name: str) -> None:
+            result = evaluate(out / name, meteor=meteor)
+            logger.info("%s: test CIDEr %.1f", name, 100 * result.scores["cider"])
+
+        for training in as_completed([start(configs[name]) for name in FINE_TUNED]):
+            training.result()
+        best = max(FINE_TUNED, key=lambda name: read_json(out / name / SUMMARY_NAME)["best_cider"])
+        logger.info("best by validation CIDEr: %s; SCST starts from it", best)
+        scst = start(replace(configs[SCST], init=str(out / best)))
+        for name in FINE_TUNED:
+            evaluate_run(name)
+        scst.result()
+        evaluate_run(SCST)
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def configs_directory() -> Path:

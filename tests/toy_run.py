@@ -45,6 +45,7 @@ from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.rewards import CiderReward
 from evlvideo.training.run import training_arguments, trains_on_captions
 from evlvideo.training.self_critical import Reward, SelfCriticalTrainer
+from evlvideo.training.side_by_side import train_quietly
 from evlvideo.training.trainer import CaptionTrainer
 
 ROOT = Path(__file__).parents[1]
@@ -262,3 +263,9 @@ def run() -> None:
     """`evlvideo`, with the toy's numbers of clips in the place of the mini data set's."""
     build.SPLITS = SPLITS
     main()
+
+
+def train_toy(config: RunConfig) -> Path:
+    """A training on the toy in whatever process this is called."""
+    build.SPLITS = SPLITS
+    return train_quietly(config)
