@@ -60,7 +60,8 @@ def _keep(clips: ClipTable, place: Path) -> ClipTable:
     with replacing(place) as temporary:
         clips.save(temporary, {})
     for older in place.parent.glob("*.safetensors"):
-        if older.name != place.name:
+        # A hidden one is what another process is just writing.
+        if older.name != place.name and not older.name.startswith("."):
             older.unlink(missing_ok=True)
     return ClipTable.open(place)[0]
 

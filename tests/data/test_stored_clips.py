@@ -12,6 +12,7 @@ from evlvideo.data import stored_clips
 from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.stored_clips import read_stored
 from evlvideo.errors import UserError
+from evlvideo.files import replacing
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +84,15 @@ def test_an_annotation_that_changed_is_read_anew_and_the_old_table_goes(
     assert read_stored("jsonl", "train", root)[0].captions == ("another",)
     assert len(reads) == 2
     assert len(list(cache.rglob("*.safetensors"))) == 1
+
+
+def test_what_another_process_is_just_writing_stays(root: Path, cache: Path) -> None:
+    read_stored("jsonl", "train", root)
+    (stored,) = cache.rglob("*.safetensors")
+    with replacing(stored) as unfinished:
+        write(root, ["another", *(f"caption {number}" for number in range(1, 4))])
+        read_stored("jsonl", "train", root)
+        assert unfinished.exists()
 
 
 def test_videos_elsewhere_make_another_table(root: Path, tmp_path: Path) -> None:
