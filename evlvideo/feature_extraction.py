@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +25,9 @@ from evlvideo.assembly import (
     tower_dtype,
 )
 from evlvideo.config import RunConfig
+from evlvideo.data.clip_table import ClipTable
 from evlvideo.data.datasets import CaptionDataset
-from evlvideo.data.feature_key import ALL_FRAMES, MEAN_FRAME
+from evlvideo.data.feature_key import ALL_FRAMES, MEAN_FRAME, FeatureKey
 from evlvideo.data.feature_store import FeatureWriter, prepare_store, split_directory
 from evlvideo.data.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError
@@ -90,13 +92,19 @@ def extract_features(
     for split in splits:
         clips = read_clips(config.data, split)
         directory = split_directory(root, config.data.dataset, split)
-        on_main_process(lambda directory=directory, clips=clips: prepare_store(directory, key, clips))  # type: ignore[misc]
         writer = FeatureWriter(directory, len(clips))
-        shards = writer.missing_shards()[state.process_index :: state.num_processes]
+        missing = on_main_process(partial(_missing, writer, key, clips))
+        shards = missing[state.process_index :: state.num_processes]
         dataset = evaluation_dataset(config.data, processor, clips)
         _extract(encoder, dataset, writer, shards, num_workers=config.data.num_workers, console=console)
     wait_for_all()
     return root
+
+
+def _missing(writer: FeatureWriter, key: FeatureKey, clips: ClipTable) -> list[int]:
+    """The shards to write; one process says so, since of two that look, one may find what the other wrote by then."""
+    prepare_store(writer.directory, key, clips)
+    return writer.missing_shards()
 
 
 class _Encoder(NamedTuple):

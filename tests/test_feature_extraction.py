@@ -1,8 +1,10 @@
 """Features made once: the same losses and captions as from videos, resumed, and refused where they do not fit."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from toy_run import FRAMES, SPLITS, Toy, make_trainer
 
-from evlvideo import assembly
+from evlvideo import assembly, feature_extraction
 from evlvideo.config import RunConfig
 from evlvideo.data import feature_store
 from evlvideo.data.feature_key import FeatureKey
@@ -114,6 +116,27 @@ def test_stopped_extraction_goes_on_where_it_stopped(toy: Toy, tmp_path: Path, f
     extract_features(config, ["train"])
     assert lost.read_bytes() == expected
     assert kept.stat().st_mtime_ns == before
+
+
+def test_a_process_leaves_no_shard_out_when_another_is_quicker(
+    toy: Toy, tmp_path: Path, features: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = tmp_path / "features"
+    shutil.copytree(features, copied)
+    shards = sorted(split_directory(copied, "mini", "train").glob("features-*.safetensors"))
+    for shard in shards:
+        shard.rename(shard.with_suffix(".kept"))
+
+    def then_the_other_writes_its_first(work: Callable[[], Any]) -> Any:
+        found = work()
+        shards[0].with_suffix(".kept").rename(shards[0])
+        return found
+
+    second = SimpleNamespace(process_index=1, num_processes=2, device=torch.device("cpu"))
+    monkeypatch.setattr(feature_extraction, "join_processes", lambda: second)
+    monkeypatch.setattr(feature_extraction, "on_main_process", then_the_other_writes_its_first)
+    extract_features(config_of(toy, tmp_path / "run", copied), ["train"])
+    assert [shard.exists() for shard in shards] == [True, True, False]
 
 
 @pytest.mark.parametrize(
