@@ -154,17 +154,23 @@ def train_dataset(
 def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardClips) -> ShardDataset:
     """Samples of shards as they are trained on."""
     data = config.data
-    sampler = SAMPLERS[data.train_sampling]
-
-    def decode(media: TarMember, generator: torch.Generator) -> np.ndarray:
-        return decode_clip_guarded(
-            media,
-            lambda frames, rate: sampler(frames, rate, data.num_frames, generator),
-            processor.image_size,
-            keep_aspect=data.keep_aspect,
-        ).frames
-
+    decode = partial(
+        _decode_member,
+        sampling=data.train_sampling,
+        num_frames=data.num_frames,
+        size=processor.image_size,
+        keep_aspect=data.keep_aspect,
+    )
     return ShardDataset(clips, decode=decode, transform=_train_transform(data, processor), seed=config.seed)
+
+
+def _decode_member(
+    media: TarMember, generator: torch.Generator, *, sampling: str, num_frames: int, size: int, keep_aspect: bool
+) -> np.ndarray:
+    sampler = SAMPLERS[sampling]
+    return decode_clip_guarded(
+        media, lambda frames, rate: sampler(frames, rate, num_frames, generator), size, keep_aspect=keep_aspect
+    ).frames
 
 
 def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:

@@ -1,4 +1,5 @@
 import json
+import pickle
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -240,6 +241,8 @@ def test_training_draws_from_shards(toy: Toy, tmp_path: Path) -> None:
     item = mixture[0]
     assert item["pixel_values"].shape == (FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert item["caption"] in {clip.captions[0] for clip in toy.clips("train")[:2]}
+    # To workers that are not forked, it travels.
+    assert torch.equal(pickle.loads(pickle.dumps(mixture))[0]["pixel_values"], item["pixel_values"])
 
 
 def test_shards_without_a_root_are_a_user_error(toy: Toy, tmp_path: Path) -> None:
