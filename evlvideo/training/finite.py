@@ -1,15 +1,18 @@
-"""Losses are checked for being finite some steps late, so that no step waits for the device to tell."""
+"""Losses and weights are checked for being finite some steps late, so that no step waits for the device to tell."""
 
 import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evlvideo.errors import UserError
 
 _MOST_LOSSES = 1000
 """Kept until the next look: each is a small tensor on the device."""
+_WHAT_TO_DO = (
+    "Lower training.learning_rate, or set training.precision to bf16 or fp32, and resume from the last checkpoint."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,20 @@ class FiniteLosses:
             if not math.isfinite(value):
                 raise UserError(
                     f"The loss is {value} at step {entry.step}, in the batch of the clips {', '.join(entry.clip_ids)}. "
-                    "Lower training.learning_rate, or set training.precision to bf16 or fp32, and resume from the last "
-                    "checkpoint."
+                    f"{_WHAT_TO_DO}"
                 )
+
+
+def check_weights(model: nn.Module, step: int) -> None:
+    """Wait for the weights that are trained, which a gradient can spoil in a step whose loss was finite.
+
+    Args:
+        model: the captioner.
+        step: the one that was made last.
+
+    Raises:
+        UserError: one is not finite.
+    """
+    trained = [weight.detach() for weight in model.parameters() if weight.requires_grad]
+    if not math.isfinite(torch.nn.utils.get_total_norm(trained, math.inf).item()):
+        raise UserError(f"The losses up to step {step} are finite, and the weights after it are not. {_WHAT_TO_DO}")

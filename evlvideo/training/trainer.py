@@ -28,7 +28,7 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
-from evlvideo.training.finite import FiniteLosses
+from evlvideo.training.finite import FiniteLosses, check_weights
 from evlvideo.training.limits import seconds_of_log
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 from evlvideo.training.seeds import seed_process
@@ -184,13 +184,17 @@ class CaptionTrainer(Trainer):
         """Stop a run that diverged at the next log line, validation or checkpoint, before that is written."""
         self._losses.note(loss, self.state.global_step + 1, clip_ids)
 
+    def _check_all_finite(self) -> None:
+        self._losses.look()
+        check_weights(self.captioner, self.state.global_step)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a checkpoint's model, which is the first that is written of a checkpoint.
 
         Raises:
             UserError: the run diverged before it.
         """
-        self._losses.look()
+        self._check_all_finite()
         super().save_model(output_dir, _internal_call)
 
     def evaluate(
@@ -201,7 +205,7 @@ class CaptionTrainer(Trainer):
         Raises:
             UserError: the run diverged before.
         """
-        self._losses.look()
+        self._check_all_finite()
         started = time.perf_counter()
         captions = generate_captions(
             self.captioner,

@@ -134,6 +134,15 @@ def test_a_run_that_diverged_between_log_lines_overwrites_no_checkpoint(toy: Toy
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"checkpoint-3"}
 
 
+def test_weights_that_a_gradient_spoiled_are_in_no_checkpoint(toy: Toy, tmp_path: Path) -> None:
+    trainer = make_trainer(toy.config(tmp_path, training={"max_steps": 4, "eval_steps": 2, "log_steps": 100}))
+    bias = trainer.captioner.language_projection.bias
+    bias.register_hook(lambda gradient: gradient * (torch.nan if trainer.state.global_step == 3 else 1))
+    with pytest.raises(UserError, match=r"losses up to step 4 are finite, and the weights after it are not\. Lower"):
+        trainer.train()
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"checkpoint-2"}
+
+
 def test_a_step_without_a_log_line_reads_nothing_from_the_device(toy: Toy, tmp_path: Path) -> None:
     """But for the language model's look at whether its mask has padding, which is transformers'."""
     trainer = make_trainer(toy.config(tmp_path, training={"max_steps": 3, "eval_steps": 100, "log_steps": 100}))
