@@ -215,8 +215,8 @@ class ScstConfig:
     reward_end_of_text: bool = True
     """Whether the end of a caption counts as a word; without it models learn to drop the end."""
     reward_frequencies: str = "train"
-    """Where CIDEr-D's document frequencies come from: `train`, or `batch`, the references of a step's clips. Small
-    batches make poor frequencies; with one clip every reward is 0."""
+    """Where CIDEr-D's document frequencies come from: `train`, or `batch`, the references of a step's clips in each
+    process. Few clips make poor frequencies; with one clip every reward is 0."""
     reward_references: str = "all"
     """What a caption is compared with: `all` references of its clip, or the `first`."""
     reward_file: str | None = None
