@@ -232,6 +232,8 @@ class ShardDataset(Dataset[dict[str, Any]]):
             UserError: a shard cannot be read.
         """
         for candidate in candidates(index, len(self), self.seed, walk):
+            if self._bad[candidate]:
+                continue  # It would fail again, at worst after the whole time limit.
             try:
                 clip = self.clips[candidate]
             except DecodeError:
@@ -239,8 +241,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
             try:
                 return self._item(clip, [self.seed, walk, index % len(self)])
             except DecodeError as error:
-                if not self._bad[candidate]:
-                    logger.warning("%s in %s: %s", clip.clip_id, clip.video.shard, error)
+                logger.warning("%s in %s: %s", clip.clip_id, clip.video.shard, error)
                 self._bad[candidate] = True
         raise DecodeError(f"{self.clips.clip_id(index)} cannot be decoded, nor any of {MOST_DRAWS} drawn in its place.")
 

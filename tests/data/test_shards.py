@@ -334,6 +334,22 @@ def test_another_sample_takes_the_place_of_one_that_cannot_be_decoded(
     assert [record.getMessage().split()[0] for record in caplog.records] == ["00000/000000"]
 
 
+def test_a_sample_that_cannot_be_decoded_is_tried_once(clips: ShardClips) -> None:
+    tried: list[str] = []
+
+    def refuse_first(media: TarMember, generator: torch.Generator) -> np.ndarray:
+        tried.append(media.name)
+        if media.name == clips[0].video.name and media.shard == clips[0].video.shard:
+            raise DecodeError("no picture.")
+        return decode(media, generator)
+
+    drawn = ShardDataset(clips, decode=refuse_first, transform=to_tensor, seed=0)
+    first = drawn[0]
+    assert len(tried) == 2
+    assert drawn[0]["clip_id"] == first["clip_id"]
+    assert len(tried) == 3
+
+
 def test_samples_that_cannot_be_decoded_at_all_are_an_error(clips: ShardClips) -> None:
     def refuse(path: TarMember, generator: torch.Generator) -> np.ndarray:
         raise DecodeError("no picture.")
