@@ -62,6 +62,8 @@ def test_what_a_key_of_ours_sets_names_the_key(name: str, key: str) -> None:
 def test_what_cannot_be_chosen_says_why() -> None:
     assert problem("remove_unused_columns").endswith("cannot be chosen: batches hold what training needs")
     assert problem("fsdp").endswith("which FSDP does not allow; plain several processes (DDP) are enough")
+    assert problem("dataloader_in_order", False).endswith("the order of the clips is a function of the seed")
+    assert problem("ddp_timeout", 60).endswith("and wait for each other for two hours")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, hint: str) -> N
     [
         ("torch_compile", 1, "it must be true or false"),
         ("torch_compile", None, "training.arguments.torch_compile is null; it must be true or false"),
-        ("ddp_timeout", True, "it must be a whole number"),
+        ("ddp_bucket_cap_mb", True, "it must be a whole number or null"),
         ("dataloader_prefetch_factor", 2.5, "it must be a whole number or null"),
         ("adam_beta2", "high", "it must be a number"),
         ("optim", 3, "it must be text"),
