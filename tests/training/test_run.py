@@ -264,6 +264,7 @@ def test_tensorboard_files_are_in_the_runs_directory(toy: Toy, tmp_path: Path) -
         ({"report_to": ["wandbb"]}, "report_to names wandbb: wandbb is not supported, only .*wandb"),
         ({"optim": "adamww"}, "adamww is not a valid OptimizerNames, please select one of"),
         ({"optim": "galore_adamw"}, "training.arguments.optim is galore_adamw"),
+        ({"adam_beta1": 5}, "as training.arguments says: Invalid beta parameter"),
         ({"dataloader_persistent_workers": True}, "needs data.num_workers of 1 or more; it is 0"),
         ({"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor can only be set when"),
     ],
