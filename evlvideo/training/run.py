@@ -5,11 +5,13 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object, parse_flag_from_env
+import torch.utils.checkpoint
+from accelerate.utils import DynamoBackend, gather_object, parse_flag_from_env
 from rich.console import Console
 from transformers import TrainerState, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
@@ -213,7 +215,22 @@ def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
             "training.arguments.dataloader_persistent_workers needs data.num_workers of 1 or more; it is 0."
         )
     check_trackers(list(arguments.report_to or []))
+    _check_compile_and_checkpoint(arguments)
     return arguments
+
+
+def _check_compile_and_checkpoint(arguments: TrainingArguments) -> None:
+    """Refuse what the library would meet when the run has begun."""
+    backends = [backend.lower() for backend in DynamoBackend.list()]
+    if (chosen := arguments.torch_compile_backend) is not None and chosen.lower() not in backends:
+        raise UserError(f"training.arguments.torch_compile_backend is {chosen!r}; allowed: {', '.join(backends)}.")
+    parameters = signature(torch.utils.checkpoint.checkpoint).parameters.values()
+    options = [parameter.name for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY]
+    for name in arguments.gradient_checkpointing_kwargs or {}:
+        if name not in options:
+            raise UserError(
+                f"training.arguments.gradient_checkpointing_kwargs has {name!r}; allowed: {', '.join(options)}."
+            )
 
 
 def _told_plainly(arguments: dict[str, Any]) -> TrainingArguments:
