@@ -22,6 +22,7 @@ def scale(report: dict[str, Any]) -> list[str]:
         for form, sizes in report["forms"].items()
         for found in sizes
     ]
+    later = sorted({found["clips"] for sizes in report["forms"].values() for found in sizes if "commit" in found})
     return [
         "## Starting with many clips",
         "",
@@ -31,7 +32,8 @@ def scale(report: dict[str, Any]) -> list[str]:
         "At a first start files are looked for, and from 100,000 clips on the table is kept for the next one; the "
         "indexes of shards are made by processes of their own. Memory is what a process has to itself, in MB: the most "
         "while an annotation is read for the first time; in training, beyond what was there before; and what a worker "
-        "gained from its first batch to the last item.",
+        "gained from its first batch to the last item."
+        + (f" Rows of {' and '.join(f'{size:,}' for size in later)} clips are of a later run." if later else ""),
         "",
         *table(
             ["clips", "first start, s", "next start, s", "reading, MB", "training, MB", "worker, MB", "items"],
