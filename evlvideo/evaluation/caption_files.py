@@ -52,10 +52,12 @@ def caption_files(
         file that cannot be decoded is none: its reason is logged, and stands in its place.
 
     Raises:
-        UserError: no videos, a file that is missing, too few beams, or no checkpoint.
+        UserError: no videos, a file that is missing, no captions asked for, too few beams, or no checkpoint.
     """
     if not videos:
         raise UserError("No videos were given; name at least one file.")
+    if captions_per_video < 1:
+        raise UserError(f"{captions_per_video} captions a video were asked for; it must be 1 or more.")
     missing = [str(video) for video in videos if not video.exists()]
     if missing:
         raise UserError(f"{len(missing)} of {len(videos)} videos are not there: {', '.join(missing[:3])}.")

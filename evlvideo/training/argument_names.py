@@ -7,6 +7,7 @@ quick, where importing it takes seconds.
 import ast
 import difflib
 import importlib.util
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -96,6 +97,7 @@ _FIXED = {
     "do_eval": "the command says what is done",
     "do_predict": "the command says what is done",
     "local_rank": "the launcher tells it",
+    **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), "there are no Liger kernels for this model"),
 }
 """Arguments that are not to be chosen, and why."""
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -108,6 +110,23 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "None": ((type(None),), "null"),
 }
 """Types by name; what else an annotation names is one of transformers' choices, which are given as text."""
+
+_LOG_LEVELS = ("debug", "info", "warning", "error", "critical", "detail", "passive")
+_CHOICES = {
+    "log_level": _LOG_LEVELS,
+    "log_level_replica": _LOG_LEVELS,
+    "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
+}
+_BOUNDS = {
+    "adam_beta1": (0, 1),
+    "adam_beta2": (0, 1),
+    "adam_epsilon": (0, math.inf),
+    "torch_empty_cache_steps": (1, math.inf),
+    "dataloader_prefetch_factor": (1, math.inf),
+    "ddp_bucket_cap_mb": (1, math.inf),
+    "ddp_timeout": (1, math.inf),
+}
+"""Least value, and what it must be below. The library meets these, and the choices, when a run has begun."""
 
 
 def problems_of_arguments(given: Mapping[str, Any], key: str) -> list[str]:
@@ -131,7 +150,19 @@ def problems_of_arguments(given: Mapping[str, Any], key: str) -> list[str]:
         elif not _is_of_kind(value, known[name]):
             allowed = " or ".join(dict.fromkeys(_KINDS[kind][1] for kind in known[name]))
             problems.append(f"{key}.{name} is {_spell(value)}; it must be {allowed}")
+        elif value is not None and (wanted := _wanted(name, value)):
+            problems.append(f"{key}.{name} is {_spell(value)}; {wanted}")
     return problems
+
+
+def _wanted(name: str, value: Any) -> str | None:
+    """What a value of the right type has to be, where it is not."""
+    if name in _CHOICES and value not in _CHOICES[name]:
+        return f"allowed: {', '.join(_CHOICES[name])}"
+    least, end = _BOUNDS.get(name, (-math.inf, math.inf))
+    if name in _BOUNDS and not least <= value < end:
+        return f"it must be at least {least}" + ("" if end == math.inf else f" and below {end}")
+    return None
 
 
 @cache

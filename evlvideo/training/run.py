@@ -5,11 +5,14 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object, parse_flag_from_env
+import torch.utils.checkpoint
+from accelerate.utils import DynamoBackend, gather_object, parse_flag_from_env
 from rich.console import Console
 from transformers import TrainerState, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
@@ -25,7 +28,7 @@ from evlvideo.assembly import (
     trained_parameters,
     training_data,
 )
-from evlvideo.config import RunConfig, save_config
+from evlvideo.config import RunConfig, load_config, save_config
 from evlvideo.data.annotations import CaptionedClip
 from evlvideo.data.collate import CaptionCollator
 from evlvideo.data.shards import ShardClips
@@ -70,7 +73,8 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     """
     join_processes()
     directory = Path(config.output_dir)
-    _checkpoint_to_resume(directory, resume)
+    if _checkpoint_to_resume(directory, resume):
+        _check_same_optimizer(config, directory)
     precision = resolve_precision(config.training.precision)
     arguments = training_arguments(config, precision)
     sources = read_training_clips(config.data)
@@ -133,6 +137,39 @@ def _checkpoint_to_resume(directory: Path, resume: bool) -> Path | None:
             f"{directory} already holds a run. Add --resume to go on with it, or name another output_dir, or remove it."
         )
     return found if resume else None
+
+
+def _check_same_optimizer(config: RunConfig, directory: Path) -> None:
+    """Refuse what the optimizer of a checkpoint has with it: another value would be written down, and not trained with.
+
+    Called before any process writes the run's config.
+    """
+    path = directory / CONFIG_NAME
+    if not path.is_file():
+        return
+    before = load_config(path)
+    changed = [
+        f"{name} (it was {'null' if was is None else was})"
+        for name, value in _settings_of_optimizer(config).items()
+        if value != (was := _settings_of_optimizer(before)[name])
+    ]
+    if changed:
+        raise UserError(
+            f"The run in {directory} cannot go on with another {', '.join(changed)}. Leave it as it was, or train in "
+            "another output_dir."
+        )
+
+
+def _settings_of_optimizer(config: RunConfig) -> dict[str, Any]:
+    training = config.training
+    own = {f"training.learning_rates.{part}": rate for part, rate in asdict(training.learning_rates).items()}
+    names = ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon")
+    return {
+        "training.learning_rate": training.learning_rate,
+        "training.weight_decay": training.weight_decay,
+        **own,
+        **{f"training.arguments.{name}": training.arguments.get(name) for name in names},
+    }
 
 
 def newest_checkpoint(directory: Path) -> Path | None:
@@ -213,7 +250,22 @@ def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
             "training.arguments.dataloader_persistent_workers needs data.num_workers of 1 or more; it is 0."
         )
     check_trackers(list(arguments.report_to or []))
+    _check_compile_and_checkpoint(arguments)
     return arguments
+
+
+def _check_compile_and_checkpoint(arguments: TrainingArguments) -> None:
+    """Refuse what the library would meet when the run has begun."""
+    backends = [backend.lower() for backend in DynamoBackend.list()]
+    if (chosen := arguments.torch_compile_backend) is not None and chosen.lower() not in backends:
+        raise UserError(f"training.arguments.torch_compile_backend is {chosen!r}; allowed: {', '.join(backends)}.")
+    parameters = signature(torch.utils.checkpoint.checkpoint).parameters.values()
+    options = [parameter.name for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY]
+    for name in arguments.gradient_checkpointing_kwargs or {}:
+        if name not in options:
+            raise UserError(
+                f"training.arguments.gradient_checkpointing_kwargs has {name!r}; allowed: {', '.join(options)}."
+            )
 
 
 def _told_plainly(arguments: dict[str, Any]) -> TrainingArguments:

@@ -270,7 +270,10 @@ class CaptionTrainer(Trainer):
         if self.optimizer is None:
             optimizer_class, arguments = self._chosen_optimizer()
             groups = parameter_groups(model or self.captioner, self._peaks, self.args.weight_decay)
-            self.optimizer = optimizer_class(groups, **arguments)
+            try:
+                self.optimizer = optimizer_class(groups, **arguments)
+            except (ValueError, TypeError) as error:
+                raise UserError(f"The optimizer cannot be set up as training.arguments says: {error}") from error
         return self.optimizer
 
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:

@@ -57,6 +57,13 @@ def test_more_captions_than_beams_are_refused(run: Path, videos: list[Path]) -> 
         caption_files(videos, str(run), captions_per_video=3)
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_fewer_than_one_caption_is_refused(videos: list[Path], count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_files_module, "open_model", refuse_to_open)
+    with pytest.raises(UserError, match=f"{count} captions a video were asked for; it must be 1 or more"):
+        caption_files(videos, "mini", captions_per_video=count)
+
+
 def test_a_given_config_is_taken_in_the_place_of_the_runs_own(toy: Toy, run: Path, videos: list[Path]) -> None:
     config = toy.config(run)
     config = replace(config, generation=replace(config.generation, num_beams=1, max_new_tokens=1))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from transformers import TrainingArguments
 
-from evlvideo.training.argument_names import _FIXED, _OURS, argument_types, problems_of_arguments
+from evlvideo.training.argument_names import _BOUNDS, _CHOICES, _FIXED, _OURS, argument_types, problems_of_arguments
 
 
 def problem(name: str, value: Any = True) -> str:
@@ -19,7 +19,7 @@ def test_arguments_are_those_of_the_installed_library() -> None:
 
 
 def test_every_argument_that_is_refused_exists() -> None:
-    assert (_OURS.keys() | _FIXED.keys()) <= argument_types().keys()
+    assert (_OURS.keys() | _FIXED.keys() | _CHOICES.keys() | _BOUNDS.keys()) <= argument_types().keys()
     assert not _OURS.keys() & _FIXED.keys()
 
 
@@ -41,6 +41,21 @@ def test_every_argument_that_is_refused_exists() -> None:
 )
 def test_what_is_the_librarys_is_passed_on(name: str, value: Any) -> None:
     assert problems_of_arguments({name: value}, "training.arguments") == []
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("log_level", "loud", "is 'loud'; allowed: debug, info"),
+        ("dataloader_multiprocessing_context", "foo", "is 'foo'; allowed: fork, spawn, forkserver"),
+        ("adam_beta1", 5, "is 5; it must be at least 0 and below 1"),
+        ("adam_epsilon", float("nan"), "is nan; it must be at least 0"),
+        ("dataloader_prefetch_factor", -1, "is -1; it must be at least 1"),
+        ("use_liger_kernel", True, "cannot be chosen: there are no Liger kernels"),
+    ],
+)
+def test_values_that_the_library_meets_when_a_run_has_begun_are_refused(name: str, value: Any, message: str) -> None:
+    assert problem(name, value).startswith(f"training.arguments.{name} {message}")
 
 
 @pytest.mark.parametrize(

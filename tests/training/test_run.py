@@ -18,7 +18,7 @@ from torch import Tensor
 from toy_run import Toy, start
 from transformers import TrainerCallback
 
-from evlvideo.config import RunConfig, load_config, save_config
+from evlvideo.config import LearningRatesConfig, RunConfig, load_config, save_config
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -113,6 +113,22 @@ def killed(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
         _, errors = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, errors
     return runs
+
+
+def test_a_run_does_not_go_on_with_another_optimizer(toy: Toy, tmp_path: Path, killed: dict[str, Path]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(killed["caption"], run)
+    before = (run / "config.yaml").read_bytes()
+    changed = {
+        "learning_rate": 0.5,
+        "learning_rates": LearningRatesConfig(connector=0.25),
+        "arguments": {"optim": "adafactor"},
+    }
+    with pytest.raises(UserError, match=r"cannot go on with another training\.learning_rate \(it was ") as error:
+        quietly(config_of(toy, run, "caption", training=changed), resume=True)
+    assert "training.learning_rates.connector (it was " in str(error.value)
+    assert "training.arguments.optim (it was null)" in str(error.value)
+    assert (run / "config.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize("stage", ["caption", "scst"])
@@ -264,6 +280,8 @@ def test_tensorboard_files_are_in_the_runs_directory(toy: Toy, tmp_path: Path) -
         ({"report_to": ["wandbb"]}, "report_to names wandbb: wandbb is not supported, only .*wandb"),
         ({"optim": "adamww"}, "adamww is not a valid OptimizerNames, please select one of"),
         ({"optim": "galore_adamw"}, "training.arguments.optim is galore_adamw"),
+        ({"torch_compile_backend": "indctor"}, "'indctor'; allowed: .*inductor"),
+        ({"gradient_checkpointing_kwargs": {"reentrant": False}}, "has 'reentrant'; allowed: use_reentrant, "),
         ({"dataloader_persistent_workers": True}, "needs data.num_workers of 1 or more; it is 0"),
         ({"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor can only be set when"),
     ],
