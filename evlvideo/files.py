@@ -28,8 +28,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files that only their owner reads; give the ordinary permissions back.
-        temporary.chmod(0o666 & ~_umask())
+        # mkstemp makes files that only their owner reads.
+        give_ordinary_permissions(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -55,6 +55,11 @@ def new_directory(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def give_ordinary_permissions(path: Path) -> None:
+    """Let those read a file who read what the user makes in other ways; some libraries write for their owner alone."""
+    path.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

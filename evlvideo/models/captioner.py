@@ -20,11 +20,11 @@ from evlvideo.errors import UserError
 from evlvideo.models.changed_weights import changed_weights
 from evlvideo.models.checkpoint import (
     checkpoint_directory,
+    finish_saving,
     load_frozen_towers,
     load_trained_weights,
     read_manifest,
     read_text_config,
-    write_manifest,
 )
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.bert import load_bert_into
@@ -331,7 +331,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             state = {name: value for name, value in state.items() if tower_of(name) is None}
         super().save_pretrained(save_directory, state_dict=state, **kwargs)
         if kwargs.get("is_main_process", True):
-            write_manifest(self, Path(save_directory), full=full)
+            finish_saving(self, Path(save_directory), full=full)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from evlvideo.errors import UserError
-from evlvideo.files import read_json, write_json
+from evlvideo.files import give_ordinary_permissions, read_json, write_json
 from evlvideo.models.frozen import (
     MANIFEST_NAME,
     PACKAGE_PREFIX,
@@ -67,6 +67,13 @@ def checkpoint_directory(name: str, *, revision: str | None = None, token: str |
         raise UserError(
             f"{name} is neither a directory with a checkpoint nor a model that the hub gives: {error}"
         ) from error
+
+
+def finish_saving(model: "EvlVideoForCaptioning", directory: Path, *, full: bool) -> None:
+    """Make a checkpoint of the weights that transformers saved: readable like other files, and with a manifest."""
+    for weights in directory.glob("*.safetensors"):
+        give_ordinary_permissions(weights)
+    write_manifest(model, directory, full=full)
 
 
 def write_manifest(model: "EvlVideoForCaptioning", directory: Path, *, full: bool) -> None:

@@ -4,7 +4,7 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from inspect import Parameter, signature
 from pathlib import Path
@@ -38,7 +38,7 @@ from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.processes import join_processes
+from evlvideo.processes import join_processes, on_main_process
 from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
 from evlvideo.training.interruption import StopInOrder
 from evlvideo.training.limits import StopWithoutProgress, reached_limit
@@ -82,7 +82,9 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     set_seed(config.seed)
     model, processor = start_model(config, tower_dtype=tower_dtype(precision))
     trainer = _make_trainer(config, arguments, model, processor, sources, validation_clips)
-    with sole_use(directory) if trainer.is_world_process_zero() else nullcontext():
+    with ExitStack() as held:
+        # In one process, and refused in all: the others would wait for it.
+        on_main_process(lambda: held.enter_context(sole_use(directory)))
         # Once more, as another process may have had the directory until now.
         checkpoint = _checkpoint_to_resume(directory, resume)
         _train(trainer, config, checkpoint, console or Console(stderr=True))

@@ -154,3 +154,9 @@ def test_tower_that_timm_has_no_weights_for_is_a_user_error(make_config: MakeCon
     config = make_config(vision_weights="timm", vision_tower="vit_base_patch16_18x2_224")
     with pytest.raises(UserError, match="no weights for the vision tower 'vit_base_patch16_18x2_224'"):
         EvlVideoForCaptioning.from_towers(config)
+
+
+def test_who_reads_the_configuration_reads_the_weights(make_model: MakeModel, tmp_path: Path) -> None:
+    make_model().save_pretrained(tmp_path)
+    modes = {(tmp_path / name).stat().st_mode for name in ("config.json", "model.safetensors", "towers.json")}
+    assert len(modes) == 1
