@@ -20,7 +20,7 @@ export OMP_WAIT_POLICY ?= passive
 help: ## Say what the verbs do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Train, compare and report on the embedded miniature (about 8 minutes on 2 cores)
+demo: $(INSTALLED) ## Train, compare and report on the embedded miniature (about 6 minutes on 2 cores)
 	$(BIN)/evlvideo demo $(ARGS)
 
 test: $(INSTALLED) ## Run the tests that are not slow, a process for each core

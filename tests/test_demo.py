@@ -98,10 +98,10 @@ def test_a_stopped_demo_says_that_it_starts_over(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.slow
-def test_the_demo_takes_at_most_five_minutes_on_two_cores(tmp_path: Path) -> None:
+def test_the_demo_takes_at_most_seven_minutes_on_two_cores(tmp_path: Path) -> None:
     started = time.perf_counter()
     comparison = run_demo(tmp_path / "demo", seed=42)
-    assert time.perf_counter() - started < 5 * 60
+    assert time.perf_counter() - started < 7 * 60
     rows = json.loads((tmp_path / "demo" / "report" / "table.json").read_text(encoding="utf-8"))["rows"]
     assert [row["system"] for row in rows] == [*FINE_TUNED, SCST]
     assert comparison.report.is_file()
