@@ -13,7 +13,6 @@ Answers that this module defines where pycocoevalcap has none or breaks:
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,11 +125,11 @@ def score_tokenized(
     words = {clip_id: words[clip_id] for clip_id in of_clips}
     scored = _run(words, of_clips, references, metrics, meteor)
     names = [name for name in ALL_METRICS if name in scored.metrics]
-    rows = zip(*(scored.metrics[name].per_clip for name in names), strict=True) if names else repeat(())
+    rows = zip(*(scored.metrics[name].per_clip for name in names), strict=True) if names else [()] * len(words)
     places = {clip_id: place for place, clip_id in enumerate(words)}
     return Scores(
         corpus={name: scored.metrics[name].corpus for name in names},
-        per_clip={clip_id: dict(zip(names, row, strict=True)) for clip_id, row in zip(words, rows, strict=False)},
+        per_clip={clip_id: dict(zip(names, row, strict=True)) for clip_id, row in zip(words, rows, strict=True)},
         tokenizer=references.tokenizer,
         skipped=scored.skipped,
         subsets={

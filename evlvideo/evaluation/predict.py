@@ -50,7 +50,7 @@ def generate_captions(
     Raises:
         UserError: not one clip could be decoded.
     """
-    mine = list(caption_batches(model, processor, dataset, generation, num_workers=num_workers))
+    mine = list(_caption_batches(model, processor, dataset, generation, num_workers=num_workers))
     batches = _in_turn(gather_object([mine]))
     found = {item.clip_id: item.captions[0] for batch in batches for item in batch if item.bad is None}
     if not found:
@@ -69,11 +69,19 @@ def stream_captions(
 ) -> Iterator[CaptionedItem]:
     """Caption clips as :func:`generate_captions` does, and give each as soon as its batch is done.
 
+    Args:
+        model: as there.
+        processor: as there.
+        dataset: as there.
+        generation: as there.
+        num_workers: as there.
+        captions_per_clip: captions of each clip; a search needs as many beams.
+
     Yields:
         what came of each clip, in the order of the data set, in every process. No more than some batches are in memory.
     """
     state = PartialState()
-    mine = caption_batches(
+    mine = _caption_batches(
         model, processor, dataset, generation, num_workers=num_workers, captions_per_clip=captions_per_clip
     )
     for _ in range(-(-_batches(dataset, generation) // state.num_processes)):
@@ -81,7 +89,7 @@ def stream_captions(
 
 
 @torch.no_grad()
-def caption_batches(
+def _caption_batches(
     model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
     dataset: Dataset[dict[str, Any]],
@@ -95,17 +103,6 @@ def caption_batches(
     What a batch holds does not depend on the number of processes, and so no caption does that a search finds. Those
     that are drawn at random depend on the order in which they are drawn, and with it on the batch size, on the number
     of processes and on what was captioned before.
-
-    Args:
-        model: as for :func:`generate_captions`.
-        processor: as there.
-        dataset: as there.
-        generation: as there.
-        num_workers: as there.
-        captions_per_clip: captions of each clip.
-
-    Yields:
-        what came of the clips of a batch.
     """
     state = PartialState()
     mine = range(state.process_index, _batches(dataset, generation), state.num_processes)

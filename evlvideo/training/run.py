@@ -149,11 +149,11 @@ def _check_same_optimizer(config: RunConfig, directory: Path) -> None:
     path = directory / CONFIG_NAME
     if not path.is_file():
         return
-    before = load_config(path)
+    before = _settings_of_optimizer(load_config(path))
     changed = [
-        f"{name} (it was {'null' if was is None else was})"
+        f"{name} (it was {'null' if (was := before[name]) is None else was})"
         for name, value in _settings_of_optimizer(config).items()
-        if value != (was := _settings_of_optimizer(before)[name])
+        if value != before[name]
     ]
     if changed:
         raise UserError(
