@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evlvideo.config import RunConfig, load_config
+    from evlvideo.config.loading import load_config
+    from evlvideo.config.run import RunConfig
     from evlvideo.errors import UserError
     from evlvideo.evaluation.evaluate import evaluate
-    from evlvideo.evaluation.metrics import score_captions
+    from evlvideo.metrics.caption_metrics import score_captions
     from evlvideo.models.captioner import EvlVideoForCaptioning
     from evlvideo.models.configuration import EvlVideoConfig
     from evlvideo.models.processing import EvlVideoProcessor
@@ -22,11 +23,11 @@ _HOMES = {
     "EvlVideoConfig": "evlvideo.models.configuration",
     "EvlVideoForCaptioning": "evlvideo.models.captioner",
     "EvlVideoProcessor": "evlvideo.models.processing",
-    "RunConfig": "evlvideo.config",
+    "RunConfig": "evlvideo.config.run",
     "UserError": "evlvideo.errors",
     "evaluate": "evlvideo.evaluation.evaluate",
-    "load_config": "evlvideo.config",
-    "score_captions": "evlvideo.evaluation.metrics",
+    "load_config": "evlvideo.config.loading",
+    "score_captions": "evlvideo.metrics.caption_metrics",
     "train": "evlvideo.training.run",
 }
 

@@ -1,5 +1,5 @@
 """`python -m evlvideo`, which `accelerate launch -m evlvideo` needs."""
 
-from evlvideo.cli import main
+from evlvideo.cli.app import main
 
 main()

@@ -21,9 +21,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from evlvideo.data.clip import DecodeError
-from evlvideo.data.decode import BACKENDS
-from evlvideo.data.guarded import decode_clip_guarded
+from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.video.decode import BACKENDS
+from evlvideo.data.video.guarded import decode_clip_guarded
 
 FRAMES = 40
 SOURCES = {

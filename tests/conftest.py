@@ -58,7 +58,7 @@ def toy(toy_files: "Toy") -> Iterator["Toy"]:
     """The toy, while the mini data set has its number of clips."""
     from toy_run import SPLITS
 
-    from evlvideo.data.mini import build
+    from evlvideo.mini import build
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "SPLITS", SPLITS)
@@ -68,7 +68,7 @@ def toy(toy_files: "Toy") -> Iterator["Toy"]:
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without Java."""
-    from evlvideo.evaluation import java
+    from evlvideo.metrics import java
 
     monkeypatch.setattr(java, "_java_on_path", lambda: None)
     monkeypatch.setattr(java, "_java_of_package", lambda: None)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import evlvideo
-from evlvideo.data.mini.render import render_still
-from evlvideo.data.mini.world import items_at, sample_scene
+from evlvideo.mini.render import render_still
+from evlvideo.mini.world import items_at, sample_scene
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from evlvideo.architecture import read_architecture, run_architecture
-from evlvideo.config import RunConfig, load_config
-from evlvideo.config_checks import TOWERS
+from evlvideo.assembly.architecture import run_architecture
+from evlvideo.config.checks import TOWERS
+from evlvideo.config.loading import load_config
+from evlvideo.config.run import RunConfig
+from evlvideo.models.architecture import read_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors.options import CONNECTORS
 from evlvideo.training.run import training_arguments

@@ -1,1 +1,1 @@
-"""One table and one page in which systems stand beside each other, scored the same way."""
+"""Comparison: many systems in one table and one page."""

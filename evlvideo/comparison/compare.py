@@ -4,25 +4,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evlvideo.comparison.budgets import budget_remarks
-from evlvideo.comparison.certainty import Resampling, add_certainty
-from evlvideo.comparison.frames import FramesFor, decoded_footage
-from evlvideo.comparison.gallery import Gallery, build_gallery
-from evlvideo.comparison.insights import Insights
-from evlvideo.comparison.latex import to_latex
-from evlvideo.comparison.multiply_adds import add_multiply_adds
-from evlvideo.comparison.renderers import to_csv, to_markdown, to_records
-from evlvideo.comparison.report import DATASET_TITLES, render_report
-from evlvideo.comparison.reported import quoted_entries
-from evlvideo.comparison.resampling import RESAMPLES
-from evlvideo.comparison.runs import EvaluatedRun
-from evlvideo.comparison.scored import OtherSystems
-from evlvideo.comparison.seeds import SeedPool, seed_remarks
-from evlvideo.comparison.systems import Systems, gather_systems
-from evlvideo.comparison.table import Table, build_table, pool_entry
+from evlvideo.comparison.page.frames import FramesFor, decoded_footage
+from evlvideo.comparison.page.gallery import Gallery, build_gallery
+from evlvideo.comparison.page.insights import Insights
+from evlvideo.comparison.page.report import DATASET_TITLES, render_report
+from evlvideo.comparison.rows.budgets import budget_remarks
+from evlvideo.comparison.rows.reported import quoted_entries
+from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.rows.scored import OtherSystems
+from evlvideo.comparison.rows.seeds import SeedPool, seed_remarks
+from evlvideo.comparison.rows.systems import Systems, gather_systems
+from evlvideo.comparison.tables.certainty import Resampling, add_certainty
+from evlvideo.comparison.tables.latex import to_latex
+from evlvideo.comparison.tables.multiply_adds import add_multiply_adds
+from evlvideo.comparison.tables.renderers import to_csv, to_markdown, to_records
+from evlvideo.comparison.tables.table import Table, build_table, pool_entry
 from evlvideo.errors import UserError
-from evlvideo.evaluation.results import EvaluationResult
 from evlvideo.files import write_json, write_text
+from evlvideo.metrics.resampling import RESAMPLES
+from evlvideo.results.records import EvaluationResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _insights(systems: Sequence[EvaluatedRun], gallery: Gallery, pictures: int) 
     clips = [clip for card in gallery.cards if (clip := gallery.clips.get(card.clip_id))][:pictures]
     if not clips:
         return Insights()
-    from evlvideo.comparison.look_inside import look_inside  # torch and timm, for who wants pictures
+    from evlvideo.comparison.page.look_inside import look_inside
 
     return look_inside(systems, clips)
 

@@ -1,1 +1,1 @@
-"""From annotated video files to batches: annotations, sampling, decoding, transforms, datasets, collation."""
+"""Clips and captions: from annotations and files to batches."""

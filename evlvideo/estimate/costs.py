@@ -20,7 +20,7 @@ from evlvideo.estimate.records import ByPart, Estimate, Memory, MultiplyAdds, Wo
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import read_text_config
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.frozen import is_contextualizer, part_of, tower_of
+from evlvideo.models.trainable import is_contextualizer, part_of, tower_of
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _ADAMW_MOMENTS = 2

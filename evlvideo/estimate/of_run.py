@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 
-from evlvideo.architecture import run_architecture
-from evlvideo.config import RunConfig
+from evlvideo.assembly.architecture import run_architecture
+from evlvideo.config.run import RunConfig
 from evlvideo.estimate.costs import estimate, multiply_adds
 from evlvideo.estimate.records import Estimate, MultiplyAdds, Workload
 from evlvideo.models.configuration import EvlVideoConfig

@@ -1,1 +1,1 @@
-"""Scoring of captions: tokenisation, metrics, result files, and captioning of a whole split."""
+"""Evaluation: from a run, a file of captions or people's own captions to scores."""

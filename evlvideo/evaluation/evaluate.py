@@ -11,21 +11,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from evlvideo.architecture import changed_by_run
-from evlvideo.assembly import evaluation_data, open_model, read_clips, trained_parameters
-from evlvideo.config import RunConfig
-from evlvideo.data.collate import visual_inputs
+from evlvideo.assembly.architecture import changed_by_run
+from evlvideo.assembly.clips import read_clips
+from evlvideo.assembly.datasets import evaluation_data
+from evlvideo.assembly.models import open_model, trained_parameters
+from evlvideo.config.run import RunConfig
+from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
-from evlvideo.evaluation.meteor import MeteorProcess
-from evlvideo.evaluation.metrics import METRICS
-from evlvideo.evaluation.predict import generate_captions
-from evlvideo.evaluation.results import EvaluationResult
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
+from evlvideo.inference.predict import generate_captions
+from evlvideo.metrics.caption_metrics import METRICS
+from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.processes import join_processes, on_main_process
-from evlvideo.run_directory import SUMMARY_NAME, evaluation_directory, run_config
+from evlvideo.results.records import EvaluationResult
+from evlvideo.results.run_directory import SUMMARY_NAME, evaluation_directory, run_config
 
 
 class ShuffledFrames(Dataset[dict[str, Any]]):
@@ -82,7 +84,7 @@ def evaluate(
         split: split of the run's data set.
         config: data and decoding to use in the place of the run's own; with `out`, also what to change in the model.
         shuffle_frames: caption clips whose frames are out of order.
-        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
         meteor: a running one, for several evaluations in turn; else one is started for this.
         out: the directory that the result is of, where that is not the run.
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.metrics import METRICS, score_captions
-from evlvideo.evaluation.results import EvaluationResult, describe_references, git_commit, versions
+from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.results.records import EvaluationResult, describe_references
 
 
 def human_line(
@@ -21,16 +22,16 @@ def human_line(
     The references are one fewer than a system has, which costs some points: the line is a little low.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotations.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.splits.DATASETS`.
         split: one of its splits.
         root: directory of the data set; the media files need not be there. `mini` needs none.
-        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
 
     Raises:
         UserError: the split cannot be read, or a clip has fewer than two captions.
     """
-    from evlvideo.data.annotations import facts_of, locate, read_split
+    from evlvideo.data.annotation.splits import facts_of, locate, read_split
 
     facts_of(dataset)
     if root is None and dataset != "mini":

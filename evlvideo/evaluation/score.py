@@ -6,14 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.metrics import ALL_METRICS, METRICS, score_captions
-from evlvideo.evaluation.results import (
-    EvaluationResult,
-    describe_references,
-    git_commit,
-    read_predictions,
-    versions,
-)
+from evlvideo.metrics.caption_metrics import ALL_METRICS, METRICS, score_captions
+from evlvideo.results.prediction_files import read_predictions
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.results.records import EvaluationResult, describe_references
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,17 +31,17 @@ def score_files(
     """Score anyone's captions.
 
     Args:
-        predictions: a file that :func:`evlvideo.evaluation.results.read_predictions` reads.
-        references: a file that :func:`evlvideo.evaluation.reference_files.load_references` reads.
+        predictions: a file that :func:`evlvideo.results.prediction_files.read_predictions` reads.
+        references: a file that :func:`evlvideo.results.reference_files.load_references` reads.
         name: how tables call the system; the name of the predictions' file where nothing is given.
-        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
         split: the split of the references' file to score on; all of its clips where nothing is named.
 
     Raises:
         UserError: a file cannot be read, or captions and references do not match.
     """
-    from evlvideo.evaluation.reference_files import load_references, splits_of
+    from evlvideo.results.reference_files import load_references, splits_of
 
     captions = read_predictions(predictions)
     expected = load_references(references, split)

@@ -5,13 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evlvideo.assembly import references_of
-from evlvideo.config import RunConfig
-from evlvideo.data.captioned import CaptionedClip, evidence_subsets
-from evlvideo.evaluation.meteor import MeteorProcess
-from evlvideo.evaluation.metrics import METRICS, score_captions
-from evlvideo.evaluation.results import EvaluationResult, describe_references, git_commit, versions, write_predictions
-from evlvideo.run_directory import PREDICTIONS_NAME, RESULT_NAME
+from evlvideo.assembly.clips import references_of
+from evlvideo.config.run import RunConfig
+from evlvideo.data.annotation.captioned import CaptionedClip, evidence_subsets
+from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.results.prediction_files import write_predictions
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.results.records import EvaluationResult, describe_references
+from evlvideo.results.run_directory import PREDICTIONS_NAME, RESULT_NAME
 
 
 def score_split(
@@ -32,7 +34,7 @@ def score_split(
         clips: all clips of the split.
         config: says which data set it is, and how the captions were decoded.
         split: its name.
-        metrics: which of :data:`evlvideo.evaluation.metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
         meteor: a running one.
         facts: further fields of the result: its `name`, and where the captions came from.
     """

@@ -1,1 +1,1 @@
-"""The captioner, from its pure parts (merging, contextualizers) to the transformers model."""
+"""The captioner and its parts: networks, what is trained of them, and how they are stored."""

@@ -30,15 +30,14 @@ from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.bert import load_bert_into
 from evlvideo.models.connectors.build import make_connector
 from evlvideo.models.connectors.options import TOMEFORMER
+from evlvideo.models.connectors.tomeformer import TomeFormer
 from evlvideo.models.connectors.videochat import VideoRelations
-from evlvideo.models.frozen import is_trained, tower_of
-from evlvideo.models.lora import add_lora
+from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.models.language import SoftPrompt, add_lora
 from evlvideo.models.loss import caption_loss
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
-from evlvideo.models.prompt import SoftPrompt
 from evlvideo.models.recomputation import Checkpoint, keep, layers_of, recompute
-from evlvideo.models.temporal import InTowerContextualizer, MergedContextualizer
-from evlvideo.models.tomeformer import TomeFormer
+from evlvideo.models.trainable import is_trained, tower_of
 from evlvideo.models.vision import VisionTower
 
 _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
@@ -106,7 +105,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         self.freeze_towers()
 
     def freeze_towers(self) -> None:
-        """Let exactly the weights that :func:`~evlvideo.models.frozen.is_trained` calls trained take gradients."""
+        """Let exactly the weights that :func:`~evlvideo.models.trainable.is_trained` calls trained take gradients."""
         config = self.config
         for name, parameter in self.named_parameters():
             trained = is_trained(name, config.connector, whole_connector=config.trains_whole_connector)

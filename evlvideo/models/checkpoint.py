@@ -16,17 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from evlvideo.errors import UserError
 from evlvideo.files import give_ordinary_permissions, read_json, write_json
-from evlvideo.models.frozen import (
-    MANIFEST_NAME,
-    PACKAGE_PREFIX,
-    TowerRecord,
-    check_same_tower,
-    fingerprint,
-    locate,
-    tower_of,
-    without_lora,
-)
-from evlvideo.models.lora import add_lora
+from evlvideo.models.language import add_lora
+from evlvideo.models.towers import MANIFEST_NAME, PACKAGE_PREFIX, TowerRecord, check_same_tower, fingerprint, locate
+from evlvideo.models.trainable import tower_of, without_lora
 
 if TYPE_CHECKING:
     from evlvideo.models.captioner import EvlVideoForCaptioning

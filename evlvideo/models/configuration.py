@@ -15,7 +15,7 @@ from evlvideo.models.connectors.options import (
     make_options,
     problems_of_options,
 )
-from evlvideo.models.merging import REDUCTIONS, merge_schedule
+from evlvideo.models.tokens.merging import REDUCTIONS, merge_schedule
 
 FUSIONS = ("mean", "mean_tokens", "concat")
 CONTEXTUALIZERS = ("none", "in_tower", "merged")
@@ -29,7 +29,7 @@ class EvlVideoConfig(PreTrainedConfig):
     """Vision tower, connector and language model of one captioner.
 
     The defaults are EVLGen-image's with OPT-2.7b, but for `text_config`, which `from_towers` reads from the language
-    model. Towers are named by where their weights come from; see :func:`evlvideo.models.frozen.locate`.
+    model. Towers are named by where their weights come from; see :func:`evlvideo.models.towers.locate`.
 
     Raises:
         UserError: a choice that is not allowed, or two that contradict each other; all of them are listed.
@@ -63,8 +63,8 @@ class EvlVideoConfig(PreTrainedConfig):
     connector_options: dict[str, Any] | None = None
     """What the connector can be told beyond its sizes; see :mod:`evlvideo.models.connectors.options`."""
     merge_r: int | list[int] | list[int | float] | None = None
-    """Tokens merged in each layer of the TomeFormer; see :func:`evlvideo.models.merging.merge_schedule`. 19 where
-    nothing is given; `None` of a connector that merges nothing."""
+    """Tokens merged in each layer of the TomeFormer; see :func:`evlvideo.models.tokens.merging.merge_schedule`. 19
+    where nothing is given; `None` of a connector that merges nothing."""
     merge_reduction: str | None = None
     """How merged tokens are averaged: `mean` (EVLGen; where nothing is given) or `size_weighted` (ToMe)."""
     fusion: str | None = None

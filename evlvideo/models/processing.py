@@ -15,7 +15,7 @@ from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, 
 
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.frozen import locate
+from evlvideo.models.towers import locate
 from evlvideo.models.vision import VisionTower
 
 IGNORED = -100
@@ -158,7 +158,7 @@ class EvlVideoProcessor(ProcessorMixin):
 
         The model normalises them.
         """
-        from evlvideo.data.transforms import eval_transform
+        from evlvideo.data.loading.transforms import eval_transform
 
         return eval_transform(self.image_size)(frames)
 

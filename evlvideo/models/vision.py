@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from evlvideo.errors import UserError
+from evlvideo.models.contextualizers import InTowerContextualizer
 from evlvideo.models.precision import autocast_by, in_own_precision
 from evlvideo.models.recomputation import Layer
-from evlvideo.models.temporal import InTowerContextualizer
 
 
 class _Insertion:

@@ -1,1 +1,1 @@
-"""Training: cross-entropy, self-critical sequence training, its rewards and baselines."""
+"""Training: by cross-entropy, and what both stages share."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from evlvideo.config import LearningRatesConfig
-from evlvideo.models.frozen import is_decayed, trained_part
+from evlvideo.config.run import LearningRatesConfig
+from evlvideo.models.trainable import is_decayed, trained_part
 
 
 def peak_rates(model: nn.Module, learning_rate: float, own: LearningRatesConfig) -> dict[str, float]:
@@ -30,7 +30,7 @@ def parameter_groups(model: nn.Module, peaks: Mapping[str, float], weight_decay:
     Args:
         model: the captioner.
         peaks: as :func:`peak_rates` gives them.
-        weight_decay: of what :func:`evlvideo.models.frozen.is_decayed` names.
+        weight_decay: of what :func:`evlvideo.models.trainable.is_decayed` names.
     """
     groups: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():

@@ -19,7 +19,7 @@ from rich.progress import (
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evlvideo.files import write_text
-from evlvideo.run_directory import LOG_NAME
+from evlvideo.results.run_directory import LOG_NAME
 
 logger = logging.getLogger(__name__)
 

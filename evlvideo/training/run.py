@@ -17,35 +17,29 @@ from rich.console import Console
 from transformers import TrainerState, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
-from evlvideo.assembly import (
-    evaluation_data,
-    read_clips,
-    read_training_clips,
-    references_of,
-    resolve_precision,
-    start_model,
-    tower_dtype,
-    trained_parameters,
-    training_data,
-)
-from evlvideo.config import RunConfig, load_config, save_config
-from evlvideo.data.annotations import CaptionedClip
-from evlvideo.data.collate import CaptionCollator
-from evlvideo.data.shards import ShardClips
+from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
+from evlvideo.assembly.datasets import evaluation_data, training_data
+from evlvideo.assembly.models import start_model, trained_parameters
+from evlvideo.assembly.precision import resolve_precision, tower_dtype
+from evlvideo.config.loading import load_config, save_config
+from evlvideo.config.reward_names import parse_reward
+from evlvideo.config.run import RunConfig
+from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.loading.collate import CaptionCollator
+from evlvideo.data.loading.shards import ShardClips
 from evlvideo.errors import Interrupted, UserError
-from evlvideo.evaluation.results import git_commit
 from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import join_processes, on_main_process
-from evlvideo.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
+from evlvideo.results.provenance import git_commit
+from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
 from evlvideo.training.interruption import StopInOrder
 from evlvideo.training.limits import StopWithoutProgress, reached_limit
 from evlvideo.training.progress import RunProgress
-from evlvideo.training.reward_names import parse_reward
-from evlvideo.training.rewards import Reward, make_reward
-from evlvideo.training.self_critical import SelfCriticalTrainer
+from evlvideo.training.scst.rewards import Reward, make_reward
+from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.trackers import check_trackers, trackers_of_run
 from evlvideo.training.trainer import CaptionTrainer
 

@@ -17,13 +17,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
 
-from evlvideo.config import GenerationConfig, LearningRatesConfig
-from evlvideo.data.collate import visual_inputs
-from evlvideo.data.worker_signals import leave_signals_to_parent
+from evlvideo.config.run import GenerationConfig, LearningRatesConfig
+from evlvideo.data.loading.collate import visual_inputs
+from evlvideo.data.loading.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError
-from evlvideo.evaluation.metrics import score_tokenized
-from evlvideo.evaluation.predict import generate_captions
-from evlvideo.evaluation.tokenized_references import TokenizedReferences
+from evlvideo.inference.predict import generate_captions
+from evlvideo.metrics.caption_metrics import score_tokenized
+from evlvideo.metrics.tokenized_references import TokenizedReferences
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
@@ -73,15 +73,15 @@ def _use_one_gpu(args: TrainingArguments) -> None:
 class CaptionTrainer(Trainer):
     """Trains by cross-entropy, and validates by the CIDEr of generated captions.
 
-    Batches are those of :class:`evlvideo.data.collate.CaptionCollator`. Everything else (precision, accumulation,
-    several processes, resuming) is transformers'.
+    Batches are those of :class:`evlvideo.data.loading.collate.CaptionCollator`. Everything else (precision,
+    accumulation, several processes, resuming) is transformers'.
 
     Args:
         model: the captioner.
         args: transformers' arguments.
         processor: of the model; saved beside it.
         train_dataset: items of one caption each, in the order in which they are trained on, as
-            :class:`evlvideo.data.mixture.Mixture` has them.
+            :class:`evlvideo.data.loading.mixture.Mixture` has them.
         eval_dataset: items of one clip each.
         data_collator: makes batches of them.
         generation: how validation captions are decoded.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmark_page.tables import table
-from evlvideo.comparison.table import mark_of
+from evlvideo.comparison.tables.table import mark_of
 
 CONNECTORS = {
     "evlgen_r19": "EVLGen, r = 19",

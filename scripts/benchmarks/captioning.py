@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 
-from evlvideo.assembly import read_clips
-from evlvideo.config import RunConfig, config_of
-from evlvideo.evaluation.caption_files import caption_files
-from evlvideo.evaluation.results import git_commit, versions
+from evlvideo.assembly.clips import read_clips
+from evlvideo.config.loading import config_of
+from evlvideo.config.run import RunConfig
 from evlvideo.files import write_json
+from evlvideo.inference.caption_files import caption_files
+from evlvideo.results.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 WAYS = {"batches": [], "one by one": ["generation.batch_size=1", "data.num_workers=0"]}

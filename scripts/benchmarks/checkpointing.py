@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from transformers import OPTConfig
 
-from evlvideo.evaluation.results import git_commit, versions
 from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.frozen import tower_of
+from evlvideo.models.trainable import tower_of
+from evlvideo.results.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 OPT_125M = {

@@ -16,17 +16,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from evlvideo.comparison.certainty import Resampling, add_certainty
-from evlvideo.comparison.latex import to_latex
-from evlvideo.comparison.references import TableReferences, references_of_file
-from evlvideo.comparison.renderers import to_csv, to_markdown, to_records
-from evlvideo.comparison.scored import OtherSystems, read_others, score_others, tokenize_table
-from evlvideo.comparison.seeds import SeedPool
-from evlvideo.comparison.table import build_table, run_entry
-from evlvideo.evaluation.meteor import MeteorProcess
-from evlvideo.evaluation.results import git_commit, versions, write_predictions
-from evlvideo.evaluation.tokenization import default_tokenizer
+from evlvideo.comparison.rows.references import TableReferences, references_of_file
+from evlvideo.comparison.rows.scored import OtherSystems, read_others, score_others, tokenize_table
+from evlvideo.comparison.rows.seeds import SeedPool
+from evlvideo.comparison.tables.certainty import Resampling, add_certainty
+from evlvideo.comparison.tables.latex import to_latex
+from evlvideo.comparison.tables.renderers import to_csv, to_markdown, to_records
+from evlvideo.comparison.tables.table import build_table, run_entry
 from evlvideo.files import write_json
+from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.metrics.tokenization import default_tokenizer
+from evlvideo.results.prediction_files import write_predictions
+from evlvideo.results.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 SYSTEMS, WORDS = 3, 9

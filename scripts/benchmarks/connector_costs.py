@@ -33,17 +33,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, Blip2QFormerConfig, Blip2QFormerModel
 
 from evlvideo.estimate.counting import FORMULAS
-from evlvideo.evaluation.results import versions
 from evlvideo.files import write_json
 from evlvideo.models.connectors.base import Connector
 from evlvideo.models.connectors.blip2 import Blip2
 from evlvideo.models.connectors.floors import AveragePool, EveryToken
 from evlvideo.models.connectors.options import make_options
+from evlvideo.models.connectors.tomeformer import TomeFormer
 from evlvideo.models.connectors.video_coca import VideoCoca
 from evlvideo.models.connectors.video_llama import VideoLlama
 from evlvideo.models.connectors.videochat import VideoChat, VideoRelations
-from evlvideo.models.frozen import is_trained
-from evlvideo.models.tomeformer import TomeFormer
+from evlvideo.models.trainable import is_trained
+from evlvideo.results.provenance import versions
 
 OUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "connector_costs.json"
 IMAGE_TOKENS, IMAGE_WIDTH = 257, 1408

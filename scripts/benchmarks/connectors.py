@@ -25,16 +25,17 @@ from typing import Any
 
 import torch
 
-from evlvideo.assembly import read_clips, references_of
-from evlvideo.comparison.study.plan import Study, plan_study
-from evlvideo.comparison.study.run import REPORT, run_study
-from evlvideo.comparison.sweep.plan import plan_sweep
-from evlvideo.comparison.sweep.run import run_sweep
-from evlvideo.config import load_config
-from evlvideo.evaluation.metrics import score_captions
-from evlvideo.evaluation.results import git_commit, read_predictions, versions
+from evlvideo.assembly.clips import read_clips, references_of
+from evlvideo.config.loading import load_config
+from evlvideo.experiments.study.plan import Study, plan_study
+from evlvideo.experiments.study.run import REPORT, run_study
+from evlvideo.experiments.sweep.plan import plan_sweep
+from evlvideo.experiments.sweep.run import run_sweep
 from evlvideo.files import read_json, write_json
-from evlvideo.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_directory
+from evlvideo.metrics.caption_metrics import score_captions
+from evlvideo.results.prediction_files import read_predictions
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.results.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_directory
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("tomeformer", "blip2", "video_llama", "videochat", "video_coca", "average_pool", "linear")

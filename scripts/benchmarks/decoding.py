@@ -26,13 +26,13 @@ import av
 import numpy as np
 import torch
 
-from evlvideo.data.clip import Clip
-from evlvideo.data.decode import BACKENDS, decode_clip
-from evlvideo.data.guarded import decode_clip_guarded
-from evlvideo.data.sampling import uniform
+from evlvideo.data.video.clip import Clip
+from evlvideo.data.video.decode import BACKENDS, decode_clip
+from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.video.sampling import uniform
 from evlvideo.errors import UserError
-from evlvideo.evaluation.results import git_commit
 from evlvideo.files import write_json
+from evlvideo.results.provenance import git_commit
 
 SIZE = 224
 RATE = 30

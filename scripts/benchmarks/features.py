@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 
-from evlvideo.assembly import read_clips
-from evlvideo.config import RunConfig, load_config
-from evlvideo.evaluation.results import git_commit, versions
-from evlvideo.feature_extraction import extract_features
+from evlvideo.assembly.clips import read_clips
+from evlvideo.config.loading import load_config
+from evlvideo.config.run import RunConfig
 from evlvideo.files import read_json, write_json
-from evlvideo.run_directory import LOG_NAME, SUMMARY_NAME
+from evlvideo.inference.features import extract_features
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.results.run_directory import LOG_NAME, SUMMARY_NAME
 from evlvideo.training.run import train
 
 ROOT = Path(__file__).parents[2]

@@ -23,10 +23,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from evlvideo.architecture import read_architecture
-from evlvideo.evaluation.results import git_commit, versions
 from evlvideo.files import write_json
+from evlvideo.models.architecture import read_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.results.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 FRAMES, NEW_TOKENS = 4, 20

@@ -32,8 +32,8 @@ import torch
 from gpu_parts.process import Part
 from gpu_parts.shares import add_shares
 
-from evlvideo.evaluation.results import git_commit, versions
 from evlvideo.files import write_json
+from evlvideo.results.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 SECONDS = {

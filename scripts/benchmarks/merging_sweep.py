@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from evlvideo.comparison.sweep.figure import draw_figure
-from evlvideo.comparison.sweep.plan import plan_sweep
-from evlvideo.comparison.sweep.run import run_sweep
-from evlvideo.evaluation.results import git_commit, versions
+from evlvideo.experiments.sweep.figure import draw_figure
+from evlvideo.experiments.sweep.plan import plan_sweep
+from evlvideo.experiments.sweep.run import run_sweep
 from evlvideo.files import write_json
+from evlvideo.results.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 

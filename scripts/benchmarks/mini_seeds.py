@@ -15,14 +15,18 @@ from pathlib import Path
 
 import torch
 
-from evlvideo.assembly import evaluation_dataset, open_model, read_clips, references_of
-from evlvideo.demo import FINE_TUNED, SCST, run_demo
+from evlvideo.assembly.clips import read_clips, references_of
+from evlvideo.assembly.datasets import evaluation_dataset
+from evlvideo.assembly.models import open_model
 from evlvideo.evaluation.evaluate import evaluate
-from evlvideo.evaluation.metrics import score_captions
-from evlvideo.evaluation.predict import generate_captions
-from evlvideo.evaluation.results import EvaluationResult, git_commit, read_predictions, versions
+from evlvideo.experiments.demo import FINE_TUNED, SCST, run_demo
 from evlvideo.files import read_json, write_json
-from evlvideo.run_directory import (
+from evlvideo.inference.predict import generate_captions
+from evlvideo.metrics.caption_metrics import score_captions
+from evlvideo.results.prediction_files import read_predictions
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.results.records import EvaluationResult
+from evlvideo.results.run_directory import (
     PREDICTIONS_NAME,
     RESULT_NAME,
     SUMMARY_NAME,

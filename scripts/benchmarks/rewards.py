@@ -29,14 +29,14 @@ import numpy as np
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from evlvideo.data.annotations import read_split
-from evlvideo.evaluation.java import find_java, java_on_path
-from evlvideo.evaluation.metrics import METRICS, score_captions
-from evlvideo.evaluation.results import git_commit, versions
-from evlvideo.evaluation.stored_scorer import load_scorer, save_scorer, scorer_key
-from evlvideo.evaluation.tokenization import tokenize, tokenize_lines
+from evlvideo.data.annotation.splits import read_split
 from evlvideo.files import write_json
-from evlvideo.training.rewards import CiderReward, SentenceReward
+from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.metrics.java import find_java, java_on_path
+from evlvideo.metrics.stored_scorer import load_scorer, save_scorer, scorer_key
+from evlvideo.metrics.tokenization import tokenize, tokenize_lines
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.training.scst.rewards import CiderReward, SentenceReward
 
 ROOT = Path(__file__).parents[2]
 CLIPS, SAMPLES = 64, 5

@@ -31,14 +31,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
-from evlvideo import assembly
-from evlvideo.config import DataConfig, SourceConfig
-from evlvideo.data.annotations import DATASETS
-from evlvideo.data.datasets import CaptionDataset
-from evlvideo.data.mixture import Mixture
-from evlvideo.data.shards import ShardClips, ShardDataset
-from evlvideo.evaluation.results import git_commit, versions
+from evlvideo.assembly import models as assembly
+from evlvideo.config.run import DataConfig, SourceConfig
+from evlvideo.data.annotation.splits import DATASETS
+from evlvideo.data.loading.datasets import CaptionDataset
+from evlvideo.data.loading.mixture import Mixture
+from evlvideo.data.loading.shards import ShardClips, ShardDataset
 from evlvideo.files import write_json
+from evlvideo.results.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 SIZES = (10_000, 100_000, 1_000_000, 2_000_000)

@@ -22,8 +22,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from evlvideo.evaluation.results import git_commit, versions, write_predictions
 from evlvideo.files import write_json
+from evlvideo.results.prediction_files import write_predictions
+from evlvideo.results.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 REFERENCES, WORDS, SYSTEMS = 5, 20_000, ("one", "two")
@@ -109,8 +110,8 @@ def measured(part: str, directory: Path) -> dict[str, Any]:
 
 def score(directory: Path) -> dict[str, Any]:
     """One file of captions, as `evlvideo score` does, all metrics but METEOR; its result written and read."""
-    from evlvideo.evaluation.results import EvaluationResult
     from evlvideo.evaluation.score import score_files
+    from evlvideo.results.records import EvaluationResult
 
     found = score_files(directory / "one.json", directory / "references.json", metrics=WITHOUT_METEOR)
     scored = {"scored_cpu_seconds": round(time.process_time(), 2), "tokenizer": found.tokenizer}
@@ -127,9 +128,9 @@ def score(directory: Path) -> dict[str, Any]:
 
 def compare_files(directory: Path) -> dict[str, Any]:
     """`evlvideo compare --predictions` of all systems, without METEOR."""
-    from evlvideo.comparison import systems
     from evlvideo.comparison.compare import compare
-    from evlvideo.comparison.scored import OtherSystems
+    from evlvideo.comparison.rows import systems
+    from evlvideo.comparison.rows.scored import OtherSystems
 
     systems.MeteorProcess = NoMeteor  # type: ignore[misc, assignment]
     others = OtherSystems({name: directory / f"{name}.json" for name in SYSTEMS}, directory / "references.json")

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from evlvideo.config import load_config
-from evlvideo.evaluation.results import git_commit, versions
+from evlvideo.config.loading import load_config
 from evlvideo.files import write_json
-from evlvideo.run_directory import LOG_NAME, SUMMARY_NAME
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.results.run_directory import LOG_NAME, SUMMARY_NAME
 from evlvideo.training.run import train
 
 ROOT = Path(__file__).parents[2]

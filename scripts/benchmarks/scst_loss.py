@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evlvideo.evaluation.results import git_commit, versions
 from evlvideo.files import write_json
-from evlvideo.training.policy_loss import (
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.training.scst.policy_loss import (
     divergence,
     drawing_log_probabilities,
     entropy,
@@ -35,7 +35,7 @@ from evlvideo.training.policy_loss import (
     of_samples,
     policy_loss,
 )
-from evlvideo.training.token_terms import token_terms
+from evlvideo.training.scst.token_terms import token_terms
 
 ROOT = Path(__file__).parents[2]
 ROWS, TOKENS, VOCABULARY = 20, 20, 50_272

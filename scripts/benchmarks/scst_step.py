@@ -24,21 +24,21 @@ import torch
 from torch import Tensor
 from transformers import OPTConfig, TrainingArguments
 
-from evlvideo.config import GenerationConfig, LearningRatesConfig, ScstConfig
-from evlvideo.evaluation.results import git_commit, versions
+from evlvideo.config.run import GenerationConfig, LearningRatesConfig, ScstConfig
 from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.baselines import BASELINES, advantages
-from evlvideo.training.policy_loss import (
+from evlvideo.results.provenance import git_commit, versions
+from evlvideo.training.scst.baselines import BASELINES, advantages
+from evlvideo.training.scst.policy_loss import (
     drawing_log_probabilities,
     of_samples,
     policy_loss,
     sampled_tokens_mask,
 )
-from evlvideo.training.self_critical import SelfCriticalTrainer
+from evlvideo.training.scst.trainer import SelfCriticalTrainer
 
 ROOT = Path(__file__).parents[2]
 FRAMES, CLIPS, SAMPLES, TOKENS = 4, 4, 5, 20

@@ -32,13 +32,13 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from evlvideo.data import shards as shards_module
-from evlvideo.data.backends.image import resize
-from evlvideo.data.guarded import decode_clip_guarded
-from evlvideo.data.media import TarMember
-from evlvideo.data.shards import ShardClips, ShardDataset, find_shards
-from evlvideo.evaluation.results import git_commit
+from evlvideo.data.loading import shards as shards_module
+from evlvideo.data.loading.shards import ShardClips, ShardDataset, find_shards
+from evlvideo.data.media.source import TarMember
+from evlvideo.data.video.backends.image import resize
+from evlvideo.data.video.guarded import decode_clip_guarded
 from evlvideo.files import write_json
+from evlvideo.results.provenance import git_commit
 
 SIZE = 224
 BATCH = 64
@@ -258,7 +258,7 @@ def many(folder: Path, shards: int, samples: int = 20) -> dict[str, Any]:
 
 def everywhere(count: int) -> Callable[[int], int]:
     """Any sample of any shard, one after the other."""
-    from evlvideo.data.mixture import permuted
+    from evlvideo.data.loading.mixture import permuted
 
     return lambda place: permuted(place, count, 1)
 

@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evlvideo.evaluation.results import git_commit, versions
 from evlvideo.files import write_json
+from evlvideo.results.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 POLICIES = ("active", "passive")

@@ -22,11 +22,11 @@ from typing import Any
 import av
 import numpy as np
 
-from evlvideo.data.decode import open_clip
-from evlvideo.data.index_cache import entry_of
-from evlvideo.data.sampling import uniform
-from evlvideo.evaluation.results import git_commit
+from evlvideo.data.video.decode import open_clip
+from evlvideo.data.video.index_cache import entry_of
+from evlvideo.data.video.sampling import uniform
 from evlvideo.files import write_json
+from evlvideo.results.provenance import git_commit
 
 SIZE, COUNT, RATE = 224, 4, 30
 CLIPS: dict[str, tuple[str, str, int, int, int, dict[str, str]]] = {

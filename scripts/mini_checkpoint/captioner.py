@@ -10,9 +10,9 @@ from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from evlvideo.data.mini.captions import write_still_captions
-from evlvideo.data.mini.render import render_still
-from evlvideo.data.mini.world import sample_scene
+from evlvideo.mini.captions import write_still_captions
+from evlvideo.mini.render import render_still
+from evlvideo.mini.world import sample_scene
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
-from evlvideo.data.mini.captions import write_captions, write_still_captions
-from evlvideo.data.mini.world import sample_scene
+from evlvideo.mini.captions import write_captions, write_still_captions
+from evlvideo.mini.world import sample_scene
 from evlvideo.models.processing import IGNORED
 from mini_checkpoint.common import muon_and_adamw, update, warm_up_and_cosine
 

@@ -18,18 +18,9 @@ from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evlvideo.data.mini.render import WHOLE_VIEW, View, item_masks, render_still
-from evlvideo.data.mini.world import (
-    BACKGROUNDS,
-    COLOURS,
-    SHAPES,
-    SYMMETRY_DEGREES,
-    Item,
-    Scene,
-    items_at,
-    sample_scene,
-)
 from evlvideo.files import write_json
+from evlvideo.mini.render import WHOLE_VIEW, View, item_masks, render_still
+from evlvideo.mini.world import BACKGROUNDS, COLOURS, SHAPES, SYMMETRY_DEGREES, Item, Scene, items_at, sample_scene
 from mini_checkpoint.common import muon_and_adamw, pooled_batches, rounded, update, warm_up_and_cosine
 
 IMAGE_SIZE = 64

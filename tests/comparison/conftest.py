@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from evlvideo.evaluation.results import EvaluationResult, References, write_predictions
+from evlvideo.results.prediction_files import write_predictions
+from evlvideo.results.records import EvaluationResult, References
 
 CLIPS = [f"video{number}" for number in range(6)]
 SCORES = {"bleu_4": 0.4, "meteor": 0.3, "rouge_l": 0.6, "cider": 0.5}

@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from evlvideo.comparison import gallery
 from evlvideo.comparison.compare import compare
-from evlvideo.comparison.frames import Footage
-from evlvideo.data.annotations import CaptionedClip
+from evlvideo.comparison.page import gallery
+from evlvideo.comparison.page.frames import Footage
+from evlvideo.data.annotation.splits import CaptionedClip
 from evlvideo.errors import UserError
 
 SCRIPT = "<script>alert(1)</script>"

@@ -7,7 +7,7 @@ from transformers import LlamaConfig
 from evlvideo.errors import UserError
 from evlvideo.estimate import estimate
 from evlvideo.estimate.counting import count_multiply_adds
-from evlvideo.models.temporal import InTowerContextualizer
+from evlvideo.models.contextualizers import InTowerContextualizer
 
 
 def test_a_matrix_product_is_counted_as_by_hand() -> None:

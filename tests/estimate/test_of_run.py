@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evlvideo.config import config_of
+from evlvideo.config.loading import config_of
 from evlvideo.errors import UserError
 from evlvideo.estimate.of_run import estimate_run
 

@@ -10,15 +10,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from toy_run import Toy
 
-from evlvideo.assembly import evaluation_dataset, open_model, references_of
-from evlvideo.config import GenerationConfig, RunConfig
+from evlvideo.assembly.clips import references_of
+from evlvideo.assembly.datasets import evaluation_dataset
+from evlvideo.assembly.models import open_model
+from evlvideo.config.run import GenerationConfig, RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import ShuffledFrames, evaluate
-from evlvideo.evaluation.metrics import METRICS, score_captions
-from evlvideo.evaluation.predict import generate_captions
-from evlvideo.evaluation.results import EvaluationResult, read_predictions, references_digest
 from evlvideo.evaluation.score import score_lines
 from evlvideo.files import write_json
+from evlvideo.inference.predict import generate_captions
+from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.metrics.references_digest import references_digest
+from evlvideo.results.prediction_files import read_predictions
+from evlvideo.results.records import EvaluationResult
 
 pytestmark = pytest.mark.usefixtures("no_java")
 

@@ -5,9 +5,9 @@ import pytest
 
 from evlvideo.errors import UserError
 from evlvideo.evaluation.human import human_line
-from evlvideo.evaluation.java import find_java
-from evlvideo.evaluation.metrics import METRICS
-from evlvideo.evaluation.results import EvaluationResult
+from evlvideo.metrics.caption_metrics import METRICS
+from evlvideo.metrics.java import find_java
+from evlvideo.results.records import EvaluationResult
 
 MSRVTT = Path(__file__).parents[3] / "shared" / "data" / "msrvtt"
 WITHOUT_METEOR = [metric for metric in METRICS if metric != "meteor"]

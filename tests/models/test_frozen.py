@@ -9,16 +9,8 @@ from tiny_models import MakeModel
 from torch import nn
 
 from evlvideo.errors import UserError
-from evlvideo.models.frozen import (
-    TowerRecord,
-    check_same_tower,
-    fingerprint,
-    is_decayed,
-    is_trained,
-    locate,
-    tower_of,
-    trained_part,
-)
+from evlvideo.models.towers import TowerRecord, check_same_tower, fingerprint, locate
+from evlvideo.models.trainable import is_decayed, is_trained, tower_of, trained_part
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from torch import nn
 
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.frozen import fingerprint, is_lora
-from evlvideo.models.published import to_published
+from evlvideo.models.published.evlgen import to_published
+from evlvideo.models.towers import fingerprint
+from evlvideo.models.trainable import is_lora
 
 LORA = {"lora_r": 2, "lora_alpha": 4}
 

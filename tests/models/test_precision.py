@@ -13,21 +13,18 @@ from torch.nn import functional as F
 from torch.utils.data import Subset
 from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
 
-from evlvideo.assembly import (
-    evaluation_data,
-    evaluation_dataset,
-    open_model,
-    start_model,
-)
-from evlvideo.comparison.look_inside import look_inside
-from evlvideo.comparison.runs import EvaluatedRun
-from evlvideo.config import RunConfig, save_config
-from evlvideo.evaluation.caption_files import caption_files
-from evlvideo.evaluation.predict import generate_captions
-from evlvideo.feature_extraction import extract_features
+from evlvideo.assembly.datasets import evaluation_data, evaluation_dataset
+from evlvideo.assembly.models import open_model, start_model
+from evlvideo.comparison.page.look_inside import look_inside
+from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.config.loading import save_config
+from evlvideo.config.run import RunConfig
+from evlvideo.inference.caption_files import caption_files
+from evlvideo.inference.features import extract_features
+from evlvideo.inference.predict import generate_captions
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.precision import Float32LayerNorm, autocast_by
-from evlvideo.training.self_critical import SelfCriticalTrainer
+from evlvideo.training.scst.trainer import SelfCriticalTrainer
 
 FORMS = {
     "mean": {"fusion": "mean"},

@@ -4,10 +4,10 @@ import json
 import sys
 from pathlib import Path
 
-from evlvideo.config import load_config
-from evlvideo.evaluation.results import write_predictions
+from evlvideo.config.loading import load_config
 from evlvideo.files import read_json
 from evlvideo.models.connectors.options import CONNECTORS
+from evlvideo.results.prediction_files import write_predictions
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "scripts" / "benchmarks"), str(ROOT / "scripts")]

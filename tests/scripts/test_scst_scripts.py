@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from evlvideo.training.baselines import BASELINES, advantages
+from evlvideo.training.scst.baselines import BASELINES, advantages
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "scripts" / "benchmarks"), str(ROOT / "scripts")]

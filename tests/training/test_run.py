@@ -18,11 +18,12 @@ from torch import Tensor
 from toy_run import Toy, start
 from transformers import TrainerCallback
 
-from evlvideo.config import LearningRatesConfig, RunConfig, load_config, save_config
+from evlvideo.config.loading import load_config, save_config
+from evlvideo.config.run import LearningRatesConfig, RunConfig
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.run_directory import sole_use
+from evlvideo.results.run_directory import sole_use
 from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
 from evlvideo.training.run import train

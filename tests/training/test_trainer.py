@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
 from transformers import TrainerCallback, TrainingArguments
 
-from evlvideo.config import LearningRatesConfig, RunConfig
+from evlvideo.config.run import LearningRatesConfig, RunConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
-from evlvideo.models.frozen import tower_of, trained_part
+from evlvideo.models.trainable import tower_of, trained_part
 from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
 from evlvideo.training.run import train, training_arguments

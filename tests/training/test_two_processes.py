@@ -14,9 +14,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 from toy_run import ROOT, Toy, environment
 
-from evlvideo.config import RunConfig, save_config
-from evlvideo.evaluation.results import EvaluationResult, read_predictions
+from evlvideo.config.loading import save_config
+from evlvideo.config.run import RunConfig
 from evlvideo.files import read_json
+from evlvideo.results.prediction_files import read_predictions
+from evlvideo.results.records import EvaluationResult
 from evlvideo.training.run import train
 
 DRAWS = 200

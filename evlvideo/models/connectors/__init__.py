@@ -1,1 +1,1 @@
-"""Connectors beside the TomeFormer, for comparisons: one file a system, all behind :class:`~.base.Connector`."""
+"""Connectors, which turn vision tokens into soft tokens: one file for each, with its options."""

@@ -3,7 +3,7 @@
 from evlvideo.errors import UserError
 from evlvideo.models.connectors.base import Connector
 from evlvideo.models.connectors.blip2 import Blip2
-from evlvideo.models.tomeformer import TomeFormer, copy_bert_weights, load_bert_weights
+from evlvideo.models.connectors.tomeformer import TomeFormer, copy_bert_weights, load_bert_weights
 
 _QFORMER_NAMES = (
     ("layernorm.", "embeddings.LayerNorm."),

@@ -8,11 +8,11 @@ from evlvideo.models.connectors.base import Connector
 from evlvideo.models.connectors.blip2 import Blip2
 from evlvideo.models.connectors.floors import AveragePool, EveryToken
 from evlvideo.models.connectors.options import TOMEFORMER
+from evlvideo.models.connectors.tomeformer import TomeFormer
 from evlvideo.models.connectors.video_coca import VideoCoca
 from evlvideo.models.connectors.video_llama import VideoLlama
 from evlvideo.models.connectors.videochat import VideoChat, VideoRelations
-from evlvideo.models.merging import Reduction
-from evlvideo.models.tomeformer import TomeFormer
+from evlvideo.models.tokens.merging import Reduction
 from evlvideo.models.vision import VisionTower
 
 _MAKERS: dict[str, Callable[[EvlVideoConfig, VisionTower], TomeFormer | Connector]] = {

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from evlvideo.estimate.counting import count_multiply_adds
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.merging import bipartite_soft_matching, merge_mean
-from evlvideo.models.tomeformer import TomeFormer
+from evlvideo.models.connectors.tomeformer import TomeFormer
+from evlvideo.models.tokens.merging import bipartite_soft_matching, merge_mean
 from gpu_parts.generated import random_captioner
 from gpu_parts.measure import Notes, free_memory, seconds_of
 from gpu_parts.sizes import Size, device

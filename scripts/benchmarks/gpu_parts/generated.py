@@ -8,11 +8,11 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from evlvideo.assembly import tower_dtype
+from evlvideo.assembly.precision import tower_dtype
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.frozen import tower_of
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.trainable import tower_of
 from gpu_parts.measure import free_memory
 from gpu_parts.sizes import TEXT_TOKENS, device, precision
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from evlvideo.architecture import read_architecture
+from evlvideo.models.architecture import read_architecture
 from evlvideo.models.configuration import EvlVideoConfig
 
 ARCHITECTURE = Path(__file__).parents[3] / "configs" / "architectures" / "evlgen_opt2.7b.yaml"

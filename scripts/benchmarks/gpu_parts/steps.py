@@ -8,13 +8,13 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from evlvideo.config import DataConfig, GenerationConfig, RunConfig, ScstConfig, TrainingConfig
-from evlvideo.data.collate import CaptionCollator
+from evlvideo.config.run import DataConfig, GenerationConfig, RunConfig, ScstConfig, TrainingConfig
+from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.rewards import CiderReward
 from evlvideo.training.run import training_arguments
-from evlvideo.training.self_critical import SelfCriticalTrainer
+from evlvideo.training.scst.rewards import CiderReward
+from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer
 from gpu_parts.generated import NoiseClips
 from gpu_parts.measure import peak_memory, start_of_peak, summary, synchronize

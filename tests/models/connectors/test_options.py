@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from evlvideo.config_checks import CHOICES
+from evlvideo.config.checks import CHOICES
 from evlvideo.models.connectors.options import CONNECTORS, OPTIONS, make_options, problems_of_options
 
 

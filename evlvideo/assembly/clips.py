@@ -1,0 +1,71 @@
+"""From a run's config to its clips."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from accelerate import PartialState
+
+from evlvideo.config.checks import SHARDS
+from evlvideo.config.run import DataConfig, SourceConfig
+from evlvideo.data.annotation.clip_table import ClipTable
+from evlvideo.data.annotation.splits import CaptionedClip, locate
+from evlvideo.data.annotation.stored_clips import read_stored
+from evlvideo.data.loading.shards import ShardClips, find_shards
+from evlvideo.data.video.quarantine import read_quarantine, without_quarantined
+from evlvideo.errors import UserError
+from evlvideo.processes import on_main_process, wait_for_all
+
+
+def read_clips(data: DataConfig, split: str) -> ClipTable:
+    """The clips of a split of a run's data set; every process of a command has to ask for them.
+
+    Of several processes, one looks for the files, and one on each machine where the cache is not shared. The others
+    take its word and, where there are many clips, its table.
+
+    Raises:
+        UserError: the split cannot be read, or not all of its files are there; in every process.
+    """
+    root = locate(data.dataset, Path(data.root) if data.root else None)
+    video_root = Path(data.video_root) if data.video_root else None
+    read = partial(read_stored, data.dataset, split, root, video_root)
+    state = PartialState()
+    if state.num_processes == 1:
+        return read()
+    on_main_process(lambda: len(read()))
+    if state.is_local_main_process and not state.is_main_process:
+        read()
+    wait_for_all()
+    return read(check_files=False)
+
+
+def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
+    """The clips that a run trains on, by source, without those in quarantine: several data sets, or a split of one."""
+    clips: dict[str, ClipTable | ShardClips] = {
+        f"sources[{place}], {source.dataset}:{source.split}": _read_source(data, source)
+        for place, source in enumerate(data.sources)
+    }
+    if not data.sources:
+        clips = {f"{data.dataset}:{data.train_split}": read_clips(data, data.train_split)}
+    if data.quarantine is None:
+        return clips
+    bad = read_quarantine(Path(data.quarantine))
+    return {
+        name: of_source if isinstance(of_source, ShardClips) else without_quarantined(of_source, bad, name)
+        for name, of_source in clips.items()
+    }
+
+
+def _read_source(data: DataConfig, source: SourceConfig) -> ClipTable | ShardClips:
+    if source.dataset != SHARDS:
+        of_source = replace(data, dataset=source.dataset, root=source.root, video_root=source.video_root)
+        return read_clips(of_source, source.split)
+    if source.root is None:
+        raise UserError("A source of shards has no root; set its root to the directory that holds the .tar files.")
+    return ShardClips(find_shards(Path(source.root)))
+
+
+def references_of(clips: Iterable[CaptionedClip]) -> dict[str, list[str]]:
+    """Clip id → captions."""
+    return {clip.clip_id: list(clip.captions) for clip in clips}

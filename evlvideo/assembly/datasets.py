@@ -1,0 +1,184 @@
+"""From a run's clips to the data sets that it trains and is evaluated on."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from evlvideo.assembly.precision import precision_of
+from evlvideo.config.run import DataConfig, RunConfig
+from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.loading.datasets import CaptionDataset
+from evlvideo.data.loading.feature_dataset import FeatureDataset
+from evlvideo.data.loading.feature_key import ALL_FRAMES, MEAN_FRAME, FeatureKey
+from evlvideo.data.loading.feature_store import FeatureReader, split_directory
+from evlvideo.data.loading.mixture import Mixture
+from evlvideo.data.loading.shards import ShardClips, ShardDataset
+from evlvideo.data.loading.transforms import TRANSFORM_VERSION, Transform, eval_transform, train_transform
+from evlvideo.data.media.source import TarMember
+from evlvideo.data.video.decode import DECODING_VERSION
+from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.video.sampling import SAMPLERS
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.towers import fingerprint
+
+
+def training_data(
+    config: RunConfig,
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
+    *,
+    per_caption: bool,
+) -> Mixture:
+    """What :func:`read_training_clips` gave, in the order in which it is trained on, by ratio of several sources."""
+    datasets = {
+        name: _source_dataset(config, model, processor, clips, per_caption=per_caption)
+        for name, clips in sources.items()
+    }
+    ratios = [source.ratio for source in config.data.sources] or [1.0]
+    training = config.training
+    return Mixture(
+        datasets,
+        dict(zip(datasets, ratios, strict=True)),
+        seed=config.seed,
+        items_per_step=training.batch_size * training.gradient_accumulation_steps * PartialState().num_processes,
+    )
+
+
+def _source_dataset(
+    config: RunConfig,
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    clips: Sequence[CaptionedClip] | ShardClips,
+    *,
+    per_caption: bool,
+) -> CaptionDataset | FeatureDataset | ShardDataset:
+    if isinstance(clips, ShardClips):
+        return shard_dataset(config, processor, clips)
+    if config.data.features is None:
+        return train_dataset(config, processor, clips, per_caption=per_caption)
+    return feature_dataset(config.data, processor, model, clips, config.data.train_split, per_caption=per_caption)
+
+
+def train_dataset(
+    config: RunConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip], *, per_caption: bool
+) -> CaptionDataset:
+    """Clips as they are trained on: frames and crops at random, by the seed of the run."""
+    data = config.data
+    return CaptionDataset(
+        clips,
+        num_frames=data.num_frames,
+        sampling=data.train_sampling,
+        image_size=processor.image_size,
+        transform=_train_transform(data, processor),
+        seed=config.seed,
+        per_caption=per_caption,
+        on_bad_clip="resample",
+        keep_aspect=data.keep_aspect,
+    )
+
+
+def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardClips) -> ShardDataset:
+    """Samples of shards as they are trained on."""
+    data = config.data
+    decode = partial(
+        _decode_member,
+        sampling=data.train_sampling,
+        num_frames=data.num_frames,
+        size=processor.image_size,
+        keep_aspect=data.keep_aspect,
+    )
+    return ShardDataset(clips, decode=decode, transform=_train_transform(data, processor), seed=config.seed)
+
+
+def _decode_member(
+    media: TarMember, generator: torch.Generator, *, sampling: str, num_frames: int, size: int, keep_aspect: bool
+) -> np.ndarray:
+    sampler = SAMPLERS[sampling]
+    return decode_clip_guarded(
+        media, lambda frames, rate: sampler(frames, rate, num_frames, generator), size, keep_aspect=keep_aspect
+    ).frames
+
+
+def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
+    if not data.augment:
+        return evaluation_transform(data, processor)
+    return train_transform(processor.image_size, data.crop_scale_min, data.horizontal_flip)
+
+
+def evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
+    """From decoded frames to what a model of a run is given, without any randomness."""
+    return eval_transform(processor.image_size, keep_aspect=data.keep_aspect)
+
+
+def evaluation_data(
+    data: DataConfig,
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    clips: Sequence[CaptionedClip],
+    split: str,
+) -> CaptionDataset | FeatureDataset:
+    """Clips of a split as they are captioned: from features where the run has some, else from their videos."""
+    if data.features is None:
+        return evaluation_dataset(data, processor, clips)
+    return feature_dataset(data, processor, model, clips, split, per_caption=None)
+
+
+def feature_dataset(
+    data: DataConfig,
+    processor: EvlVideoProcessor,
+    model: EvlVideoForCaptioning,
+    clips: Sequence[CaptionedClip],
+    split: str,
+    *,
+    per_caption: bool | None,
+) -> FeatureDataset:
+    """Clips by features that the model's own tower made; `per_caption` is `None` in evaluation."""
+    assert data.features is not None
+    directory = split_directory(Path(data.features), data.dataset, split)
+    reader = FeatureReader(directory, feature_key(data, model, processor))
+    reader.check(clips)
+    return FeatureDataset(clips, reader, per_caption=bool(per_caption), leave_out_bad=per_caption is not None)
+
+
+def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> FeatureKey:
+    """What a run's features depend on: of all frames, or of their mean where the model takes that."""
+    tower = model.vision_tower
+    computed_in = precision_of(tower.dtype)
+    return FeatureKey(
+        tower=model.tower_fingerprints.get("vision_tower") or fingerprint(tower),
+        num_frames=data.num_frames,
+        sampling=data.eval_sampling,
+        keep_aspect=data.keep_aspect,
+        image_size=processor.image_size,
+        image_mean=list(tower.image_mean),
+        image_std=list(tower.image_std),
+        backend="auto",
+        decoding_version=DECODING_VERSION,
+        transform_version=TRANSFORM_VERSION,
+        frames=MEAN_FRAME if model.config.fusion == "mean" else ALL_FRAMES,
+        computed_in=computed_in,
+        stored_in=computed_in,
+    )
+
+
+def evaluation_dataset(
+    data: DataConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip]
+) -> CaptionDataset:
+    """Clips as they are captioned: frames chosen and scaled without any randomness."""
+    return CaptionDataset(
+        clips,
+        num_frames=data.num_frames,
+        sampling=data.eval_sampling,
+        image_size=processor.image_size,
+        transform=evaluation_transform(data, processor),
+        seed=0,
+        per_caption=False,
+        on_bad_clip="skip",
+        keep_aspect=data.keep_aspect,
+    )

@@ -1,1 +1,0 @@
-"""Other systems, captioning the same clips: video-text models of transformers."""

@@ -1,0 +1,182 @@
+"""The comparison as one HTML page that needs nothing beside itself."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from evlvideo.comparison.page import curves
+from evlvideo.comparison.page.curves import Tick, nice_ticks
+from evlvideo.comparison.page.gallery import Gallery
+from evlvideo.comparison.page.insights import Insights
+from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.tables.standings import KindScores
+from evlvideo.comparison.tables.table import Table
+from evlvideo.evaluation.score import format_score
+
+DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set"}
+_COLOURS = 8
+"""Colours in the style sheet; further systems repeat them with other dashes."""
+
+
+def render_report(table: Table, runs: Sequence[EvaluatedRun], gallery: Gallery, insights: Insights) -> str:
+    """Write the page.
+
+    Args:
+        table: of scores and costs.
+        runs: the compared systems, in the order of their colours.
+        gallery: clips to look at, and how the systems stand on all clips.
+        insights: what was seen inside the models.
+
+    All text is escaped. The page forbids itself every request, and every script and style but its own two, by a
+    content security policy that holds their digests.
+    """
+    style, script = _resource("report.css"), _resource("report.js")
+    environment = Environment(
+        loader=FunctionLoader(_resource),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "system_class": _system_class,
+        "score": format_score,
+        "on_axis": _on_axis,
+        "pieces": _pieces,
+    }
+    page = environment.get_template("report.html").render(
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        table=table,
+        spans=_header_spans(table),
+        bars=_bars(table),
+        systems=[run.name for run in runs],
+        facts=shared_facts(runs),
+        alike=_alike(runs),
+        runs=[_provenance(run, with_versions=not _same_versions(runs)) for run in runs],
+        charts=curves.charts_of(runs),
+        geometry=curves,
+        gallery=gallery,
+        kind_axis=_kind_axis(gallery.kinds),
+        fast_films=any(card.film is not None and card.film.speed > 1.05 for card in gallery.cards),
+        insights=insights,
+    )
+    # Half of a surrogate pair, which JSON allows, cannot be written as UTF-8.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def shared_facts(runs: Sequence[EvaluatedRun]) -> dict[str, str]:
+    """Give what the runs of a comparison have in common, in words, for people."""
+    result = runs[0].result
+    facts = {
+        "data set": DATASET_TITLES.get(result.dataset, result.dataset),
+        "split": result.split or "",
+        "clips": f"{result.clips_expected:,}",
+        "references": f"{result.references.captions:,} ({result.references.sha256[:12]})",
+        "tokenisation": result.tokenizer,
+        "kinds of clips": ", ".join(
+            f"{count:,} {name.replace('_', ' ')}" for name, count in (result.evidence_clips or {}).items()
+        ),
+        "decoding": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.decoding.items()),
+    }
+    if _same_versions(runs):
+        facts["versions"] = _versions(runs[0])
+    return {key: value for key, value in facts.items() if value}
+
+
+def _same_versions(runs: Sequence[EvaluatedRun]) -> bool:
+    return len({_versions(run) for run in runs}) == 1
+
+
+def _versions(run: EvaluatedRun) -> str:
+    return ", ".join(f"{name} {version}" for name, version in run.result.versions.items())
+
+
+def _alike(runs: Sequence[EvaluatedRun]) -> str:
+    """Say what all systems share beside the clips; how captions from elsewhere were decoded is not known."""
+    here = all(run.regime == "trained" for run in runs)
+    return "references, decoding and metrics" if here else "references and metrics"
+
+
+def _provenance(run: EvaluatedRun, with_versions: bool) -> dict[str, str]:
+    result, training = run.result, run.training
+    stage = {"caption": "cross-entropy", "scst": "self-critical"}
+    values: dict[str, Any] = {
+        "trained by": stage.get(training.get("stage", ""), training.get("stage")),
+        "from": training.get("init") or run.source,
+        "steps": training.get("steps"),
+        "best step": training.get("best_step"),
+        "seed": result.seed,
+        "commit": _short(result.commit),
+    }
+    if with_versions:
+        values["versions"] = _versions(run)
+    return {"system": run.name, **{key: "–" if value in (None, "") else str(value) for key, value in values.items()}}
+
+
+def _short(commit: str | None) -> str | None:
+    """Shorten a commit, but keep the word that its code was changed."""
+    return commit and commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
+
+
+def _resource(name: str) -> str:
+    return resources.files("evlvideo.comparison.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    def digest(text: str) -> str:
+        return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+    return (
+        f"default-src 'none'; img-src data:; media-src data:; style-src '{digest(style)}'; "
+        f"script-src '{digest(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _system_class(system: int) -> str:
+    return f"s{system % _COLOURS} d{system // _COLOURS % 3}"
+
+
+def _pieces(name: str) -> list[str]:
+    """Split a name after the signs that join its words, where a line may break."""
+    return re.split(r"(?<=[_/:.-])(?=[^_/:.-])", name)
+
+
+def _header_spans(table: Table) -> list[tuple[str, int]]:
+    """Give the headings above the columns with how many each covers; none where no column has one."""
+    spans: list[tuple[str, int]] = []
+    for column in table.columns:
+        if spans and spans[-1][0] == column.group:
+            spans[-1] = (column.group, spans[-1][1] + 1)
+        else:
+            spans.append((column.group, 1))
+    return spans if any(name for name, _ in spans) else []
+
+
+def _bars(table: Table) -> list[float | None]:
+    """Give the length of each row's CIDEr bar in percent of the longest."""
+    values = [row.cells[0].value for row in table.rows]
+    longest = max((value for value in values if value is not None), default=0.0)
+    return [None if value is None or longest <= 0 else round(100 * value / longest, 1) for value in values]
+
+
+def _kind_axis(kinds: Sequence[KindScores]) -> list[Tick]:
+    """Lay out an axis of CIDEr ×100 that holds the means of all kinds, its positions in percent."""
+    values = [100 * mean for kind in kinds for mean in kind.means if mean is not None]
+    if not values:
+        return []
+    ticks = nice_ticks(min(values), max(values))
+    apart = 90 / (len(ticks) - 1)
+    return [Tick(round(5 + place * apart, 2), f"{value:g}") for place, value in enumerate(ticks)]
+
+
+def _on_axis(mean: float, axis: Sequence[Tick]) -> float:
+    """Place a fraction between the first and last tick, in percent."""
+    low, high = float(axis[0].label), float(axis[-1].label)
+    return round(5 + 90 * (100 * mean - low) / (high - low), 2)

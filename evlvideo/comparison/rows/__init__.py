@@ -1,0 +1,1 @@
+"""The rows of a comparison: which systems there are, and what each was scored on."""

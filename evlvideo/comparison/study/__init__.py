@@ -1,1 +1,0 @@
-"""Several runs, each with several seeds, trained, evaluated and compared by one command."""

@@ -1,0 +1,134 @@
+"""A run's config, from one YAML file and `key=value` overrides, and back into YAML."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from evlvideo.config.checks import flat_settings, problems_of, raise_all
+from evlvideo.config.run import RunConfig, SourceConfig
+from evlvideo.config.scst_presets import PRESETS
+from evlvideo.yaml_values import parse_overrides, read_values
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read a run from YAML, with `key=value` overrides in dotted form (`training.max_steps=10`).
+
+    Raises:
+        UserError: the file cannot be read, is not YAML, or has unknown keys or wrong values; all of them are listed.
+    """
+    return _checked(read_values(path, "config", overrides), f"The config {path}")
+
+
+def config_of(overrides: list[str]) -> RunConfig:
+    """The defaults, with `key=value` overrides.
+
+    Raises:
+        UserError: there are unknown keys or wrong values; all of them are listed.
+    """
+    return _checked(parse_overrides(overrides), "What was given as key=value")
+
+
+def _checked(asked: dict[str, Any], where: str) -> RunConfig:
+    from omegaconf import OmegaConf
+
+    run = OmegaConf.structured(RunConfig)
+    for key, value in _preset_values(asked).items():
+        OmegaConf.update(run, key, value, merge=False)
+    problems = _set_values(run, asked, RunConfig)
+    defaults_and_values = OmegaConf.to_container(run)
+    assert isinstance(defaults_and_values, dict)
+    values: dict[str, Any] = {str(key): value for key, value in defaults_and_values.items()}
+    raise_all(problems + problems_of(flat_settings(values)), where)
+    loaded = OmegaConf.to_object(run)
+    assert isinstance(loaded, RunConfig)
+    return loaded
+
+
+def _preset_values(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Values of the preset that is asked for; none where its name is wrong, which is reported with all else."""
+    scst = asked.get("scst")
+    preset = PRESETS.get(str(scst.get("preset"))) if isinstance(scst, Mapping) else None
+    return preset.values if preset is not None else {}
+
+
+def _set_values(run: Any, given: Any, section: type, prefix: str = "") -> list[str]:
+    """Set what is right in `run`, a structured config, and return what is wrong: unknown keys and wrong types."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    types = get_type_hints(section)
+    if not isinstance(given, Mapping):
+        return [f"{prefix.rstrip('.')} is {given!r}; it is a section with the keys {', '.join(types)}"]
+    problems = []
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        if key not in types:
+            problems.append(f"unknown key {name}; {_hint(str(key), types, prefix)}")
+        elif value is None and _is_section(types[key]):
+            continue  # a section whose keys are all commented out is null
+        elif is_dataclass(types[key]):
+            problems += _set_values(run, value, types[key], f"{name}.")
+        elif (entry := _entry_type(types[key])) and isinstance(value, list):
+            OmegaConf.update(run, name, [entry() for _ in value], merge=False)
+            problems += [
+                problem
+                for place, values in enumerate(value)
+                for problem in _set_values(run, values, entry, f"{name}[{place}].")
+            ]
+        else:
+            try:
+                OmegaConf.update(run, name, value, merge=False)
+            except OmegaConfBaseException:
+                shown = "null" if value is None else repr(value)
+                problems.append(f"{name} is {shown}; it must be {_describe(types[key])}")
+    return problems
+
+
+def _hint(key: str, allowed: Mapping[str, Any], prefix: str) -> str:
+    if "." in key:
+        return "in YAML, write the section and its key on two lines, the key indented"
+    elsewhere = [name for name in flat_settings(asdict(RunConfig())) if name.rpartition(".")[2] == key]
+    close = elsewhere or [prefix + name for name in difflib.get_close_matches(key, allowed, n=1)]
+    return f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
+
+
+def _is_section(annotation: Any) -> bool:
+    return is_dataclass(annotation) or get_origin(annotation) is dict
+
+
+def _entry_type(annotation: Any) -> type | None:
+    """The section that every entry of a list is; `None` for what is no list of sections."""
+    if get_origin(annotation) is not list:
+        return None
+    entry: type = get_args(annotation)[0]
+    return entry if is_dataclass(entry) else None
+
+
+_TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list[int]: "a list of whole numbers",
+    list[str]: "a list of names",
+    list[SourceConfig]: "a list of sections, each with a dataset and a ratio",
+    dict[str, Any]: "a section of arguments by name",
+    type(None): "null",
+}
+
+
+def _describe(annotation: Any) -> str:
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return " or ".join(_TYPE_NAMES[option] for option in options)
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write the whole run, defaults included, as YAML that :func:`load_config` reads back."""
+    from omegaconf import OmegaConf
+
+    from evlvideo.files import write_text
+
+    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))

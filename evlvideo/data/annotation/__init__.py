@@ -1,0 +1,1 @@
+"""Annotations: which clips a data set has, and their captions."""

@@ -1,0 +1,249 @@
+"""Millions of clips in a few long arrays, in memory or in a file that processes share."""
+
+import json
+import operator
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.strings import Strings, StringsBuilder
+
+_NONE: dict[str, float] = {"category": -(2**63), "evidence_of": -1, "start_seconds": np.nan, "end_seconds": np.nan}
+"""Columns that a table has only where a clip has a value, and what stands for none."""
+_TEXTS = ("ids", "folders", "names", "captions", "evidences")
+_NUMBERS = ("folder_of", "caption_ends", *_NONE)
+_FORMAT = "evlvideo-clips-1"
+
+
+class ClipTable(Sequence[CaptionedClip]):
+    """Clips by number, made anew each time they are asked for.
+
+    As objects, WebVid's 2.5 million clips take some 1.7 GB, and in time as much again in every worker of a data loader,
+    since counting references writes to memory that a fork had shared. Here a clip takes about as many bytes as its
+    strings have, and nothing is written. A slice or a choice of clips is a view, with 8 bytes a clip at most.
+
+    Args:
+        clips: the clips, which are gone through once.
+    """
+
+    def __init__(self, clips: Iterable[CaptionedClip] = ()) -> None:
+        builder = ClipTableBuilder()
+        for clip in clips:
+            builder.append(clip)
+        self._set(*builder.arrays())
+
+    def _set(self, texts: Mapping[str, Strings], numbers: Mapping[str, np.ndarray], file: Path | None = None) -> None:
+        self._texts, self._numbers, self._file = texts, numbers, file
+        self._folder_of = numbers["folder_of"].data
+        self._first_captions = numbers["caption_ends"].data
+        self._optional = [(name, none, numbers[name].data) for name, none in _NONE.items() if name in numbers]
+        # Which of the arrays' clips are the table's, where it is a view, and where the captions of each end there.
+        self._rows: np.ndarray | None = None
+        self._ends = self._first_captions
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self._folder_of) if self._rows is None else len(self._rows)
+
+    @overload
+    def __getitem__(self, number: int) -> CaptionedClip: ...
+    @overload
+    def __getitem__(self, number: slice) -> "ClipTable": ...
+    def __getitem__(self, number: int | slice) -> "CaptionedClip | ClipTable":
+        """Make a clip, or a view of some.
+
+        Raises:
+            IndexError: there is no such clip.
+        """
+        if isinstance(number, slice):
+            return self.take(np.arange(*number.indices(len(self))))
+        number = operator.index(number)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"The index is {number}; the table has {len(self)} clips.")
+        number %= len(self)
+        return self._clip(number if self._rows is None else int(self._rows[number]))
+
+    def __iter__(self) -> Iterator[CaptionedClip]:
+        """Make one clip after the other."""
+        return map(self._clip, range(len(self)) if self._rows is None else map(int, self._rows))
+
+    def _clip(self, row: int) -> CaptionedClip:
+        texts = self._texts
+        first = self._first_captions[row - 1] if row else 0
+        return CaptionedClip(
+            clip_id=texts["ids"][row],
+            video=Path(texts["folders"][self._folder_of[row]], texts["names"][row]),
+            captions=tuple(texts["captions"][first : self._first_captions[row]]),
+            **dict(self._rest(row)),
+        )
+
+    def _rest(self, row: int) -> Iterator[tuple[str, Any]]:
+        """What only some annotations have, as far as there is a column of it."""
+        for name, none, column in self._optional:
+            value = column[row]
+            if value != none and value == value:  # none of a time is no number
+                yield (name, value) if name != "evidence_of" else ("evidence", self._texts["evidences"][value])
+
+    def take(self, numbers: np.ndarray) -> "ClipTable":
+        """Give a view of the clips with these numbers, in their order."""
+        view = ClipTable.__new__(ClipTable)
+        view._set(self._texts, self._numbers, self._file)
+        view._rows = numbers if self._rows is None else self._rows[numbers]
+        view._ends = np.cumsum(self.caption_counts()[numbers], dtype=np.uint64).data
+        return view
+
+    def caption_counts(self) -> np.ndarray:
+        """Give, for each clip, how many captions it has."""
+        return np.diff(np.asarray(self._ends), prepend=np.uint64(0))
+
+    def caption_ends(self) -> memoryview:
+        """Give, for each clip, how many captions it and those before it have."""
+        return self._ends.toreadonly()
+
+    def find_caption(self, place: int) -> tuple[int, int]:
+        """Find the caption at a place in the row of all captions: the number of its clip, and its place there."""
+        number = bisect_right(self._ends, place)
+        return number, place - (self._ends[number - 1] if number else 0)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Ids of the clips."""
+        ids = self._texts["ids"]
+        return ids if self._rows is None else [ids[row] for row in self._rows.tolist()]
+
+    @property
+    def folders(self) -> Strings:
+        """Folders of the videos, and perhaps some more."""
+        return self._texts["folders"]
+
+    def folder_numbers(self) -> np.ndarray:
+        """Give, for each clip, which of the folders its video is in."""
+        folders = self._numbers["folder_of"]
+        return folders if self._rows is None else folders[self._rows]
+
+    def file_name(self, number: int) -> str:
+        """Give the name of a clip's video in its folder."""
+        return self._texts["names"][number if self._rows is None else int(self._rows[number])]
+
+    def save(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the whole table as safetensors, in which :meth:`open` finds it again."""
+        arrays = {name: np.asarray(array) for name, array in self._numbers.items()}
+        for name, strings in self._texts.items():
+            arrays[f"{name}.bytes"], arrays[f"{name}.ends"] = strings.content, strings.ends
+        save_file(arrays, path, metadata={"format": _FORMAT, **metadata})
+
+    @classmethod
+    def open(cls, path: Path) -> tuple["ClipTable", dict[str, str]]:
+        """Map a file into memory, once for all processes of the machine that do so.
+
+        Returns:
+            the table, and the metadata that it was written with.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is not such a file, or cut short.
+        """
+        arrays, metadata = _mapped(path)
+        if metadata.pop("format", None) != _FORMAT:
+            raise ValueError(f"{path} is no table of clips of the format {_FORMAT}")
+        table = cls.__new__(cls)
+        texts = {name: Strings(arrays[f"{name}.bytes"], arrays[f"{name}.ends"]) for name in _TEXTS}
+        table._set(texts, {name: arrays[name] for name in _NUMBERS if name in arrays}, path)
+        return table, metadata
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give a file by its name, so that processes that do not inherit memory map it as well."""
+        held = None if self._file is not None else (self._texts, self._numbers)
+        return {"file": self._file, "held": held, "rows": self._rows}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["file"] is None:
+            texts, numbers = state["held"]
+        else:
+            whole, _ = ClipTable.open(state["file"])
+            texts, numbers = whole._texts, whole._numbers
+        self._set(texts, numbers, state["file"])
+        if state["rows"] is not None:
+            self.__dict__.update(self.take(state["rows"]).__dict__)
+
+
+class ClipTableBuilder:
+    """Takes clips one by one. Columns of what few annotations have begin with the first clip that has it."""
+
+    def __init__(self) -> None:
+        self.texts = {name: StringsBuilder() for name in _TEXTS}
+        self.folder_of, self.caption_ends = array("I"), array("Q")
+        self.rest: dict[str, array[Any]] = {}
+        self._folders: dict[str, int] = {}
+        self._evidences: dict[str, int] = {}
+
+    def append(self, clip: CaptionedClip) -> None:
+        """Take a clip."""
+        folder, name = os.path.split(clip.video)
+        self.texts["ids"].append(clip.clip_id)
+        self.texts["names"].append(name)
+        self.folder_of.append(_number_of(folder, self._folders, self.texts["folders"]))
+        for caption in clip.captions:
+            self.texts["captions"].append(caption)
+        self.caption_ends.append(len(self.texts["captions"]))
+        evidence = (
+            None if clip.evidence is None else _number_of(clip.evidence, self._evidences, self.texts["evidences"])
+        )
+        self._append_rest("category", "q", clip.category)
+        self._append_rest("evidence_of", "i", evidence)
+        self._append_rest("start_seconds", "d", clip.start_seconds)
+        self._append_rest("end_seconds", "d", clip.end_seconds)
+
+    def _append_rest(self, name: str, kind: str, value: float | None) -> None:
+        if value is not None and name not in self.rest:
+            self.rest[name] = array(kind, [_NONE[name]]) * (len(self.folder_of) - 1)
+        if name in self.rest:
+            self.rest[name].append(_NONE[name] if value is None else value)
+
+    def table(self) -> ClipTable:
+        """Give the table, without a copy; no more can be taken after that."""
+        table = ClipTable.__new__(ClipTable)
+        table._set(*self.arrays())
+        return table
+
+    def arrays(self) -> tuple[dict[str, Strings], dict[str, np.ndarray]]:
+        """Give the columns of strings and those of numbers."""
+        columns = {"folder_of": self.folder_of, "caption_ends": self.caption_ends, **self.rest}
+        texts = {name: builder.strings() for name, builder in self.texts.items()}
+        return texts, {name: np.asarray(column) for name, column in columns.items()}
+
+
+def _number_of(text: str, numbers: dict[str, int], texts: StringsBuilder) -> int:
+    if text not in numbers:
+        numbers[text] = len(texts)
+        texts.append(text)
+    return numbers[text]
+
+
+def _mapped(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Map the tensors of a safetensors file, of which the library itself gives copies, for NumPy."""
+    try:
+        with safe_open(path, "np") as checked:
+            metadata: dict[str, str] = checked.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no table of clips: {error}") from error
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    content = np.memmap(path, np.uint8, "r")[8 + length :]
+    places = {name: facts for name, facts in header.items() if name != "__metadata__"}
+    return {
+        name: np.asarray(content[slice(*facts["data_offsets"])]).view(_TYPES[facts["dtype"]])
+        for name, facts in places.items()
+    }, metadata
+
+
+_TYPES = {"U8": np.uint8, "U32": np.uint32, "U64": np.uint64, "I32": np.int32, "I64": np.int64, "F64": np.float64}

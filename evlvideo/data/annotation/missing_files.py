@@ -1,0 +1,63 @@
+"""Which of millions of clips have no file, in as few questions to the file system as possible."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+
+import numpy as np
+
+from evlvideo.data.annotation.clip_table import ClipTable
+
+_THREADS = 16
+"""Network file systems answer many questions in the time of one."""
+_LISTED_FROM = 16
+"""Files of a folder from which on it is listed; of fewer, each is asked for."""
+_MOST_LISTED = 8
+"""Entries of a folder that are listed for each file that is looked for there."""
+_AT_A_TIME = 4096
+
+
+def missing_files(clips: ClipTable) -> list[int]:
+    """Give the numbers of the clips whose file is not there, in order.
+
+    A folder is listed once, for all of its clips. What is not in the list, or is a link there, is asked for by itself.
+    """
+    folders = clips.folder_numbers()
+    by_folder = np.argsort(folders, kind="stable")
+    firsts = np.flatnonzero(np.diff(folders[by_folder].astype(np.int64), prepend=-1))
+    bounds = np.stack([firsts, np.append(firsts[1:], len(folders))[: len(firsts)]], axis=1)
+
+    def missing_of(part: np.ndarray) -> list[int]:
+        groups = (by_folder[first:end] for first, end in part.tolist())
+        return [n for numbers in groups for n in _missing_in(clips, clips.folders[folders[numbers[0]]], numbers)]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        # More parts than threads, since folders are of different sizes.
+        return sorted(chain.from_iterable(pool.map(missing_of, np.array_split(bounds, 8 * _THREADS))))
+
+
+def _missing_in(clips: ClipTable, folder: str, numbers: np.ndarray) -> Iterator[int]:
+    listed = np.sort(_listed(folder, len(numbers)))
+    for first in range(0, len(numbers), _AT_A_TIME):
+        some = numbers[first : first + _AT_A_TIME].tolist()
+        names = [clips.file_name(number) for number in some]
+        keys = np.fromiter(map(hash, names), np.int64, len(names))
+        there = np.searchsorted(listed, keys, "right") > np.searchsorted(listed, keys, "left")
+        for number, name, is_there in zip(some, names, there.tolist(), strict=True):
+            # os.path's test, unlike Path's, also answers for names that no file can have.
+            if not is_there and not os.path.exists(os.path.join(folder, name)):  # noqa: PTH110, PTH118
+                yield number
+
+
+def _listed(folder: str, wanted: int) -> np.ndarray:
+    """Hashes, of 64 bits, of the names that are in a folder for sure; none where it is not worth while."""
+    if wanted < _LISTED_FROM:
+        return np.empty(0, np.int64)
+    try:
+        with os.scandir(folder or ".") as entries:
+            # A link may lead nowhere.
+            names = (hash(entry.name) for entry in islice(entries, _MOST_LISTED * wanted) if not entry.is_symlink())
+            return np.fromiter(names, np.int64)
+    except OSError:
+        return np.empty(0, np.int64)

@@ -1,0 +1,262 @@
+"""What the readers share: finding and reading files, and checking values. Every error names its place."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.errors import UserError
+from evlvideo.files import inside, read_json
+
+MOST = 2**63
+"""Whole numbers are less than this, so that an array can hold them."""
+
+Reader = Callable[[Path, Path, str], Iterable[CaptionedClip]]
+"""From the root of a data set, the root of its media files and a split's name to the split's clips, in order."""
+
+
+class NoAnnotationError(UserError):
+    """A data set's directory that does not have the annotation of a split."""
+
+
+def find_file(root: Path, *names: str) -> Path:
+    """Find an annotation file by any of its names, under the root or its `annotations` folder.
+
+    Raises:
+        NoAnnotationError: the root has none of the files.
+        UserError: the root is not a directory.
+    """
+    if not root.is_dir():
+        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the data set.")
+    for name in names:
+        for path in (root / name, root / "annotations" / name):
+            if path.is_file():
+                return path
+    raise NoAnnotationError(
+        f"There is no {' or '.join(names)} in {root} or {root / 'annotations'}; put the published annotation there."
+    )
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Stream a text file: the number of each line, from 1, and the line without its end.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not UTF-8.
+    """
+    for number, line in _text(path):
+        yield number, line.rstrip("\r\n")
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Stream a file of one JSON object a line: the place and the object. Blank lines are passed over.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not a JSON object.
+    """
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{place} is not JSON: {error}; write one object a line.") from error
+        if not isinstance(entry, dict):
+            raise UserError(f"{place} holds {shown(entry)}; write one JSON object a line.")
+        yield place, entry
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a JSON {type(content).__name__}; an object with clips and captions is needed.")
+    return content
+
+
+def json_entries(path: Path, content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Go through the list of objects under a key: the place of each, and the object.
+
+    Raises:
+        UserError: there is no such list.
+    """
+    entries = content.get(key)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path} has no list of objects under {key!r}; get the file again.")
+    name = str(path)  # a path takes its time to become a string
+    return ((f"{name}, {key}[{number}]", entry) for number, entry in enumerate(entries))
+
+
+def read_table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Stream a csv file with a header: the place of each row, and its values of the named columns.
+
+    Args:
+        path: a csv file; values may be quoted and hold line ends.
+        columns: columns that it must have, in any order and beside others.
+        optional: columns that it may have; where it has not, values are empty.
+
+    Raises:
+        UserError: the file cannot be read, a column is missing, or a row has not as many values as the header.
+    """
+    # The parser takes lines with their ends, since a quoted value may hold some.
+    reader = csv.reader(line for _, line in _text(path))
+    name = str(path)  # a path takes its time to become a string
+    try:
+        header = next(reader, [])
+        missing = [column for column in columns if column not in header]
+        if missing:
+            raise UserError(f"{path} has no column {', '.join(missing)}; its header is {shown(','.join(header))}.")
+        places = [header.index(column) if column in header else None for column in (*columns, *optional)]
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {len(row)} values for {len(header)} columns; "
+                    "quote values that hold commas."
+                )
+            yield f"{name}, line {reader.line_num}", ["" if place is None else row[place] for place in places]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}; mend or remove the row.") from error
+
+
+def needed(place: str, entry: dict[str, Any], key: str) -> Any:
+    """Give an entry's value.
+
+    Raises:
+        UserError: it has none.
+    """
+    if key not in entry:
+        raise UserError(f"{place} has no {key!r}: {shown(entry)}; add it, or get the file again.")
+    return entry[key]
+
+
+def clip_name(place: str, value: Any) -> str:
+    """Check the id of a clip; whole numbers become strings.
+
+    Raises:
+        UserError: it is neither a string nor a whole number, is blank, or has characters that cannot be shown.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise UserError(f"{place}: the clip id is {shown(value)}; ids are whole numbers or strings that can be shown.")
+    return value
+
+
+def one_caption(place: str, value: Any) -> str:
+    """Check a caption.
+
+    Raises:
+        UserError: it is not a string, or blank.
+    """
+    if not isinstance(value, str):
+        raise UserError(f"{place}: a caption is {shown(value)}; captions are strings.")
+    if not value.strip():
+        raise UserError(f"{place}: a caption is empty; write one, or remove the entry.")
+    return value
+
+
+def all_captions(place: str, value: Any) -> tuple[str, ...]:
+    """Check an entry's captions: one string, or a list of them.
+
+    Raises:
+        UserError: there are none, or one is not a string or blank.
+    """
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise UserError(f"{place} has no captions; every clip needs at least one.")
+    return tuple(one_caption(place, text) for text in values)
+
+
+def seconds(place: str, entry: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Read an entry's `start_seconds` and `end_seconds`, which it may leave out.
+
+    Raises:
+        UserError: they are not numbers from 0, or the end is not after the start.
+    """
+    times = entry.get("start_seconds"), entry.get("end_seconds")
+    for time in times:
+        if time is not None and (isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < 1e9):
+            raise UserError(f"{place}: a time is {shown(time)}; start_seconds and end_seconds are numbers from 0.")
+    start, end = (None if time is None else float(time) for time in times)
+    if end is not None and end <= (start or 0.0):
+        raise UserError(f"{place}: the clip ends at {end:g} s, which is not after its start at {start or 0.0:g} s.")
+    return start, end
+
+
+def topic(place: str, entry: dict[str, Any]) -> int | None:
+    """Read an entry's `category`, which it may leave out.
+
+    Raises:
+        UserError: it is not a whole number.
+    """
+    category = entry.get("category")
+    if category is None:
+        return None
+    if isinstance(category, bool) or not isinstance(category, int) or not -MOST < category < MOST:
+        raise UserError(f"{place}: the category is {shown(category)}; it is a whole number.")
+    return category
+
+
+def media_file(place: str, root: Path, name: Any) -> Path:
+    """Join the name of a media file to its root.
+
+    Raises:
+        UserError: it is not a name, is absolute, or leads out of the root.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(f"{place}: the file is {shown(name)}; name one, relative to {root}.")
+    directory, last = os.path.split(name)
+    try:
+        if last in ("", ".", "..") or "\0" in last:
+            return _confined(root, name)
+        # Many files share a folder, and checking it anew for each takes most of the time.
+        return _confined(root, directory) / last
+    except UserError as error:
+        raise UserError(
+            f"{place}: the file {shown(name)} lies outside {root}; names are relative to it and stay under it."
+        ) from error
+
+
+def shown(value: Any, most_characters: int = 80) -> str:
+    """Show a value in a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= most_characters else f"{text[:most_characters]}…"
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """Name the first few."""
+    names = list(names)
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+@lru_cache(maxsize=4096)
+def _confined(root: Path, name: str) -> Path:
+    # Names are compared, and under a root such as `.` those that lead out of it cannot be told by theirs.
+    inside(root.absolute(), name)
+    return Path(os.path.normpath(root / name))
+
+
+def _text(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise UserError(
+                        f"{path}, line {number} is not UTF-8 ({error.reason} at byte {error.start} of the line); "
+                        "convert the file, as with `iconv -t UTF-8`."
+                    ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error

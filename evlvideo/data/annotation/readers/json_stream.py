@@ -1,0 +1,163 @@
+"""JSON files entry by entry, since millions of entries take ten times their file's size in memory."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json.decoder import WHITESPACE  # type: ignore[attr-defined]
+from pathlib import Path
+from typing import Any, TextIO
+
+from evlvideo.data.annotation.readers.common import read_json_object
+from evlvideo.errors import UserError
+from evlvideo.files import read_json
+
+_PIECE = 1 << 20
+_AFTER_VALUES = tuple(" \t\n\r,:]}")
+
+
+def stream_objects(path: Path, *keys: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Go through the lists of objects that a JSON object has under some keys, in the order of the file.
+
+    Yields:
+        the key, the place, and the object.
+
+    Raises:
+        UserError: the file cannot be read, is no JSON object, or has no list of objects under one of the keys.
+    """
+    missing = list(keys)
+    name = str(path)  # a path takes its time to become a string
+    with _opened(path) as text:
+        if text.peek() != "{":
+            read_json_object(path)  # which says what it is instead
+        for key in text.members():
+            if key not in keys:
+                text.value()
+                continue
+            if text.peek() != "[":
+                break
+            for number, entry in enumerate(text.elements()):
+                if not isinstance(entry, dict):
+                    raise _no_objects(path, key)
+                yield key, f"{name}, {key}[{number}]", entry
+            missing.remove(key)
+        else:
+            text.end()
+    if missing:
+        raise _no_objects(path, missing[0])
+
+
+def stream_list(path: Path) -> Iterator[Any]:
+    """Go through a JSON list, value by value.
+
+    Raises:
+        UserError: the file cannot be read, or is no JSON list.
+    """
+    with _opened(path) as text:
+        if text.peek() == "[":
+            yield from text.elements()
+            text.end()
+            return
+    raise UserError(f"{path} holds a JSON {type(read_json(path)).__name__}; a list of entries is needed.")
+
+
+def _no_objects(path: Path, key: str) -> UserError:
+    return UserError(f"{path} has no list of objects under {key!r}; get the file again.")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["_Text"]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield _Text(file)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        # Read as a whole, it has a better message, with the line.
+        read_json(path)
+        raise UserError(f"{path} is not a JSON file: {error}.") from error
+
+
+class _Text:
+    """JSON that is read from a file piece by piece.
+
+    Args:
+        file: open, at its beginning.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._decode = json.JSONDecoder().raw_decode
+        self._piece, self._at, self._ended = "", 0, False
+
+    def peek(self) -> str:
+        """Give the next character that is no white space; none at the end."""
+        while True:
+            self._at = WHITESPACE.match(self._piece, self._at).end()
+            if self._at < len(self._piece) or self._ended:
+                return self._piece[self._at : self._at + 1]
+            self._read_on()
+
+    def value(self) -> Any:
+        """Take the next value.
+
+        Raises:
+            ValueError: it is none.
+        """
+        self.peek()
+        while True:
+            try:
+                value, end = self._decode(self._piece, self._at)
+                # A number may go on in the next piece, as `1` and `1.` do.
+                if self._ended or self._piece[end : end + 1] in _AFTER_VALUES:
+                    self._at = end
+                    return value
+            except ValueError:
+                if self._ended:
+                    raise
+            self._read_on()
+
+    def elements(self) -> Iterator[Any]:
+        """Take a list, value by value."""
+        self._take("[")
+        if self.peek() == "]":
+            self._take("]")
+            return
+        goes_on = True
+        while goes_on:
+            yield self.value()
+            goes_on = self._take(",]") == ","
+
+    def members(self) -> Iterator[str]:
+        """Take an object, key by key; whoever goes through them takes the value of each."""
+        self._take("{")
+        if self.peek() == "}":
+            self._take("}")
+            return
+        goes_on = True
+        while goes_on:
+            key = self.value()
+            self._take(":")
+            yield key
+            goes_on = self._take(",}") == ","
+
+    def end(self) -> None:
+        """Take the end of the file.
+
+        Raises:
+            ValueError: something is left.
+        """
+        if self.peek():
+            raise ValueError("there is more behind its end")
+
+    def _take(self, allowed: str) -> str:
+        character = self.peek()
+        if not character or character not in allowed:
+            raise ValueError(f"{character!r} where one of {allowed!r} is needed")
+        self._at += 1
+        return character
+
+    def _read_on(self) -> None:
+        # What does not fit into a piece gets twice the space, so that it is not copied for each.
+        rest = self._piece[self._at :]
+        more = self._file.read(max(_PIECE, len(rest)))
+        self._piece, self._at, self._ended = rest + more, 0, not more

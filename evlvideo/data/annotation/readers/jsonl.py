@@ -1,0 +1,85 @@
+"""Our own format, for data of one's own: `captions.jsonl`, one clip a line.
+
+    {"video": "clips/a.mp4", "captions": ["a dog runs"], "split": "train", "start_seconds": 2.5, "end_seconds": 7}
+    {"image": "b.jpg", "captions": ["a cat", "a cat sleeps"], "split": "validate", "category": 3, "id": "b"}
+
+`video` or `image`, `captions` and `split` are needed, all else can be left out. Paths are relative to the media root. A
+clip without an `id` is called as its path without the suffix, with its times where it has some: `clips/a_2.5_7.0`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.readers.common import (
+    all_captions,
+    clip_name,
+    find_file,
+    media_file,
+    needed,
+    read_json_lines,
+    seconds,
+    shown,
+    some,
+    topic,
+)
+from evlvideo.data.annotation.readers.new_ids import NewIds
+from evlvideo.errors import UserError
+
+FILE = "captions.jsonl"
+SPLITS = ("train", "validate", "test")
+KEYS = ("video", "image", "captions", "split", "start_seconds", "end_seconds", "category", "id")
+
+
+def files(root: Path, split: str) -> tuple[Path]:
+    """Name the file that a split is read from.
+
+    Raises:
+        UserError: it is missing.
+    """
+    return (find_file(root, FILE),)
+
+
+def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
+    """Stream a split. Every line is checked for its form, of whichever split it is.
+
+    Raises:
+        UserError: the file is missing, or a line is malformed or has an id that an earlier line of the split has.
+    """
+    ids = NewIds()
+    for place, entry in read_json_lines(*files(root, split)):
+        clip = _clip(place, entry, media_root)
+        if entry["split"] == split:
+            ids.add(place, clip.clip_id)
+            yield clip
+    ids.check()
+
+
+def _clip(place: str, entry: dict[str, Any], media_root: Path) -> CaptionedClip:
+    _check_keys(place, entry)
+    name = entry["video"] if "video" in entry else entry["image"]
+    file = media_file(place, media_root, name)
+    start, end = seconds(place, entry)
+    if "image" in entry and (start is not None or end is not None):
+        raise UserError(f"{place}: an image has no start_seconds or end_seconds; remove them.")
+    times = "" if start is None and end is None else f"_{start or 0.0}_{'end' if end is None else end}"
+    return CaptionedClip(
+        clip_id=clip_name(place, entry.get("id", name.removesuffix(file.suffix) + times)),
+        video=file,
+        captions=all_captions(place, needed(place, entry, "captions")),
+        category=topic(place, entry),
+        start_seconds=start,
+        end_seconds=end,
+    )
+
+
+def _check_keys(place: str, entry: dict[str, Any]) -> None:
+    unknown = [shown(key) for key in entry if key not in KEYS]
+    if unknown:
+        raise UserError(f"{place}: unknown keys {some(unknown)}; allowed: {', '.join(KEYS)}.")
+    if len(entry.keys() & {"video", "image"}) != 1:
+        raise UserError(f"{place} is {shown(entry)}; it needs either 'video' or 'image'.")
+    split = needed(place, entry, "split")
+    if split not in SPLITS:
+        raise UserError(f"{place}: the split is {shown(split)}; allowed: {', '.join(SPLITS)}.")

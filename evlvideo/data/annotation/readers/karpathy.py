@@ -1,0 +1,80 @@
+"""Karpathy's splits of COCO and Flickr30k: `dataset_coco.json` and `dataset_flickr30k.json`.
+
+They hold `{"images": [{"split", "filepath", "filename", "cocoid", "sentences": [{"raw"}]}]}`; Flickr30k's have neither
+`filepath` nor `cocoid`. COCO's `restval`, the images of val2014 that are in neither `val` nor `test`, is trained on.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.readers.common import clip_name, find_file, media_file, needed, one_caption, shown
+from evlvideo.data.annotation.readers.json_stream import stream_objects
+from evlvideo.data.annotation.readers.new_ids import NewIds
+from evlvideo.errors import UserError
+
+SPLITS = {"train": "train", "restval": "train", "val": "validate", "test": "test"}
+"""Our split of each of the file's."""
+
+
+def coco_files(root: Path, split: str) -> tuple[Path]:
+    """Name the file that a split of COCO is read from.
+
+    Raises:
+        UserError: it is missing.
+    """
+    return (find_file(root, "dataset_coco.json"),)
+
+
+def flickr30k_files(root: Path, split: str) -> tuple[Path]:
+    """Name the file that a split of Flickr30k is read from.
+
+    Raises:
+        UserError: it is missing.
+    """
+    return (find_file(root, "dataset_flickr30k.json"),)
+
+
+def read_coco(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
+    """Read a split of COCO; a clip's id is the image's in COCO.
+
+    Raises:
+        UserError: the file is missing or malformed, or an image is listed twice.
+    """
+    return _read(*coco_files(root, split), media_root, split)
+
+
+def read_flickr30k(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
+    """Read a split of Flickr30k; a clip's id is the image file's name without its suffix.
+
+    Raises:
+        UserError: the file is missing or malformed, or an image is listed twice.
+    """
+    return _read(*flickr30k_files(root, split), media_root, split)
+
+
+def _read(path: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
+    ids = NewIds()
+    for _, place, image in stream_objects(path, "images"):
+        of_split = needed(place, image, "split")
+        if of_split not in SPLITS:
+            raise UserError(f"{place}: the split is {shown(of_split)}; allowed: {', '.join(SPLITS)}.")
+        if SPLITS[of_split] == split:
+            clip = _clip(place, image, media_root)
+            ids.add(place, clip.clip_id)
+            yield clip
+    ids.check()
+
+
+def _clip(place: str, image: dict[str, Any], media_root: Path) -> CaptionedClip:
+    name, folder = needed(place, image, "filename"), image.get("filepath")
+    path = media_file(place, media_root, f"{folder}/{name}" if folder and isinstance(name, str) else name)
+    sentences = needed(place, image, "sentences")
+    if not isinstance(sentences, list) or not sentences or not all(isinstance(entry, dict) for entry in sentences):
+        raise UserError(f"{place} has no list of sentences; get the file again.")
+    return CaptionedClip(
+        clip_id=clip_name(place, image.get("cocoid", path.stem)),
+        video=path,
+        captions=tuple(one_caption(place, needed(place, sentence, "raw")) for sentence in sentences),
+    )

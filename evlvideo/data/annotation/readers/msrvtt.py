@@ -1,0 +1,113 @@
+"""MSR-VTT's official JSON, which the mini data set shares, and the id lists of its retrieval splits.
+
+`train_val_videodatainfo.json` and `test_videodatainfo.json` hold `{"videos": [{"video_id", "category", "split"}],
+"sentences": [{"sen_id", "video_id", "caption"}]}`; each clip is one mp4 file. The retrieval splits are lists of ids in
+csv files by third parties.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.clip_table import ClipTableBuilder
+from evlvideo.data.annotation.readers.common import (
+    MOST,
+    clip_name,
+    find_file,
+    media_file,
+    needed,
+    one_caption,
+    read_table,
+    shown,
+    topic,
+)
+from evlvideo.data.annotation.readers.json_stream import stream_objects
+from evlvideo.data.annotation.readers.listed_captions import ListedCaptions
+from evlvideo.data.annotation.readers.new_ids import NewIds
+from evlvideo.data.annotation.strings import StringsBuilder
+from evlvideo.errors import UserError
+
+RETRIEVAL_FILES = {
+    "train_7k": "MSRVTT_train.7k.csv",
+    "train_9k": "MSRVTT_train.9k.csv",
+    "jsfusion": "MSRVTT_JSFUSION_test.csv",
+}
+"""The id list of each retrieval split: a column `video_id` and, in that of `jsfusion`, the query in `sentence`."""
+
+
+def files(root: Path, split: str) -> tuple[Path, ...]:
+    """Name the files that a split is read from.
+
+    Raises:
+        UserError: one is missing.
+    """
+    if split in RETRIEVAL_FILES:
+        official = tuple(_annotation_file(root, part) for part in ("train_val", "test"))
+        return (find_file(root, RETRIEVAL_FILES[split]), *official)
+    return (_annotation_file(root, "test" if split == "test" else "train_val"),)
+
+
+def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
+    """Read a captioning split, or a retrieval split from its id list.
+
+    Where a list names a sentence for each clip, that is the clip's only caption, since it is the query.
+
+    Raises:
+        UserError: a file is missing or malformed, or a listed id is not a clip of the data set.
+    """
+    path, *official = files(root, split)
+    if official:
+        return _read_retrieval(path, official, media_root)
+    return (clip for clip, of_split in read_official(path, media_root) if of_split == split)
+
+
+def read_official(path: Path, media_root: Path) -> Iterator[tuple[CaptionedClip, str]]:
+    """Read every clip of an official file, with its split.
+
+    Raises:
+        UserError: the file is malformed, or its two lists do not belong together.
+    """
+    videos, splits, captions = ClipTableBuilder(), StringsBuilder(), ListedCaptions()
+    for key, place, entry in stream_objects(path, "videos", "sentences"):
+        clip_id = clip_name(place, needed(place, entry, "video_id"))
+        if key == "videos":
+            videos.append(_video(place, entry, clip_id, media_root))
+            splits.append(str(needed(place, entry, "split")))
+        else:
+            captions.add(clip_id, one_caption(place, needed(place, entry, "caption")), _sentence_id(place, entry))
+    clips = videos.table()
+    for clip, split, texts in zip(clips, splits.strings(), captions.of_clips(path, clips.ids), strict=True):
+        yield CaptionedClip(clip.clip_id, clip.video, texts, clip.category, clip.evidence), split
+
+
+def _video(place: str, entry: dict[str, Any], clip_id: str, media_root: Path) -> CaptionedClip:
+    evidence = entry.get("evidence")
+    if evidence is not None and not isinstance(evidence, str):
+        raise UserError(f"{place}: the evidence is {shown(evidence)}; it is a string.")
+    file = media_file(place, media_root, f"{clip_id}.mp4")
+    return CaptionedClip(clip_id, file, (), category=topic(place, entry), evidence=evidence)
+
+
+def _read_retrieval(path: Path, official: Sequence[Path], media_root: Path) -> Iterator[CaptionedClip]:
+    clips = {clip.clip_id: clip for file in official for clip, _ in read_official(file, media_root)}
+    ids = NewIds()
+    for place, (clip_id, sentence) in read_table(path, ("video_id",), optional=("sentence",)):
+        ids.add(place, clip_id)
+        if clip_id not in clips:
+            raise UserError(f"{place}: {shown(clip_id)} is not a clip of the official annotation; get the list again.")
+        clip = clips[clip_id]
+        yield replace(clip, captions=(sentence,)) if sentence else clip
+    ids.check()
+
+
+def _annotation_file(root: Path, part: str) -> Path:
+    return find_file(root, f"{part}_videodatainfo.json")
+
+
+def _sentence_id(place: str, sentence: dict[str, Any]) -> int:
+    number = needed(place, sentence, "sen_id")
+    if not isinstance(number, int) or not -MOST < number < MOST:
+        raise UserError(f"{place}: the sen_id is {shown(number)}; it must be a whole number.")
+    return number

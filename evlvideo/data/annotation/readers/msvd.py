@@ -1,0 +1,58 @@
+"""MSVD: one text file of descriptions, and one list of ids for each split.
+
+`AllVideoDescriptions.txt` has lines `<id> <caption>`, where the id is `<YouTube id>_<start>_<end>`, and comments that
+begin with `#`; `train_list.txt`, `val_list.txt` and `test_list.txt` have one id a line. Each clip is cut already: the
+file `<id>.avi`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.readers.common import clip_name, find_file, media_file, one_caption, read_lines, shown
+from evlvideo.data.annotation.readers.new_ids import NewIds
+from evlvideo.errors import UserError
+
+LISTS = {"train": "train_list.txt", "validate": "val_list.txt", "test": "test_list.txt"}
+"""The id list of each split."""
+DESCRIPTIONS = "AllVideoDescriptions.txt"
+
+
+def files(root: Path, split: str) -> tuple[Path, Path]:
+    """Name the files that a split is read from: its list, and the descriptions.
+
+    Raises:
+        UserError: one is missing.
+    """
+    return find_file(root, LISTS[split]), find_file(root, DESCRIPTIONS)
+
+
+def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
+    """Read a split. Descriptions of clips on none of the lists are passed over.
+
+    Raises:
+        UserError: a file is missing or malformed, an id is listed twice, or a listed clip has no description.
+    """
+    path, descriptions = files(root, split)
+    captions = _read_descriptions(descriptions)
+    ids = NewIds()
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        clip_id = clip_name(place, line.strip().removesuffix(".avi"))
+        ids.add(place, clip_id)
+        if clip_id not in captions:
+            raise UserError(f"{place}: {descriptions} has no description of {shown(clip_id)}; get both files again.")
+        yield CaptionedClip(clip_id, media_file(place, media_root, f"{clip_id}.avi"), tuple(captions[clip_id]))
+    ids.check()
+
+
+def _read_descriptions(path: Path) -> dict[str, list[str]]:
+    captions: dict[str, list[str]] = {}
+    for number, line in read_lines(path):
+        if not line.strip() or line.startswith("#"):
+            continue
+        clip_id, _, caption = line.strip().partition(" ")
+        captions.setdefault(clip_id, []).append(one_caption(f"{path}, line {number}", caption.strip()))
+    return captions

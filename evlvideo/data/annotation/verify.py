@@ -1,0 +1,229 @@
+"""Whether a data set on disk is complete: its counts, its splits and its files. Nothing is downloaded or changed."""
+
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from evlvideo.data.annotation.clip_table import ClipTable
+from evlvideo.data.annotation.readers.common import NoAnnotationError, some
+from evlvideo.data.annotation.splits import CaptionedClip, DatasetFacts, count_problems, facts_of, media_root
+from evlvideo.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """What is there of a split."""
+
+    split: str
+    """Its name."""
+    clips: int
+    """Clips that the annotation lists."""
+    expected_clips: int | None
+    """Clips that it should list; `None` where copies of the data set differ."""
+    captions: int
+    """Captions of all clips."""
+    captions_per_clip: tuple[int, int]
+    """The fewest and the most captions of a clip."""
+    missing: tuple[str, ...]
+    """Files that are not there, by their paths under the media root."""
+    empty: tuple[str, ...]
+    """Files of zero bytes."""
+    unreadable: tuple[str, ...]
+    """Files that cannot be opened or, where that was tried, give no first frame; with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What is there of a data set, and what to do about the rest."""
+
+    dataset: str
+    """Its name."""
+    root: Path
+    """Its directory."""
+    media: Path
+    """The directory of its media files."""
+    splits: tuple[SplitReport, ...]
+    """The splits that can be read."""
+    problems: tuple[str, ...]
+    """What is wrong, each with what to do; none where the data set is complete."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def lines(self) -> list[str]:
+        """Write the report for people."""
+        lines = [f"{self.dataset} in {self.root}, files in {self.media}"]
+        lines += [f"  {_summary(split)}" for split in self.splits]
+        if self.complete:
+            return [*lines, "Complete."]
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        return [*lines, f"{count}:", *(f"  - {problem}" for problem in self.problems)]
+
+
+def verify(
+    dataset: str,
+    root: Path,
+    video_root: Path | None = None,
+    *,
+    decode: bool = False,
+    facts: DatasetFacts | None = None,
+) -> VerifyReport:
+    """Check a data set on disk.
+
+    Of every split: the numbers of clips and captions, and whether each file is there, has content and can be opened;
+    between splits: clips and files that are in two. A split that a data set need not have may be absent.
+
+    Args:
+        dataset: a key of :data:`evlvideo.data.annotation.splits.DATASETS`.
+        root: directory of the data set.
+        video_root: directory of the video or image files; the data set's folder under `root` where none is named.
+        decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each.
+        facts: what the data set holds, where that is not what is known by its name.
+
+    Raises:
+        UserError: the data set is unknown, or `root` is not a directory. All else is in the report.
+    """
+    facts = facts or facts_of(dataset)
+    if not root.is_dir():
+        raise UserError(f"The data root {root} is not a directory; name the one that holds {dataset}.")
+    media = media_root(facts, root, video_root)
+    problems: list[str] = [] if media.is_dir() else [f"{media} is not a directory; name the one with the files."]
+    tables: dict[str, ClipTable] = {}
+    reports = []
+    for split in facts.clips():
+        clips = _read(facts, root, media, split, problems)
+        if clips is None:
+            continue
+        tables[split] = clips
+        uneven = [clip.clip_id for clip in clips if facts.captions_per_clip not in (None, len(clip.captions))]
+        problems += count_problems(dataset, facts, split, len(clips), uneven)
+        reports.append(_check_split(facts, split, clips, media, _first_frame if decode else _opens))
+        if media.is_dir():
+            problems += _file_problems(dataset, reports[-1], media)
+    if not reports and not problems:
+        problems.append(f"There is no annotation of any split in {root}; see datasets/{dataset}/README.md.")
+    problems += _overlaps(dataset, tables)
+    return VerifyReport(dataset, root, media, tuple(reports), tuple(problems))
+
+
+def _overlaps(dataset: str, tables: Mapping[str, ClipTable]) -> list[str]:
+    """Tell which splits share what."""
+    names: dict[str, Callable[[CaptionedClip], str]] = {
+        "clips": lambda clip: clip.clip_id,
+        "files": lambda clip: str(clip.video),
+    }
+    problems = []
+    for what, name_of in names.items():
+        # Of millions of names only hashes fit into memory; that two agree by chance is as good as impossible.
+        hashes = {
+            split: np.unique(np.fromiter((hash(name_of(clip)) for clip in table), np.int64))
+            for split, table in tables.items()
+        }
+        for first, second in itertools.combinations(tables, 2):
+            shared = set(np.intersect1d(hashes[first], hashes[second]).tolist())
+            if shared:
+                example = next(name for name in map(name_of, tables[second]) if hash(name) in shared)
+                problems.append(
+                    f"{len(shared)} {what} are in both {dataset}:{first} and {dataset}:{second}, such as {example}; a "
+                    "model is then tested on what it has seen; keep each in one split."
+                )
+    return problems
+
+
+def _read(facts: DatasetFacts, root: Path, media: Path, split: str, problems: list[str]) -> ClipTable | None:
+    """Read a split; `None` where that fails, or there is none and need not be."""
+    optional = facts.clips()[split] is None
+    try:
+        clips = ClipTable(facts.read(root, media, split))
+    except NoAnnotationError as error:
+        if not optional:
+            problems.append(str(error))
+        return None
+    except UserError as error:
+        problems.append(str(error))
+        return None
+    return clips if clips or not optional else None
+
+
+def _check_split(
+    facts: DatasetFacts,
+    split: str,
+    clips: Sequence[CaptionedClip],
+    media: Path,
+    open_file: Callable[[Path], None],
+) -> SplitReport:
+    missing, empty, unreadable = [], [], []
+    seen: set[int] = set()
+    for file in (clip.video for clip in clips):
+        # Parts of one file are clips of their own.
+        if hash(file) in seen:
+            continue
+        seen.add(hash(file))
+        name = os.path.relpath(file, media)
+        try:
+            size = file.stat().st_size if file.is_file() else None
+            if size is None:
+                missing.append(name)
+            elif size == 0:
+                empty.append(name)
+            else:
+                open_file(file)
+        except (av.FFmpegError, OSError, ValueError, StopIteration, IndexError) as error:
+            unreadable.append(f"{name} ({getattr(error, 'strerror', None) or error or 'no frames'})")
+    captions = [len(clip.captions) for clip in clips]
+    return SplitReport(
+        split=split,
+        clips=len(clips),
+        expected_clips=facts.clips()[split],
+        captions=sum(captions),
+        captions_per_clip=(min(captions, default=0), max(captions, default=0)),
+        missing=tuple(missing),
+        empty=tuple(empty),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _opens(file: Path) -> None:
+    with file.open("rb") as opened:
+        opened.read(1)
+
+
+def _first_frame(file: Path) -> None:
+    # Absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol. A playlist that calls
+    # itself clip.mp4 may name other files, but nothing on a network.
+    with av.open(str(file.absolute()), container_options={"protocol_whitelist": "file,crypto,data"}) as container:
+        next(container.decode(video=0))
+
+
+def _file_problems(dataset: str, report: SplitReport, media: Path) -> list[str]:
+    name = f"{dataset}:{report.split}"
+    problems = []
+    if report.missing:
+        rest = "get the rest, or name the directory that holds them"
+        if report.expected_clips is None:
+            rest += ", or keep only clips in the annotation whose files are there"
+        problems.append(f"{len(report.missing)} files of {name} are not in {media}: {some(report.missing)}; {rest}.")
+    if report.empty:
+        problems.append(f"{len(report.empty)} files of {name} are empty: {some(report.empty)}; get them again.")
+    if report.unreadable:
+        problems.append(
+            f"{len(report.unreadable)} files of {name} cannot be read: {some(report.unreadable)}; "
+            "check permissions, or get them again."
+        )
+    return problems
+
+
+def _summary(report: SplitReport) -> str:
+    clips = str(report.clips) if report.expected_clips is None else f"{report.clips} of {report.expected_clips}"
+    fewest, most = report.captions_per_clip
+    each = f"{fewest} each" if fewest == most else f"{fewest} to {most} each"
+    bad = {"missing": report.missing, "empty": report.empty, "unreadable": report.unreadable}
+    files = ", ".join(f"{len(names)} {kind}" for kind, names in bad.items() if names) or "all there"
+    return f"{report.split}: {clips} clips, {report.captions} captions ({each}); files: {files}"

@@ -1,1 +1,0 @@
-"""Decoders, each a function from a file and ascending indices to frames."""

@@ -1,0 +1,286 @@
+"""Where the samples of a tar shard are, so that each is read by its number without unpacking or reading from the start.
+
+A shard is an uncompressed tar file in which the members of a sample stand one after the other and share a key, the name
+up to the first dot: `000012.jpg`, `000012.txt`. The index lies beside the shard and is made once. It is mapped into
+memory, which the processes of a machine so share.
+"""
+
+import hashlib
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from evlvideo.cache import cache_directory
+from evlvideo.data.annotation.readers.common import all_captions, clip_name, shown
+from evlvideo.errors import UserError
+from evlvideo.files import replacing
+
+MEDIA_SUFFIXES = ("jpg", "jpeg", "png", "webp", "mp4", "webm", "mkv", "avi", "mov")
+"""What a sample shows, by its suffix; the place in the list is written to the index, so it only grows at its end."""
+TEXT_SUFFIXES = ("txt", "json")
+"""What a sample says: the caption itself, or an object with `caption` or `captions`; with both, the first."""
+
+_FORMAT = "evlvideo-shard-1"
+_COLUMNS = ("media_kind", "media_offset", "media_bytes", "text_kind", "text_offset", "text_bytes", "key_end")
+_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Where a sample's two members are in their shard."""
+
+    key: str
+    media_suffix: str
+    media_offset: int
+    """First byte of the image or video, from the start of the shard."""
+    media_bytes: int
+    text_suffix: str
+    text_offset: int
+    """First byte of the caption."""
+    text_bytes: int
+
+
+class ShardIndex:
+    """The samples of one shard, in its order; about 50 bytes a sample.
+
+    Args:
+        arrays: columns with one number a sample, the keys one after the other, and the number of samples `left_out`.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays = arrays
+
+    @property
+    def left_out(self) -> int:
+        """Samples of the shard that are not in the index."""
+        return int(self.arrays["left_out"][0])
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.arrays["key_end"])
+
+    def __getitem__(self, number: int) -> Sample:
+        """Find a sample, by its number from 0."""
+        row = {name: int(self.arrays[name][number]) for name in _COLUMNS}
+        start = int(self.arrays["key_end"][number - 1]) if number else 0
+        return Sample(
+            key=self.arrays["keys"][start : row["key_end"]].tobytes().decode(),
+            media_suffix=MEDIA_SUFFIXES[row["media_kind"]],
+            media_offset=row["media_offset"],
+            media_bytes=row["media_bytes"],
+            text_suffix=TEXT_SUFFIXES[row["text_kind"]],
+            text_offset=row["text_offset"],
+            text_bytes=row["text_bytes"],
+        )
+
+
+def index_file(shard: Path, index_root: Path | None = None) -> Path:
+    """Tell where a shard's index is: beside it, or in the user's cache where nobody may write there.
+
+    Args:
+        shard: a tar file.
+        index_root: a directory for indexes, in the place of both.
+    """
+    name = f"{shard.name}.index.safetensors"
+    if index_root is not None:
+        return index_root / name
+    beside = shard.with_name(name)
+    if os.access(shard.parent, os.W_OK) or beside.exists():
+        return beside
+    folder = hashlib.sha256(os.fsencode(shard.parent.absolute())).hexdigest()[:16]
+    return cache_directory() / "shard-indexes" / folder / name
+
+
+def open_index(shard: Path, index: Path, state: tuple[int, int] | None = None) -> ShardIndex:
+    """Map a shard's index into memory.
+
+    Args:
+        shard: a tar file.
+        index: its index.
+        state: size and time of the shard, as :class:`evlvideo.data.media.shard_files.ShardFile` gives them; looked up
+            where nothing is named.
+
+    Raises:
+        OSError: the shard or the index cannot be opened.
+        UserError: it cannot be read, or the shard is not the one that the index was made of.
+    """
+    with _opened(shard, index, state or _state(shard), framework="pt") as file:
+        # As tensors, columns are a view of the file. It is never changed, but replaced by another.
+        arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
+        if _check_sum(arrays) != file.metadata().get("check_sum"):
+            raise UserError(f"{index} is damaged. Delete it, and it is made again.")
+        return ShardIndex(arrays)
+
+
+def count_samples(shard: Path, index: Path) -> int:
+    """Count a shard's samples by the head of its index.
+
+    Raises:
+        OSError, UserError: as :func:`open_index`.
+    """
+    with _opened(shard, index, _state(shard), framework="np") as file:
+        return int(file.get_slice("key_end").get_shape()[0])
+
+
+def make_index(shard: Path, index: Path) -> ShardIndex:
+    """Build an index and write it.
+
+    Raises:
+        OSError: the shard is not there.
+        UserError: it cannot be read, or the index not be written.
+    """
+    size, mtime_ns = _state(shard)
+    built = build_index(shard)
+    with replacing(index) as temporary:
+        save_file(built.arrays, temporary, metadata={**_facts(size, mtime_ns), "check_sum": _check_sum(built.arrays)})
+    return built
+
+
+def build_index(shard: Path) -> ShardIndex:
+    """Go through a shard once. Samples without media or without a caption that can be read are left out, and counted.
+
+    Raises:
+        UserError: the shard is not a tar file, is compressed or cut short, has a key twice, or has no samples at all.
+    """
+    samples: list[Sample] = []
+    left_out = 0
+    keys: set[str] = set()
+    try:
+        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for key, members in groupby(_members(archive), key=lambda member: _key(member.name)):
+                if key in keys:
+                    raise UserError(f"{shard}: the key {shown(key)} is there twice; write a sample's members together.")
+                keys.add(key)
+                sample = _sample(shard, file, key, list(members))
+                if sample is None:
+                    left_out += 1
+                else:
+                    samples.append(sample)
+            _check_end(shard, file, archive.offset)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UserError(f"{shard} cannot be read as an uncompressed tar file: {error}. Get it again.") from error
+    if not samples:
+        raise UserError(f"{shard} has no samples: no images or videos with captions in .txt or .json beside them.")
+    return ShardIndex({**_columns(samples), "left_out": np.array([left_out])})
+
+
+def captions_of(place: str, content: bytes, suffix: str) -> tuple[str, ...]:
+    """Read a sample's captions from its text member.
+
+    Raises:
+        UserError: they are not UTF-8, blank, or not in the form that :data:`TEXT_SUFFIXES` names.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        if suffix == "txt":
+            return all_captions(place, text.strip())
+        entry = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: the caption cannot be read: {error}.") from error
+    if not isinstance(entry, dict):
+        raise UserError(f"{place} is {shown(entry)}; it must be an object with 'caption' or 'captions'.")
+    return all_captions(place, entry.get("captions", entry.get("caption")))
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in archive:
+        # Links, folders and files with holes are nothing that can be read by offset.
+        if member.isreg() and not member.issparse():
+            yield member
+
+
+def _key(name: str) -> str:
+    folder, _, last = name.rpartition("/")
+    key = last.partition(".")[0]
+    return f"{folder}/{key}" if folder else key
+
+
+def _sample(shard: Path, file: BinaryIO, key: str, members: list[tarfile.TarInfo]) -> Sample | None:
+    by_suffix = {member.name.rpartition("/")[2].partition(".")[2].lower(): member for member in members}
+    media = next((suffix for suffix in MEDIA_SUFFIXES if suffix in by_suffix), None)
+    text = next((suffix for suffix in TEXT_SUFFIXES if suffix in by_suffix), None)
+    if media is None or text is None or not by_suffix[media].size:
+        return None
+    file.seek(by_suffix[text].offset_data)
+    content = file.read(by_suffix[text].size)
+    try:
+        clip_name(str(shard), key)
+        captions_of(str(shard), content, text)
+    except UserError:
+        return None
+    return Sample(
+        key=key,
+        media_suffix=media,
+        media_offset=by_suffix[media].offset_data,
+        media_bytes=by_suffix[media].size,
+        text_suffix=text,
+        text_offset=by_suffix[text].offset_data,
+        text_bytes=by_suffix[text].size,
+    )
+
+
+def _check_end(shard: Path, file: BinaryIO, end: int) -> None:
+    # tarfile takes a broken header for the end of the file; the end is a block of zeros.
+    file.seek(end)
+    if file.read(_BLOCK) != bytes(_BLOCK):
+        raise UserError(f"{shard} is cut short or broken at byte {end}; get it again.")
+
+
+def _columns(samples: list[Sample]) -> dict[str, np.ndarray]:
+    keys = [sample.key.encode() for sample in samples]
+    return {
+        "media_kind": np.array([MEDIA_SUFFIXES.index(sample.media_suffix) for sample in samples], np.uint8),
+        "media_offset": np.array([sample.media_offset for sample in samples], np.int64),
+        "media_bytes": np.array([sample.media_bytes for sample in samples], np.int64),
+        "text_kind": np.array([TEXT_SUFFIXES.index(sample.text_suffix) for sample in samples], np.uint8),
+        "text_offset": np.array([sample.text_offset for sample in samples], np.int64),
+        "text_bytes": np.array([sample.text_bytes for sample in samples], np.int64),
+        "key_end": np.cumsum([len(key) for key in keys], dtype=np.int64),
+        "keys": np.frombuffer(b"".join(keys), np.uint8),
+    }
+
+
+@contextmanager
+def _opened(shard: Path, index: Path, state: tuple[int, int], framework: str) -> Iterator[Any]:
+    if not index.exists():
+        raise UserError(f"{index} is gone; `evlvideo data index` makes it again.")
+    index.open("rb").close()  # What is raised here has the number of the error, and may pass.
+    try:
+        with safe_open(index, framework=framework) as file:
+            metadata = file.metadata() or {}
+            differing = [name for name, value in _facts(*state).items() if metadata.get(name) != value]
+            if differing:
+                raise UserError(
+                    f"{index} is not the index of {shard} as it is now (its {', '.join(differing)} differs). If the "
+                    "shard is right, delete the index, and it is made again; its samples may then have other numbers."
+                )
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{index} cannot be read: {error}. Delete it, and it is made again.") from error
+
+
+def _check_sum(arrays: dict[str, np.ndarray]) -> str:
+    check_sum = 0
+    for name in sorted(arrays):
+        check_sum = zlib.crc32(arrays[name].data, zlib.crc32(f"{name} {arrays[name].dtype}".encode(), check_sum))
+    return str(check_sum)
+
+
+def _state(shard: Path) -> tuple[int, int]:
+    status = shard.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _facts(size: int, mtime_ns: int) -> dict[str, str]:
+    return {"format": _FORMAT, "size": str(size), "mtime_ns": str(mtime_ns)}

@@ -1,6 +1,0 @@
-"""A rendered data set in MSR-VTT's own layout: small clips of moving and changing objects, with captions.
-
-:mod:`~evlvideo.data.mini.world` draws scenes from a seed, :mod:`~evlvideo.data.mini.render` draws their frames,
-:mod:`~evlvideo.data.mini.captions` says what can be seen in them, and :mod:`~evlvideo.data.mini.build` writes clips and
-annotations to disk.
-"""

@@ -1,0 +1,45 @@
+"""decord, which most published video code uses; held here to the index, since it can be wrong without an error."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.video.index import VideoIndex
+
+_RIGHT = {"h264", "vp8", "vp9", "mjpeg"}
+_CONTAINERS = ("mov", "matroska", "flv")
+"""What decord 0.6 was seen to decode rightly: these codecs in these containers, with closed groups of pictures."""
+
+
+def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, width: int) -> np.ndarray:
+    """Decode frames, as :func:`evlvideo.data.video.backends.pyav.decode` does.
+
+    Raises:
+        DecodeError: decord fails, or is known or seen to be wrong on this file.
+        ImportError: decord is not installed.
+    """
+    import decord
+
+    facts = index.facts
+    risky = index.open_groups or index.false_keyframes
+    if facts.codec not in _RIGHT or risky or not any(name in index.container for name in _CONTAINERS):
+        groups = " with open groups of pictures or false keyframes" if risky else ""
+        raise DecodeError(
+            f"{path} is {facts.codec}{groups} in {index.container}, of which decord gives wrong frames or none; "
+            "use the backend pyav."
+        )
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1, width=width, height=height)
+        if len(reader) != len(index.times):
+            # It repeats the last frame for those that an edit list hides.
+            raise DecodeError(
+                f"{path} has {len(index.times)} frames, decord counts {len(reader)}; use the backend pyav."
+            )
+        frames: np.ndarray = reader.get_batch(list(indices)).asnumpy()
+    except (decord.DECORDError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DecodeError(f"{path} cannot be decoded by decord: {reason}.") from error
+    return frames

@@ -1,0 +1,199 @@
+"""Find the files of a collection that cannot be decoded, before a training run meets them."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
+from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.video.guarded import DecodeProcess, with_helpers
+from evlvideo.errors import UserError
+from evlvideo.files import write_text
+
+SUFFIXES = IMAGE_SUFFIXES | {
+    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
+}
+"""Names of files that are checked, in lower case."""
+PROGRESS_NAME = "check-progress.jsonl"
+QUARANTINE_NAME = "quarantine.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came out for one file."""
+
+    path: str
+    """From the root, with forward slashes."""
+    size: int
+    """Bytes; −1 where even that could not be found out."""
+    mtime: int
+    """When it was changed last, in nanoseconds since 1970; −1 likewise."""
+    looked_at: int | None
+    """How many frames were decoded; `None` is all of them."""
+    frames: int | None
+    """How many frames the file shows; `None` where it cannot be decoded."""
+    reason: str | None
+    """Why it cannot be decoded; `None` where it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What came out for a collection."""
+
+    files: tuple[Checked, ...]
+    """Every file, by path."""
+    quarantine: Path
+    """The list of those that cannot be decoded."""
+
+    @property
+    def bad(self) -> tuple[Checked, ...]:
+        """The files that cannot be decoded."""
+        return tuple(file for file in self.files if file.reason is not None)
+
+
+def check_videos(
+    root: Path,
+    out: Path,
+    *,
+    frames: int | None = None,
+    processes: int = 1,
+    time_limit_seconds: float = 600.0,
+    console: Console | None = None,
+) -> CheckReport:
+    """Decode every video and picture under a directory, in processes of their own.
+
+    What was found is written down file by file, so that a check that was stopped goes on where it was. Files that have
+    changed since, by size and time, are checked again. Linked directories are not entered, linked files are checked.
+
+    Args:
+        root: directory of the collection.
+        out: directory for the progress and for the quarantine list: a line of JSON for each bad file, with the
+            `root`, `path` from there, `reason`, `size` in bytes, and `mtime` in nanoseconds.
+        frames: how many frames of each file are decoded, spread evenly; `None` decodes every one, and alone finds
+            damage wherever it is.
+        processes: how many files at a time.
+        time_limit_seconds: how long one file may take.
+        console: where to show a progress bar.
+
+    Raises:
+        UserError: the root is no directory, holds nothing to check, or `out` cannot be written to.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is not a directory; name the one that holds the videos.")
+    if processes < 1 or (frames is not None and frames < 1):
+        raise UserError(f"processes is {processes} and frames {frames}; both must be at least 1.")
+    paths = list(_files(root))
+    if not paths:
+        raise UserError(f"{root} holds no videos; files with these endings are checked: {', '.join(sorted(SUFFIXES))}.")
+    known = _read_progress(out / PROGRESS_NAME)
+    states = [_state(root, path, frames) for path in paths]
+    found = {state.path: known[state.path] for state in states if _same(state, known.get(state.path))}
+    remaining = [state for state in states if state.path not in found]
+    with _appending(out / PROGRESS_NAME) as note, _bar(console, len(states), len(found)) as advance:
+        for checked in with_helpers(
+            lambda helper, state: _check(helper, root, state, time_limit_seconds), remaining, processes
+        ):
+            note(checked)
+            found[checked.path] = checked
+            advance()
+    report = CheckReport(tuple(found[state.path] for state in states), out / QUARANTINE_NAME)
+    write_text(report.quarantine, "".join(_quarantine_line(root, file) for file in report.bad))
+    return report
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Give what is to be checked, in the order of names; also what only calls itself a video, such as a named pipe."""
+    for directory, directories, names in os.walk(root):
+        directories.sort()
+        for name in sorted(names):
+            path = Path(directory, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield path
+
+
+def _state(root: Path, path: Path, frames: int | None) -> Checked:
+    """Describe a file that was not checked yet."""
+    try:
+        status = path.stat()
+        size, mtime = status.st_size, status.st_mtime_ns
+    except OSError:
+        size = mtime = -1
+    return Checked(path.relative_to(root).as_posix(), size, mtime, frames, None, None)
+
+
+def _same(state: Checked, known: Checked | None) -> bool:
+    return known is not None and asdict(known) == {**asdict(state), "frames": known.frames, "reason": known.reason}
+
+
+def _check(helper: DecodeProcess, root: Path, state: Checked, time_limit_seconds: float) -> Checked:
+    path = root / state.path
+    frames, reason = None, None
+    try:
+        helper.start()
+        arguments = (path, state.looked_at)
+        frames = helper.ask(path, "check", arguments, monotonic() + time_limit_seconds, time_limit_seconds)
+    except DecodeError as error:
+        reason = str(error)
+    return Checked(state.path, state.size, state.mtime, state.looked_at, frames, reason)
+
+
+def _read_progress(path: Path) -> dict[str, Checked]:
+    """Read what was found before. A line that was not written to its end, as the last before a kill, is nothing."""
+    found: dict[str, Checked] = {}
+    if not path.is_file():
+        return found
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            checked = Checked(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        found[checked.path] = checked
+    return found
+
+
+@contextmanager
+def _appending(path: Path) -> Iterator[Callable[[Checked], None]]:
+    """Append to the progress file, a line at a time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            if file.tell() and path.read_bytes()[-1:] != b"\n":
+                file.write("\n")
+
+            def note(checked: Checked) -> None:
+                file.write(json.dumps(asdict(checked)) + "\n")
+                file.flush()
+
+            yield note
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+@contextmanager
+def _bar(console: Console | None, total: int, completed: int) -> Iterator[Callable[[], None]]:
+    if console is None:
+        yield lambda: None
+        return
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("checking", total=total, completed=completed)
+        yield lambda: progress.advance(task)
+
+
+def _quarantine_line(root: Path, file: Checked) -> str:
+    entry = {
+        "root": str(root.resolve()),
+        "path": file.path,
+        "reason": file.reason,
+        "size": file.size,
+        "mtime": file.mtime,
+    }
+    return json.dumps(entry) + "\n"

@@ -1,0 +1,268 @@
+"""Decoding in a process of its own, so that a decoder that hangs or crashes costs a clip and not the run.
+
+Each process that asks, such as a worker of a data loader, has one helper. It is started when it is first needed, and
+anew after a crash or a timeout, and ends with the process that it helps. Where there is no POSIX, as on Windows, clips
+are decoded in the process that asks, without either protection.
+"""
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from evlvideo.data.media.source import Media, TarMember
+from evlvideo.data.video.clip import Clip, DecodeError
+from evlvideo.data.video.decode import Choose, FrameRange, decode_clip
+from evlvideo.data.video.decode_server import receive, send
+from evlvideo.errors import UserError
+
+TIME_LIMIT_SECONDS = 60.0
+"""How long a clip may take; a minute of 1080p video takes some seconds."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_START_SECONDS = 120.0
+_PROGRAM = """
+import importlib, json, sys
+sys.path[:] = json.loads(sys.argv[1])
+importlib.import_module(sys.argv[2]).serve(int(sys.argv[3]))
+"""
+
+
+def decode_clip_guarded(
+    media: Media,
+    choose: Choose,
+    size: int | None = None,
+    *,
+    keep_aspect: bool = False,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    backend: str = "auto",
+    time_limit_seconds: float = TIME_LIMIT_SECONDS,
+) -> Clip:
+    """Decode as :func:`evlvideo.data.video.decode.decode_clip` does, with the decoder in this process's helper.
+
+    A picture that is in memory already is decoded here: it waits for no disk, and Pillow is given no more than common
+    formats.
+
+    Args:
+        media: as there.
+        choose: as there; it is called in this process.
+        size: as there.
+        keep_aspect: as there.
+        start_seconds: as there.
+        end_seconds: as there.
+        backend: as there.
+        time_limit_seconds: how long the decoder may take, for all of the clip.
+
+    Raises:
+        DecodeError: what `decode_clip` raises it for; besides, the decoder took too long, or crashed.
+        UserError: the backend is unknown or not installed, or the helper does not start.
+    """
+    if os.name != "posix" or (isinstance(media, TarMember) and media.content is not None):
+        return decode_clip(
+            media,
+            choose,
+            size,
+            keep_aspect=keep_aspect,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            backend=backend,
+        )
+    helper = _helper_of_this_process()
+    with helper.lock:
+        helper.start()
+        deadline = time.monotonic() + time_limit_seconds
+        range_: FrameRange = helper.ask(
+            media, "open", (media, start_seconds, end_seconds), deadline, time_limit_seconds
+        )
+        chosen: Sequence[int] = choose(range_.count, range_.rate)
+        clip: Clip = helper.ask(media, "read", (list(chosen), size, keep_aspect, backend), deadline, time_limit_seconds)
+    return clip
+
+
+class DecodeProcess:
+    """A helper process, see :mod:`evlvideo.data.video.decode_server`.
+
+    Args:
+        module: what it runs: the name of a module with a function `serve`.
+    """
+
+    def __init__(self, module: str = "evlvideo.data.video.decode_server") -> None:
+        self.module = module
+        self.lock = threading.Lock()
+        """Held by who asks, for as long as its questions belong together."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: socket.socket | None = None
+        _processes.add(self)
+
+    @property
+    def pid(self) -> int | None:
+        """The helper's number, where one is running."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> socket.socket:
+        """Start the helper where it is not running, and give the connection to it.
+
+        Raises:
+            UserError: it does not start.
+        """
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+        if self._connection is None:
+            ours, theirs = socket.socketpair()
+            command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), self.module, str(theirs.fileno())]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            try:
+                with theirs:
+                    self._process = subprocess.Popen(
+                        command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
+                    )
+                self._connection = ours
+                receive(ours, time.monotonic() + _START_SECONDS)
+            except (OSError, EOFError) as error:
+                self.close()
+                raise UserError(
+                    f"The helper process that decodes videos does not start ({error or 'see its output above'}); "
+                    "decode without a time limit to do without it."
+                ) from error
+        assert self._connection is not None
+        return self._connection
+
+    def ask(self, media: Media, name: str, arguments: tuple[Any, ...], deadline: float, limit_seconds: float) -> Any:
+        """Ask for one thing.
+
+        Args:
+            media: what it is about.
+            name: a method of the server.
+            arguments: its arguments.
+            deadline: when to stop waiting, on the monotonic clock.
+            limit_seconds: the whole limit, for the message.
+
+        Raises:
+            DecodeError: the file cannot be decoded, the deadline passed, or the helper crashed.
+            UserError: the helper does not start, or the request is wrong.
+        """
+        connection = self.start()
+        try:
+            left_seconds = max(deadline - time.monotonic(), 1e-3)
+            connection.settimeout(left_seconds)
+            send(connection, (name, arguments, left_seconds))
+            answer = receive(connection, deadline)
+        except TimeoutError:
+            self.close()
+            raise DecodeError(f"{media} cannot be decoded: timed out after {limit_seconds:g} s.") from None
+        except (EOFError, ConnectionError):
+            raise DecodeError(f"{media} cannot be decoded: the decoder {self._end()}.") from None
+        except BaseException:
+            # Interrupted between question and answer: the next answer would be that of this question.
+            self.close()
+            raise
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """End the helper."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            self._process.kill()
+            try:
+                self._process.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                # It waits for a disk or a network, where no signal reaches it; it ends when that answers.
+                self._process.returncode = -signal.SIGKILL
+        self._process = self._connection = None
+
+    def _end(self) -> str:
+        """Tell how the helper ended."""
+        status = None
+        if self._process is not None:
+            try:
+                status = self._process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                status = None
+        self.close()
+        if status is None:
+            return "closed its connection"
+        return f"crashed with {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+    def _forget(self) -> None:
+        """Leave the helper to the process that this one was forked from."""
+        self.lock = threading.Lock()
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            self._process.returncode = 0  # It is not this process's child, so nothing is to be waited for.
+        self._process = self._connection = None
+
+
+def with_helpers(
+    work: Callable[[DecodeProcess, Task], Result], tasks: Sequence[Task], processes: int
+) -> Iterator[Result]:
+    """Work through tasks, several at a time, each with a helper of its own; results come as they are ready.
+
+    Args:
+        work: what is done, in a thread.
+        tasks: what it is done with.
+        processes: how many helpers there are.
+    """
+    helpers = [DecodeProcess() for _ in range(processes)]
+    free: SimpleQueue[DecodeProcess] = SimpleQueue()
+    for helper in helpers:
+        free.put(helper)
+
+    def one(task: Task) -> Result:
+        helper = free.get()
+        try:
+            return work(helper, task)
+        finally:
+            free.put(helper)
+
+    executor = ThreadPoolExecutor(processes)
+    try:
+        for future in as_completed([executor.submit(one, task) for task in tasks]):
+            yield future.result()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for helper in helpers:
+            helper.close()
+        executor.shutdown()
+
+
+_processes: weakref.WeakSet[DecodeProcess] = weakref.WeakSet()
+_helper: DecodeProcess | None = None
+
+
+def _helper_of_this_process() -> DecodeProcess:
+    global _helper
+    if _helper is None:
+        _helper = DecodeProcess()
+    return _helper
+
+
+def _close_all() -> None:
+    for process in list(_processes):
+        process.close()
+
+
+def _forget_all() -> None:
+    for process in list(_processes):
+        process._forget()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

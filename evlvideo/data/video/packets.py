@@ -1,0 +1,122 @@
+"""Packets of a video file, from its start or from a keyframe."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from evlvideo.data.media.source import Media
+from evlvideo.data.video.clip import DecodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a packet stands in a stream, in units of the stream's time base."""
+
+    shown: int | None
+    """When its frame is shown."""
+    stored: int | None
+    """Its place in decoding order."""
+
+
+class PacketReader:
+    """An open video file. It is used within one call and closed: a decoder that lives through a fork hangs.
+
+    Of several video streams FFmpeg's best is taken. One thread decodes, since data loaders run many processes.
+
+    Args:
+        media: a video.
+    """
+
+    def __init__(self, media: Media) -> None:
+        self.media = media
+        self._open()
+
+    def __enter__(self) -> "PacketReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.container.close()
+
+    def packets(self) -> Iterator["Packet[VideoStream]"]:
+        """Give the packets from here to the end of the file, and then one without content.
+
+        Raises:
+            DecodeError: a packet is of a stream that the file's beginning did not announce.
+        """
+        while self._ahead:
+            yield self._ahead.pop()
+        try:
+            yield from self._demuxed
+        except IndexError as error:  # of PyAV, which knows the streams of the beginning alone
+            raise DecodeError(
+                f"{self.media} cannot be decoded: a stream begins in the middle of it. Is it a video, and whole?"
+            ) from error
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """Decode from here to the end of the file."""
+        for packet in self.packets():
+            yield from self.stream.decode(packet)
+
+    def restart(self, first: Place) -> None:
+        """Go back to the first packet of the file, which is known to stand at `first`."""
+        if not self._seek(first.stored, first):
+            self.container.close()
+            self._open()
+
+    def start_at(self, keyframe: Place) -> bool:
+        """Go to a keyframe.
+
+        Returns:
+            whether the next packet is that keyframe, or one from which decoding reaches it.
+        """
+        # FFmpeg looks a time up among those at which packets are stored, less a guess at how much later they are shown:
+        # the one may lead to a later keyframe, the other to an earlier one, from which decoding takes longer.
+        return self._seek(keyframe.shown, keyframe) or self._seek(keyframe.stored, keyframe)
+
+    def _seek(self, target: int | None, wanted: Place) -> bool:
+        if target is None or wanted.shown is None:
+            return False
+        self._ahead.clear()
+        try:
+            self.container.seek(target, stream=self.stream, backward=True)
+            self._demuxed = self.container.demux(self.stream)
+            landed = next(self._demuxed, None)
+        except (av.FFmpegError, OSError):
+            return False
+        if landed is None or not landed.size:
+            return False
+        self._ahead.append(landed)
+        if Place(landed.pts, landed.dts) == wanted:
+            return True
+        return landed.is_keyframe and landed.pts is not None and landed.pts <= wanted.shown
+
+    def _open(self) -> None:
+        # Absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol. A playlist that
+        # calls itself clip.mp4 may name other files, but nothing on a network; one in a shard has no files beside it.
+        file, protocols = (
+            (str(self.media.absolute()), "file,crypto,data")
+            if isinstance(self.media, Path)
+            else (self.media.open(), "crypto,data")
+        )
+        options = {"protocol_whitelist": protocols}
+        self.container: InputContainer = av.open(file, mode="r", container_options=options, metadata_errors="ignore")
+        stream = self.container.streams.best("video")
+        if not isinstance(stream, VideoStream):
+            self.container.close()
+            raise DecodeError(f"{self.media} holds no video stream; name a video file.")
+        if stream.codec_context is None:
+            self.container.close()
+            raise DecodeError(f"{self.media} cannot be decoded: FFmpeg here has no decoder for it.")
+        stream.codec_context.thread_count = 1
+        self.stream = stream
+        self._ahead: list[Packet[VideoStream]] = []
+        self._demuxed = self.container.demux(stream)

@@ -1,0 +1,228 @@
+"""Caption a data set's split with a model of transformers, and score it as runs of ours are."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader
+
+from evlvideo.assembly.clips import read_clips, references_of
+from evlvideo.assembly.precision import resolve_precision, tower_dtype
+from evlvideo.config.loading import config_of, load_config, save_config
+from evlvideo.config.run import RunConfig
+from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.video.sampling import SAMPLERS
+from evlvideo.errors import UserError
+from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
+from evlvideo.inference.baselines.clips import BadClip, ShownClip, ShownClips
+from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor
+from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.metrics.references_digest import references_digest
+from evlvideo.processes import join_processes, on_main_process
+from evlvideo.results.caption_log import CaptionLog
+from evlvideo.results.records import EvaluationResult
+from evlvideo.results.run_directory import CONFIG_NAME, SUMMARY_NAME, evaluation_directory
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "hf:"
+"""Before the hub name or folder of a model."""
+_KEYS = ("seed", "training.precision", "data.dataset", "data.root", "data.video_root", "data.num_frames",
+         "data.eval_sampling", "data.num_workers")  # fmt: skip
+"""What a config may say of another system, beside `generation`."""
+
+
+def baseline_config(
+    system: str, overrides: Sequence[str], *, dataset: str | None, root: Path | None, out: Path
+) -> RunConfig:
+    """The config of another system, which stands in its directory as that of a run does.
+
+    Args:
+        system: `hf:` and a hub name or a folder.
+        overrides: `key=value` changes of data, generation, seed and precision.
+        dataset: its name; that of `overrides` where nothing is named.
+        root: directory of the data set, likewise.
+        out: the system's directory.
+
+    Raises:
+        UserError: the system is named otherwise, or a key or value is wrong or of no effect.
+    """
+    if not system.startswith(PREFIX) or system == PREFIX:
+        raise UserError(
+            f"The system is {system!r}; name a model of transformers as {PREFIX}NAME, a hub name or a folder. Captions "
+            "of any other system are scored by `evlvideo score`."
+        )
+    without_effect = [
+        key for key in (override.partition("=")[0] for override in overrides) if not _has_effect(key.strip())
+    ]
+    if without_effect:
+        raise UserError(
+            f"{', '.join(without_effect)} change nothing of another system; allowed: generation.…, {', '.join(_KEYS)}."
+        )
+    config = config_of(list(overrides))
+    data = replace(config.data, dataset=dataset or config.data.dataset, root=str(root) if root else config.data.root)
+    return replace(config, init=system, output_dir=str(out), data=data)
+
+
+def _has_effect(key: str) -> bool:
+    return key in _KEYS or key.startswith("generation.")
+
+
+def caption_split(
+    config: RunConfig,
+    prompt: str,
+    *,
+    split: str = "test",
+    resume: bool = False,
+    any_frames: bool = False,
+    trust_remote_code: bool = False,
+    console: Console | None = None,
+) -> EvaluationResult:
+    """Caption and score a split.
+
+    Several processes, as `torchrun` starts them, share the clips; one of them scores and writes while the others wait.
+
+    Args:
+        config: as :func:`baseline_config` makes it.
+        prompt: what the model is asked; see :class:`VideoTextProcessor`.
+        split: split of the data set.
+        resume: keep the captions that an earlier call has made, and go on from there.
+        any_frames: allow another number of frames than the model's processor states.
+        trust_remote_code: whether code that comes with the model may run.
+        console: where progress is drawn.
+
+    Returns:
+        the result, in every process, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions.
+
+    Raises:
+        UserError: no such model, split or data; another number of frames than the model takes; the directory holds
+            something else; not one clip can be decoded.
+    """
+    state = join_processes()
+    out = Path(config.output_dir)
+    clips = read_clips(config.data, split)
+    precision = resolve_precision(config.training.precision)
+    processor = VideoTextProcessor(config.init.removeprefix(PREFIX), prompt, trust_remote_code=trust_remote_code)
+    processor.check_frames(config.data.num_frames, any_frames=any_frames)
+    directory = evaluation_directory(out, config.data.dataset, split)
+    facts = {
+        "model": config.init,
+        "prompt": prompt,
+        "data": f"{config.data.dataset}:{split}",
+        "references": references_digest(references_of(clips)),
+        "decoding": decoding_facts(config),
+        "seed": config.seed,
+        "precision": precision,
+    }
+    log = CaptionLog(directory, facts, process=state.process_index)
+    _check_directory(out, config.init, log, resume)
+    model = VideoTextModel(
+        processor, dtype=tower_dtype(precision), device=state.device, trust_remote_code=trust_remote_code
+    )
+    state.wait_for_everyone()  # no process writes captions before all have read what there was
+    started = time.perf_counter()
+    made = _caption(model, clips, config, log, console)
+    seconds = time.perf_counter() - started
+    found = {**log.captions, **made}
+    captions = {clip.clip_id: found[clip.clip_id] for clip in clips if clip.clip_id in found}
+    if not captions:
+        raise UserError("Not one of the clips could be decoded, so there is nothing to score; see the log above.")
+    _warn_of_empty(captions)
+
+    def score() -> EvaluationResult:
+        with MeteorProcess() as meteor:
+            result = score_split(
+                captions,
+                clips,
+                config,
+                split,
+                meteor=meteor,
+                name=out.name,
+                checkpoint=_source(model),
+                prompt=prompt,
+                # Of what was captioned now; what an earlier call has made took a time that is not known.
+                captioning_seconds=seconds if made else None,
+                captioning_clips=len(made) or None,
+            )
+        save_config(config, out / CONFIG_NAME)
+        write_evaluation(directory, captions, result)
+        return result
+
+    return on_main_process(score)
+
+
+def _check_directory(out: Path, system: str, log: CaptionLog, resume: bool) -> None:
+    path = out / CONFIG_NAME
+    if (out / SUMMARY_NAME).exists() or (path.is_file() and load_config(path).init != system):
+        raise UserError(f"{out} already holds another run; name another directory with --out.")
+    if log.captions and not resume:
+        raise UserError(
+            f"{log.directory} holds {len(log.captions)} captions already. Add --resume to keep them and go on, or name "
+            "another --out, or remove it."
+        )
+
+
+def _caption(
+    model: VideoTextModel,
+    clips: Sequence[CaptionedClip],
+    config: RunConfig,
+    log: CaptionLog,
+    console: Console | None,
+) -> dict[str, str]:
+    """Caption what has no caption yet; return clip id → new caption in every process.
+
+    A batch that is not whole is made again as a whole, so that going on gives what one go would have given.
+    """
+    state = PartialState()
+    size = config.generation.batch_size
+    batches = [range(first, min(first + size, len(clips))) for first in range(0, len(clips), size)]
+    pending = [batch for batch in batches if any(clips[place].clip_id not in log.captions for place in batch)]
+    mine = pending[state.process_index :: state.num_processes]
+    dataset = ShownClips(clips, num_frames=config.data.num_frames, sampler=SAMPLERS[config.data.eval_sampling])
+    loader = DataLoader(
+        dataset,
+        batch_sampler=[list(batch) for batch in mine],
+        collate_fn=list,
+        num_workers=config.data.num_workers,
+        generator=torch.Generator(),
+    )
+    log.open()
+    made: dict[str, str] = {}
+    for batch, items in _shown(zip(mine, loader, strict=True), len(mine), console):
+        for item in items:
+            if isinstance(item, BadClip):
+                logger.warning("%s: %s", item.clip_id, item.reason)
+        good = [item for item in items if isinstance(item, ShownClip)]
+        if good:
+            torch.manual_seed(config.seed + batch.start)
+            texts = model.caption(good, config.generation)
+            of_batch = {item.clip_id: text for item, text in zip(good, texts, strict=True)}
+            log.append(of_batch)
+            made |= of_batch
+    return dict(gather_object(list(made.items())))
+
+
+def _shown(batches: Iterator[Any], total: int, console: Console | None) -> Iterator[Any]:
+    columns = (TextColumn("captioning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console or Console(stderr=True), transient=True) as bar:
+        yield from bar.track(batches, total=total)
+
+
+def _warn_of_empty(captions: dict[str, str]) -> None:
+    empty = [clip_id for clip_id, caption in captions.items() if not caption]
+    if empty:
+        logger.warning("%d of %d captions are empty, and score 0: %s", len(empty), len(captions), ", ".join(empty[:10]))
+
+
+def _source(model: VideoTextModel) -> str:
+    """The model, and its commit where it comes from the hub."""
+    commit = getattr(model.processor.config, "_commit_hash", None)
+    return f"{PREFIX}{model.processor.name}" + (f"@{commit}" if commit else "")

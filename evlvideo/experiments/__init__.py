@@ -1,0 +1,1 @@
+"""Many runs by one command: studies, sweeps and the demo."""

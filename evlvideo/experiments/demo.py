@@ -1,0 +1,119 @@
+"""The whole chain in miniature: fine-tune every form, take the best to SCST, evaluate and compare all."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import as_completed
+from dataclasses import replace
+from pathlib import Path
+
+from evlvideo.comparison.compare import Comparison, compare
+from evlvideo.config.loading import load_config
+from evlvideo.config.run import RunConfig
+from evlvideo.data.annotation.splits import locate
+from evlvideo.errors import Interrupted, UserError
+from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.experiments.side_by_side import side_by_side
+from evlvideo.files import read_json
+from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.results.run_directory import SUMMARY_NAME
+
+logger = logging.getLogger(__name__)
+
+FINE_TUNED = ("concat", "mean", "in_tower", "in_tower_positions", "merged", "merged_positions")
+"""Runs in the order of the poster's table."""
+SCST = "scst"
+MOST_AT_A_TIME = 4
+"""Trainings on a machine of many cores; each takes some 1.2 GiB of memory."""
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
+    """Fine-tune, run SCST on the best, evaluate all on the test split, and compare.
+
+    As many runs are fine-tuned at a time as there are cores, and evaluated while SCST trains.
+
+    Args:
+        out: directory of the runs and the report; an earlier demo there is replaced.
+        seed: seeds every run.
+        from_scratch: train the mini checkpoint first.
+
+    Raises:
+        UserError: `out` holds something else than a demo.
+        Interrupted: a signal stopped it.
+    """
+    started = time.perf_counter()
+    _make_room(out)
+    init = str(_train_mini_checkpoint(out)) if from_scratch else None
+    configs = {name: _demo_config(name, out, seed, init) for name in (*FINE_TUNED, SCST)}
+    try:
+        _train_and_evaluate(configs, out)
+    except (Interrupted, KeyboardInterrupt) as error:
+        raise Interrupted("The demo was stopped; it starts over when it is run again.") from error
+    comparison = compare([out / name for name in (*FINE_TUNED, SCST)], out=out / "report")
+    logger.info("the demo took %.0f s", time.perf_counter() - started)
+    return comparison
+
+
+def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
+    locate("mini", None)  # rendered by one process, and not by each
+    with side_by_side(min(_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
+
+        def evaluate_run(name: str) -> None:
+            result = evaluate(out / name, meteor=meteor)
+            logger.info("%s: test CIDEr %.1f", name, 100 * result.scores["cider"])
+
+        for training in as_completed([start(configs[name]) for name in FINE_TUNED]):
+            training.result()
+        best = max(FINE_TUNED, key=lambda name: read_json(out / name / SUMMARY_NAME)["best_cider"])
+        logger.info("best by validation CIDEr: %s; SCST starts from it", best)
+        scst = start(replace(configs[SCST], init=str(out / best)))
+        for name in FINE_TUNED:
+            evaluate_run(name)
+        scst.result()
+        evaluate_run(SCST)
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def configs_directory() -> Path:
+    """The configs, in a wheel or beside the package in a checkout."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def _demo_config(name: str, out: Path, seed: int, init: str | None) -> RunConfig:
+    config = load_config(configs_directory() / "mini" / f"{name}.yaml")
+    return replace(config, output_dir=str(out / name), seed=seed, init=init or config.init)
+
+
+def _make_room(out: Path) -> None:
+    """Remove an earlier demo, and nothing that is not one."""
+    if not out.exists():
+        return
+    known = {*FINE_TUNED, SCST, "report", "mini-checkpoint"}
+    others = sorted(path.name for path in out.iterdir() if path.name not in known) if out.is_dir() else [out.name]
+    if others:
+        raise UserError(f"{out} holds {', '.join(others[:5])}, which no demo made; name another directory with --out.")
+    shutil.rmtree(out)
+
+
+def _train_mini_checkpoint(out: Path) -> Path:
+    script = _PACKAGE.parent / "scripts" / "build_mini_checkpoint.py"
+    if not script.is_file():
+        raise UserError(
+            "--from-scratch needs a checkout of the project, whose scripts are not in the installed package."
+        )
+    directory = out / "mini-checkpoint"
+    logger.info("training the mini checkpoint, into %s", directory)
+    done = subprocess.run([sys.executable, str(script), "--out", str(directory)], check=False)
+    if done.returncode != 0:
+        raise UserError(f"{script.name} ended with status {done.returncode}; what it printed above says why.")
+    return directory / "evlgen"

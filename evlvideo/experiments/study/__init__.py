@@ -1,0 +1,1 @@
+"""Studies: runs trained with several seeds and compared by their means."""

@@ -1,0 +1,1 @@
+"""Sweeps: one key over several values."""

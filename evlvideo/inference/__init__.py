@@ -1,0 +1,1 @@
+"""Captioning: the pipeline from clips to captions, and those who run it."""

@@ -1,0 +1,1 @@
+"""Video-text models of others, captioning clips by their own processors."""

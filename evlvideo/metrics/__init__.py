@@ -1,0 +1,1 @@
+"""Caption metrics, what they are counted from, and how certain they are."""

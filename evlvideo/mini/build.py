@@ -1,0 +1,215 @@
+"""Write the mini data set to disk: H.264 clips and annotations in MSR-VTT's own layout."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from evlvideo.cache import cache_directory
+from evlvideo.errors import UserError
+from evlvideo.files import read_json, write_json
+from evlvideo.mini.captions import Caption, write_captions
+from evlvideo.mini.render import render_clip
+from evlvideo.mini.world import EVENTS, Scene, sample_scene
+
+FORMAT_VERSION = 2
+"""Grows when the same seed gives other clips or captions."""
+SPLITS = {"train": 600, "validate": 80, "test": 240}
+"""Clips in each split."""
+CAPTIONS_PER_CLIP = 20
+FRAMES_PER_SECOND = 16
+
+_FACTS_FILE = "mini.json"
+_WORKERS = 2
+# x264's look-ahead does not always decide the same for the same frames; without it a clip has the same bytes each time.
+_ENCODER_OPTIONS = {"preset": "fast", "crf": "23", "x264-params": "mbtree=0:rc-lookahead=0:sync-lookahead=0"}
+
+
+def mini_root(seed: int = 0) -> Path:
+    """Directory of the data set in the cache, see :func:`evlvideo.cache.cache_directory`."""
+    return cache_directory() / f"mini-{FORMAT_VERSION}-{seed}"
+
+
+def build_mini(
+    root: Path | None = None, seed: int = 0, progress: bool = True, splits: Mapping[str, int] = SPLITS
+) -> Path:
+    """Render the data set, unless `root` has it already.
+
+    The same seed gives the same annotations and frames. The directory is built beside `root` and renamed, so it is
+    whole or not there; of two processes that build at once, the slower one uses what the faster one made.
+
+    Args:
+        root: where to build; :func:`mini_root` where nothing is named.
+        seed: draws scenes and captions.
+        progress: whether to show a progress bar on standard error.
+        splits: clips in `train`, `validate` and `test`.
+
+    Returns:
+        The directory, with `train_val_videodatainfo.json`, `test_videodatainfo.json` and `videos/`.
+
+    Raises:
+        UserError: `root` holds something else, or cannot be written.
+    """
+    root = mini_root(seed) if root is None else root
+    facts = {"version": FORMAT_VERSION, "seed": seed, "splits": dict(splits)}
+    if _holds(root, facts):
+        return root
+    try:
+        with _directory_beside(root) as building:
+            _build(building, facts, progress)
+            try:
+                building.rename(root)
+            except OSError:
+                if not _holds(root, facts):
+                    raise
+    except OSError as error:
+        raise UserError(
+            f"The mini data set cannot be written to {root}: {error.strerror or error}; "
+            "name another directory, or set EVLVIDEO_CACHE to one that can be written."
+        ) from error
+    return root
+
+
+def sample_clip(split: str, index: int, seed: int = 0) -> tuple[Scene, list[Caption]]:
+    """Draw the scene and captions of one clip of a split: a pure function of its arguments."""
+    rng = random.Random(f"mini/{FORMAT_VERSION}/{seed}/{split}/{index}")
+    scene = sample_scene(rng, split)
+    return scene, write_captions(scene, rng, CAPTIONS_PER_CLIP)
+
+
+def write_clip(path: Path, frames: NDArray[Any]) -> None:
+    """Encode uint8 (frames, height, width, 3) as H.264 in mp4; height and width must be even."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=_ENCODER_OPTIONS)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _holds(root: Path, facts: dict[str, Any]) -> bool:
+    """Whether `root` is this data set; a directory with anything else in it is an error."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    if not (root / _FACTS_FILE).is_file() or (found := read_json(root / _FACTS_FILE)) != facts:
+        what = "other files" if not (root / _FACTS_FILE).is_file() else f"another build ({found})"
+        raise UserError(f"{root} holds {what}, not the mini data set {facts}; delete it or name another directory.")
+    return True
+
+
+@contextmanager
+def _directory_beside(root: Path) -> Iterator[Path]:
+    """A new directory next to `root` that is gone at the end, unless it was renamed."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        building.chmod(0o777 & ~umask)
+        yield building
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _build(root: Path, facts: dict[str, Any], progress: bool) -> None:
+    (root / "videos").mkdir()
+    _render_videos(root, facts, progress)
+    _write_annotations(root, facts)
+
+
+def _clips(facts: dict[str, Any]) -> list[tuple[str, int]]:
+    """Split and index of every clip, in the order of their ids."""
+    return [(split, index) for split in ("train", "validate", "test") for index in range(facts["splits"][split])]
+
+
+def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
+    """Share the clips among processes.
+
+    They are new interpreters rather than forks, which threads of a caller could hang, and they do not import the
+    caller's main module, so that this works from any script, notebook or test.
+    """
+    command = [sys.executable, "-m", "evlvideo.mini.build", str(root), json.dumps(facts)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+    workers = [
+        subprocess.Popen([*command, str(first)], env=environment, stderr=subprocess.PIPE, text=True)
+        for first in range(_WORKERS)
+    ]
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
+            task = bar.add_task("Rendering the mini data set", total=len(_clips(facts)))
+            while any(worker.poll() is None for worker in workers):
+                bar.update(task, completed=len(list((root / "videos").iterdir())))
+                time.sleep(0.1)
+        for worker in workers:
+            errors = worker.communicate()[1]
+            if worker.returncode != 0:
+                raise RuntimeError(f"Rendering the mini data set failed:\n{errors}")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+            if worker.stderr is not None:
+                worker.stderr.close()
+
+
+def _render_share(root: Path, facts: dict[str, Any], first: int) -> None:
+    """Write every `_WORKERS`-th mp4 from number `first` on."""
+    clips = _clips(facts)
+    for number in range(first, len(clips), _WORKERS):
+        split, index = clips[number]
+        scene, _ = sample_clip(split, index, facts["seed"])
+        write_clip(root / "videos" / f"video{number}.mp4", render_clip(scene))
+
+
+def _write_annotations(root: Path, facts: dict[str, Any]) -> None:
+    videos: list[dict[str, Any]] = []
+    sentences: list[dict[str, Any]] = []
+    for number, (split, index) in enumerate(_clips(facts)):
+        scene, captions = sample_clip(split, index, facts["seed"])
+        videos.append(_video_entry(number, split, scene))
+        for caption in captions:
+            sentence = {"sen_id": len(sentences), "video_id": f"video{number}", "caption": caption.text}
+            sentences.append({**sentence, "evidence": caption.evidence})
+    first_of_test = sum(video["split"] != "test" for video in videos)
+    cut = first_of_test * CAPTIONS_PER_CLIP
+    info = {"description": "evlvideo mini: rendered clips in the layout of MSR-VTT", **facts}
+    parts = {
+        "train_val": (videos[:first_of_test], sentences[:cut]),
+        "test": (videos[first_of_test:], sentences[cut:]),
+    }
+    for name, (chosen, said) in parts.items():
+        write_json(root / f"{name}_videodatainfo.json", {"info": info, "videos": chosen, "sentences": said})
+    write_json(root / _FACTS_FILE, facts)
+
+
+def _video_entry(number: int, split: str, scene: Scene) -> dict[str, Any]:
+    return {
+        "id": number,
+        "video_id": f"video{number}",
+        "category": list(EVENTS).index(scene.event.kind),
+        "url": "",
+        "start time": 0.0,
+        "end time": scene.frames / FRAMES_PER_SECOND,
+        "split": split,
+        "evidence": scene.event.evidence,
+    }
+
+
+if __name__ == "__main__":
+    _render_share(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,108 @@
+"""The soft prompt as the language model reads it: once a clip, however many texts follow.
+
+Notation: `B` clips, `P` soft tokens, `E` width of the language model.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from evlvideo.errors import UserError
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.trainable import is_lora
+
+
+@dataclass(frozen=True, slots=True)
+class SoftPrompt:
+    """Soft tokens, and the keys and values that the language model has for all of them but the last.
+
+    The last one is left for the pass that reads the text, since its logits predict the text's first token.
+    """
+
+    embeddings: Tensor
+    """`(B, P, E)`, of the type that the language model computes in."""
+    cache: DynamicCache
+    """Keys and values of `P − 1` tokens, with gradient; of none where `P` is 1 or nothing was read. Who reads on writes
+    into it: give each reader one of :meth:`repeated`."""
+
+    @classmethod
+    def read(cls, language_model: PreTrainedModel, embeddings: Tensor) -> "SoftPrompt":
+        """Let the language model read soft tokens, `(B, P, E)`."""
+        prompt = cls.unread(language_model, embeddings)
+        if embeddings.shape[1] > 1:
+            # Without the head: nothing is predicted from these tokens.
+            language_model.base_model(inputs_embeds=prompt.embeddings[:, :-1], cache=prompt.cache, use_cache=True)
+        return prompt
+
+    @classmethod
+    def unread(cls, language_model: PreTrainedModel, embeddings: Tensor) -> "SoftPrompt":
+        """Soft tokens, `(B, P, E)`, that the language model is to read together with the text."""
+        words: Any = language_model.get_input_embeddings()
+        embeddings = embeddings.to(words.weight.dtype)
+        return cls(embeddings, DynamicCache(config=language_model.config))
+
+    def repeated(self, times: int) -> "SoftPrompt":
+        """Each clip `times` times in turn, with a cache of its own: `(times·B, P, E)`."""
+        cache = _copied(self.cache)
+        if times == 1:
+            return SoftPrompt(self.embeddings, cache)
+        cache.batch_repeat_interleave(times)
+        return SoftPrompt(self.embeddings.repeat_interleave(times, dim=0), cache)
+
+    def detached(self) -> "SoftPrompt":
+        """The same without gradient."""
+        cache = _copied(self.cache)
+        layers: list[Any] = cache.layers
+        for layer in layers:
+            if layer.is_initialized:
+                layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
+        return SoftPrompt(self.embeddings.detach(), cache)
+
+
+def _copied(cache: DynamicCache) -> DynamicCache:
+    """A cache of the same tensors: a layer that is written to gets new ones, and the other cache keeps the old."""
+    copied = copy.copy(cache)
+    copied.layers = [copy.copy(layer) for layer in cache.layers]
+    return copied
+
+
+def add_lora(language_model: PreTrainedModel, config: EvlVideoConfig) -> None:
+    """Put LoRA into a language model, in place, where the architecture has some.
+
+    Args:
+        language_model: of any weights; what is added stays in float32 beside weights of other types.
+        config: rank, scale, dropout and layers of the LoRA.
+
+    Raises:
+        UserError: the language model has no such layers.
+    """
+    if config.lora_r == 0:
+        return
+    from peft import LoraConfig, inject_adapter_in_model
+
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=config.lora_targets,
+    )
+    try:
+        inject_adapter_in_model(lora, language_model)
+    except ValueError as error:
+        linear = sorted(
+            {
+                name.rpartition(".")[2]
+                for name, module in language_model.named_modules()
+                if hasattr(module, "in_features")
+            }
+        )
+        raise UserError(
+            f"LoRA finds no layers for lora_targets={config.lora_targets} in the language model: {error} Its linear "
+            f"layers are {', '.join(linear)}."
+        ) from error
+    for name, weight in language_model.named_parameters():
+        if is_lora(name):
+            weight.data = weight.data.float()

@@ -1,0 +1,1 @@
+"""Published checkpoints of EVLGen and of the baselines, converted into ours and back."""

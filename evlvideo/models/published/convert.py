@@ -1,0 +1,99 @@
+"""Checkpoints from the published form to ours, and back."""
+
+from pathlib import Path
+
+from evlvideo.errors import UserError
+from evlvideo.files import new_directory
+from evlvideo.models.architecture import architecture_changes
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.connectors.options import TOMEFORMER
+from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.published.connectors import TAKE_OVER, captioner_from_system, system_of
+from evlvideo.models.published.evlgen import (
+    captioner_from_published,
+    published_config,
+    read_published,
+    write_origin,
+    write_published,
+)
+
+
+def from_published(
+    source: Path, out: Path, *, vision: str, language_model: str, overrides: list[str], qformer: Path | None = None
+) -> EvlVideoConfig:
+    """Convert a published checkpoint.
+
+    Args:
+        source: the published `.pth`.
+        out: directory of our checkpoint, which is not there yet.
+        vision: the tower's file, or timm's name of it.
+        language_model: hub name or folder.
+        overrides: `key=value` changes to :class:`EvlVideoConfig`, for what the file does not tell.
+        qformer: a published file of BLIP-2, for a system that takes over its Q-Former.
+
+    Returns:
+        the architecture that was found.
+
+    Raises:
+        UserError: see :mod:`evlvideo.models.published.evlgen`; or `out` is there already.
+    """
+    checkpoint = read_published(source)
+    system, changes = system_of(checkpoint.weights), architecture_changes(overrides)
+    vision, language_model = _absolute(vision), _absolute(language_model)
+    if qformer is not None and system not in TAKE_OVER:
+        raise UserError(
+            f"--qformer gives the Q-Former that {' or '.join(TAKE_OVER)} takes over, and {source} is "
+            f"{system or 'EVLGen'}'s; leave it out."
+        )
+    with new_directory(out) as directory:
+        if system is None:
+            model = captioner_from_published(checkpoint, published_config(checkpoint, vision, language_model, changes))
+        else:
+            model = captioner_from_system(
+                system,
+                checkpoint.weights,
+                blip2=None if qformer is None else read_published(qformer).weights,
+                vision=vision,
+                language_model=language_model,
+                changes=changes,
+            )
+        processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower)
+        model.save_pretrained(directory)
+        processor.save_pretrained(directory)
+        if system is None:
+            write_origin(checkpoint, directory)
+    return model.config
+
+
+def described(config: EvlVideoConfig) -> str:
+    """What was found, in a line: a wrong guess should be seen."""
+    bert = config.bert
+    if config.connector != TOMEFORMER:
+        return (
+            f"connector={config.connector}: tower {config.vision_tower} {config.vision_overrides}, {config.options}, "
+            f"{bert.num_hidden_layers} layers with {bert.hidden_size} channels and {bert.num_attention_heads} heads, "
+            f"language model {config.text.model_type}, captions end with token {config.end_token_id}"
+        )
+    form = "video" if config.contextualizer == "in_tower" else "image"
+    return (
+        f"EVLGen-{form}: tower {config.vision_tower} {config.vision_overrides}, connector of {bert.num_hidden_layers} "
+        f"layers with {bert.hidden_size} channels and {bert.num_attention_heads} heads, r = {config.merge_r}, language "
+        f"model {config.text.model_type}, captions end with token {config.end_token_id}"
+    )
+
+
+def to_published(source: str, out: Path) -> None:
+    """Write one of our checkpoints in the published form.
+
+    Raises:
+        UserError: there is no checkpoint, or the published code cannot compute it.
+    """
+    directory = checkpoint_directory(source)
+    write_published(EvlVideoForCaptioning.from_pretrained(directory), out, converted=directory)
+
+
+def _absolute(name: str) -> str:
+    """A path as seen from everywhere, since checkpoints are opened from elsewhere; a name stays a name."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -1,0 +1,315 @@
+"""Published EVLGen checkpoints, in and out.
+
+A published `.pth` holds what was trained, under the published names, beside the state of its training; the vision tower
+is a file of its own under EVA's names, and the language model is a folder of transformers. Sizes are read from the
+tensors; what tensors do not tell, the numbers of heads and r, has EVLGen's value or is given. Source: EVLGen (Jian et
+al., ACL 2024), its published code.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from evlvideo.errors import UserError
+from evlvideo.files import replacing
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.checkpoint import copy_weights, read_text_config, read_weights
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.towers import locate
+from evlvideo.models.trainable import tower_of
+
+ORIGIN_NAME = "published.safetensors"
+"""In the directory of a converted checkpoint: what only the way back needs."""
+EVLGEN_TOWER = "eva_giant_patch14_clip_224"
+EVLGEN_DEPTH = 39
+"""Blocks of the tower that EVLGen keeps; files of the tower have up to 40."""
+
+_PREFIXES = {
+    "vision_tower.vit.": "visual_encoder.",
+    "vision_projection.": "VL_proj.",
+    "connector.": "VLconnector.",
+}
+"""Published beginnings of names by ours; `ln_vision` has the same."""
+_LANGUAGE_PROJECTIONS = {"opt": "opt_proj.", "llama": "llm_proj."}
+"""Published name of the projection to the language model, by the language model's kind."""
+_BUFFERS = (".position_ids", ".rotary_emb.inv_freq")
+"""Ends of names of constants that checkpoints of older libraries hold; they follow from the sizes."""
+_TEMPORAL = ".temporal_merge."
+_BERT_HEAD_DIM = 64
+_EVA_GIANT_HEAD_DIM = 88
+_EVA_GIANT = (224, 14, 1408, 6144)
+"""Pixels, pixels of a patch, channels and channels of the MLP, which timm's tower has without being told."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedCheckpoint:
+    """What a published file holds, without the state of its optimizer."""
+
+    weights: dict[str, Tensor]
+    """What was trained, by published name."""
+    buffers: dict[str, Tensor]
+    """Constants of older libraries, by published name; nothing here needs them."""
+    settings: dict[str, Any]
+    """The `config` of its training."""
+
+    @property
+    def language_kind(self) -> str:
+        """The kind of language model it was trained with: `opt` or `llama`."""
+        kinds = [
+            kind
+            for kind, prefix in _LANGUAGE_PROJECTIONS.items()
+            if any(name.startswith(prefix) for name in self.weights)
+        ]
+        if len(kinds) != 1:
+            projections = " or ".join(f"{prefix}weight" for prefix in _LANGUAGE_PROJECTIONS.values())
+            raise UserError(f"The checkpoint must hold exactly one projection to a language model: {projections}.")
+        return kinds[0]
+
+
+def read_published(path: Path) -> PublishedCheckpoint:
+    """Read a published checkpoint, image or video.
+
+    Raises:
+        UserError: the file is missing, needs more than tensors and plain containers to be read, or is no published
+            checkpoint.
+    """
+    content = read_weights(path)
+    model = content.get("model")
+    if not isinstance(model, dict) or not model or not all(isinstance(value, Tensor) for value in model.values()):
+        raise UserError(
+            f"{path} is not a published checkpoint: it must hold weights by name under 'model', and holds "
+            f"{', '.join(map(repr, list(content)[:5])) or 'nothing'}."
+        )
+    settings: Any = content.get("config")
+    return PublishedCheckpoint(
+        weights={name: value for name, value in model.items() if not name.endswith(_BUFFERS)},
+        buffers={name: value for name, value in model.items() if name.endswith(_BUFFERS)},
+        settings=settings if isinstance(settings, dict) else {},
+    )
+
+
+def published_config(
+    checkpoint: PublishedCheckpoint, vision: str, language_model: str, changes: Mapping[str, Any] | None = None
+) -> EvlVideoConfig:
+    """The architecture of a published checkpoint, from the shapes of its weights.
+
+    Args:
+        checkpoint: as read.
+        vision: the tower's file under EVA's names, or timm's name of the tower, whose weights timm then brings.
+        language_model: hub name or folder.
+        changes: values of :class:`EvlVideoConfig` that the tensors do not tell or that should be others;
+            `bert_config` and `vision_overrides` are merged with what was read.
+
+    Raises:
+        UserError: the weights are not of one of the published models, or the number of heads cannot be told.
+    """
+    changes = dict(changes or {})
+    overrides = dict(changes.pop("vision_overrides", None) or {})
+    bert = dict(changes.pop("bert_config", None) or {})
+    values: dict[str, Any] = {
+        **vision_values(vision, overrides),
+        **_contextualizer_values(checkpoint.weights),
+        "bert_config": {**_bert_sizes(checkpoint.weights, bert), **bert},
+        "language_model": language_model,
+        "text_config": read_text_config(language_model),
+    }
+    r = (
+        checkpoint.settings.get("model", {}).get("tome_r")
+        if isinstance(checkpoint.settings.get("model"), dict)
+        else None
+    )
+    if r is not None:
+        values["merge_r"] = r
+    _check_language_model(checkpoint, values["text_config"].model_type, language_model)
+    return EvlVideoConfig(**(values | changes))
+
+
+def captioner_from_published(
+    checkpoint: PublishedCheckpoint, config: EvlVideoConfig, *, tower_dtype: torch.dtype | None = None
+) -> EvlVideoForCaptioning:
+    """The captioner with a published checkpoint's weights, in eval mode.
+
+    Raises:
+        UserError: weights are missing, have no place, or are of another shape; all are listed, by published name.
+    """
+    model = EvlVideoForCaptioning.from_towers(config, tower_dtype=tower_dtype)
+    copy_weights("The published checkpoint", _published_state(model), checkpoint.weights, listed=None)
+    return model
+
+
+def to_published(model: EvlVideoForCaptioning) -> dict[str, Tensor]:
+    """A captioner's trained weights under the published names.
+
+    Raises:
+        UserError: the model is one that the published code cannot compute.
+    """
+    _check_publishable(model.config)
+    return {name: value.detach().cpu() for name, value in _published_state(model).items()}
+
+
+def write_origin(checkpoint: PublishedCheckpoint, directory: Path) -> None:
+    """Keep beside a converted checkpoint what our own files have no place for, so that the way back is exact."""
+    half = {name: str(value.dtype) for name, value in checkpoint.weights.items() if value.dtype != torch.float32}
+    metadata = {"settings": json.dumps(checkpoint.settings, default=str), "types": json.dumps(half)}
+    with replacing(directory / ORIGIN_NAME) as temporary:
+        save_file(checkpoint.buffers, temporary, metadata=metadata)
+
+
+def write_published(model: EvlVideoForCaptioning, path: Path, *, converted: Path | None = None) -> None:
+    """Write a captioner as the published code reads it; its frozen towers are the files that it was made with.
+
+    Args:
+        model: the captioner.
+        path: where to.
+        converted: directory of a checkpoint; where it was converted from a published one, that one's settings, types
+            and constants are written again.
+
+    Raises:
+        UserError: the model is one that the published code cannot compute, or `path` cannot be written.
+    """
+    config, weights = model.config, to_published(model)
+    settings = {"model": {"num_layers": config.bert.num_hidden_layers, "tome_r": config.merge_r}}
+    origin = None if converted is None else converted / ORIGIN_NAME
+    if origin is not None and origin.is_file():
+        with safe_open(origin, "pt") as file:
+            metadata = file.metadata()
+        settings = json.loads(metadata["settings"])
+        for name, kind in json.loads(metadata["types"]).items():
+            weights[name] = weights[name].to(getattr(torch, kind.removeprefix("torch.")))
+        weights |= load_file(origin)
+    content = {
+        "model": weights,
+        "optimizer": {"state": {}, "param_groups": []},
+        "config": settings,
+        "scaler": None,
+        "iters": 0,
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _published_state(model: EvlVideoForCaptioning) -> dict[str, Tensor]:
+    """The model's own trained tensors by published name; what the published code does not have keeps our name."""
+    prefixes = {**_PREFIXES, "language_projection.": _LANGUAGE_PROJECTIONS[model.config.text.model_type]}
+    state = {}
+    for name, value in model.state_dict().items():
+        if tower_of(name) is None:
+            ours = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+            state[prefixes.get(ours, "") + name.removeprefix(ours)] = value
+    return state
+
+
+def vision_values(vision: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """The tower: its sizes, and where its weights come from."""
+    path = Path(locate(vision))
+    if path.is_file():
+        sizes = _eva_sizes(path, read_weights(path), overrides)
+        return {"vision_tower": EVLGEN_TOWER, "vision_weights": vision, "vision_overrides": sizes | overrides}
+    if path.suffix in {".pth", ".pt", ".safetensors"} or path.exists():
+        raise UserError(f"There is no file of the vision tower at {vision}; name its file, or timm's name of it.")
+    depth = {"depth": EVLGEN_DEPTH} if vision == EVLGEN_TOWER else {}
+    return {"vision_tower": vision, "vision_weights": "timm", "vision_overrides": depth | overrides}
+
+
+def _eva_sizes(path: Path, state: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for `timm.create_model` that make the tower of a file under EVA's names."""
+    needed = ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")
+    missing = [name for name in needed if name not in state]
+    if missing:
+        raise UserError(f"{path} is not a vision tower under EVA's names: it has no {', '.join(missing)}.")
+    width, _, patch, _ = state["patch_embed.proj.weight"].shape
+    hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
+    blocks = {int(name.split(".")[1]) for name in state if name.startswith("blocks.")}
+    side = round((state["pos_embed"].shape[1] - 1) ** 0.5)
+    if "num_heads" not in overrides and width % _EVA_GIANT_HEAD_DIM:
+        raise UserError(
+            f"The number of heads of the tower in {path} cannot be told from its {width} channels; "
+            "give vision_overrides.num_heads=NUMBER."
+        )
+    depth = {"depth": min(len(blocks), EVLGEN_DEPTH)}
+    if (side * patch, patch, width, hidden) == _EVA_GIANT:
+        return depth
+    return {
+        **depth,
+        "img_size": side * patch,
+        "patch_size": patch,
+        "embed_dim": width,
+        "num_heads": max(1, width // _EVA_GIANT_HEAD_DIM),
+        # timm rounds down what it multiplies.
+        "mlp_ratio": (hidden + 0.5) / width,
+    }
+
+
+def _bert_sizes(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, int]:
+    embeddings, layer = "VLconnector.embeddings.", "VLconnector.encoder.layer."
+    needed = (
+        f"{embeddings}position_embeddings.weight",
+        f"{embeddings}token_type_embeddings.weight",
+        f"{layer}0.intermediate.dense.weight",
+    )
+    missing = [name for name in needed if name not in weights]
+    if missing:
+        raise UserError(f"The checkpoint is not a published EVLGen's: it has no {', '.join(missing)}.")
+    positions, types, intermediate = (weights[name] for name in needed)
+    hidden = positions.shape[1]
+    if "num_attention_heads" not in given and hidden % _BERT_HEAD_DIM:
+        raise UserError(
+            f"The number of heads of the connector cannot be told from its {hidden} channels; "
+            "give bert_config.num_attention_heads=NUMBER."
+        )
+    layers = {name.removeprefix(layer).split(".")[0] for name in weights if name.startswith(layer)}
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": max(1, hidden // _BERT_HEAD_DIM),
+        "intermediate_size": intermediate.shape[0],
+        "max_position_embeddings": positions.shape[0],
+        "type_vocab_size": types.shape[0],
+    }
+
+
+def _contextualizer_values(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Image checkpoints have no contextualizer, video checkpoints one in every block of the tower."""
+    temporal = {name: value for name, value in weights.items() if _TEMPORAL in name}
+    if not temporal:
+        return {}
+    keys = [value for name, value in temporal.items() if name.endswith("key.weight")]
+    values: dict[str, Any] = {"contextualizer": "in_tower"}
+    if keys:
+        values["contextualizer_attention_dim"] = keys[0].shape[0]
+    return values
+
+
+def _check_language_model(checkpoint: PublishedCheckpoint, kind: str, name: str) -> None:
+    if checkpoint.language_kind != kind:
+        raise UserError(
+            f"The checkpoint was trained with a language model of the kind {checkpoint.language_kind!r} "
+            f"({_LANGUAGE_PROJECTIONS[checkpoint.language_kind]}weight), and {name!r} is of the kind {kind!r}; name "
+            "the language model that it was trained with."
+        )
+
+
+def _check_publishable(config: EvlVideoConfig) -> None:
+    kind = config.text.model_type
+    needs = (
+        ("connector", config.connector == "tomeformer", "tomeformer"),
+        ("fusion", config.fusion == "mean", "mean"),
+        ("contextualizer", config.contextualizer != "merged", "none or in_tower"),
+        ("frame_positions", not config.frame_positions, "false"),
+        ("contextualizer_blocks", config.contextualizer_blocks is None, "all of them (null)"),
+        ("merge_reduction", config.merge_reduction == "mean", "mean"),
+        ("merge_r", isinstance(config.merge_r, int), "one number for all layers"),
+        ("lora_r", config.lora_r == 0, "0"),
+    )
+    problems = [f"{name} is {getattr(config, name)!r}; it has {allowed}" for name, met, allowed in needs if not met]
+    if kind not in _LANGUAGE_PROJECTIONS:
+        problems.append(f"the language model is of the kind {kind!r}; it has {', '.join(_LANGUAGE_PROJECTIONS)}")
+    if problems:
+        raise UserError("The published code cannot compute this model:\n" + "\n".join(f"  - {p}" for p in problems))

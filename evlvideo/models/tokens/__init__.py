@@ -1,0 +1,1 @@
+"""Operations on tokens: tensors in, tensors out."""

@@ -1,0 +1,121 @@
+"""Results: the scores of a system on a split, with everything that they depend on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from evlvideo.errors import UserError
+from evlvideo.files import read_json, write_json
+from evlvideo.metrics.references_digest import references_digest
+
+SCHEMA = "evlvideo-result-1"
+"""Written into every result file; a file with another one is refused."""
+
+
+@dataclass(frozen=True)
+class References:
+    """What captions were scored against."""
+
+    description: str
+    """The file, or the named split."""
+    sha256: str
+    """Digest of the references' ids and texts (:func:`references_digest`)."""
+    captions: int
+    """Number of references in total."""
+
+
+@dataclass
+class EvaluationResult:
+    """Scores of one system on one split, with everything they depend on. Scores are fractions: 0.74 prints as 74.0."""
+
+    name: str
+    """The system, as a table shows it."""
+    dataset: str
+    """The data set, or the references' file name where a file was scored."""
+    split: str | None
+    """The split, where there is one."""
+    references: References
+    """What the captions were scored against."""
+    tokenizer: str
+    """The tokeniser of captions and references."""
+    scores: dict[str, float]
+    """Metric → score over all clips."""
+    per_clip: dict[str, dict[str, float]]
+    """Clip → metric → score."""
+    clips_scored: int
+    """Clips with a caption."""
+    clips_expected: int
+    """Clips of the references."""
+    missing_clips: list[str] = field(default_factory=list)
+    """Clips without a caption, since they could not be decoded; where there are some, the scores are partial."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Metric → why it is missing."""
+    evidence_scores: dict[str, dict[str, float]] | None = None
+    """Subset of the clips → metric → score. BLEU is over the subset, the others are means of the clips' scores, so that
+    CIDEr keeps the document frequencies of the whole split."""
+    evidence_clips: dict[str, int] | None = None
+    """Subset of the clips → how many there are."""
+    decoding: dict[str, Any] = field(default_factory=dict)
+    """How the captions were generated."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Package → version."""
+    commit: str | None = None
+    """Commit of the evlvideo checkout; `-dirty` where its code was changed; `None` where it is not a checkout."""
+    seed: int | None = None
+    """Seed of the run."""
+    checkpoint: str | None = None
+    """Where the weights came from."""
+    trained_parameters: int | None = None
+    """Number of parameters that were trained."""
+    training_seconds: float | None = None
+    """Time that training took."""
+    captioning_seconds: float | None = field(default=None, compare=False)
+    """Time that captioning took, reading the clips included; `None` where it was not measured, as in older files. It is
+    another at every evaluation, and results that differ in nothing else are equal."""
+    captioning_clips: int | None = None
+    """Clips that were captioned in that time."""
+    prompt: str | None = None
+    """What another system was asked; `None` for runs of ours, whose checkpoints hold it."""
+
+    @property
+    def clips_per_second(self) -> float | None:
+        """Clips captioned in a second, or `None` where it was not measured."""
+        if not self.captioning_seconds or self.captioning_clips is None:
+            return None
+        return self.captioning_clips / self.captioning_seconds
+
+    def save(self, path: Path) -> None:
+        """Write the result as JSON, whole or not at all."""
+        write_json(path, {"schema": SCHEMA, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "EvaluationResult":
+        """Read a result file.
+
+        Raises:
+            UserError: it is missing, is not JSON, has another schema, or lacks a field.
+        """
+        content = read_json(path)
+        found = content.get("schema") if isinstance(content, dict) else None
+        if found != SCHEMA:
+            raise UserError(
+                f"{path} is not a result file: its schema is {found!r}, and {SCHEMA!r} is expected. "
+                "`evlvideo evaluate` and `evlvideo score` write result files."
+            )
+        del content["schema"]
+        names = {entry.name for entry in fields(cls)}
+        if unknown := sorted(set(content) - names):
+            raise UserError(f"{path} has unknown fields: {', '.join(unknown)}; allowed: {', '.join(sorted(names))}.")
+        try:
+            content["references"] = References(**content["references"])
+            return cls(**content)
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is not a complete result file: {error}. Evaluate again to write a new one."
+            ) from error
+
+
+def describe_references(description: str, references: Mapping[str, Sequence[str]]) -> References:
+    """Return the record of the references that stands in a result."""
+    return References(description, references_digest(references), sum(map(len, references.values())))

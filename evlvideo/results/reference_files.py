@@ -1,0 +1,65 @@
+"""Reference captions from any annotation file that the data sets' readers know."""
+
+from collections import Counter
+from pathlib import Path
+
+from evlvideo.data.annotation.readers.common import read_json_object
+from evlvideo.data.annotation.readers.msrvtt import read_official
+from evlvideo.data.annotation.splits import DATASETS, read_references
+from evlvideo.errors import UserError
+
+_WITH_SPLITS = {"dataset_coco.json": "coco", "dataset_flickr30k.json": "flickr30k", "captions.jsonl": "jsonl"}
+"""File name → data set, for files that hold all splits and are known by their name."""
+
+
+def load_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
+    """Read the references of every clip of a file, or of one of its splits.
+
+    Beside the forms of :func:`evlvideo.data.annotation.splits.read_references`, of which MSR-VTT's has splits,
+    Karpathy's `dataset_coco.json` and `dataset_flickr30k.json` and our own `captions.jsonl` are read, by their names.
+
+    Args:
+        path: the file.
+        split: `train`, `validate` or `test`, as far as the file has it; all clips where nothing is named.
+
+    Raises:
+        UserError: the file cannot be read, is of no known form, or does not have the split.
+    """
+    if dataset := _WITH_SPLITS.get(path.name):
+        names = list(DATASETS[dataset].clips())
+        if split not in names:
+            raise UserError(f"{path} holds several splits, and the split is {split!r}; allowed: {', '.join(names)}.")
+        references = {
+            clip.clip_id: list(clip.captions) for clip in DATASETS[dataset].read(path.parent, path.parent, split)
+        }
+        if not references:
+            raise UserError(f"{path} holds no clips of the split {split!r}; name another one.")
+        return references
+    if split is None:
+        return read_references(path)
+    if not (clips := splits_of(path)):
+        raise UserError(f"{path} holds no splits, and the split is {split!r}; leave it away.")
+    if split not in clips.values():
+        listed = ", ".join(f"{name} ({count} clips)" for name, count in Counter(clips.values()).items())
+        raise UserError(f"{path} has no split {split!r}; it has {listed}.")
+    return {clip_id: texts for clip_id, texts in read_references(path).items() if clips[clip_id] == split}
+
+
+def has_splits(path: Path) -> bool:
+    """Whether one of a file's splits can be named.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    return path.name in _WITH_SPLITS or bool(splits_of(path))
+
+
+def splits_of(path: Path) -> dict[str, str]:
+    """Return clip → split of MSR-VTT's official JSON, and nothing for a file of another form.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if path.name in _WITH_SPLITS or not read_json_object(path).keys() >= {"videos", "sentences"}:
+        return {}
+    return {clip.clip_id: split for clip, split in read_official(path, path.parent)}

@@ -1,0 +1,274 @@
+"""Self-critical sequence training (SCST): captions are sampled, scored, and made more or less likely.
+
+Source: Rennie et al., CVPR 2017. Notation: `B` clips, `S` samples and `K` reference captions of each, `R = B·S`, `L`
+tokens, `P` soft tokens, `V` vocabulary.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from evlvideo.config.run import ScstConfig
+from evlvideo.data.loading.collate import visual_inputs
+from evlvideo.errors import UserError
+from evlvideo.models.loss import caption_loss
+from evlvideo.models.processing import IGNORED
+from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
+from evlvideo.training.running_means import RunningMeans
+from evlvideo.training.scst.baselines import BASELINES, advantages
+from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
+from evlvideo.training.scst.rewards import Reward
+from evlvideo.training.scst.rollout import Rollout, roll_out
+from evlvideo.training.scst.token_terms import token_terms
+from evlvideo.training.seeds import draw_seeds
+from evlvideo.training.trainer import CaptionTrainer
+
+logger = logging.getLogger(__name__)
+
+_NO_ADVANTAGE = 1e-6
+
+
+class SelfCriticalTrainer(CaptionTrainer):
+    """Trains on the reward of sampled captions, against a baseline.
+
+    A step encodes its clips once, lets the language model read their soft prompts once, draws the captions of all its
+    batches in one go without gradient, scores them in one call, and recomputes their log-probabilities by
+    teacher-forced passes with gradient, batch by batch, which go on from the same soft prompts. Where a step has
+    several batches, each is encoded again when its turn comes, since the memory of all would not be there; what the
+    frozen tower made of it is kept. The loss is a mean over the tokens of all batches and processes of the step.
+
+    Dropout is off, so that what is sampled from is what is trained. Which captions are drawn depends on the run's seed,
+    the step and the place of the clip in it, and not on how processes and batches share the step out.
+
+    Args:
+        reward: scores captions.
+        scst: samples, baseline and further terms of the loss.
+        kwargs: those of :class:`CaptionTrainer`. Items of `train_dataset` are clips; with cross-entropy in the loss
+            they are captions.
+    """
+
+    def __init__(self, *, reward: Reward, scst: ScstConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reward = reward
+        self.scst = scst
+        # Every batch's loss is its share of the whole step's.
+        self.loss_is_scaled_for_ga = True
+        self._batches: list[dict[str, Any]] = []
+        self._means = RunningMeans()
+        for module in self.captioner.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        self._start: dict[str, Tensor] = {}
+        if scst.kl_weight:
+            weights = self.captioner.named_parameters()
+            self._start = {name: weight.detach().clone() for name, weight in weights if weight.requires_grad}
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor | int | None]:
+        """Take the batches of one optimizer step."""
+        self._batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return self._batches, items
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Forward and backward pass of one batch; the first of a step draws the captions of all.
+
+        Not when the batches are taken: a resumed run has its random state back only after that.
+        """
+        if "rollout" not in inputs:
+            self.roll_out(self._batches)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def roll_out(self, batches: list[dict[str, Any]]) -> None:
+        """Draw and score captions for the batches of one step, in place.
+
+        Each batch gets its `rollout`, its `advantage`, `sampled_tokens` and `target_tokens`, over which the step's
+        losses are averaged, and, where nothing is trained in the tower, `features` in the place of `pixel_values`. A
+        batch that is alone also gets the `prompt` that its captions were drawn from, with gradient.
+        """
+        captioner, alone = self.captioner, len(batches) == 1
+        with torch.set_grad_enabled(alone):
+            for batch in batches:
+                if not captioner.config.needs_frames and "pixel_values" in batch:
+                    batch["features"] = captioner.vision_tower(batch.pop("pixel_values"))
+            prompt = captioner.read_prompt(
+                torch.cat([captioner.encode(**visual_inputs(batch)) for batch in batches])  # (B, P, E)
+            )
+            rollout = roll_out(
+                captioner,
+                self.processor,
+                self.reward,
+                self.scst,
+                prompt.detached(),
+                [clip_id for batch in batches for clip_id in batch["clip_ids"]],
+                self._draw_seeds(batches),
+            )
+        advantage = self._advantages(rollout)
+        self._note_captions(rollout, advantage)
+        parts = rollout.by_batch([len(batch["clip_ids"]) for batch in batches])
+        shares = advantage.to(rollout.tokens.device).split([len(part.tokens) for part in parts])
+        for batch, part, share in zip(batches, parts, shares, strict=True):
+            batch.update(rollout=part, advantage=share)
+        self._count_tokens(batches)
+        if alone:
+            batches[0]["prompt"] = prompt
+
+    def _count_tokens(self, batches: list[dict[str, Any]]) -> None:
+        """Tell every batch what the step's losses are averaged over, without waiting for the device."""
+        counts = {"sampled_tokens": torch.stack([batch["rollout"].mask.sum() for batch in batches]).sum()}
+        if self.scst.cross_entropy_weight:
+            counts["target_tokens"] = torch.stack([_targets(batch) for batch in batches]).sum()
+        of_all_processes = self.accelerator.reduce(counts, "sum")
+        for batch in batches:
+            batch.update(of_all_processes)
+
+    def _draw_seeds(self, batches: list[dict[str, Any]]) -> list[int]:
+        """One a clip, by its place among those of all batches and processes of the step."""
+        processes, size = self.args.world_size, self.args.per_device_train_batch_size
+        places = [
+            (number * processes + self.args.process_index) * size + place
+            for number, batch in enumerate(batches)
+            for place in range(len(batch["clip_ids"]))
+        ]
+        return draw_seeds(self.args.seed, self.state.global_step, places)
+
+    def _advantages(self, rollout: Rollout) -> Tensor:
+        """Reward minus baseline of each sample, `(R)`, on the CPU."""
+        baseline = BASELINES[self.scst.baseline](rollout.rewards, rollout.greedy_rewards)
+        return advantages(rollout.rewards, baseline).flatten()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The batch's share of the step's loss; a batch without captions is a step of its own."""
+        if "rollout" not in inputs:
+            self.roll_out([inputs])
+        rollout: Rollout = inputs["rollout"]
+        samples, references = self._logits(model, inputs, rollout)  # (R, L, V), (B·K, L', V)
+        terms = token_terms(
+            samples,
+            rollout.tokens,
+            temperature=self.scst.temperature,
+            top_p=self.scst.top_p,
+            start=self._start_logits(inputs, rollout) if self._start else None,
+        )
+        mask, tokens = rollout.mask, inputs["sampled_tokens"]
+        loss = policy_loss(terms.log_probability, mask, inputs["advantage"], tokens)
+        if references is not None:
+            weight, targets = self.scst.cross_entropy_weight, inputs["target_tokens"]
+            cross_entropy = caption_loss(references, inputs["labels"], targets)
+            loss = (1 - weight) * loss + weight * cross_entropy
+            self._means.add("cross_entropy", cross_entropy * targets, _targets(inputs))
+        if self._start:
+            divergence = masked_sum(terms.divergence, mask)
+            loss = loss + self.scst.kl_weight * divergence / tokens
+            self._means.add("kl", divergence, mask.sum())
+        self._means.add("entropy", masked_sum(terms.entropy, mask), mask.sum())
+        self.check_finite(loss, inputs["clip_ids"])
+        # Processes' gradients are averaged, and their losses are shares.
+        loss = loss * self.accelerator.num_processes
+        return (loss, {}) if return_outputs else loss
+
+    def _logits(self, model: nn.Module, inputs: dict[str, Any], rollout: Rollout) -> tuple[Tensor, Tensor | None]:
+        """One teacher-forced pass over the samples and, with cross-entropy, reference captions of each clip.
+
+        Returns:
+            logits that predict the samples, `(R, L, V)`, and those that predict the references, `(B·K, L' + 1, V)`, the
+            last one beyond their end; `None` without.
+        """
+        clips, samples, length = len(inputs["clip_ids"]), self.scst.num_samples, rollout.tokens.shape[1]
+        given = {"prompt": inputs["prompt"]} if "prompt" in inputs else visual_inputs(inputs)
+        ids, masks = self._texts_of_samples(rollout)
+        if not self.scst.cross_entropy_weight:
+            logits: Tensor = model(**given, input_ids=ids, attention_mask=masks, logits_to_keep=length).logits
+            return logits, None
+        opening = ids.shape[1] + 1 - length
+        ids = _beside(ids, inputs["input_ids"], clips, self.processor.pad_token_id)
+        masks = _beside(masks, inputs["attention_mask"], clips, 0)
+        # Of all texts, and of the last soft token, which predicts their first.
+        kept = ids.shape[1] + 1
+        logits = model(**given, input_ids=ids, attention_mask=masks, logits_to_keep=kept).logits
+        by_clip = logits.unflatten(0, (clips, -1))  # (B, S + K, kept, V)
+        predicting = by_clip[:, :samples, opening : opening + length].flatten(0, 1)
+        return predicting, by_clip[:, samples:, : inputs["labels"].shape[1] + 1].flatten(0, 1)
+
+    def _texts_of_samples(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """What predicts the samples, opening, prompt and all tokens but the last, `(R, O + L − 1)`; and its mask."""
+        ids = [self.processor.bos_token_id]
+        prompt = self.processor.prompt_ids()
+        if prompt is not None:
+            ids += prompt.tolist()
+        opening = torch.tensor(ids).to(rollout.tokens, non_blocking=True).expand(len(rollout.tokens), -1)
+        mask = torch.cat([torch.ones_like(opening), rollout.mask[:, :-1].long()], dim=1)
+        return torch.cat([opening, rollout.tokens[:, :-1]], dim=1), mask
+
+    @torch.no_grad()
+    def _start_logits(self, inputs: dict[str, Any], rollout: Rollout) -> Tensor:
+        """What the model that the run started from predicts of the samples, `(R, L, V)`."""
+        ids, mask = self._texts_of_samples(rollout)
+        texts = {"input_ids": ids, "attention_mask": mask, "logits_to_keep": rollout.tokens.shape[1]}
+        given: dict[str, Any] = {**visual_inputs(inputs), **texts}
+        logits: Tensor = functional_call(self.captioner, self._start, kwargs=given).logits
+        return logits
+
+    def _note_captions(self, rollout: Rollout, advantage: Tensor) -> None:
+        """What the samples of a step are like on this process; all of it is in the program's memory."""
+        rewards, greedy, samples = rollout.rewards, rollout.greedy_rewards, len(rollout.captions)
+        spread = (rewards - rewards.nanmean(dim=1, keepdim=True)).square().nanmean(dim=1).sqrt()
+        for name, values in {"reward": rewards, "reward_std": spread, "greedy_reward": greedy}.items():
+            self._means.add(name, values.nansum(), values.isfinite().sum())
+        # Of a whole step: every process adds its part of one.
+        self._means.add("unscored_samples", rewards.isnan().sum(), 1 / self.accelerator.num_processes)
+        self._means.add("zero_advantage_share", (advantage.abs() < _NO_ADVANTAGE).sum(), samples)
+        self._means.add("sample_tokens", sum(rollout.lengths), samples)
+        self._means.add("unended_share", rollout.ended.count(False), samples)
+        self._means.add("repetition", repetition_share(rollout.captions) * samples, samples)
+        self._means.add("bad_endings", bad_ending_share(rollout.captions) * samples, samples)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the means since the last training line of what the samples of all processes were like.
+
+        Raises:
+            UserError: the samples show that training has gone wrong, and the run is to stop then.
+        """
+        signs: list[str] = []
+        if "loss" in logs:
+            logs.update(self._means.take())
+            signs = signs_of_collapse(logs)
+        super().log(logs, start_time)
+        if signs:
+            self._name_collapse(signs)
+
+    def _name_collapse(self, signs: list[str]) -> None:
+        found = f"Training may have collapsed at step {self.state.global_step}: {'; '.join(signs)}."
+        if self.scst.stop_on_collapse:
+            raise UserError(
+                f"{found} The run stops (scst.stop_on_collapse). Its checkpoints are in {self.args.output_dir}; lower "
+                "training.learning_rate, keep near the start with scst.kl_weight or scst.cross_entropy_weight, or "
+                "start from a model that captions better."
+            )
+        logger.warning(found)
+
+
+def _targets(batch: dict[str, Any]) -> Tensor:
+    """How many targets a batch's reference captions have."""
+    count: Tensor = batch["labels"].ne(IGNORED).sum()
+    return count
+
+
+def _beside(samples: Tensor, references: Tensor, clips: int, filler: int) -> Tensor:
+    """`(B·S, L)` and `(B·K, L')` clip by clip, filled on the right to one length: `(B·(S + K), max(L, L'))`."""
+    length = max(samples.shape[1], references.shape[1])
+    both = [F.pad(group, (0, length - group.shape[1]), value=filler) for group in (samples, references)]
+    return torch.cat([group.unflatten(0, (clips, -1)) for group in both], dim=1).flatten(0, 1)

@@ -1,0 +1,149 @@
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_data import SHARED_DATA, sentences, video, write_layout, write_official
+
+from evlvideo.data.annotation.readers import msrvtt
+from evlvideo.data.annotation.splits import DATASETS, CaptionedClip, read_split
+from evlvideo.errors import UserError
+
+SIZES = {"train": 3, "validate": 1, "test": 2}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_layout(tmp_path, SIZES, captions=2)
+    return tmp_path
+
+
+def read(root: Path, split: str = "test") -> list[CaptionedClip]:
+    return list(msrvtt.read(root, root / "videos", split))
+
+
+def edit(root: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = root / "test_videodatainfo.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.pop("videos"), "no list of objects under 'videos'"),
+        (lambda content: content.update(sentences={}), "no list of objects under 'sentences'"),
+        (lambda content: content["videos"][0].pop("split"), r"json, videos\[0\] has no 'split'"),
+        (lambda content: content["videos"][1].pop("video_id"), r"json, videos\[1\] has no 'video_id'"),
+        (lambda content: content["videos"][1].update(video_id=None), r"json, videos\[1\]: the clip id is None"),
+        (lambda content: content["videos"][1].update(category="music"), r"videos\[1\]: the category is 'music'"),
+        (lambda content: content["sentences"][0].update(sen_id="first"), r"sentences\[0\]: the sen_id is 'first'"),
+        (lambda content: content["sentences"][1].update(caption=7), r"sentences\[1\]: a caption is 7"),
+        (lambda content: content["sentences"][1].update(caption=" "), r"sentences\[1\]: a caption is empty"),
+        (lambda content: content["videos"].append(content["videos"][0]), "lists video4 more than once"),
+        (
+            lambda content: content["sentences"].append({"sen_id": 99, "video_id": "video77", "caption": "a"}),
+            "captions of video77, not among its clips",
+        ),
+        (lambda content: content["videos"].append(video(9, "test")), "has no captions of video9"),
+    ],
+)
+def test_malformed_annotations_are_refused(root: Path, change: Callable[[Any], None], message: str) -> None:
+    edit(root, change)
+    with pytest.raises(UserError, match=message):
+        read(root)
+
+
+def test_annotations_that_are_no_object_are_refused(root: Path) -> None:
+    (root / "test_videodatainfo.json").write_text("[]")
+    with pytest.raises(UserError, match="holds a JSON list"):
+        read(root)
+
+
+@pytest.mark.parametrize("clip_id", ["../../etc/passwd", "/etc/passwd"])
+def test_clip_ids_stay_under_the_video_root(root: Path, clip_id: str) -> None:
+    videos = [video(8, "test", video_id=clip_id)]
+    write_official(root / "test_videodatainfo.json", videos, sentences(videos, 2))
+    with pytest.raises(UserError, match=r"videos\[0\]: the file .* lies outside"):
+        read(root)
+
+
+def write_lists(root: Path, **lists: str) -> None:
+    for split, content in lists.items():
+        (root / msrvtt.RETRIEVAL_FILES[split]).write_text(content)
+
+
+def test_a_retrieval_split_is_its_id_list(root: Path) -> None:
+    write_lists(root, train_9k="video_id\nvideo5\nvideo0\n")
+    clips = read(root, "train_9k")
+    assert [clip.clip_id for clip in clips] == ["video5", "video0"]
+    assert clips[0].captions == ("video5 caption 0", "video5 caption 1")
+
+
+def test_a_query_is_its_clips_only_caption(root: Path) -> None:
+    write_lists(root, jsfusion="key,vid_key,video_id,sentence\nret0,msr1,video1,a query\n")
+    assert read(root, "jsfusion")[0].captions == ("a query",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("video_id\nvideo77\n", "line 2: 'video77' is not a clip of the official annotation"),
+        ("video_id\nvideo1\nvideo1\n", "line 3: the clip 'video1' is there a second time"),
+        ("id\nvideo1\n", "has no column video_id"),
+    ],
+)
+def test_wrong_id_lists_are_refused(root: Path, content: str, message: str) -> None:
+    write_lists(root, train_7k=content)
+    with pytest.raises(UserError, match=message):
+        read(root, "train_7k")
+
+
+def test_a_missing_id_list_is_named(root: Path) -> None:
+    with pytest.raises(UserError, match=r"There is no MSRVTT_train\.7k\.csv in"):
+        read(root, "train_7k")
+
+
+def test_retrieval_has_to_be_asked_for(root: Path) -> None:
+    write_lists(root, train_7k="video_id\nvideo0\nvideo3\n")
+    facts = replace(DATASETS["msrvtt"], retrieval_splits={"train_7k": 2})
+    with pytest.raises(UserError, match="split for retrieval"):
+        read_split("msrvtt", "train_7k", root, check_files=False, facts=facts)
+    assert len(read_split("msrvtt", "train_7k", root, check_files=False, facts=facts, purpose="retrieval")) == 2
+
+
+def test_retrieval_splits_are_counted(root: Path) -> None:
+    write_lists(root, train_7k="video_id\nvideo0\n")
+    with pytest.raises(UserError, match="lists 1 clips of msrvtt:train_7k, which has 7010"):
+        read_split("msrvtt", "train_7k", root, check_files=False, purpose="retrieval")
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not (SHARED_DATA / "msrvtt").is_dir():
+        pytest.skip("the official annotation is not on this machine")
+    root = tmp_path_factory.mktemp("msrvtt")
+    for archive in (SHARED_DATA / "msrvtt").glob("*.zip"):
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(root, [name for name in file.namelist() if name.endswith(".json")])
+    return root
+
+
+@pytest.mark.parametrize(("split", "clips"), [("train", 6513), ("validate", 497), ("test", 2990)])
+def test_the_official_annotation_has_the_published_counts(official: Path, split: str, clips: int) -> None:
+    read = read_split("msrvtt", split, official, check_files=False)
+    assert len(read) == clips
+    assert sum(len(clip.captions) for clip in read) == 20 * clips
+
+
+def test_the_official_annotation_is_read_within_three_seconds(official: Path) -> None:
+    """Of this process's own time, so that a busy machine does not fail it."""
+    start = time.process_time()
+    for path in official.rglob("*_videodatainfo.json"):
+        msrvtt.read_official(path, official)
+    assert time.process_time() - start < 3
