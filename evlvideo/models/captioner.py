@@ -33,10 +33,10 @@ from evlvideo.models.connectors.options import TOMEFORMER
 from evlvideo.models.connectors.tomeformer import TomeFormer
 from evlvideo.models.connectors.videochat import VideoRelations
 from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.models.gradient_checkpointing import Checkpoint, keep, layers_of, recompute
 from evlvideo.models.language import SoftPrompt, add_lora
 from evlvideo.models.loss import caption_loss
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
-from evlvideo.models.recomputation import Checkpoint, keep, layers_of, recompute
 from evlvideo.models.trainable import is_trained, tower_of
 from evlvideo.models.vision import VisionTower
 

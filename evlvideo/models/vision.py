@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from evlvideo.errors import UserError
 from evlvideo.models.contextualizers import InTowerContextualizer
+from evlvideo.models.gradient_checkpointing import Layer
 from evlvideo.models.precision import autocast_by, in_own_precision
-from evlvideo.models.recomputation import Layer
 
 
 class _Insertion:

@@ -13,7 +13,7 @@ from toy_run import Toy, make_trainer
 from transformers import set_seed
 
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.recomputation import is_recomputed, layers_of
+from evlvideo.models.gradient_checkpointing import is_recomputed, layers_of
 
 FORMS: dict[str, dict[str, Any]] = {
     "mean": {"fusion": "mean"},
