@@ -136,35 +136,57 @@ def test_a_block_named_twice_has_one_contextualizer(monkeypatch: pytest.MonkeyPa
     assert len(calls) == 1
 
 
-def by_hand(built: VisionTower, images: Tensor) -> Tensor:
-    """A plain timm ViT written out, with the context added between attention and MLP."""
-    vit, frames = built.vit, images.shape[1]
-    x = vit.patch_embed(images.flatten(0, 1))
-    x = torch.cat([vit.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + vit.pos_embed
+EVERY_BLOCK = [
+    "vit_base_patch16_224",
+    "vit_base_patch16_clip_224",  # a norm before the blocks
+    "vit_base_patch14_reg4_dinov2",  # register tokens, layer scale
+    "vit_base_patch16_rpn_224",  # norms after attention and MLP
+    "deit_tiny_distilled_patch16_224",
+    "eva_giant_patch14_clip_224",
+    "eva02_tiny_patch14_224",  # rotary positions
+    "eva02_enormous_patch14_clip_224",  # norms after attention and MLP
+    "vit_small_patch16_rope_mixed_224",  # rotary positions of each block
+    "vit_small_patch16_dinov3",  # layer scale
+    "beit_base_patch16_224",
+    "vit_relpos_base_patch16_cls_224",
+    "vit_srelpos_small_patch16_224",  # one position bias for all blocks
+    "vit_relpos_base_patch16_rpn_224",  # norms after attention and MLP
+]
+every_block = pytest.mark.parametrize("name", EVERY_BLOCK)
+
+
+def features_by_timm(vit: Any, images: Tensor) -> Tensor:
+    """timm's own features, with each contextualizer's context added to what its block's attention adds."""
+    handles = []
     for block in vit.blocks:
-        x = x + block.ls1(block.attn(block.norm1(x)))
+        inputs: list[Tensor] = []
+
+        def add(_module: Any, _arguments: Any, attention: Tensor, block: Any = block, inputs: Any = inputs) -> Tensor:
+            stream = (inputs.pop() + attention).unflatten(0, (-1, images.shape[1]))
+            return attention + block.temporal_merge(stream.float()).flatten(0, 1).to(attention.dtype)
+
         if hasattr(block, "temporal_merge"):
-            x = x + block.temporal_merge(x.unflatten(0, (-1, frames))).flatten(0, 1)
-        x = x + block.ls2(block.mlp(block.norm2(x)))
-    return vit.norm(x).unflatten(0, images.shape[:2])
+            handles.append(block.register_forward_pre_hook(lambda _, given, inputs=inputs: inputs.append(given[0])))
+            handles.append(block.drop_path1.register_forward_hook(add))
+    features = vit.forward_features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+    for handle in handles:
+        handle.remove()
+    return features
 
 
-@pytest.mark.parametrize("init_values", [None, 0.3])
-@pytest.mark.parametrize("blocks", [None, [1]])
-def test_context_is_added_between_attention_and_mlp(init_values: float | None, blocks: list[int] | None) -> None:
-    built = open_gates(contextual_tower(blocks, init_values=init_values))
-    assert isinstance(built.vit.blocks[0].ls1, nn.Identity) == (init_values is None)
-    torch.testing.assert_close(built(pixels(2, 3)), by_hand(built, pixels(2, 3)), rtol=1e-4, atol=1e-5)
-
-
-def test_eva_blocks_take_contextualizers_too() -> None:
-    sizes = {**VISION_SIZES, "qkv_fused": True}
-    built = VisionTower("eva_giant_patch14_clip_224", overrides=sizes)
-    fill(built)
-    before = built(pixels(1, 3))
-    built.insert_contextualizers([0], lambda: InTowerContextualizer(48))
-    assert torch.equal(built(pixels(1, 3)), before)
-    assert not torch.allclose(open_gates(built)(pixels(1, 3)), before, atol=1e-2)
+@every_block
+@pytest.mark.parametrize("blocks", [[], None, [1]], ids=str)
+def test_every_block_gives_what_timm_gives_bit_for_bit(name: str, blocks: list[int] | None) -> None:
+    side = 28 if "patch14" in name else 32
+    sizes = {"img_size": side, "embed_dim": 48, "depth": 2, "num_heads": 4}
+    built = fill(VisionTower(name, overrides=sizes))
+    built.insert_contextualizers(blocks, lambda: InTowerContextualizer(48, num_heads=4, attention_dim=16))
+    open_gates(built)
+    for tower, images in ((built, pixels(2, 3, side)), (built.bfloat16(), pixels(2, 3, side).bfloat16())):
+        for block in tower.vit.blocks:
+            getattr(block, "temporal_merge", nn.Identity()).float()
+        with torch.no_grad(), tower.autocast():
+            assert torch.equal(tower(images), features_by_timm(tower.vit, images).to(tower.dtype))
 
 
 def test_frames_of_a_clip_see_each_other_and_clips_do_not() -> None:
