@@ -72,7 +72,7 @@ class TomeFormerLayer(BertLayer):
         attention: BertAttention = self.attention
         context, metric = attention.self(hidden_states)
         hidden_states = attention.output(context, hidden_states)
-        merge, _ = bipartite_soft_matching(metric, self.r, class_token=self.class_token)
+        merge = bipartite_soft_matching(metric, self.r, class_token=self.class_token)
         hidden_states, state = self._reduce(merge, hidden_states, state)
         return self.feed_forward_chunk(hidden_states), state
 

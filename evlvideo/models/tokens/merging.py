@@ -1,4 +1,4 @@
-"""Bipartite soft matching of tokens, and schedules of how many tokens each layer merges.
+"""Bipartite soft matching of tokens, and how many tokens each layer merges.
 
 Source: Token Merging (Bolya et al., ICLR 2023), sections 3 and 4.1; EVLGen (Jian et al., ACL 2024) for the plain mean.
 Notation: `B` batch, `N` tokens, `C` channels, `r` tokens merged away.
@@ -21,49 +21,40 @@ _ScatterReduction = Literal["mean", "sum", "amax"]
 
 
 class Merge(Protocol):
-    """Maps tokens `(B, N, C)` to `(B, N − r, C)`: unmerged even tokens first, then the odd tokens."""
+    """Merges tokens `(B, N, C)` → `(B, N − r, C)`: unmerged even tokens first, then the odd tokens."""
 
     def __call__(self, x: Tensor, reduction: _ScatterReduction = "mean") -> Tensor:
-        """Reduce each odd token with the even tokens that were matched with it."""
-        ...
-
-
-class Unmerge(Protocol):
-    """Maps merged tokens `(B, N − r, C)` back to `(B, N, C)`; merged tokens share one value."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Put every token back to its place."""
+        """Reduce each odd token with the even tokens matched to it."""
         ...
 
 
 def mergeable_tokens(num_tokens: int, class_token: bool) -> int:
-    """How many of `num_tokens` one matching can merge away at most: half of those that are not protected."""
+    """Count the tokens that one matching can merge away: half of those that are not protected."""
     return (num_tokens - int(class_token)) // 2
 
 
-def bipartite_soft_matching(metric: Tensor, r: int, *, class_token: bool = False) -> tuple[Merge, Unmerge]:
-    """Match tokens at even places with their most similar token at an odd place, and keep the `r` best pairs.
+def bipartite_soft_matching(metric: Tensor, r: int, *, class_token: bool = False) -> Merge:
+    """Match each even token with its most similar odd token, and merge the `r` best pairs.
 
-    Similarities are computed in float32 whatever the type of `metric` and whatever autocast says; the choice of pairs
-    has no gradient. A token whose metric is zero has no direction, and is taken to be at right angles to every other.
+    Similarities are computed in float32, whatever the dtype of `metric` and whatever autocast says. The choice of pairs
+    has no gradient. A metric of zero has similarity 0 to every other.
 
     Args:
-        metric: what is compared, by cosine similarity, `(B, N, C)`.
+        metric: compared by cosine similarity, `(B, N, C)`.
         r: pairs to merge; capped at half of the mergeable tokens.
-        class_token: keep the token at place 0 out of every merge.
+        class_token: whether token 0 is a class token, which is never merged.
 
     Returns:
-        merge and unmerge, to apply to any tensor `(B, N, ·)` of the same tokens.
+        a function that merges any tensor `(B, N, ·)` of the same tokens.
 
     Raises:
         ValueError: `r` is negative.
     """
     if r < 0:
         raise ValueError(f"r is {r}; the number of merged tokens cannot be negative.")
-    batch, tokens, _ = metric.shape
-    r = min(r, mergeable_tokens(tokens, class_token))
+    r = min(r, mergeable_tokens(metric.shape[1], class_token))
     if r == 0:
-        return _keep, _keep_all
+        return _keep
     source, partner, kept = _match(metric, r, class_token)  # (B, r, 1), (B, r, 1), (B, N_even − r, 1)
 
     def merge(x: Tensor, reduction: _ScatterReduction = "mean") -> Tensor:
@@ -74,22 +65,13 @@ def bipartite_soft_matching(metric: Tensor, r: int, *, class_token: bool = False
         odd = odd.scatter_reduce(1, partner.expand(-1, -1, channels), sources, reduction)
         return torch.cat([unmerged, odd], dim=1)  # (B, N − r, C)
 
-    def unmerge(x: Tensor) -> Tensor:
-        channels = x.shape[-1]
-        unmerged, odd = x[:, : kept.shape[1]], x[:, kept.shape[1] :]
-        out = x.new_empty(batch, tokens, channels)
-        out[:, 1::2] = odd
-        out.scatter_(1, (2 * kept).expand(-1, -1, channels), unmerged)
-        out.scatter_(1, (2 * source).expand(-1, -1, channels), odd.gather(1, partner.expand(-1, -1, channels)))
-        return out  # (B, N, C)
-
-    return merge, unmerge
+    return merge
 
 
 @torch.no_grad()
 def _match(metric: Tensor, r: int, class_token: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices among the even tokens of sources and of kept ones, and among the odd tokens of the sources' partners."""
-    # Autocast would take the product in half precision, where nearly equal partners cannot be told apart.
+    """Choose pairs: indices of sources and of kept tokens among the even ones, of partners among the odd ones."""
+    # In half precision, as under autocast, nearly equal similarities could not be told apart.
     with in_float32(metric.device):
         metric = F.normalize(metric.float(), dim=-1)
         similarity = metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)  # (B, N_even, N_odd)
@@ -99,7 +81,7 @@ def _match(metric: Tensor, r: int, class_token: bool) -> tuple[Tensor, Tensor, T
     order = best.argsort(dim=-1, descending=True)
     source, kept = order[:, :r], order[:, r:]
     if class_token:
-        # The class token is the least similar of all; sorting brings it back to place 0.
+        # The class token is least similar of all; sorting puts it first again.
         kept = kept.sort(dim=-1).values
     partner = best_partner.gather(1, source)
     return source.unsqueeze(-1), partner.unsqueeze(-1), kept.unsqueeze(-1)
@@ -109,22 +91,18 @@ def _keep(x: Tensor, reduction: _ScatterReduction = "mean") -> Tensor:
     return x
 
 
-def _keep_all(x: Tensor) -> Tensor:
-    return x
-
-
 def merge_mean(merge: Merge, x: Tensor) -> Tensor:
     """Average each partner with its sources, all with the same weight, `(B, N, C)` → `(B, N − r, C)` (EVLGen)."""
     return merge(x, "mean")
 
 
 def merge_size_weighted(merge: Merge, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Average each partner with its sources, weighted by how many original tokens each stands for (ToMe).
+    """Average each partner with its sources, weighted by the original tokens in each (ToMe).
 
     Args:
         merge: from :func:`bipartite_soft_matching`.
         x: tokens, `(B, N, C)`.
-        size: original tokens behind each, `(B, N, 1)`.
+        size: original tokens in each, `(B, N, 1)`.
 
     Returns:
         tokens `(B, N − r, C)` and their sizes `(B, N − r, 1)`.
@@ -135,7 +113,7 @@ def merge_size_weighted(merge: Merge, x: Tensor, size: Tensor) -> tuple[Tensor, 
 
 
 def merge_source(merge: Merge, source: Tensor) -> Tensor:
-    """Follow which original tokens are in which merged token, for pictures.
+    """Track which original tokens are in each merged token, to draw them.
 
     Args:
         merge: from :func:`bipartite_soft_matching`.
@@ -148,17 +126,17 @@ def merge_source(merge: Merge, source: Tensor) -> Tensor:
 
 
 def identity_source(batch: int, tokens: int, device: torch.device | None = None) -> Tensor:
-    """Every token comes from itself: `(B, N, N)`."""
+    """Start tracking: every token is itself, `(B, N, N)`."""
     return torch.eye(tokens, device=device).expand(batch, tokens, tokens)
 
 
 def merge_schedule(r: int | Sequence[float], num_layers: int) -> list[int]:
-    """How many tokens each layer merges.
+    """Spread merging over the layers: how many tokens each merges.
 
     Args:
-        r: one number for all layers; or a list with one number a layer; or `(r, inflection)`, `r` on average with
-            inflection −1 (all early) … 0 (constant) … 1 (all late), a linear ramp as in ToMe. In a model of two
-            layers, a pair of integers is one number a layer.
+        r: one number for all layers; or a list with one number for each layer; or `(r, inflection)`: a linear ramp as
+            in ToMe, `r` on average, with inflection −1 (all early) … 0 (constant) … 1 (all late). With two layers, a
+            pair of integers is one number for each layer.
         num_layers: layers of the connector.
 
     Raises:
@@ -185,7 +163,7 @@ def merge_schedule(r: int | Sequence[float], num_layers: int) -> list[int]:
 
 
 def tokens_after(num_tokens: int, schedule: Sequence[int], class_token: bool) -> int:
-    """How many of `num_tokens` are left after all layers of `schedule`, with each layer's cap."""
+    """Count the tokens left of `num_tokens` after all layers of `schedule`, each with its cap."""
     for r in schedule:
         num_tokens -= min(r, mergeable_tokens(num_tokens, class_token))
     return num_tokens

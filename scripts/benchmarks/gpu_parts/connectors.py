@@ -69,6 +69,6 @@ def _merging(size: Size, model: EvlVideoForCaptioning) -> dict[str, Any]:
     def merge() -> None:
         with torch.no_grad():
             for r, metric, hidden in layers:
-                merge_mean(bipartite_soft_matching(metric, r, class_token=connector.class_token)[0], hidden)
+                merge_mean(bipartite_soft_matching(metric, r, class_token=connector.class_token), hidden)
 
     return {"layers": len(layers), "forward": seconds_of(merge, warmup=size.warmup, repeats=size.repeats)}

@@ -37,14 +37,14 @@ def case_matching(case: str, metric: Tensor):
 @every_case
 def test_plain_mean_equals_the_reference(case: str) -> None:
     values = case_values(case)
-    merge, _ = case_matching(case, values["metric"])
+    merge = case_matching(case, values["metric"])
     torch.testing.assert_close(merge_mean(merge, values["x"]), values["mean"], rtol=0, atol=1e-6)
 
 
 @every_case
 def test_size_weighted_mean_equals_the_reference(case: str) -> None:
     values = case_values(case)
-    merge, _ = case_matching(case, values["metric"])
+    merge = case_matching(case, values["metric"])
     x, size = merge_size_weighted(merge, values["x"], values["size"])
     torch.testing.assert_close(x, values["wavg"], rtol=0, atol=1e-6)
     assert torch.equal(size, values["wsize"])
@@ -53,45 +53,18 @@ def test_size_weighted_mean_equals_the_reference(case: str) -> None:
 @every_case
 def test_source_equals_the_reference(case: str) -> None:
     values = case_values(case)
-    merge, _ = case_matching(case, values["metric"])
+    merge = case_matching(case, values["metric"])
     assert torch.equal(merge_source(merge, identity_source(2, 17)), values["source"])
-
-
-@every_case
-def test_unmerge_gives_every_token_the_value_it_was_merged_into(case: str) -> None:
-    values = case_values(case)
-    _, unmerge = case_matching(case, values["metric"])
-    expected = values["source"].transpose(1, 2) @ values["mean"]  # every original token is in one merged token
-    torch.testing.assert_close(unmerge(values["mean"]), expected)
-
-
-@every_case
-def test_unmerge_brings_unmerged_tokens_back_as_they_were(case: str) -> None:
-    values = case_values(case)
-    merge, unmerge = case_matching(case, values["metric"])
-    alone = unmerge(values["source"].sum(dim=-1, keepdim=True)) == 1  # (B, N, 1)
-    restored = unmerge(merge_mean(merge, values["x"]))
-    assert alone.any()
-    assert torch.equal(restored * alone, values["x"] * alone)
-
-
-@every_case
-def test_merging_what_was_unmerged_changes_nothing(case: str) -> None:
-    values = case_values(case)
-    merge, unmerge = case_matching(case, values["metric"])
-    torch.testing.assert_close(merge_mean(merge, unmerge(values["mean"])), values["mean"])
 
 
 def test_no_merge_returns_the_tokens_themselves() -> None:
     x = chirp(2, 7, 4)
-    merge, unmerge = bipartite_soft_matching(x, 0)
-    assert merge_mean(merge, x) is x
-    assert unmerge(x) is x
+    assert merge_mean(bipartite_soft_matching(x, 0), x) is x
 
 
 def test_one_token_cannot_be_merged() -> None:
     x = chirp(2, 1, 4)
-    merge, _ = bipartite_soft_matching(x, 5)
+    merge = bipartite_soft_matching(x, 5)
     assert torch.equal(merge_mean(merge, x), x)
 
 
@@ -105,7 +78,7 @@ def test_negative_r_is_an_error() -> None:
 )
 def test_r_is_capped_at_half_of_the_mergeable_tokens(tokens: int, class_token: bool, left: int) -> None:
     x = chirp(2, tokens, 6)
-    merge, _ = bipartite_soft_matching(x, 100, class_token=class_token)
+    merge = bipartite_soft_matching(x, 100, class_token=class_token)
     assert merge_mean(merge, x).shape == (2, left, 6)
     assert tokens - mergeable_tokens(tokens, class_token) == left
 
@@ -114,7 +87,7 @@ def test_r_is_capped_at_half_of_the_mergeable_tokens(tokens: int, class_token: b
 def test_class_token_stays_first_and_untouched(r: int) -> None:
     x = chirp(2, 17, 6)
     x[:, 1] = x[:, 0]  # the best pair of all, were the class token not protected
-    merge, _ = bipartite_soft_matching(x, r, class_token=True)
+    merge = bipartite_soft_matching(x, r, class_token=True)
     assert torch.equal(merge_mean(merge, x)[:, 0], x[:, 0])
     assert torch.equal(merge_source(merge, identity_source(2, 17))[:, 0], torch.eye(17)[:1].expand(2, -1))
 
@@ -122,7 +95,7 @@ def test_class_token_stays_first_and_untouched(r: int) -> None:
 def test_unprotected_first_token_is_merged_like_any_other() -> None:
     x = chirp(2, 17, 6)
     x[:, 1] = x[:, 0]
-    merge, _ = bipartite_soft_matching(x, 1)
+    merge = bipartite_soft_matching(x, 1)
     pair = merge_source(merge, identity_source(2, 17))[..., :2].sum(dim=-1)
     assert (pair.max(dim=-1).values == 2).all()
 
@@ -131,7 +104,7 @@ def test_most_similar_pairs_are_merged() -> None:
     # Even tokens 0, 2, 4 point at 0°, 50° and 90°; odd tokens 1, 3 at 10° and 85°.
     degrees = torch.tensor([0.0, 10.0, 50.0, 85.0, 90.0])
     metric = torch.stack([torch.deg2rad(degrees).cos(), torch.deg2rad(degrees).sin()], dim=-1)[None]
-    merge, _ = bipartite_soft_matching(metric, 2)
+    merge = bipartite_soft_matching(metric, 2)
     merged = merge_mean(merge, degrees[None, :, None])
     assert merged.flatten().tolist() == [50.0, 5.0, 87.5]
 
@@ -139,14 +112,14 @@ def test_most_similar_pairs_are_merged() -> None:
 def test_similarity_ignores_length() -> None:
     metric = chirp(2, 12, 6)
     longer = metric * torch.arange(1, 13)[None, :, None]
-    plain, long = (merge_source(bipartite_soft_matching(m, 4)[0], identity_source(2, 12)) for m in (metric, longer))
+    plain, long = (merge_source(bipartite_soft_matching(m, 4), identity_source(2, 12)) for m in (metric, longer))
     assert torch.equal(plain, long)
 
 
 def test_half_precision_metric_is_compared_in_float32() -> None:
     metric = (1 + 0.05 * chirp(4, 64, 32)).bfloat16()
     half, full = (
-        merge_source(bipartite_soft_matching(m, 16)[0], identity_source(4, 64)) for m in (metric, metric.float())
+        merge_source(bipartite_soft_matching(m, 16), identity_source(4, 64)) for m in (metric, metric.float())
     )
     assert torch.equal(half, full)
     # The case can tell: similarities in bfloat16 choose other partners.
@@ -157,9 +130,9 @@ def test_half_precision_metric_is_compared_in_float32() -> None:
 @every_device
 def test_autocast_does_not_change_the_matching(device: str) -> None:
     metric = (1 + 0.05 * chirp(4, 64, 32)).bfloat16()
-    plain = merge_source(bipartite_soft_matching(metric, 16)[0], identity_source(4, 64))
+    plain = merge_source(bipartite_soft_matching(metric, 16), identity_source(4, 64))
     with torch.autocast(device, torch.bfloat16):
-        merge, _ = bipartite_soft_matching(metric.to(device), 16)
+        merge = bipartite_soft_matching(metric.to(device), 16)
     cast = merge_source(merge, identity_source(4, 64, torch.device(device)))
     assert torch.equal(cast.cpu(), plain)
 
@@ -170,7 +143,7 @@ def test_a_token_without_direction_is_similar_to_nothing() -> None:
     similarity = F.cosine_similarity(metric[:, ::2, None], metric[:, None, 1::2], dim=-1)
     assert similarity.max(dim=-1).values[0].argsort(descending=True).tolist() == [0, 2, 1, 3]
     unmerged = [
-        merge_source(bipartite_soft_matching(metric, r)[0], identity_source(1, 7))[0, : 4 - r].argmax(dim=-1).tolist()
+        merge_source(bipartite_soft_matching(metric, r), identity_source(1, 7))[0, : 4 - r].argmax(dim=-1).tolist()
         for r in (1, 2, 3)
     ]
     assert unmerged == [[4, 2, 6], [2, 6], [6]]
@@ -190,7 +163,7 @@ def test_metric_is_not_changed() -> None:
 
 def test_gradient_of_a_merged_token_is_shared_by_its_sources() -> None:
     x = chirp(2, 17, 6).requires_grad_()
-    merge, _ = bipartite_soft_matching(x, 6, class_token=True)
+    merge = bipartite_soft_matching(x, 6, class_token=True)
     merge_mean(merge, x).sum().backward()
     source = merge_source(merge, identity_source(2, 17))
     share = source.transpose(1, 2) @ (1 / source.sum(dim=-1, keepdim=True))  # (B, N, 1)
@@ -200,7 +173,7 @@ def test_gradient_of_a_merged_token_is_shared_by_its_sources() -> None:
 
 def test_choice_of_pairs_has_no_gradient() -> None:
     metric = chirp(1, 8, 4).requires_grad_()
-    merge, _ = bipartite_soft_matching(metric, 2)
+    merge = bipartite_soft_matching(metric, 2)
     assert not merge_mean(merge, chirp(1, 8, 3)).requires_grad
 
 
@@ -212,10 +185,9 @@ matchings = st.tuples(st.integers(1, 24), st.integers(0, 15), st.booleans(), st.
 def test_any_matching_leaves_the_expected_number_of_tokens(matching: tuple[int, int, bool, int]) -> None:
     tokens, r, class_token, seed = matching
     x = torch.randn(2, tokens, 5, generator=torch.Generator().manual_seed(seed))
-    merge, unmerge = bipartite_soft_matching(x, r, class_token=class_token)
+    merge = bipartite_soft_matching(x, r, class_token=class_token)
     merged = merge_mean(merge, x)
     assert merged.shape == (2, tokens_after(tokens, [r], class_token), 5)
-    assert unmerge(merged).shape == x.shape
 
 
 @settings(deadline=None, max_examples=60)
@@ -226,7 +198,7 @@ def test_size_weighted_merges_conserve_mass(matching: tuple[int, int, bool, int]
     x = torch.randn(2, tokens, 5, generator=generator, dtype=torch.float64)
     merged, size = x, torch.ones(2, tokens, 1, dtype=torch.float64)
     for _ in range(2):
-        merge, _ = bipartite_soft_matching(merged, r, class_token=class_token)
+        merge = bipartite_soft_matching(merged, r, class_token=class_token)
         merged, size = merge_size_weighted(merge, merged, size)
     assert (size.sum(dim=1) == tokens).all()
     torch.testing.assert_close((merged * size).sum(dim=1), x.sum(dim=1))
@@ -239,7 +211,7 @@ def test_every_original_token_is_in_one_merged_token(matching: tuple[int, int, b
     x = torch.randn(2, tokens, 5, generator=torch.Generator().manual_seed(seed))
     source = identity_source(2, tokens)
     for _ in range(2):
-        merge, _ = bipartite_soft_matching(x, r, class_token=class_token)
+        merge = bipartite_soft_matching(x, r, class_token=class_token)
         x, source = merge_mean(merge, x), merge_source(merge, source)
     assert torch.equal(source.sum(dim=1), torch.ones(2, tokens))
 
