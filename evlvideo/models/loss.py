@@ -1,4 +1,4 @@
-"""The loss of teacher forcing.
+"""The loss under teacher forcing.
 
 Notation: `B` texts, `L` text tokens, `V` vocabulary.
 """
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 def caption_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Cross-entropy over the targets of a batch, in float32.
+    """Compute the cross-entropy over the targets of a batch, in float32.
 
     Args:
-        logits: `(B, ≥ L + 1, V)`; the last `L + 1` places are the last soft token and the text.
-        labels: `(B, L)`, −100 where there is no target.
-        num_items_in_batch: targets to average over; those of `labels` where nothing is given.
+        logits: `(B, ≥ L + 1, V)`; the last `L + 1` positions are the last soft token and the text.
+        labels: `(B, L)`, −100 for tokens that are not targets.
+        num_items_in_batch: targets to average over. Defaults to those of `labels`.
 
     Returns:
         a scalar.

@@ -1,9 +1,7 @@
-"""The type that a captioner computes in: the one in which its frozen towers are kept.
+"""The dtype of a captioner's computation: that of its frozen towers.
 
-Frozen towers are kept in the type that they compute in, what is trained is kept in float32. A model enters autocast by
-itself, by the towers' type, so that all that runs it (training, validation, captioning, pictures) computes the same
-soft prompt from the same frames, bit for bit, and no caller has to know. What a caller's own autocast asks for is not
-followed.
+Trained weights are in float32. A model enters autocast to its towers' dtype by itself and overrides its caller's, so
+that training, validation, captioning and attention maps compute the same soft prompt from the same frames, bit for bit.
 """
 
 from collections.abc import Callable
@@ -19,19 +17,19 @@ _HALF = (torch.bfloat16, torch.float16)
 
 
 def autocast_by(weight: Tensor) -> AbstractContextManager[Any]:
-    """Autocast to the type of a frozen weight, on its device; no autocast where that is not a half-precision one."""
+    """Autocast to the dtype of a frozen weight, on its device, if that is half precision; else switch autocast off."""
     device, dtype = weight.device.type, weight.dtype
     wanted, on = dtype in _HALF, torch.is_autocast_enabled(device)
     grad = torch.is_grad_enabled()
     if wanted == on and (not on or (grad and torch.get_autocast_dtype(device) == dtype)):
         return nullcontext()
-    # Autocast keeps its copies of trained weights until the outermost context ends. One that was made without gradient
-    # would be given to a later pass that needs it, by torch before 2.11.
+    # Autocast caches its copies of trained weights until the outermost context ends. torch before 2.11 would use
+    # one made without gradient in a later pass that needs it.
     return torch.autocast(device, dtype if wanted else None, enabled=wanted, cache_enabled=grad)
 
 
 def in_float32(device: torch.device) -> AbstractContextManager[Any]:
-    """No autocast on a device; there is none to switch off where tensors have no values, as in estimates."""
+    """Switch autocast off on a device. The meta device, as in estimates, has none."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
@@ -47,7 +45,7 @@ _Result = TypeVar("_Result")
 def in_own_precision(
     method: Callable[Concatenate[_Model, _Arguments], _Result],
 ) -> Callable[Concatenate[_Model, _Arguments], _Result]:
-    """Let a method of a model run in the model's own `autocast`."""
+    """Run a method of a model in the model's own `autocast`."""
 
     @wraps(method)
     def run(self: _Model, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -58,7 +56,7 @@ def in_own_precision(
 
 
 class Float32LayerNorm(nn.LayerNorm):
-    """A layer norm that computes in float32 whatever it is given, and returns float32."""
+    """A layer norm that computes and returns float32, whatever its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`(…, D)` → `(…, D)`."""

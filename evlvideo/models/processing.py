@@ -1,7 +1,7 @@
-"""Frames and text to tensors, and tokens back to captions.
+"""Turn frames and text into tensors, and tokens back into captions.
 
-Text is the opening token, an optional prompt, the caption, and the ending, as EVLGen writes it: for OPT the ending is a
-newline, for Vicuna `</s>`.
+Text is the BOS token, an optional prompt, the caption, and its ending, as in EVLGen: a newline for OPT, `</s>` for
+Vicuna.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
+from evlvideo.data.loading.transforms import eval_transform
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import locate
@@ -24,18 +25,18 @@ MAX_TEXT_TOKENS = 32
 """Longest text in training, as published."""
 _FEWEST_TOKENS = 10
 _ENDINGS = {"opt": "\n"}
-"""Text that ends a caption, by the language model's kind; the others' is their own ending, `</s>` for Vicuna."""
+"""Text that ends a caption, by type of language model. Defaults to the EOS token, `</s>` for Vicuna."""
 
 
 class EvlVideoProcessor(ProcessorMixin):
-    """What a captioner needs to know of its inputs.
+    """Prepare a captioner's inputs, and decode its captions.
 
     Args:
         tokenizer: the language model's.
         image_size: height and width of a frame, in pixels.
         prompt: text that every caption continues; not a target.
         end_of_text: text that ends a caption; one token.
-        max_text_tokens: longest text, opening and ending included; what is beyond is cut off.
+        max_text_tokens: longest text, with BOS token and ending; longer ones are cut off.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -57,30 +58,30 @@ class EvlVideoProcessor(ProcessorMixin):
 
     @classmethod
     def for_towers(cls, config: EvlVideoConfig, vision_tower: VisionTower, **changes: Any) -> "EvlVideoProcessor":
-        """The processor of a new captioner: the language model's tokenizer and ending, the tower's size of pictures.
+        """Make the processor of a new captioner, from the language model's tokenizer and the tower's image size.
 
         Args:
-            config: names the language model; its tokens are set to the tokenizer's.
+            config: names the language model; its special tokens are set to the tokenizer's.
             vision_tower: the tower.
-            changes: arguments that should be others.
+            changes: arguments to override.
 
         Raises:
-            UserError: the language model brings no tokenizer, or one without an opening token.
+            UserError: the language model has no tokenizer, one without a BOS token, or one of a larger vocabulary.
         """
         try:
             tokenizer = AutoTokenizer.from_pretrained(locate(config.language_model))
         except (OSError, ValueError) as error:
-            raise UserError(f"The language model {config.language_model!r} brings no tokenizer: {error}") from error
+            raise UserError(f"The language model {config.language_model!r} has no tokenizer: {error}") from error
         if len(tokenizer) < _FEWEST_TOKENS:
-            # From a folder without a tokenizer's files, transformers makes one that knows special tokens only.
+            # From a folder without a tokenizer's files, transformers makes one that knows only special tokens.
             raise UserError(
-                f"The language model {config.language_model!r} brings no tokenizer: save one beside it "
+                f"The language model {config.language_model!r} has no tokenizer: save one beside it "
                 "(tokenizer.save_pretrained)."
             )
         if tokenizer.bos_token_id is None:
             raise UserError(
-                f"The tokenizer of {config.language_model!r} has no opening token (bos_token), which captions start "
-                "with; set one in its tokenizer_config.json."
+                f"The tokenizer of {config.language_model!r} has no BOS token, which captions start with; set "
+                "bos_token in its tokenizer_config.json."
             )
         kind = config.text.model_type
         values = {
@@ -90,9 +91,9 @@ class EvlVideoProcessor(ProcessorMixin):
         processor = cls(tokenizer, **(values | changes))
         if max(processor.bos_token_id, processor.end_token_id) >= config.text.vocab_size:
             raise UserError(
-                f"The tokenizer of {config.language_model!r} opens and ends captions with the tokens "
-                f"{processor.bos_token_id} and {processor.end_token_id}, and the language model has "
-                f"{config.text.vocab_size}; give it the tokenizer that it was trained with."
+                f"The tokenizer of {config.language_model!r} starts and ends captions with tokens "
+                f"{processor.bos_token_id} and {processor.end_token_id}, but the language model has only "
+                f"{config.text.vocab_size} tokens; use the tokenizer that it was trained with."
             )
         config.bos_token_id = processor.bos_token_id
         config.end_token_id = processor.end_token_id
@@ -101,17 +102,17 @@ class EvlVideoProcessor(ProcessorMixin):
 
     @property
     def end_token_id(self) -> int:
-        """The token of `end_of_text`."""
+        """Token of `end_of_text`."""
         return self._tokenize(self.end_of_text)[-1]
 
     @property
     def bos_token_id(self) -> int:
-        """The opening token."""
+        """BOS token."""
         return int(self.tokenizer.bos_token_id)
 
     @property
     def pad_token_id(self) -> int:
-        """The token that fills a batch; the ending where the tokenizer has none."""
+        """Padding token. Defaults to the ending if the tokenizer has none."""
         pad = self.tokenizer.pad_token_id
         return int(self.end_token_id if pad is None else pad)
 
@@ -119,18 +120,18 @@ class EvlVideoProcessor(ProcessorMixin):
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def prompt_ids(self) -> Tensor | None:
-        """Tokens of the prompt, `(L)`; `None` where there is no prompt."""
+        """Tokenize the prompt, `(L)`; `None` if there is none."""
         return torch.tensor(self._tokenize(self.prompt)) if self.prompt else None
 
     def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """Captions to model inputs.
+        """Tokenize captions.
 
         Args:
             captions: `B` captions.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels`, each `(B, L)`, padded on the right. The opening token is a target
-            unless a prompt follows it; the prompt and padding are none.
+            `input_ids`, `attention_mask`, `labels`, each `(B, L)`, padded on the right. The BOS token is a target
+            unless a prompt follows it; prompt and padding are not targets.
         """
         prompt = self._tokenize(self.prompt) if self.prompt else []
         rows = []
@@ -140,40 +141,38 @@ class EvlVideoProcessor(ProcessorMixin):
         length = max(len(row) for row in rows)
         input_ids = torch.full((len(rows), length), self.pad_token_id)
         attention_mask = torch.zeros_like(input_ids)
-        for place, row in enumerate(rows):
-            input_ids[place, : len(row)] = torch.tensor(row)
-            attention_mask[place, : len(row)] = 1
+        for index, row in enumerate(rows):
+            input_ids[index, : len(row)] = torch.tensor(row)
+            attention_mask[index, : len(row)] = 1
         labels = input_ids.masked_fill(attention_mask == 0, IGNORED)
         if prompt:
             labels[:, : 1 + len(prompt)] = IGNORED
         return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
     def _joined(self, caption: str) -> str:
-        """On one line: a line break inside a caption would end it."""
+        """Put a caption on one line: a line break would end it."""
         caption = " ".join(caption.split())
         return f" {caption}" if self.prompt else caption
 
     def frames(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Frames of one clip, uint8 `(T, height, width, 3)`, to `pixel_values`, uint8 `(T, 3, size, size)`.
+        """Resize and crop the frames of one clip: uint8 `(T, height, width, 3)` → uint8 `(T, 3, size, size)`.
 
         The model normalises them.
         """
-        from evlvideo.data.loading.transforms import eval_transform
-
         return eval_transform(self.image_size)(frames)
 
     def captions(self, token_ids: Tensor) -> list[str]:
-        """New tokens `(B, L)` of :meth:`EvlVideoForCaptioning.generate` to captions."""
+        """Decode the new tokens of :meth:`EvlVideoForCaptioning.generate`, `(B, L)`."""
         end = self.end_token_id
         rows = [row[: row.index(end)] if end in row else row for row in token_ids.tolist()]
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        # An ending may also be inside a longer token, such as one of two newlines.
+        # The ending may also be part of a longer token, such as one of two newlines.
         return [" ".join(text.split(self.end_of_text)[0].split()) for text in texts]
 
     def __call__(
         self, videos: Sequence[NDArray[np.uint8]] | None = None, text: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """Clips of the same number of frames, and captions, to model inputs."""
+        """Prepare clips of equally many frames, and captions, as model inputs."""
         inputs: dict[str, Tensor] = {}
         if videos is not None:
             inputs["pixel_values"] = torch.stack([self.frames(video) for video in videos])

@@ -1,4 +1,4 @@
-"""Captions to tokens and targets and back, and frames to pixel values."""
+"""Captions to tokens and targets and back; frames to pixel values."""
 
 from pathlib import Path
 
@@ -21,17 +21,17 @@ def tokens_of(text: str) -> list[int]:
     return character_tokenizer()(text, add_special_tokens=False)["input_ids"]
 
 
-def test_text_is_opening_caption_and_newline() -> None:
+def test_text_is_bos_caption_and_newline() -> None:
     inputs = processor().text(["a dog"])
     assert inputs["input_ids"].tolist() == [[BOS, *tokens_of("a dog"), END]]
 
 
-def test_opening_and_ending_are_targets() -> None:
+def test_bos_and_ending_are_targets() -> None:
     inputs = processor().text(["a dog"])
     assert torch.equal(inputs["labels"], inputs["input_ids"])
 
 
-def test_padding_is_on_the_right_and_no_target() -> None:
+def test_padding_is_on_the_right_and_not_a_target() -> None:
     inputs = processor().text(CAPTIONS)
     padding = len(CAPTIONS[1]) - len(CAPTIONS[0])
     length = len(CAPTIONS[0]) + 2
@@ -52,7 +52,7 @@ def test_long_text_is_cut_at_the_limit() -> None:
     assert inputs["input_ids"].tolist() == [[BOS, *tokens_of("a red")], [BOS, *tokens_of("ab"), END, PAD, PAD]]
 
 
-def test_text_of_just_the_limit_keeps_its_ending() -> None:
+def test_text_of_exactly_the_limit_keeps_its_ending() -> None:
     assert processor(max_text_tokens=7).text(["a dog"])["input_ids"][0, -1] == END
 
 
@@ -60,13 +60,13 @@ def test_published_limit_is_the_default() -> None:
     assert processor().text(["a" * 100])["input_ids"].shape == (1, 32)
 
 
-def test_prompt_is_no_target() -> None:
+def test_prompt_is_not_a_target() -> None:
     inputs = processor(prompt="see:").text(["a dog"])
     assert inputs["input_ids"].tolist() == [[BOS, *tokens_of("see: a dog"), END]]
     assert inputs["labels"].tolist() == [[IGNORED] * 5 + tokens_of(" a dog") + [END]]
 
 
-def test_prompt_ids_are_the_prompt_without_the_opening() -> None:
+def test_prompt_ids_are_the_prompt_without_bos() -> None:
     ids = processor(prompt="see:").prompt_ids()
     assert ids is not None
     assert ids.tolist() == tokens_of("see:")

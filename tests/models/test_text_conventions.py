@@ -138,14 +138,14 @@ def test_new_model_has_the_tokenizers_tokens(kind: str, config: EvlVideoConfig, 
 def test_language_model_without_a_tokenizer_is_a_user_error(make_model: MakeModel, tmp_path: Path) -> None:
     OPTConfig().save_pretrained(tmp_path)
     config = EvlVideoConfig(language_model=str(tmp_path), text_config=OPTConfig())
-    with pytest.raises(UserError, match="brings no tokenizer"):
+    with pytest.raises(UserError, match="has no tokenizer"):
         EvlVideoProcessor.for_towers(config, make_model().vision_tower)
 
 
-def test_tokenizer_without_an_opening_token_is_a_user_error(make_model: MakeModel, tmp_path: Path) -> None:
+def test_tokenizer_without_a_bos_token_is_a_user_error(make_model: MakeModel, tmp_path: Path) -> None:
     tokenizer = opt_tokenizer()
     tokenizer.bos_token = None
     tokenizer.save_pretrained(tmp_path)
     config = EvlVideoConfig(language_model=str(tmp_path), text_config=OPTConfig())
-    with pytest.raises(UserError, match="no opening token"):
+    with pytest.raises(UserError, match="no BOS token"):
         EvlVideoProcessor.for_towers(config, make_model().vision_tower)
