@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evlvideo.config.argument_names import problems_of_arguments
+from evlvideo.config.data import SHARDS
 from evlvideo.config.reward_names import parse_reward
 from evlvideo.config.scst_presets import PRESETS
 from evlvideo.data.annotation.splits import DATASETS
@@ -12,8 +13,6 @@ from evlvideo.errors import UserError
 
 TOWERS = "towers"
 """The `init` of a new model."""
-SHARDS = "shards"
-"""The data set of a source that is tar files."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "stage": ("caption", "scst"),
@@ -193,21 +192,3 @@ def _arguments(values: Mapping[str, Any]) -> dict[str, Any]:
 def _is_merge_schedule(value: Any) -> bool:
     numbers = value if isinstance(value, list) and value else [value]
     return value is None or all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
-
-
-def flat_settings(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings of nested sections by their keys with dots."""
-    values: dict[str, Any] = {}
-    for name, value in nested.items():
-        if isinstance(value, Mapping):
-            values.update(flat_settings(value, f"{prefix}{name}."))
-        else:
-            values[prefix + name] = value
-    return values
-
-
-def raise_all(problems: list[str], config: str = "The config") -> None:
-    """Raise one error that lists all problems of a config, where there are some."""
-    if problems:
-        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UserError(f"{config} has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))

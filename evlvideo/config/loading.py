@@ -7,9 +7,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from evlvideo.config.checks import flat_settings, problems_of, raise_all
-from evlvideo.config.run import RunConfig, SourceConfig
+from evlvideo.config.checks import problems_of
+from evlvideo.config.data import SourceConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.config.scst_presets import PRESETS
+from evlvideo.config.settings import flat_settings
+from evlvideo.errors import raise_problems
 from evlvideo.yaml_values import parse_overrides, read_values
 
 
@@ -41,7 +44,7 @@ def _checked(asked: dict[str, Any], where: str) -> RunConfig:
     defaults_and_values = OmegaConf.to_container(run)
     assert isinstance(defaults_and_values, dict)
     values: dict[str, Any] = {str(key): value for key, value in defaults_and_values.items()}
-    raise_all(problems + problems_of(flat_settings(values)), where)
+    raise_problems(where, problems + problems_of(flat_settings(values)))
     loaded = OmegaConf.to_object(run)
     assert isinstance(loaded, RunConfig)
     return loaded

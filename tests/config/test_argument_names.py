@@ -116,8 +116,8 @@ def test_all_problems_come_together() -> None:
 
 def test_checking_imports_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys; from evlvideo.config.run import config_of; config_of(['training.arguments.torch_compile=true']); "
-        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+        "from evlvideo.config.loading import config_of; config_of(['training.arguments.torch_compile=true']); "
+        "import sys; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import load_config, save_config
-from evlvideo.config.run import DataConfig, LearningRatesConfig, RunConfig, ScstConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.scst import ScstConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.errors import UserError
 
 Write = Callable[[str], Path]
