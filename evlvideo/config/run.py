@@ -1,39 +1,44 @@
-"""A run's config: its sections, with every default.
+"""A training run: its sections, and what must agree between them.
 
-The defaults of the model's architecture stand in :class:`evlvideo.models.configuration.EvlVideoConfig`.
+The defaults of the model's architecture are in :class:`evlvideo.models.configuration.EvlVideoConfig`.
 """
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from evlvideo.config.checks import TOWERS, problems_of
-from evlvideo.config.data import DataConfig
+from evlvideo.config.data import SHARDS, DataConfig
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.model import ModelConfig
 from evlvideo.config.scst import ScstConfig
-from evlvideo.config.settings import flat_settings
+from evlvideo.config.settings import problems_of_bounds, setting
 from evlvideo.config.training import TrainingConfig
 from evlvideo.errors import raise_problems
 
-__all__ = ["TOWERS", "RunConfig"]
+TOWERS = "towers"
+"""The `init` of a new model."""
 
 
 @dataclass
 class RunConfig:
-    """One training run."""
+    """One training run.
 
-    stage: str = "caption"
+    Raises:
+        UserError: values are out of their bounds or contradict each other; the message lists all of them.
+    """
+
+    stage: str = setting("caption", choices=("caption", "scst"))
     """`caption` (cross-entropy) or `scst` (self-critical)."""
     init: str = "mini"
-    """Checkpoint to start from: a directory, a hub name, or `mini`, the packaged one; `towers` makes a new model."""
+    """Checkpoint to start from: a directory, a hub name, or `mini`, the packaged one. `towers` makes a new model."""
     architecture: str | None = None
-    """YAML file of the model's architecture: what `init: towers` makes, what estimates are of, and what a checkpoint
-    must be."""
+    """YAML file of the model's architecture: what `init: towers` makes, what an estimate is of, and what a checkpoint
+    must match."""
     connector_init: str | None = None
-    """BERT checkpoint that a new model's connector starts from, by hub name or folder; random where none is named."""
+    """BERT checkpoint for the connector of a new model: a hub name or folder. Defaults to random weights."""
     output_dir: str = "runs/run"
-    """Where the run is written."""
-    seed: int = 42
-    """Seeds Python, NumPy, torch and the data's workers."""
+    """Directory of the run."""
+    seed: int = setting(42, least=0)
+    """Seeds Python, NumPy, torch and the data workers."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -41,4 +46,35 @@ class RunConfig:
     scst: ScstConfig = field(default_factory=ScstConfig)
 
     def __post_init__(self) -> None:
-        raise_problems("The config", problems_of(flat_settings(asdict(self))))
+        sections = (self.model, self.data, self.training, self.generation, self.scst)
+        contradictions = [problem for section in sections for problem in section.contradictions()]
+        raise_problems("The config", [*problems_of_bounds(self), *contradictions, *self._contradictions()])
+
+    def _contradictions(self) -> Iterator[str]:
+        """Name keys of different sections that do not fit together."""
+        if self.init == TOWERS and self.architecture is None:
+            yield f"init is {TOWERS}, a new model; name its architecture, a YAML file"
+        if self.init != TOWERS and self.connector_init is not None:
+            yield f"connector_init starts a new connector, but init is {self.init!r}; set init to {TOWERS}"
+        if self.stage == "scst":
+            yield from self._contradictions_of_scst()
+        if self.data.features is not None and self.model.contextualizer == "in_tower":
+            yield (
+                "data.features holds the outputs of the vision tower, which in-tower contextualizers change; set "
+                "model.contextualizer to none or merged, or data.features to null"
+            )
+        if self.data.features is not None and self.model.connector == "videochat":
+            yield (
+                "data.features holds the output of the vision tower's last block, but model.connector=videochat reads "
+                "earlier blocks too; set data.features to null"
+            )
+
+    def _contradictions_of_scst(self) -> Iterator[str]:
+        if self.init == TOWERS:
+            yield (
+                f"init is {TOWERS}, a new model, but the scst stage needs a model that captions already; train it with "
+                "stage=caption first"
+            )
+        for index, source in enumerate(self.data.sources):
+            if source.dataset == SHARDS:
+                yield f"data.sources[{index}] are shards, but the scst stage needs all captions of every clip"
