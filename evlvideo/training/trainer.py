@@ -17,7 +17,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
 
-from evlvideo.config.run import GenerationConfig, LearningRatesConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.data.loading.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError
