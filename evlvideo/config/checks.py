@@ -7,7 +7,7 @@ from typing import Any
 from evlvideo.config.argument_names import problems_of_arguments
 from evlvideo.config.reward_names import parse_reward
 from evlvideo.config.scst_presets import PRESETS
-from evlvideo.data.annotation.splits import DATASETS
+from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.errors import UserError
 
 TOWERS = "towers"
