@@ -93,8 +93,8 @@ def estimate(
 
     run = load_config(config, overrides)
     prepare()
-    from evlvideo.estimate import estimate_table
     from evlvideo.estimate.of_run import estimate_run
+    from evlvideo.estimate.table import estimate_table
 
     show(estimate_table(estimate_run(run)))
 

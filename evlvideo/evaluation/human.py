@@ -22,7 +22,7 @@ def human_line(
     The references are one fewer than a system has, which costs some points: the line is a little low.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotation.splits.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
         root: directory of the data set; the media files need not be there. `mini` needs none.
         metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
@@ -31,12 +31,13 @@ def human_line(
     Raises:
         UserError: the split cannot be read, or a clip has fewer than two captions.
     """
-    from evlvideo.data.annotation.splits import facts_of, locate, read_split
+    from evlvideo.data.annotation.facts import facts_of
+    from evlvideo.data.annotation.splits import dataset_root, read_split
 
     facts_of(dataset)
     if root is None and dataset != "mini":
         raise UserError(f"The data set {dataset!r} has no root; name the directory of its annotation with --root.")
-    clips = read_split(dataset, split, locate(dataset, root), check_files=False)
+    clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False)
     alone = [clip.clip_id for clip in clips if len(clip.captions) < 2]
     if alone:
         raise UserError(

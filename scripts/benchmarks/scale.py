@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from evlvideo.assembly import models as assembly
 from evlvideo.config.data import DataConfig, SourceConfig
-from evlvideo.data.annotation.splits import DATASETS
+from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.loading.datasets import CaptionDataset
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.data.loading.shards import ShardClips, ShardDataset

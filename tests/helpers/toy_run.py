@@ -37,8 +37,8 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.run import training_arguments, trains_on_captions
-from evlvideo.training.scst.rewards import CiderReward
-from evlvideo.training.scst.trainer import Reward, SelfCriticalTrainer
+from evlvideo.training.scst.rewards import CiderReward, Reward
+from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer
 
 ROOT = Path(__file__).parents[2]

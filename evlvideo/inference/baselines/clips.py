@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from evlvideo.data.annotation.splits import CaptionedClip
-from evlvideo.data.video.clip import DecodeError
-from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.data.video.sampling import Sampler
 
 
@@ -66,12 +66,12 @@ class ShownClips(Dataset[ShownClip | BadClip]):
             return self.sampler(frames, rate, self.num_frames, torch.Generator().manual_seed(0))
 
         try:
-            decoded = decode_clip_guarded(
+            decoded = decode_frames_guarded(
                 clip.video, choose, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
             )
         except DecodeError as error:
             return BadClip(clip.clip_id, str(error))
-        rate = decoded.source.rate or 1.0
+        rate = decoded.metadata.rate or 1.0
         # By time and not by index: models are told when a frame is shown, and rates may vary.
         seconds = decoded.timestamps_seconds - (clip.start_seconds or 0.0)
         return ShownClip(clip.clip_id, decoded.frames, np.rint(seconds * rate).astype(int).tolist(), rate, counted)

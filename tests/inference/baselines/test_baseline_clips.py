@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from toy_run import Toy
 
-from evlvideo.data.annotation.splits import CaptionedClip
-from evlvideo.data.video.decode import decode_clip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.video.decode import decode_frames
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.inference.baselines.clips import BadClip, ShownClip, ShownClips
 
@@ -19,7 +19,7 @@ def test_frames_have_the_size_of_the_file_and_their_places(toy: Toy) -> None:
     clip = toy.clips("test")[0]
     found = shown(clip)
     assert isinstance(found, ShownClip)
-    whole = decode_clip(clip.video, lambda frames, rate: list(range(frames)))
+    whole = decode_frames(clip.video, lambda frames, rate: list(range(frames)))
     assert found.places == [place * len(whole.frames) // 4 for place in range(4)]
     assert np.array_equal(found.frames, whole.frames[found.places])
     assert (found.rate, found.frames_in_clip) == (whole.source.rate, whole.source.frames)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from evlvideo.data.annotation.readers.common import some
-from evlvideo.data.annotation.strings import StringsBuilder
+from evlvideo.data.annotation.messages import some
+from evlvideo.data.annotation.packed_strings import PackedStringsBuilder
 from evlvideo.errors import UserError
 
 
-class ListedCaptions:
+class CaptionsByClip:
     """Takes captions one by one, and gives them clip by clip. Ids are told apart by their hashes, of 64 bits."""
 
     def __init__(self) -> None:
-        self._texts, self._ids = StringsBuilder(), StringsBuilder()
+        self._texts, self._ids = PackedStringsBuilder(), PackedStringsBuilder()
         self._keys, self._ranks = array("q"), array("q")
 
     def add(self, clip_id: str, caption: str, rank: int = 0) -> None:

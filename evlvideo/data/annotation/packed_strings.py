@@ -7,8 +7,8 @@ from typing import Any, overload
 import numpy as np
 
 
-class Strings(Sequence[str]):
-    """Strings one after the other, as UTF-8. They cannot be changed.
+class PackedStrings(Sequence[str]):
+    """PackedStrings one after the other, as UTF-8. They cannot be changed.
 
     Args:
         content: all bytes, as uint8.
@@ -40,10 +40,10 @@ class Strings(Sequence[str]):
         return np.asarray(self.content), np.asarray(self.ends)
 
     def __setstate__(self, state: Any) -> None:
-        Strings.__init__(self, *state)
+        PackedStrings.__init__(self, *state)
 
 
-class StringsBuilder:
+class PackedStringsBuilder:
     """Takes strings one by one.
 
     Args:
@@ -64,6 +64,6 @@ class StringsBuilder:
         self._bytes += text.encode("utf-8", "surrogatepass")
         self._ends.append(len(self._bytes))
 
-    def strings(self) -> Strings:
+    def strings(self) -> PackedStrings:
         """Give them all, without a copy; no more can be added after that."""
-        return Strings(np.asarray(memoryview(self._bytes)), np.asarray(self._ends))
+        return PackedStrings(np.asarray(memoryview(self._bytes)), np.asarray(self._ends))

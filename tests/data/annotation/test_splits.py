@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tiny_data import write_layout
 
-from evlvideo.data.annotation import splits as annotations
-from evlvideo.data.annotation.splits import DATASETS, locate, read_references, read_split
+from evlvideo.data.annotation.facts import DATASETS
+from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 
 SIZES = {"train": 6, "validate": 2, "test": 3}
@@ -20,7 +20,7 @@ SIZES = {"train": 6, "validate": 2, "test": 3}
 def small_msrvtt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Expect few clips, so that tests write few."""
     facts = replace(DATASETS["msrvtt"], clips=lambda: SIZES, captions_per_clip=4)
-    monkeypatch.setitem(annotations.DATASETS, "msrvtt", facts)
+    monkeypatch.setitem(DATASETS, "msrvtt", facts)
 
 
 @pytest.fixture
@@ -142,18 +142,6 @@ def test_a_split_without_clips_is_refused(tmp_path: Path) -> None:
         read_split("jsonl", "test", tmp_path)
 
 
-@pytest.mark.parametrize(("there", "used"), [("videos", "videos"), ("YouTubeClips", "YouTubeClips"), ("x", "videos")])
-def test_media_lie_in_the_first_folder_that_is_there(tmp_path: Path, there: str, used: str) -> None:
-    (tmp_path / there).mkdir()
-    assert annotations.media_root(DATASETS["msvd"], tmp_path, None) == tmp_path / used
-
-
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_every_data_set_has_a_card(dataset: str) -> None:
-    cards = {"flickr30k": "coco"}
-    assert (Path(__file__).parents[3] / "datasets" / cards.get(dataset, dataset) / "README.md").is_file()
-
-
 def test_too_few_clips_are_refused(root: Path) -> None:
     edit(root, lambda content: (content["videos"].pop(), content["sentences"].__delitem__(slice(0, 4))))
     with pytest.raises(UserError, match="lists 2 clips of msrvtt:test, which has 3"):
@@ -166,53 +154,13 @@ def test_too_few_captions_are_refused(root: Path) -> None:
         read_split("msrvtt", "test", root)
 
 
-def test_references_are_read_from_the_official_file(root: Path) -> None:
-    references = read_references(root / "train_val_videodatainfo.json")
-    assert len(references) == 8
-    assert references["video7"] == [f"video7 caption {k}" for k in range(4)]
-
-
-def test_references_are_read_from_a_coco_like_file(tmp_path: Path) -> None:
-    path = tmp_path / "references.json"
-    images = [{"id": 3}, {"id": "video4"}]
-    captions = [{"id": k, "image_id": image, "caption": f"c{k}"} for k, image in enumerate((3, "video4", 3))]
-    path.write_text(json.dumps({"images": images, "annotations": captions}))
-    assert read_references(path) == {"3": ["c0", "c2"], "video4": ["c1"]}
-
-
-def test_references_are_read_from_a_plain_mapping(tmp_path: Path) -> None:
-    path = tmp_path / "references.json"
-    path.write_text('{"video1": ["a dog", "a puppy"]}')
-    assert read_references(path) == {"video1": ["a dog", "a puppy"]}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"video1": "a dog"}', "'video1' does not hold a list of captions"),
-        ('{"video1": []}', "'video1' does not hold a list of captions"),
-        ("{}", "holds no clips"),
-        ('{"images": [{"id": 1}], "annotations": []}', "no captions of 1"),
-        ('{"images": [], "annotations": [{"image_id": 1, "caption": "a"}]}', "captions of 1, not among"),
-        ('{"images": [{}], "annotations": []}', r"images\[0\] has no 'id'"),
-        ("not JSON", "is not a JSON file"),
-        ("[]", "holds a JSON list"),
-    ],
-)
-def test_malformed_references_are_refused(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "references.json"
-    path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        read_references(path)
-
-
 def test_a_given_root_is_the_place(tmp_path: Path) -> None:
-    assert locate("mini", tmp_path) == tmp_path
+    assert dataset_root("mini", tmp_path) == tmp_path
 
 
 def test_msrvtt_has_no_place_of_its_own() -> None:
     with pytest.raises(UserError, match=r"'msrvtt' has no root; set data\.root"):
-        locate("msrvtt", None)
+        dataset_root("msrvtt", None)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("evlvideo.mini") is None, reason="the mini data set is not installed")
@@ -220,7 +168,7 @@ def test_the_mini_data_set_is_built_on_first_use(tmp_path: Path, monkeypatch: py
     from evlvideo.mini import build
 
     monkeypatch.setattr(build, "build_mini", lambda: tmp_path)
-    assert locate("mini", None) == tmp_path
+    assert dataset_root("mini", None) == tmp_path
 
 
 def test_what_is_there_and_is_no_file_is_left_to_the_decoder(tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from evlvideo.data.annotation.readers.common import shown
+from evlvideo.data.annotation.messages import shown
 from evlvideo.errors import UserError
 
 _AT_A_TIME = 65_536
 
 
-class NewIds:
+class UniqueIds:
     """Takes the ids of clips one by one, and refuses one that came before; at 8 bytes an id, where a set takes 150.
 
     Ids are told apart by their hashes, of 64 bits. They are held against those before them some thousands at a time, so

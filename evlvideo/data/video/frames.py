@@ -4,19 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evlvideo.errors import UserError
-
-
-class DecodeError(UserError):
-    """A video file that does not give the frames asked for; the message names the file and the reason."""
-
-    def __init__(self, message: str) -> None:
-        # A data loader raises its worker's error anew, with the worker's traceback around the sentence.
-        super().__init__(message.rpartition("DecodeError: ")[2].strip())
-
 
 @dataclass(frozen=True, slots=True)
-class SourceFacts:
+class VideoMetadata:
     """What a video file holds."""
 
     frames: int
@@ -36,7 +26,7 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Clip:
+class DecodedFrames:
     """Frames of a video, T of them, with when and where they were."""
 
     frames: np.ndarray
@@ -44,8 +34,8 @@ class Clip:
     timestamps_seconds: np.ndarray
     """When each frame is shown, float64 of shape (T,), from the start of the file."""
     indices: tuple[int, ...]
-    """Place of each frame among all that the file shows, from 0, in presentation order."""
-    source: SourceFacts
+    """Index of each frame among all that the file shows, from 0, in presentation order."""
+    metadata: VideoMetadata
     backend: str
     """What decoded the frames."""
 
@@ -61,7 +51,7 @@ class Clip:
 
     def __repr__(self) -> str:
         return (
-            f"Clip(frames={self.frames.dtype} {self.frames.shape}, indices={self.indices}, "
-            f"timestamps_seconds={np.round(self.timestamps_seconds, 3).tolist()}, source={self.source}, "
+            f"DecodedFrames(frames={self.frames.dtype} {self.frames.shape}, indices={self.indices}, "
+            f"timestamps_seconds={np.round(self.timestamps_seconds, 3).tolist()}, metadata={self.metadata}, "
             f"backend={self.backend!r})"
         )

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from evlvideo.cache import cache_directory
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.annotation.splits import facts_of, media_root, read_split
+from evlvideo.data.annotation.facts import facts_of, media_root
+from evlvideo.data.annotation.splits import read_split
 from evlvideo.errors import UserError
 from evlvideo.files import replacing
 
-STORED_FROM = 100_000
+CACHED_FROM = 100_000
 """Clips of a split from which on it is kept. A smaller one is read in about a second."""
 
 _FORMAT = 1
@@ -27,13 +28,13 @@ _FORMAT = 1
 logger = logging.getLogger(__name__)
 
 
-def read_stored(
+def read_cached_split(
     dataset: str, split: str, root: Path, video_root: Path | None = None, check_files: bool = True
 ) -> ClipTable:
     """Read a split as :func:`evlvideo.data.annotation.splits.read_split` does, or take what was kept of it.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotation.splits.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits for captioning.
         root: directory of the data set.
         video_root: directory of the video or image files; the data set's folder under `root` where none is named.
@@ -46,7 +47,7 @@ def read_stored(
     with suppress(OSError, ValueError):
         return ClipTable.open(place)[0]
     clips = read_split(dataset, split, root, video_root, check_files)
-    if not check_files or len(clips) < STORED_FROM:
+    if not check_files or len(clips) < CACHED_FROM:
         return clips
     try:
         return _keep(clips, place)

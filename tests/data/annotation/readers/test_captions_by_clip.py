@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from evlvideo.data.annotation.readers.listed_captions import ListedCaptions
+from evlvideo.data.annotation.readers.captions_by_clip import CaptionsByClip
 from evlvideo.errors import UserError
 
 
-def listed(*captions: tuple[str, str, int]) -> ListedCaptions:
-    found = ListedCaptions()
+def listed(*captions: tuple[str, str, int]) -> CaptionsByClip:
+    found = CaptionsByClip()
     for clip_id, caption, rank in captions:
         found.add(clip_id, caption, rank)
     return found
