@@ -12,7 +12,7 @@ from evlvideo.config.run import DataConfig, SourceConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.splits import CaptionedClip, locate
 from evlvideo.data.annotation.stored_clips import read_stored
-from evlvideo.data.loading.shards import ShardClips, find_shards
+from evlvideo.data.loading.shards.clips import ShardClips, find_shards
 from evlvideo.data.video.quarantine import read_quarantine, without_quarantined
 from evlvideo.errors import UserError
 from evlvideo.processes import on_main_process, wait_for_all

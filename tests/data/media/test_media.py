@@ -9,7 +9,7 @@ from numbered import numbers_of, render
 from PIL import Image
 from tiny_shards import write_shard
 
-from evlvideo.data.loading.shards import ShardClips
+from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.media.source import TarMember, state_of
 from evlvideo.data.video.clip import DecodeError
 from evlvideo.data.video.decode import BACKENDS, check_clip, decode_clip

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from evlvideo.data.annotation.captioned import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.loading.feature_store import FeatureReader
+from evlvideo.data.loading.features.store import FeatureReader
 from evlvideo.data.video.clip import DecodeError
 from evlvideo.errors import UserError
 
