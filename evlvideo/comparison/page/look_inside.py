@@ -11,9 +11,9 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from evlvideo.assembly.datasets import evaluation_dataset
+from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import without_language_model
-from evlvideo.assembly.precision import resolve_precision, tower_dtype
+from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.comparison.page.frames import Budget, Picture, encode, encode_exactly
 from evlvideo.comparison.page.insights import Attention, ClipInsights, Insight, Insights, Merging
 from evlvideo.comparison.page.pictures import (
@@ -82,7 +82,7 @@ def _of_run(
 ) -> Iterator[tuple[str, tuple[Picture, ...], Insight]]:
     config = run_config(directory)
     model, processor = open_without_language_model(directory, config.training.precision)
-    dataset = evaluation_dataset(config.data, processor, clips)
+    dataset = video_dataset(config.data, processor, clips)
     items = [dataset[place] for place in range(len(clips))]
     readable = [item for item in items if "bad" not in item]
     if not readable:
@@ -111,7 +111,7 @@ def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForC
         UserError: the run has no checkpoint, or one that does not open.
     """
     directory = checkpoint_directory(str(run))
-    dtype = tower_dtype(resolve_precision(precision))
+    dtype = DTYPES[resolve_precision(precision)]
     model = without_language_model(EvlVideoConfig.from_pretrained(directory), directory, tower_dtype=dtype)
     load_trained_weights(model, directory)
     for name, part in model.named_children():

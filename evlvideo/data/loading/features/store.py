@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
-from evlvideo.data.loading.feature_key import KEY_NAME, ClipKeys, FeatureKey, id_key, time_key
+from evlvideo.data.loading.features.key import KEY_NAME, ClipKeys, FeatureKey, id_key, time_key
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.file_identity import identify
 from evlvideo.errors import UserError

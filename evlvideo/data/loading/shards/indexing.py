@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evlvideo.data.media.shard_index import count_samples, index_file, make_index, open_index
 from evlvideo.data.video.guarded import DecodeProcess, with_helpers
 from evlvideo.errors import UserError
+from evlvideo.progress import progress_bar
 
 THREADS = 16
 """Indexes looked at at a time, on file systems that take their time for each."""
@@ -66,15 +66,16 @@ def index_shards(
         raise UserError(f"processes is {processes}; it must be at least 1.")
     found: dict[Path, Indexed] = {}
     files = {shard: index_file(shard, index_root) for shard in shards}
-    with _bar(console, len(shards)) as advance:
+    with progress_bar(console) as bar:
+        task = bar.add_task("indexing", total=len(shards))
         there = [shard for shard, file in files.items() if file.exists()]
         for indexed in _in_threads(lambda shard: _checked(shard, files[shard]), there):
             found[indexed.shard] = indexed
-            advance()
+            bar.advance(task)
         missing = [shard for shard in shards if shard not in found]
         for indexed in _make(missing, files, processes):
             found[indexed.shard] = indexed
-            advance()
+            bar.advance(task)
     return [found[shard] for shard in shards]
 
 
@@ -179,14 +180,3 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _bar(console: Console | None, total: int) -> Iterator[Callable[[], None]]:
-    if console is None:
-        yield lambda: None
-        return
-    columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("indexing", total=total)
-        yield lambda: progress.advance(task)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.data.loading.collate import CaptionCollator, visual_inputs
-from evlvideo.data.loading.worker_signals import leave_signals_to_parent
+from evlvideo.data.loading.loader import leave_signals_to_parent
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
@@ -40,7 +40,7 @@ def generate_captions(
     Args:
         model: the captioner; put in eval mode, and back.
         processor: of the model.
-        dataset: items of one clip each, as :class:`evlvideo.data.loading.datasets.CaptionDataset` has them.
+        dataset: items of one clip each, as :class:`evlvideo.data.loading.caption_dataset.CaptionDataset` has them.
         generation: how to decode.
         num_workers: processes that decode video.
 

@@ -14,14 +14,14 @@ from toy_run import FRAMES, SPLITS, Toy, make_trainer
 
 from evlvideo.assembly import models as assembly
 from evlvideo.config.run import RunConfig
-from evlvideo.data.loading import feature_store
-from evlvideo.data.loading.feature_key import FeatureKey
-from evlvideo.data.loading.feature_store import FeatureReader, split_directory
+from evlvideo.data.loading.features import store as feature_store
+from evlvideo.data.loading.features.key import FeatureKey
+from evlvideo.data.loading.features.store import FeatureReader, split_directory
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.files import read_json, write_json
-from evlvideo.inference import features as feature_extraction
-from evlvideo.inference.features import extract_features
+from evlvideo.inference import extract_features as feature_extraction
+from evlvideo.inference.extract_features import extract_features
 from evlvideo.training.run import train
 
 FORM = {"fusion": "mean_tokens", "contextualizer": "merged"}

@@ -11,23 +11,23 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from evlvideo.assembly.clips import read_clips
-from evlvideo.assembly.datasets import evaluation_dataset, feature_key
+from evlvideo.assembly.datasets import feature_key, video_dataset
 from evlvideo.assembly.models import start_tower
-from evlvideo.assembly.precision import DTYPES, resolve_precision, tower_dtype
+from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.loading.datasets import CaptionDataset
-from evlvideo.data.loading.feature_key import ALL_FRAMES, MEAN_FRAME, FeatureKey
-from evlvideo.data.loading.feature_store import FeatureWriter, prepare_store, split_directory
-from evlvideo.data.loading.worker_signals import leave_signals_to_parent
+from evlvideo.data.loading.caption_dataset import CaptionDataset
+from evlvideo.data.loading.features.key import ALL_FRAMES, MEAN_FRAME, FeatureKey
+from evlvideo.data.loading.features.store import FeatureWriter, prepare_store, split_directory
+from evlvideo.data.loading.loader import leave_signals_to_parent
 from evlvideo.errors import UserError
 from evlvideo.models.vision import VisionTower
 from evlvideo.processes import join_processes, on_main_process, wait_for_all
+from evlvideo.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def extract_features(
         raise UserError(f"The batch size is {batch_size}; it must be 1 or more.")
     root = Path(config.data.features)
     state = join_processes()
-    model, processor = start_tower(config, tower_dtype=tower_dtype(resolve_precision(config.training.precision)))
+    model, processor = start_tower(config, tower_dtype=DTYPES[resolve_precision(config.training.precision)])
     if model.config.needs_frames:
         raise UserError(
             "Contextualizers or relations inside the vision tower change what it makes of frames; its outputs can't be "
@@ -90,7 +90,7 @@ def extract_features(
         writer = FeatureWriter(directory, len(clips))
         missing = on_main_process(partial(_missing, writer, key, clips))
         shards = missing[state.process_index :: state.num_processes]
-        dataset = evaluation_dataset(config.data, processor, clips)
+        dataset = video_dataset(config.data, processor, clips)
         _extract(encoder, dataset, writer, shards, num_workers=config.data.num_workers, console=console)
     wait_for_all()
     return root
@@ -154,11 +154,7 @@ def _extract(
     """Write shards while the next ones are encoded, and those after them decoded."""
     places = [place for shard in shards for place in writer.clips_of(shard)]
     loader = _loader(dataset, places, encoder.batch_size, num_workers)
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        ThreadPoolExecutor(1) as pool,
-        Progress(*columns, console=console or Console(stderr=True), transient=True) as bar,
-    ):
+    with ThreadPoolExecutor(1) as pool, progress_bar(console) as bar:
         name = f"Features of {writer.directory.name}"
         encoded = iter(bar.track(_encoded(encoder, loader), len(places), description=name))
         written: Future[None] | None = None

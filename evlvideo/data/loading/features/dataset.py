@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.loading.feature_store import FeatureReader
+from evlvideo.data.loading.features.store import FeatureReader
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import UserError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from evlvideo.data.loading.worker_signals import leave_signals_to_parent
+from evlvideo.data.loading.loader import leave_signals_to_parent
 
 
 class Numbers(Dataset[int]):

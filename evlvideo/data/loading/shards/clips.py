@@ -7,7 +7,7 @@ unpacked, so the names inside a shard lead nowhere.
 Each shard has an index file of some 50 bytes a sample (:mod:`evlvideo.data.media.shard_index`), which processes share
 in memory. 115 million samples make 6 GB of index files; making them takes about a second for 10,000 samples, which
 `evlvideo data index` does in many processes. A walk in random order goes through some shards at a time
-(:mod:`evlvideo.data.loading.shard_order`), which stay open meanwhile.
+(:mod:`evlvideo.data.loading.shards.order`), which stay open meanwhile.
 """
 
 import logging
@@ -22,9 +22,9 @@ import torch
 from torch.utils.data import Dataset
 
 from evlvideo.data.annotation.messages import shown, some
-from evlvideo.data.loading.index_shards import counts
 from evlvideo.data.loading.replacement import MOST_DRAWS, candidates
-from evlvideo.data.loading.shard_order import ShardOrder
+from evlvideo.data.loading.shards.indexing import counts
+from evlvideo.data.loading.shards.order import ShardOrder
 from evlvideo.data.loading.transforms import Transform
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import TarMember
@@ -183,7 +183,7 @@ def _read(shard: Path, file: ShardFile, sample: Sample) -> tuple[bytes, bytes | 
 
 
 class ShardDataset(Dataset[dict[str, Any]]):
-    """Samples of shards as items to train on, like those of :class:`evlvideo.data.loading.datasets.CaptionDataset`.
+    """Samples of shards as items to train on, like those of a `CaptionDataset`.
 
     There is one item for each sample; of several captions one is drawn. What is random in an item is a function of the
     seed, the walk and the item's index. A sample that cannot be decoded is named once in the log, and another takes

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.loading.datasets import CaptionDataset
+from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.data.loading.transforms import eval_transform, train_transform
 from evlvideo.data.media.errors import DecodeError

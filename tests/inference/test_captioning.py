@@ -7,10 +7,10 @@ import torch
 from torch.utils.data import Dataset, Subset
 from toy_run import Toy
 
-from evlvideo.assembly.datasets import evaluation_dataset
+from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
 from evlvideo.config.generation import GenerationConfig
-from evlvideo.inference.predict import decoding_arguments, generate_captions
+from evlvideo.inference.captioning import decoding_arguments, generate_captions
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 
@@ -24,7 +24,7 @@ def opened(toy: Toy) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
 
 @pytest.fixture(scope="module")
 def clips(toy: Toy, opened: tuple[EvlVideoForCaptioning, EvlVideoProcessor]) -> Dataset[dict[str, Any]]:
-    return evaluation_dataset(toy.config(Path("unused")).data, opened[1], toy.clips("test"))
+    return video_dataset(toy.config(Path("unused")).data, opened[1], toy.clips("test"))
 
 
 @pytest.fixture

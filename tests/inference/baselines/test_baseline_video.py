@@ -8,7 +8,7 @@ from toy_run import Toy
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.video.decode import decode_frames
 from evlvideo.data.video.sampling import SAMPLERS
-from evlvideo.inference.baselines.clips import BadClip, ShownClip, ShownClips
+from evlvideo.inference.baselines.video import BadClip, ShownClip, ShownClips
 
 
 def shown(clip: CaptionedClip, frames: int = 4) -> ShownClip | BadClip:

@@ -4,8 +4,8 @@ import statistics
 
 import pytest
 
-from evlvideo.data.loading import shard_order
-from evlvideo.data.loading.shard_order import WINDOW_SHARDS, ShardOrder
+from evlvideo.data.loading.shards import order as shard_order
+from evlvideo.data.loading.shards.order import WINDOW_SHARDS, ShardOrder
 
 
 @pytest.mark.parametrize("shards", [1, 2, 31, 32, 33, 64, 100])

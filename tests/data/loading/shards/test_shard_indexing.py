@@ -8,8 +8,8 @@ from tiny_shards import samples, write_shard
 from typer.testing import CliRunner
 
 from evlvideo.cli.app import app
-from evlvideo.data.loading import index_shards as module
-from evlvideo.data.loading.index_shards import counts, index_shards
+from evlvideo.data.loading.shards import indexing as module
+from evlvideo.data.loading.shards.indexing import counts, index_shards
 from evlvideo.data.media.shard_index import index_file
 from evlvideo.errors import UserError
 
@@ -89,15 +89,15 @@ def test_a_shard_that_is_not_there_is_named(shards: list[Path]) -> None:
 PROGRAM = """
 import logging, sys, time
 from pathlib import Path
-from evlvideo.data import index_shards, shard_index
+from evlvideo.data.loading.shards import indexing
 logging.basicConfig(level=logging.INFO)
-make = shard_index.make_index
+make = indexing.make_index
 def slowly(shard, index):
     print("made", shard.name, flush=True)
     time.sleep(0.2)
     return make(shard, index)
-index_shards.make_index = slowly
-print(index_shards.counts(sorted(Path(sys.argv[1]).glob("*.tar"))))
+indexing.make_index = slowly
+print(indexing.counts(sorted(Path(sys.argv[1]).glob("*.tar"))))
 """
 
 

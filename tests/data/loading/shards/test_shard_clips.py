@@ -12,7 +12,7 @@ from tiny_shards import picture, samples, write_shard
 from torch.utils.data import DataLoader, Dataset
 
 from evlvideo.data.loading.mixture import Mixture
-from evlvideo.data.loading.shards import ShardClips, ShardDataset, find_shards
+from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset, find_shards
 from evlvideo.data.media import shard_files
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import TarMember
@@ -100,7 +100,7 @@ def open_shards(clips: ShardClips) -> list[str]:
 
 
 def test_no_more_shards_than_allowed_are_open(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evlvideo.data.loading.shards.MOST_OPEN", 1)
+    monkeypatch.setattr("evlvideo.data.loading.shards.clips.MOST_OPEN", 1)
     assert [clips[number].captions[0] for number in (0, 4, 1)] == ["picture 0", "picture 4", "picture 1"]
     assert open_shards(clips) == ["00000.tar"]
 
@@ -108,7 +108,7 @@ def test_no_more_shards_than_allowed_are_open(clips: ShardClips, monkeypatch: py
 def test_a_shard_that_is_no_longer_used_is_closed(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("open files are counted in /proc")
-    monkeypatch.setattr("evlvideo.data.loading.shards.MOST_OPEN", 1)
+    monkeypatch.setattr("evlvideo.data.loading.shards.clips.MOST_OPEN", 1)
     before = len(list(Path("/proc/self/fd").iterdir()))
     assert [clips[number].captions[0] for number in (0, 4)] == ["picture 0", "picture 4"]
     assert len(list(Path("/proc/self/fd").iterdir())) == before + 1
@@ -117,7 +117,7 @@ def test_a_shard_that_is_no_longer_used_is_closed(clips: ShardClips, monkeypatch
 def test_a_shard_is_opened_once(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     monkeypatch.setattr(
-        "evlvideo.data.loading.shards.ShardFile", lambda path: opened.append(path.name) or ShardFile(path)
+        "evlvideo.data.loading.shards.clips.ShardFile", lambda path: opened.append(path.name) or ShardFile(path)
     )
     assert [clip.video.read() for clip in clips] == [picture(number) for number in range(5)]
     assert opened == ["00000.tar", "00001.tar"]
