@@ -20,8 +20,9 @@ from evlvideo.evaluation.evaluate import ShuffledFrames, evaluate
 from evlvideo.evaluation.score import score_lines
 from evlvideo.files import write_json
 from evlvideo.inference.captioning import generate_captions
-from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.references_digest import references_digest
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
 

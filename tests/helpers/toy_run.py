@@ -31,7 +31,7 @@ from evlvideo.config.training import TrainingConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.splits import read_split
 from evlvideo.data.loading.collate import CaptionCollator
-from evlvideo.experiments.side_by_side import train_quietly
+from evlvideo.experiments.parallel import train_quietly
 from evlvideo.mini import build
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig

@@ -42,7 +42,7 @@ def _cost(run: EvaluatedRun) -> tuple[int, int] | str:
     if run.directory is None or not (run.directory / CONFIG_NAME).is_file():
         return f"a run without {CONFIG_NAME} does not tell what it asked of its model."
     # Late, as not every table has runs.
-    from evlvideo.estimate.of_run import clip_costs
+    from evlvideo.estimate.run_costs import clip_costs
 
     try:
         # The run's own checkpoint, since what it started from may be gone.

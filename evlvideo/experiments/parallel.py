@@ -31,7 +31,7 @@ def train_quietly(config: RunConfig) -> Path:
 
 
 @contextmanager
-def side_by_side(at_a_time: int, work: Callable[[RunConfig], Path] = train_quietly) -> Iterator[Start]:
+def parallel_trainings(at_a_time: int, work: Callable[[RunConfig], Path] = train_quietly) -> Iterator[Start]:
     """Train in processes while the block runs, and wait for those that are left at its end.
 
     An error in the block, an interrupt, or the signal with which clusters end a job stops all of them in order.

@@ -76,7 +76,7 @@ RULES_SHA256 = hashlib.sha256(repr(_RULES).encode()).hexdigest()
 def light_tokenize(caption: str) -> str:
     """Return the words of one caption, lower-case, separated by single spaces.
 
-    The caption is on one line (:func:`evlvideo.metrics.tokenization.clean`).
+    The caption is on one line (:func:`evlvideo.metrics.tokenizers.tokenize.clean`).
     """
     text = caption
     if "&" in text or not text.isascii():

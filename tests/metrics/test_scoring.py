@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 from evlvideo.errors import UserError
 from evlvideo.metrics import cider as cider_module
 from evlvideo.metrics import meteor as meteor_module
-from evlvideo.metrics import tokenization
-from evlvideo.metrics.caption_metrics import METRICS, score_captions, score_tokenized
 from evlvideo.metrics.java import find_java
+from evlvideo.metrics.names import METRICS
+from evlvideo.metrics.scoring import score_captions, score_tokenized
 from evlvideo.metrics.tokenized_references import TokenizedReferences
+from evlvideo.metrics.tokenizers import tokenize as tokenization
 
 needs_java = pytest.mark.skipif(find_java() is None, reason="needs a Java runtime")
 

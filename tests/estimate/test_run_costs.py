@@ -6,7 +6,7 @@ import pytest
 
 from evlvideo.config.loading import config_of
 from evlvideo.errors import UserError
-from evlvideo.estimate.of_run import estimate_run
+from evlvideo.estimate.run_costs import estimate_run
 
 
 def test_run_is_estimated_from_its_checkpoints_architecture() -> None:

@@ -15,7 +15,7 @@ from toy_run import Toy, train_toy
 
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import Interrupted, UserError
-from evlvideo.experiments.side_by_side import side_by_side
+from evlvideo.experiments.parallel import parallel_trainings
 from evlvideo.training.run import newest_checkpoint
 
 
@@ -30,9 +30,9 @@ def wait_for_steps(run: Path) -> None:
         time.sleep(0.2)
 
 
-def test_what_is_trained_side_by_side_is_what_is_trained_alone(toy: Toy, tmp_path: Path) -> None:
+def test_what_is_trained_in_parallel_is_what_is_trained_alone(toy: Toy, tmp_path: Path) -> None:
     short = {"max_steps": 2, "eval_steps": 2}
-    with side_by_side(2, train_toy) as start:
+    with parallel_trainings(2, train_toy) as start:
         runs = [start(toy.config(tmp_path / name, training=short)) for name in ("one", "two")]
         weights = [load_file(run.result() / "model.safetensors") for run in runs]
     threads = torch.get_num_threads()
@@ -45,7 +45,7 @@ def test_what_is_trained_side_by_side_is_what_is_trained_alone(toy: Toy, tmp_pat
 
 
 def test_an_error_of_one_stops_the_others_in_order(toy: Toy, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such"), side_by_side(2, train_toy) as start:
+    with pytest.raises(UserError, match="no such"), parallel_trainings(2, train_toy) as start:
         start(start_endless(toy, tmp_path / "endless"))
         wait_for_steps(tmp_path / "endless")
         raise UserError("There is no such thing.")
@@ -57,7 +57,7 @@ def test_a_signal_to_end_stops_all_in_order(toy: Toy, tmp_path: Path) -> None:
         wait_for_steps(tmp_path / "endless")
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted), side_by_side(1, train_toy) as start:
+    with pytest.raises(Interrupted), parallel_trainings(1, train_toy) as start:
         run: Future[Path] = start(start_endless(toy, tmp_path / "endless"))
         threading.Thread(target=send).start()
         run.result()
@@ -72,6 +72,6 @@ def end_of_memory(config: RunConfig) -> Path:
 
 def test_a_process_that_the_system_ends_is_no_traceback(toy: Toy, tmp_path: Path) -> None:
     wanted = pytest.raises(UserError, match="may not be enough memory for 1 at a time")
-    with wanted as told, side_by_side(1, end_of_memory) as start:
+    with wanted as told, parallel_trainings(1, end_of_memory) as start:
         start(toy.config(tmp_path / "run")).result()
     assert isinstance(told.value.__cause__, BrokenProcessPool)

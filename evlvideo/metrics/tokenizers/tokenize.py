@@ -2,7 +2,7 @@
 
 `ptb` is the PTB tokeniser of Stanford CoreNLP with the options and the punctuation list of pycocoevalcap, which
 published caption scores use. `python` follows its conventions without Java
-(:mod:`evlvideo.metrics.light_tokenizer`).
+(:mod:`evlvideo.metrics.tokenizers.light`).
 
 Differences from pycocoevalcap's wrapper: captions are cleaned first, the temporary file is not written into the
 installed package, and as many lines must come back as went in. pycocoevalcap pairs captions and lines by position, so
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from evlvideo.errors import UserError
 from evlvideo.metrics.java import NO_JAVA, find_java
-from evlvideo.metrics.light_tokenizer import PUNCTUATION, light_tokenize
+from evlvideo.metrics.tokenizers.light import PUNCTUATION, light_tokenize
 
 TOKENIZERS = ("ptb", "python")
 """Names of the tokenisers."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evlvideo.metrics.ngrams import Counted, look_up, ranges, smallest
+from evlvideo.metrics.ngrams.tables import Counted, look_up, ranges, smallest
 
 
 class ReferenceCounts(NamedTuple):

@@ -19,14 +19,10 @@ import numpy as np
 
 from evlvideo.errors import UserError
 from evlvideo.metrics.meteor import MeteorProcess, Texts
+from evlvideo.metrics.names import ALL_METRICS, METRICS
 from evlvideo.metrics.spice import spice
-from evlvideo.metrics.tokenization import default_tokenizer, tokenize_lines
 from evlvideo.metrics.tokenized_references import TokenizedReferences
-
-METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
-"""Keys of the metrics, in the order in which they are computed. As fractions: 0.74 is what papers print as 74.0."""
-ALL_METRICS = (*METRICS, "spice")
-"""SPICE too, which needs models of its own and is computed where it is asked for."""
+from evlvideo.metrics.tokenizers.tokenize import default_tokenizer, tokenize_lines
 
 
 class _Score(NamedTuple):

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evlvideo.errors import UserError
-from evlvideo.metrics import tokenization
 from evlvideo.metrics.java import find_java
-from evlvideo.metrics.light_tokenizer import PUNCTUATION, light_tokenize
-from evlvideo.metrics.tokenization import clean, tokenize, tokenize_lines
+from evlvideo.metrics.tokenizers import tokenize as tokenization
+from evlvideo.metrics.tokenizers.light import PUNCTUATION, light_tokenize
+from evlvideo.metrics.tokenizers.tokenize import clean, tokenize, tokenize_lines
 
-MSRVTT = Path(__file__).parents[3] / "shared" / "data" / "msrvtt"
+MSRVTT = Path(__file__).parents[4] / "shared" / "data" / "msrvtt"
 needs_java = pytest.mark.skipif(find_java() is None, reason="needs a Java runtime")
 
 WORDS = {
@@ -134,7 +134,7 @@ def test_ptb_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 HAND_MADE: dict[str, list[str]] = json.loads(
-    (Path(__file__).parents[1] / "fixtures" / "tokenizers" / "hand_made.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[2] / "fixtures" / "tokenizers" / "hand_made.json").read_text(encoding="utf-8")
 )
 # Captions of the hand-made set whose words differ: words of the light tokeniser, words of PTB.
 DIFFERENT_BY_CLASS = {
@@ -160,7 +160,7 @@ def test_tokenizers_agree_on_all_of_the_hand_made_set_but_this(of_class: str) ->
 
 
 def test_table_in_the_documents_is_that_of_the_hand_made_set() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "tokenizers.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "tokenizers.md").read_text(encoding="utf-8")
     for of_class, captions in HAND_MADE.items():
         agreeing = len(captions) - len(DIFFERENT_BY_CLASS.get(of_class, {}))
         assert f"| {of_class} | {agreeing} of {len(captions)} |" in page

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evlvideo.metrics import resampling
-from evlvideo.metrics.resampling import (
+from evlvideo.metrics import bootstrap as resampling
+from evlvideo.metrics.bootstrap import (
     Statistics,
     averaged,
     bleu_statistics,
@@ -21,7 +21,7 @@ from evlvideo.metrics.resampling import (
     randomization_p_values,
 )
 from evlvideo.metrics.sentence_scores import BleuReferences
-from evlvideo.metrics.tokenization import tokenize_lines
+from evlvideo.metrics.tokenizers.tokenize import tokenize_lines
 
 MSRVTT = Path(__file__).parents[3] / "shared" / "data" / "msrvtt"
 
