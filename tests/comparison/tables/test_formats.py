@@ -3,8 +3,9 @@ import io
 
 from rich.console import Console
 
-from evlvideo.comparison.tables.renderers import to_csv, to_markdown, to_records, to_rich
-from evlvideo.comparison.tables.table import Entry, Table, build_table
+from evlvideo.comparison.rows.row import Row
+from evlvideo.comparison.tables.formats import to_csv, to_markdown, to_records, to_rich
+from evlvideo.comparison.tables.table import Table, build_table
 
 
 def table(first: str = "mean") -> Table:
@@ -13,9 +14,9 @@ def table(first: str = "mean") -> Table:
     return build_table(
         "MSR-VTT, test split",
         [
-            Entry(first, "trained", values, reasons, 6, 6),
-            Entry("half", "trained", {"cider": 0.7}, {}, 3, 6),
-            Entry(
+            Row(first, "trained", values, reasons, 6, 6),
+            Row("half", "trained", {"cider": 0.7}, {}, 3, 6),
+            Row(
                 "best",
                 "trained",
                 {"cider": 0.6},
@@ -25,7 +26,7 @@ def table(first: str = "mean") -> Table:
                 intervals={"cider": (0.55, 0.651)},
                 p_values={"cider": 0.02},
             ),
-            Entry("other", "quoted", {"cider": 0.9}, source="a paper"),
+            Row("other", "quoted", {"cider": 0.9}, source="a paper"),
         ],
     )
 

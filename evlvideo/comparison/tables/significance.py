@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from evlvideo.comparison.rows.runs import EvaluatedRun
-from evlvideo.comparison.rows.scored import Words
-from evlvideo.comparison.rows.seeds import SeedPool
-from evlvideo.comparison.tables.table import MARKS, SCORES, Entry
+from evlvideo.comparison.rows.row import SCORES, Row
+from evlvideo.comparison.rows.scoring import TokenizedCaptions
+from evlvideo.comparison.rows.seeds import SeedGroup
+from evlvideo.comparison.rows.system import System
+from evlvideo.comparison.tables.table import MARKS
 from evlvideo.metrics.bootstrap import (
     RESAMPLES,
     Statistics,
@@ -37,9 +38,9 @@ class Resampling:
     """Of both."""
 
 
-def add_certainty(
-    entries: Sequence[Entry], pools: Sequence[SeedPool], words: Words | None, plan: Resampling
-) -> tuple[list[Entry], list[str]]:
+def add_significance(
+    entries: Sequence[Row], pools: Sequence[SeedGroup], words: TokenizedCaptions | None, plan: Resampling
+) -> tuple[list[Row], list[str]]:
     """Give entries their intervals, differences and p-values.
 
     Args:
@@ -52,14 +53,14 @@ def add_certainty(
         the entries, and sentences on what the numbers are.
     """
     statistics = {pool.name: _averages([_statistics(run, words) for run in pool.runs]) for pool in pools}
-    found: dict[str, Entry] = {entry.name: entry for entry in entries if entry.regime != "quoted"}
+    found: dict[str, Row] = {entry.name: entry for entry in entries if entry.regime != "quoted"}
     for names in _groups(pools):
         _add({(name, metric): of for name in names for metric, of in statistics[name].items()}, found, plan)
     made = [found[entry.name] if entry.regime != "quoted" else entry for entry in entries]
     return made, _remarks(made, plan)
 
 
-def _groups(pools: Sequence[SeedPool]) -> list[list[str]]:
+def _groups(pools: Sequence[SeedGroup]) -> list[list[str]]:
     """Names of rows that were scored on the same clips with the same references, so that they pair."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for pool in pools:
@@ -77,7 +78,7 @@ def _averages(of_runs: Sequence[Mapping[str, Statistics]]) -> dict[str, Statisti
     }
 
 
-def _statistics(system: EvaluatedRun, words: Words | None) -> dict[str, Statistics]:
+def _statistics(system: System, words: TokenizedCaptions | None) -> dict[str, Statistics]:
     """Statistics of those scores of a system that what is known of its clips gives again."""
     result = system.result
     # Sorted, so that systems that list the same clips in another order are still pairs.
@@ -89,7 +90,7 @@ def _statistics(system: EvaluatedRun, words: Words | None) -> dict[str, Statisti
     }
     captions = {} if words is None else words.captions.get(system.name, {})
     if words is not None and clips and captions.keys() >= set(clips):
-        references = words.references_of(system.own_references)
+        references = words.references_of(system.is_human)
         found["bleu_4"] = bleu_statistics(references.bleu_counts({clip_id: captions[clip_id] for clip_id in clips}))
     return {
         metric: statistics
@@ -99,7 +100,7 @@ def _statistics(system: EvaluatedRun, words: Words | None) -> dict[str, Statisti
     }
 
 
-def _add(statistics: Mapping[tuple[str, str], Statistics], found: dict[str, Entry], plan: Resampling) -> None:
+def _add(statistics: Mapping[tuple[str, str], Statistics], found: dict[str, Row], plan: Resampling) -> None:
     """Give entries the numbers of scores, by system and metric, that are over the same clips."""
     if not statistics:
         return
@@ -136,7 +137,7 @@ def _adjusted(tested: Sequence[tuple[str, str]], p_values: Sequence[float]) -> l
     return adjusted
 
 
-def _remarks(entries: Sequence[Entry], plan: Resampling) -> list[str]:
+def _remarks(entries: Sequence[Row], plan: Resampling) -> list[str]:
     remarks = []
     having = {metric for entry in entries for metric in entry.intervals}
     if having:

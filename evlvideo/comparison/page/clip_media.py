@@ -19,20 +19,20 @@ LONGEST_SIDE = 128
 """Pixels of a picture's longer side."""
 _QUALITY = 82
 
-FILM_SIDE = 160
+PREVIEW_SIDE = 160
 """Pixels of a film's longer side."""
-FILM_FRAMES = 64
+PREVIEW_FRAMES = 64
 """Most frames of a film, spread over the whole clip."""
-FILM_RATES = (5.0, 12.0)
+PREVIEW_RATES = (5.0, 12.0)
 """Lowest and highest rate of a film, in frames per second; a clip that would need a lower one is shown faster."""
-FILM_BYTES = 96_000
+PREVIEW_BYTES = 96_000
 """Most bytes of a film, as it stands in the page."""
 _DECODED_SIDE = 120
 """Shorter side in pixels to which frames are scaled while they are decoded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Footage:
+class ClipFrames:
     """Frames of a clip from start to end."""
 
     frames: Sequence[np.ndarray]
@@ -41,12 +41,12 @@ class Footage:
     """How long the clip lasts; 0 where it is not to be played."""
 
 
-FramesFor: TypeAlias = Callable[[CaptionedClip], Footage]
+FrameReader: TypeAlias = Callable[[CaptionedClip], ClipFrames]
 """Gives frames of a clip. Raises UserError where the clip cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PageImage:
     """A picture as a `data:` address, with its size in pixels."""
 
     address: str
@@ -55,7 +55,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
+class PreviewClip:
     """A clip to be played, as a `data:` address, with its size in pixels."""
 
     address: str
@@ -65,7 +65,7 @@ class Film:
     """How much faster than the clip it is shown; 1 is the clip's own speed."""
 
 
-class Budget:
+class ByteBudget:
     """How many bytes of pictures and films a page may still take in.
 
     Args:
@@ -86,7 +86,7 @@ class Budget:
         return True
 
 
-def decoded_footage(clip: CaptionedClip) -> Footage:
+def decode_frames(clip: CaptionedClip) -> ClipFrames:
     """Decode frames spread evenly over a clip, the way frames are taken at evaluation, but more of them.
 
     Raises:
@@ -101,8 +101,8 @@ def decoded_footage(clip: CaptionedClip) -> Footage:
     def choose(frames: int, rate: float) -> list[int]:
         nonlocal seconds
         seconds = frames / rate if rate > 0 and frames > 1 else 0.0
-        enough = max(FRAMES, math.ceil(seconds * FILM_RATES[1]))
-        return uniform(frames, rate, min(frames, FILM_FRAMES, enough))
+        enough = max(FRAMES, math.ceil(seconds * PREVIEW_RATES[1]))
+        return uniform(frames, rate, min(frames, PREVIEW_FRAMES, enough))
 
     decoded = decode_frames_guarded(
         clip.video,
@@ -112,33 +112,33 @@ def decoded_footage(clip: CaptionedClip) -> Footage:
         start_seconds=clip.start_seconds,
         end_seconds=clip.end_seconds,
     )
-    return Footage(list(decoded.frames), seconds)
+    return ClipFrames(list(decoded.frames), seconds)
 
 
-def filmstrip(footage: Footage) -> tuple[Picture, ...]:
+def spread_images(footage: ClipFrames) -> tuple[PageImage, ...]:
     """Make pictures of frames spread over a clip; a shorter clip has one for each of its frames."""
     count, total = min(FRAMES, len(footage.frames)), len(footage.frames)
-    return tuple(encode(footage.frames[place * total // count]) for place in range(count))
+    return tuple(encode_jpeg(footage.frames[place * total // count]) for place in range(count))
 
 
-def encode(frame: np.ndarray) -> Picture:
+def encode_jpeg(frame: np.ndarray) -> PageImage:
     """Turn a frame, uint8 (H, W, 3), into a JPEG no longer than `LONGEST_SIDE`; small frames keep their size."""
     image = Image.fromarray(frame)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
-    return Picture(data_address("image/jpeg", buffer.getvalue()), image.width, image.height)
+    return PageImage(data_address("image/jpeg", buffer.getvalue()), image.width, image.height)
 
 
-def encode_exactly(pixels: np.ndarray) -> Picture:
+def encode_png(pixels: np.ndarray) -> PageImage:
     """Turn flat colours, uint8 (H, W, 3), into a PNG of their size."""
     image = Image.fromarray(pixels)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
-    return Picture(data_address("image/png", buffer.getvalue()), image.width, image.height)
+    return PageImage(data_address("image/png", buffer.getvalue()), image.width, image.height)
 
 
-def encode_film(footage: Footage, most_bytes: int = FILM_BYTES) -> Film | None:
+def encode_preview(footage: ClipFrames, most_bytes: int = PREVIEW_BYTES) -> PreviewClip | None:
     """Turn a clip into H.264, which every browser plays.
 
     Args:
@@ -152,7 +152,7 @@ def encode_film(footage: Footage, most_bytes: int = FILM_BYTES) -> Film | None:
 
     if len(footage.frames) < 2 or footage.seconds <= 0:
         return None
-    lowest, highest = FILM_RATES
+    lowest, highest = PREVIEW_RATES
     rate = min(max(len(footage.frames) / footage.seconds, lowest), highest)
     width, height = _film_size(*footage.frames[0].shape[:2])
     bits = int(most_bytes * 0.7 * 8 / (len(footage.frames) / rate))  # base64 adds a third
@@ -171,12 +171,12 @@ def encode_film(footage: Footage, most_bytes: int = FILM_BYTES) -> Film | None:
     address = data_address("video/mp4", buffer.getvalue())
     if len(address) > most_bytes:
         return None
-    return Film(address, width, height, speed=round(rate) * footage.seconds / len(footage.frames))
+    return PreviewClip(address, width, height, speed=round(rate) * footage.seconds / len(footage.frames))
 
 
 def _film_size(height: int, width: int) -> tuple[int, int]:
-    """Width and height that H.264 takes, which are even, with the longer one at most `FILM_SIDE`."""
-    scale = min(1.0, FILM_SIDE / max(height, width))
+    """Width and height that H.264 takes, which are even, with the longer one at most `PREVIEW_SIDE`."""
+    scale = min(1.0, PREVIEW_SIDE / max(height, width))
     return max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)
 
 
@@ -186,44 +186,46 @@ def data_address(kind: str, content: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reel:
+class ClipMedia:
     """What is shown of one clip, and why it is not more."""
 
-    pictures: tuple[Picture, ...] = ()
-    film: Film | None = None
+    pictures: tuple[PageImage, ...] = ()
+    film: PreviewClip | None = None
     problem: str = ""
     """Why the clip cannot be read; empty where it can, or where no room was left for it."""
 
     @property
-    def poster(self) -> Picture:
+    def poster(self) -> PageImage:
         """What a film shows before it plays."""
         return self.pictures[len(self.pictures) // 2]
 
 
-def reels(clips: Sequence[CaptionedClip], budget: Budget, frames_for: FramesFor = decoded_footage) -> dict[str, Reel]:
+def gather_media(
+    clips: Sequence[CaptionedClip], budget: ByteBudget, read_frames: FrameReader = decode_frames
+) -> dict[str, ClipMedia]:
     """Make pictures and films of clips, in their order, until the budget is spent.
 
     Each clip has an equal share of what is left: a film that does not fit it is left out, and the pictures stand alone.
     Pictures that do not fit what is left for all are the last that were tried; the clips after them are not decoded.
     """
-    made: dict[str, Reel] = {}
+    made: dict[str, ClipMedia] = {}
     for place, clip in enumerate(clips):
         try:
-            made[clip.clip_id] = Reel() if budget.spent else _reel(frames_for(clip), budget, len(clips) - place)
+            made[clip.clip_id] = ClipMedia() if budget.spent else _reel(read_frames(clip), budget, len(clips) - place)
         except UserError as error:
-            made[clip.clip_id] = Reel(problem=str(error))
+            made[clip.clip_id] = ClipMedia(problem=str(error))
     return made
 
 
-def _reel(footage: Footage, budget: Budget, clips_left: int) -> Reel:
+def _reel(footage: ClipFrames, budget: ByteBudget, clips_left: int) -> ClipMedia:
     share = budget.left // clips_left
-    reel = Reel(filmstrip(footage))
+    reel = ClipMedia(spread_images(footage))
     size = sum(len(picture.address) for picture in reel.pictures)
     if not budget.take(size):
-        return Reel()
+        return ClipMedia()
     room = share - size - len(reel.poster.address)  # the poster stands in the page once more
-    film = encode_film(footage, min(FILM_BYTES, room)) if room > 0 else None
+    film = encode_preview(footage, min(PREVIEW_BYTES, room)) if room > 0 else None
     if film is None:
         return reel
     budget.take(len(film.address) + len(reel.poster.address))
-    return Reel(reel.pictures, film)
+    return ClipMedia(reel.pictures, film)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from evlvideo.comparison.rows.seeds import SeedPool
+from evlvideo.comparison.rows.seeds import SeedGroup
 from evlvideo.config.run import RunConfig
 from evlvideo.config.settings import flat_settings
 
@@ -17,7 +17,7 @@ _NO_DIFFERENCE = ("model.", "seed", "output_dir", "data.root", "data.video_root"
 _LISTED = 6
 
 
-def budget_remarks(rows: Sequence[SeedPool]) -> list[str]:
+def training_difference_remarks(rows: Sequence[SeedGroup]) -> list[str]:
     """Sentences on what rows of one stage were not trained alike in, beside what their models are."""
     stages: dict[str, dict[str, RunConfig]] = {}
     for row in rows:

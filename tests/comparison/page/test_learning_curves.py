@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evlvideo.comparison.page import curves
+from evlvideo.comparison.page import learning_curves as curves
 from evlvideo.comparison.rows.runs import read_runs
 
 
@@ -48,14 +48,14 @@ def test_higher_values_are_drawn_higher_and_later_steps_further_right():
 
 def test_long_curves_are_averaged(make_run):
     log = [{"step": step, "loss": float(step % 2)} for step in range(1, 1001)]
-    (chart,) = curves.charts_of(read_runs([make_run("mean", log=log)], "test"))
+    (chart,) = curves.draw_learning_curves(read_runs([make_run("mean", log=log)], "test"))
     assert len(chart.curves[0].path.split()) <= curves.MOST_POINTS
 
 
 def test_loss_is_drawn_for_cross_entropy_and_reward_for_self_critical_runs(make_run):
     log = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "reward": 0.3}, {"step": 2, "validation_cider": 0.5}]
     runs = [make_run("ce", log=[log[0], log[2]]), make_run("scst", stage="scst", log=log)]
-    charts = {chart.title: chart for chart in curves.charts_of(read_runs(runs, "test"))}
+    charts = {chart.title: chart for chart in curves.draw_learning_curves(read_runs(runs, "test"))}
     drawn = {title: [curve.name for curve in chart.curves] for title, chart in charts.items()}
     assert drawn == {
         "Training loss": ["ce"],

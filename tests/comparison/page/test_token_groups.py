@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from evlvideo.comparison.page import pictures
+from evlvideo.comparison.page.token_groups import paint_groups, patch_groups
 from evlvideo.models.connectors.tomeformer import TomeFormer
-from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
 
 
 def values(*shape: int) -> torch.Tensor:
@@ -20,49 +19,12 @@ def opened(module: torch.nn.Module) -> torch.nn.Module:
     return module.eval()
 
 
-@pytest.mark.parametrize("max_frames", [None, 6])
-def test_attention_in_the_tower_is_what_the_contextualizer_uses(max_frames):
-    module = opened(InTowerContextualizer(12, attention_dim=8, num_heads=2, max_frames=max_frames))
-    x = values(2, 5, 3, 12)  # (B, T, N, D)
-    weights = pictures.in_tower_attention(module, x)
-    assert weights.shape == (2, 3, 2, 5, 5)
-    pooled = module.alpha * x + (0 if max_frames is None else module.frame_positions(x))
-    by_head = pooled.unflatten(-1, (2, 6))  # (B, T, N, heads, D / heads)
-    context = torch.einsum("bnhqt,btnhd->bqnhd", weights, by_head).flatten(3)
-    torch.testing.assert_close(context, module(x))
-
-
-@pytest.mark.parametrize("max_frames", [None, 6])
-def test_attention_over_merged_tokens_is_what_the_contextualizer_uses(max_frames):
-    module = opened(MergedContextualizer(12, num_heads=3, max_frames=max_frames))
-    x = values(2, 4, 5, 12)  # (B, T, M, D)
-    weights = pictures.merged_attention(module, x)
-    assert weights.shape == (2, 3, 5, 4, 5)
-    pooled = module.alpha * x + (0 if max_frames is None else module.frame_positions(x))
-    by_head = pooled.unflatten(-1, (3, 4))
-    context = torch.einsum("bhqtm,btmhd->bqhd", weights, by_head).flatten(2)
-    torch.testing.assert_close(x + context[:, None], module(x))
-
-
-def test_shares_sum_to_one_over_the_frames():
-    in_tower = pictures.in_tower_attention(
-        opened(InTowerContextualizer(12, attention_dim=8, num_heads=2)), values(1, 5, 3, 12)
-    )
-    merged = pictures.merged_attention(opened(MergedContextualizer(12, num_heads=3)), values(1, 4, 6, 12))
-    for shares, shape in (
-        (pictures.shares_in_tower(in_tower[0]), (5, 5)),
-        (pictures.shares_of_merged(merged[0]), (6, 4)),
-    ):
-        assert shares.shape == shape
-        assert shares.sum(axis=1) == pytest.approx(np.ones(shape[0]))
-
-
 def test_groups_are_numbered_without_gaps_in_the_order_of_the_patches():
     source = torch.zeros(4, 6)  # (M, N), the first token a class token
     for token, row in enumerate([0, 3, 1, 3, 2, 1]):
         source[row, token] = 1
-    assert pictures.patch_groups(source, prefix_tokens=1).tolist() == [0, 1, 0, 2, 1]
-    assert pictures.patch_groups(source, prefix_tokens=0).tolist() == [0, 1, 2, 1, 3, 2]
+    assert patch_groups(source, prefix_tokens=1).tolist() == [0, 1, 0, 2, 1]
+    assert patch_groups(source, prefix_tokens=0).tolist() == [0, 1, 2, 1, 3, 2]
 
 
 def test_a_tomeformer_s_patches_are_in_as_many_groups_as_it_leaves_tokens():
@@ -73,7 +35,7 @@ def test_a_tomeformer_s_patches_are_in_as_many_groups_as_it_leaves_tokens():
     tomeformer = opened(TomeFormer(config, merge_r=4))
     with torch.no_grad():
         merged, source = tomeformer.forward_with_source(values(1, 17, 16))
-    groups = pictures.patch_groups(source[0], prefix_tokens=1)
+    groups = patch_groups(source[0], prefix_tokens=1)
     assert groups.shape == (16,)
     assert sorted(set(groups.tolist())) == list(range(merged.shape[1] - 1))  # all but the class token
 
@@ -84,7 +46,7 @@ def test_each_group_is_painted_with_the_mean_colour_of_its_patches():
     frame[:20, 20:] = (100, 0, 0)
     frame[20:] = (0, 0, 50)
     groups = np.array([[0, 0], [1, 2]])
-    painted = pictures.paint_groups(frame, groups)
+    painted = paint_groups(frame, groups)
     assert painted.shape == (160, 160, 3)
     assert painted.dtype == np.uint8
     assert painted[40, 40].tolist() == painted[40, 120].tolist() == [150, 0, 0]
@@ -93,7 +55,7 @@ def test_each_group_is_painted_with_the_mean_colour_of_its_patches():
 
 def test_borders_are_between_groups_only_and_tell_them_apart():
     groups = np.array([[0, 0, 1], [1, 1, 1]])
-    painted = pictures.paint_groups(np.full((20, 30, 3), 128, np.uint8), groups)
+    painted = paint_groups(np.full((20, 30, 3), 128, np.uint8), groups)
     grey = (painted == 128).all(axis=-1)
     side = painted.shape[0] // 2
     assert grey[side // 2, side - 8 : side + 8].all()  # inside group 0
@@ -105,7 +67,7 @@ def test_borders_are_between_groups_only_and_tell_them_apart():
 
 
 def test_patches_that_are_all_one_group_have_no_border():
-    painted = pictures.paint_groups(np.full((15, 15, 3), 9, np.uint8), np.zeros((4, 4), int))
+    painted = paint_groups(np.full((15, 15, 3), 9, np.uint8), np.zeros((4, 4), int))
     assert (painted == 9).all()
 
 
@@ -113,5 +75,5 @@ def test_patches_that_are_all_one_group_have_no_border():
 def test_frames_of_any_size_are_painted(size):
     frame = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     groups = np.arange(16).reshape(4, 4)
-    painted = pictures.paint_groups(frame, groups)
+    painted = paint_groups(frame, groups)
     assert painted.shape == (160, 160, 3)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evlvideo.comparison.rows.history import Points
-from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.rows.system import System
+from evlvideo.comparison.rows.training_log import Points
 
 WIDTH, HEIGHT = 440, 264
 """Size of a chart in its own units."""
@@ -61,7 +61,7 @@ class Chart:
     remark: str = ""
 
 
-def charts_of(runs: Sequence[EvaluatedRun]) -> list[Chart]:
+def draw_learning_curves(runs: Sequence[System]) -> list[Chart]:
     """Draw the learning curves of the runs: training loss, reward, validation CIDEr, each where it was logged.
 
     The loss is drawn for cross-entropy runs only: self-critical training minimises another quantity.
@@ -79,7 +79,7 @@ def charts_of(runs: Sequence[EvaluatedRun]) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
-def _points(run: EvaluatedRun, key: str) -> Points:
+def _points(run: System, key: str) -> Points:
     return run.history.get(key, ())
 
 

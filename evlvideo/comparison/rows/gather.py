@@ -11,17 +11,18 @@ from evlvideo.comparison.rows.references import (
     references_of_file,
     references_of_runs,
 )
-from evlvideo.comparison.rows.runs import EvaluatedRun, check_comparable, read_runs
-from evlvideo.comparison.rows.scored import (
+from evlvideo.comparison.rows.runs import read_runs
+from evlvideo.comparison.rows.scoring import (
     HUMAN,
-    OtherSystems,
-    Words,
+    ScoringRequest,
+    TokenizedCaptions,
     printable,
-    read_others,
-    score_others,
+    read_requested,
+    score_predictions,
     tokenize_table,
 )
-from evlvideo.comparison.rows.seeds import SeedPool, pool_seeds
+from evlvideo.comparison.rows.seeds import SeedGroup, group_seeds
+from evlvideo.comparison.rows.system import System, check_scored_alike
 from evlvideo.errors import UserError
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.tokenizers.tokenize import default_tokenizer
@@ -34,14 +35,14 @@ _NOTHING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Systems:
+class Gathered:
     """What was scored here."""
 
-    systems: Sequence[EvaluatedRun]
+    systems: Sequence[System]
     """Runs, captions from elsewhere, people."""
-    rows: Sequence[SeedPool]
+    rows: Sequence[SeedGroup]
     """The same, as they stand in the table."""
-    words: Words | None
+    words: TokenizedCaptions | None
     """Their captions and references, tokenised; `None` where the references cannot be read."""
     against: str | None
     """The row that the others are tested against; `None` where there is none."""
@@ -52,11 +53,11 @@ class Systems:
 def gather_systems(
     run_directories: Sequence[Path],
     split: str | None,
-    others: OtherSystems,
+    others: ScoringRequest,
     against: str | None = None,
     *,
     over_seeds: bool = False,
-) -> Systems:
+) -> Gathered:
     """Read runs, and score captions from elsewhere as the runs were.
 
     Where there are only runs, references that cannot be read are no error: a remark says so.
@@ -76,8 +77,8 @@ def gather_systems(
     found = read_runs(run_directories, split or "test") if run_directories else []
     # What is said of the whole table is taken from the first; other systems that were run here have their own decoding.
     runs = sorted(found, key=lambda run: run.regime != "trained")
-    check_comparable(runs)
-    rows = pool_seeds(runs) if over_seeds else [SeedPool.alone(run) for run in runs]
+    check_scored_alike(runs)
+    rows = group_seeds(runs) if over_seeds else [SeedGroup.of_one(run) for run in runs]
     _refuse_equal_names(rows, others)
     if others:
         return _score(rows, runs, _references(runs, split, others), others, against)
@@ -88,11 +89,11 @@ def gather_systems(
     except UserError as error:
         if others.references is not None or others.dataset is not None:
             raise
-        return Systems(runs, rows, None, chosen, [f"The references are not at hand: {error}"])
-    return Systems(runs, rows, words, chosen, [])
+        return Gathered(runs, rows, None, chosen, [f"The references are not at hand: {error}"])
+    return Gathered(runs, rows, words, chosen, [])
 
 
-def _check_asked(run_directories: Sequence[Path], others: OtherSystems) -> None:
+def _check_asked(run_directories: Sequence[Path], others: ScoringRequest) -> None:
     if not run_directories and not others:
         raise UserError(_NOTHING)
     if others.references is not None and others.dataset is not None:
@@ -106,14 +107,14 @@ def _check_asked(run_directories: Sequence[Path], others: OtherSystems) -> None:
         )
 
 
-def _refuse_equal_names(rows: Sequence[SeedPool], others: OtherSystems) -> None:
+def _refuse_equal_names(rows: Sequence[SeedGroup], others: ScoringRequest) -> None:
     taken = {name for row in rows for name in (row.name, *(run.name for run in row.runs))}
     shared = sorted(name for name in taken if name in others.predictions or (others.human and name == HUMAN))
     if shared:
         raise UserError(f"{', '.join(shared)} is the name of a run and of other captions; name the captions otherwise.")
 
 
-def _references(runs: Sequence[EvaluatedRun], split: str | None, others: OtherSystems) -> TableReferences:
+def _references(runs: Sequence[System], split: str | None, others: ScoringRequest) -> TableReferences:
     """The references of the table: those named, or else the runs'."""
     if runs:
         split = runs[0].result.split
@@ -130,7 +131,7 @@ def _references(runs: Sequence[EvaluatedRun], split: str | None, others: OtherSy
     return replace(found, dataset=result.dataset, split=result.split)
 
 
-def _pairing(rows: Sequence[SeedPool]) -> list[str]:
+def _pairing(rows: Sequence[SeedGroup]) -> list[str]:
     return [row.name for row in rows if row.comparable]
 
 
@@ -145,13 +146,13 @@ def _choose(pairing: Sequence[str], known: Collection[str], against: str | None)
 
 
 def _score(
-    rows: Sequence[SeedPool],
-    runs: Sequence[EvaluatedRun],
+    rows: Sequence[SeedGroup],
+    runs: Sequence[System],
     references: TableReferences,
-    others: OtherSystems,
+    others: ScoringRequest,
     against: str | None,
-) -> Systems:
-    checked = read_others(others, references)
+) -> Gathered:
+    checked = read_requested(others, references)
     whole = [name for name in others.predictions if len(checked[name].captions) == len(references.captions)]
     # Before what takes minutes.
     chosen = _choose([*_pairing(rows), *whole], {*(row.name for row in rows), *checked}, against)
@@ -160,19 +161,19 @@ def _score(
         # METEOR reads its tables while texts are tokenised.
         captions = {name: of.captions for name, of in checked.items()}
         words = tokenize_table(references, {**_captions(runs, references), **captions}, tokenizer)
-        scored = score_others(checked, others, references, words, meteor)
+        scored = score_predictions(checked, others, references, words, meteor)
     remarks = [
         f"{name} ({printable(others.predictions[name])}): {'; '.join(of.left_out)}."
         for name, of in checked.items()
         if of.left_out
     ]
     # People last, since their references are fewer.
-    scored.sort(key=lambda system: system.own_references)
-    check_comparable([*runs, *scored])
-    return Systems([*runs, *scored], [*rows, *map(SeedPool.alone, scored)], words, chosen, remarks)
+    scored.sort(key=lambda system: system.is_human)
+    check_scored_alike([*runs, *scored])
+    return Gathered([*runs, *scored], [*rows, *map(SeedGroup.of_one, scored)], words, chosen, remarks)
 
 
-def _captions(runs: Sequence[EvaluatedRun], references: TableReferences) -> Mapping[str, Mapping[str, str]]:
+def _captions(runs: Sequence[System], references: TableReferences) -> Mapping[str, Mapping[str, str]]:
     """The captions of runs, of clips that the references have."""
     return {
         run.name: {clip_id: text for clip_id, text in run.predictions.items() if clip_id in references.captions}

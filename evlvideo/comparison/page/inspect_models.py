@@ -14,17 +14,16 @@ from torch import Tensor, nn
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import without_language_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
-from evlvideo.comparison.page.frames import Budget, Picture, encode, encode_exactly
-from evlvideo.comparison.page.insights import Attention, ClipInsights, Insight, Insights, Merging
-from evlvideo.comparison.page.pictures import (
+from evlvideo.comparison.page.clip_media import ByteBudget, PageImage, encode_jpeg, encode_png
+from evlvideo.comparison.page.frame_attention import (
     in_tower_attention,
     merged_attention,
-    paint_groups,
-    patch_groups,
     shares_in_tower,
     shares_of_merged,
 )
-from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.page.inspection import AttentionView, ClipViews, Inspection, MergingView, SystemView
+from evlvideo.comparison.page.token_groups import paint_groups, patch_groups
+from evlvideo.comparison.rows.system import System
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -43,7 +42,7 @@ PICTURE_BYTES = 1_500_000
 """Most bytes of pictures, as they stand in a page beside those of the gallery."""
 
 
-def look_inside(runs: Sequence[EvaluatedRun], clips: Sequence[CaptionedClip]) -> Insights:
+def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> Inspection:
     """Run the vision towers and connectors of trained runs on clips.
 
     Nothing that goes wrong here ends the comparison: a remark says what is missing.
@@ -53,10 +52,10 @@ def look_inside(runs: Sequence[EvaluatedRun], clips: Sequence[CaptionedClip]) ->
         clips: clips to look at.
     """
     if not clips:
-        return Insights()
-    seen: dict[str, list[Insight]] = {clip.clip_id: [] for clip in clips}
-    frames: dict[str, tuple[Picture, ...]] = {}
-    budget, remarks = Budget(PICTURE_BYTES), []
+        return Inspection()
+    seen: dict[str, list[SystemView]] = {clip.clip_id: [] for clip in clips}
+    frames: dict[str, tuple[PageImage, ...]] = {}
+    budget, remarks = ByteBudget(PICTURE_BYTES), []
     for system, run in enumerate(runs):
         if run.directory is None:  # captions from elsewhere, or of people
             continue
@@ -73,13 +72,13 @@ def look_inside(runs: Sequence[EvaluatedRun], clips: Sequence[CaptionedClip]) ->
             remarks.append(f"{run.name} is not shown from the inside: {str(error) or type(error).__name__}")
     if budget.spent:
         remarks.append("Not all systems are shown on all of these clips, which would make the page too large.")
-    shown = tuple(ClipInsights(name, frames[name], tuple(found)) for name, found in seen.items() if found)
-    return Insights(shown, tuple(remarks))
+    shown = tuple(ClipViews(name, frames[name], tuple(found)) for name, found in seen.items() if found)
+    return Inspection(shown, tuple(remarks))
 
 
 def _of_run(
     system: int, name: str, directory: Path, clips: Sequence[CaptionedClip]
-) -> Iterator[tuple[str, tuple[Picture, ...], Insight]]:
+) -> Iterator[tuple[str, tuple[PageImage, ...], SystemView]]:
     config = run_config(directory)
     model, processor = open_without_language_model(directory, config.training.precision)
     dataset = video_dataset(config.data, processor, clips)
@@ -95,8 +94,8 @@ def _of_run(
             raise UserError("it merges no tokens and has no attention over frames.")
         yield (
             item["clip_id"],
-            tuple(encode(frame) for frame in frames[:MOST_FRAMES]),
-            Insight(system, name, merging, attention),
+            tuple(encode_jpeg(frame) for frame in frames[:MOST_FRAMES]),
+            SystemView(system, name, merging, attention),
         )
 
 
@@ -128,7 +127,7 @@ def shown_frames(pixel_values: Tensor) -> list[np.ndarray]:
 @torch.no_grad()
 def inside(
     model: EvlVideoForCaptioning, pixel_values: Tensor, frames: Sequence[np.ndarray]
-) -> tuple[Merging | None, Attention | None]:
+) -> tuple[MergingView | None, AttentionView | None]:
     """Look at a model while it encodes one clip.
 
     Args:
@@ -165,7 +164,7 @@ def _inputs_of(parts: Sequence[nn.Module]) -> Iterator[list[tuple[Any, Tensor]]]
 
 def _merging(
     model: EvlVideoForCaptioning, inputs: Sequence[tuple[Any, Tensor]], frames: Sequence[np.ndarray]
-) -> Merging | None:
+) -> MergingView | None:
     tokens = next((x for part, x in inputs if isinstance(part, TomeFormer)), None)
     if tokens is None or not isinstance(model.connector, TomeFormer):
         return None
@@ -174,13 +173,13 @@ def _merging(
     groups = [patch_groups(of_frame, prefix).reshape(grid) for of_frame in source]
     averaged = len(groups) < len(frames)
     painted = tuple(
-        encode_exactly(paint_groups(frame, groups[0 if averaged else place]))
+        encode_png(paint_groups(frame, groups[0 if averaged else place]))
         for place, frame in enumerate(frames[:MOST_FRAMES])
     )
-    return Merging(tokens.shape[1], merged.shape[1], averaged, painted)
+    return MergingView(tokens.shape[1], merged.shape[1], averaged, painted)
 
 
-def _attention(inputs: Sequence[tuple[Any, Tensor]]) -> Attention | None:
+def _attention(inputs: Sequence[tuple[Any, Tensor]]) -> AttentionView | None:
     in_tower = [(part, x) for part, x in inputs if isinstance(part, InTowerContextualizer)]
     merged = [(part, x) for part, x in inputs if isinstance(part, MergedContextualizer)]
     if in_tower:
@@ -190,7 +189,7 @@ def _attention(inputs: Sequence[tuple[Any, Tensor]]) -> Attention | None:
     else:
         return None
     gates = [abs(float(part.alpha)) for part, _ in in_tower or merged]
-    return Attention(
+    return AttentionView(
         form="in_tower" if in_tower else "merged",
         shares=tuple(rows.mean(axis=0).tolist()),
         rows=tuple(tuple(row) for row in rows.tolist()),

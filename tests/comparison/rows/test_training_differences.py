@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from evlvideo.comparison.rows.budgets import budget_remarks
 from evlvideo.comparison.rows.runs import read_runs
-from evlvideo.comparison.rows.seeds import SeedPool
+from evlvideo.comparison.rows.seeds import SeedGroup
+from evlvideo.comparison.rows.training_differences import training_difference_remarks
 from evlvideo.config.loading import load_config, save_config
 from evlvideo.config.run import RunConfig
 
@@ -25,7 +25,7 @@ def remarks(make_run: Any) -> Remarks:
                 path = directories[-1] / "config.yaml"
                 save_config(RunConfig(output_dir=name), path)
                 save_config(load_config(path, changes), path)
-        return budget_remarks([SeedPool.alone(run) for run in read_runs(directories, "test")])
+        return training_difference_remarks([SeedGroup.of_one(run) for run in read_runs(directories, "test")])
 
     return make
 

@@ -1,6 +1,6 @@
 """Numbers that others published, as quoted rows. They are not measured here, and the table says so."""
 
-from evlvideo.comparison.tables.table import Entry
+from evlvideo.comparison.rows.row import Row
 
 _POSTER = "EVLGen (Jian et al., ACL 2024, arXiv 2310.03291), poster, MSR-VTT test"
 
@@ -17,7 +17,7 @@ _POSTER_MSRVTT: dict[str, tuple[float, float, float, float]] = {
 }
 
 
-def quoted_entries(dataset: str, split: str) -> list[Entry]:
+def quoted_rows(dataset: str, split: str) -> list[Row]:
     """Give the quoted rows for a data set and split; none where nothing was published for it.
 
     Source: the MSR-VTT captioning table of EVLGen's poster.
@@ -25,7 +25,7 @@ def quoted_entries(dataset: str, split: str) -> list[Entry]:
     if (dataset, split) != ("msrvtt", "test"):
         return []
     return [
-        Entry(
+        Row(
             name=name,
             regime="quoted",
             source=_POSTER,

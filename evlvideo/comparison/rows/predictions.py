@@ -14,7 +14,7 @@ _LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedCaptions:
+class CheckedPredictions:
     """Captions of clips of the table, one for each."""
 
     captions: dict[str, str]
@@ -23,9 +23,9 @@ class CheckedCaptions:
     """Sentences on what the file has beside them, or lacks; empty where it is as it should be."""
 
 
-def read_checked(
+def read_checked_predictions(
     files: Mapping[str, Path], references: TableReferences, allow_partial: bool
-) -> dict[str, CheckedCaptions]:
+) -> dict[str, CheckedPredictions]:
     """Read the captions of systems, and hold them against the clips of the references.
 
     Args:
@@ -41,7 +41,7 @@ def read_checked(
     checked, problems = {}, []
     for name, path in files.items():
         captions, found = _check(read_pairs(path), references)
-        checked[name] = CheckedCaptions(captions, tuple(found))
+        checked[name] = CheckedPredictions(captions, tuple(found))
         if found and (not allow_partial or not captions):
             nothing = [] if captions else ["not one clip can be scored"]
             problems.append(f"{name} ({path}):\n" + "\n".join(f"  - {problem}" for problem in [*nothing, *found]))

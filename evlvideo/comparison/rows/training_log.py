@@ -10,11 +10,11 @@ from evlvideo.errors import UserError
 
 Points: TypeAlias = tuple[tuple[int, float], ...]
 """Pairs of step and value, by rising step."""
-History: TypeAlias = Mapping[str, Points]
+TrainingLog: TypeAlias = Mapping[str, Points]
 """Points by the name of the quantity, such as `loss` or `validation_cider`."""
 
 
-def read_history(path: Path) -> History:
+def read_training_log(path: Path) -> TrainingLog:
     """Read a run's `log.jsonl`.
 
     A resumed run can log a step twice; the later line counts. A run that was killed can end in half a line, which is

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from evlvideo.comparison.page.frames import Picture
+from evlvideo.comparison.page.clip_media import PageImage
 
 
 @dataclass(frozen=True, slots=True)
-class Merging:
+class MergingView:
     """One system's merged tokens of a clip."""
 
     before: int
@@ -15,12 +15,12 @@ class Merging:
     """Tokens that are left of a frame; where frames were averaged before, of all of them."""
     averaged: bool
     """Whether frames were averaged before, so that all have the same groups."""
-    painted: tuple[Picture, ...]
+    painted: tuple[PageImage, ...]
     """Frames in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class AttentionView:
     """One system's attention over the frames of a clip."""
 
     form: str
@@ -39,29 +39,29 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
-class Insight:
+class SystemView:
     """What one system did with a clip."""
 
     system: int
     """Place of the system among all of the comparison."""
     name: str
-    merging: Merging | None
-    attention: Attention | None
+    merging: MergingView | None
+    attention: AttentionView | None
 
 
 @dataclass(frozen=True, slots=True)
-class ClipInsights:
+class ClipViews:
     """What the systems did with a clip."""
 
     clip_id: str
-    frames: tuple[Picture, ...]
+    frames: tuple[PageImage, ...]
     """Frames as the first of the systems got them."""
-    insights: tuple[Insight, ...]
+    insights: tuple[SystemView, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Insights:
+class Inspection:
     """What was seen inside the systems, and why it is not more."""
 
-    clips: tuple[ClipInsights, ...] = ()
+    clips: tuple[ClipViews, ...] = ()
     remarks: tuple[str, ...] = ()

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from evlvideo.comparison.compare import compare
+from evlvideo.comparison.rows.gather import gather_systems
 from evlvideo.comparison.rows.references import msrvtt_splits, references_of_file
-from evlvideo.comparison.rows.scored import OtherSystems, named_files
-from evlvideo.comparison.rows.systems import gather_systems
-from evlvideo.comparison.tables.table import Entry
+from evlvideo.comparison.rows.row import Row
+from evlvideo.comparison.rows.scoring import ScoringRequest, parse_prediction_files
 from evlvideo.errors import UserError
 from evlvideo.evaluation.score import score_files
 from evlvideo.metrics import scoring as metrics
@@ -44,18 +44,18 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def entries(table: Any) -> dict[str, Entry]:
-    return {row.entry.name: row.entry for row in table.rows}
+def entries(table: Any) -> dict[str, Row]:
+    return {row.row.name: row.row for row in table.rows}
 
 
-def others(tmp_path: Path, references: Path | None, systems: Mapping[str, Any], **asked: Any) -> OtherSystems:
+def others(tmp_path: Path, references: Path | None, systems: Mapping[str, Any], **asked: Any) -> ScoringRequest:
     files = {name: write(tmp_path / f"{name}.json", captions) for name, captions in systems.items()}
-    return OtherSystems(files, references=references, **asked)
+    return ScoringRequest(files, references=references, **asked)
 
 
 def test_captions_have_the_scores_that_score_gives_them(tmp_path: Path, references: Path) -> None:
     asked = others(tmp_path, references, {"good": GOOD, "poor": POOR})
-    found = entries(compare([], out=tmp_path / "out", others=asked, resamples=50).table)
+    found = entries(compare([], out=tmp_path / "out", request=asked, resamples=50).table)
     for name, path in asked.predictions.items():
         alone = score_files(path, references)
         for metric in ("cider", "bleu_4", "rouge_l"):
@@ -79,7 +79,7 @@ def test_references_and_captions_are_tokenized_in_one_pass(
 
 def test_every_file_says_how_each_row_came_about(make_run: Any, tmp_path: Path, references: Path) -> None:
     run = matching_run(make_run)
-    compare([run], out=tmp_path / "out", others=others(tmp_path, references, {"good": GOOD}), resamples=50)
+    compare([run], out=tmp_path / "out", request=others(tmp_path, references, {"good": GOOD}), resamples=50)
     assert "| good (scored) |" in (tmp_path / "out/table.md").read_text()
     assert "| run (trained) |" in (tmp_path / "out/table.md").read_text()
     assert "\ngood,scored,6,6," in (tmp_path / "out/table.csv").read_text()
@@ -108,7 +108,7 @@ def test_rows_are_tested_against_the_first_run_where_nothing_is_named(
 ) -> None:
     runs = [matching_run(make_run, "one"), matching_run(make_run, "two")]
     asked = others(tmp_path, references, {"good": GOOD})
-    table = compare(runs, out=tmp_path / "out", others=asked, resamples=400).table
+    table = compare(runs, out=tmp_path / "out", request=asked, resamples=400).table
     found = entries(table)
     assert found["one"].p_values == {}
     assert found["two"].p_values == {"cider": 1.0}
@@ -123,14 +123,14 @@ def test_another_system_that_was_run_here_is_scored_and_no_row_to_test_against(m
     for name in ("training.json", "log.jsonl"):
         (other / name).unlink()
     table = compare([other, matching_run(make_run, "run")], out=tmp_path / "out", resamples=50).table
-    assert [(row.entry.name, row.regime) for row in table.rows] == [("other", "scored"), ("run", "trained")]
-    assert table.rows[0].entry.p_values == {"cider": 1.0}
+    assert [(row.row.name, row.regime) for row in table.rows] == [("other", "scored"), ("run", "trained")]
+    assert table.rows[0].row.p_values == {"cider": 1.0}
     assert json.loads((tmp_path / "out/table.json").read_text())["decoding"]["num_beams"] == 5
 
 
 def test_the_row_to_test_against_can_be_named(tmp_path: Path, references: Path) -> None:
     asked = others(tmp_path, references, {"good": GOOD, "poor": POOR})
-    found = entries(compare([], out=tmp_path / "out", others=asked, against="poor", resamples=400).table)
+    found = entries(compare([], out=tmp_path / "out", request=asked, against="poor", resamples=400).table)
     assert found["poor"].p_values == {}
     assert found["good"].differences["bleu_4"][0] > 0
 
@@ -138,7 +138,7 @@ def test_the_row_to_test_against_can_be_named(tmp_path: Path, references: Path) 
 def test_a_row_to_test_against_that_is_not_there_is_refused_before_scoring(
     tmp_path: Path, references: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evlvideo.comparison.rows.systems.score_others", None)
+    monkeypatch.setattr("evlvideo.comparison.rows.gather.score_predictions", None)
     asked = others(tmp_path, references, {"good": GOOD, "poor": POOR})
     with pytest.raises(UserError, match="'god' is no row; allowed: good, poor"):
         gather_systems([], None, asked, "god")
@@ -154,18 +154,18 @@ def test_a_row_that_pairs_with_none_is_not_tested_against(tmp_path: Path, refere
 
 def test_people_stand_first_with_one_reference_less_and_are_never_the_best(tmp_path: Path, references: Path) -> None:
     asked = others(tmp_path, references, {"good": GOOD, "poor": POOR}, human=True)
-    table = compare([], out=tmp_path / "out", others=asked, resamples=50).table
-    assert [row.entry.name for row in table.rows] == ["human", "good", "poor"]
+    table = compare([], out=tmp_path / "out", request=asked, resamples=50).table
+    assert [row.row.name for row in table.rows] == ["human", "good", "poor"]
     assert table.rows[0].tags == ("scored", "other references")
-    assert table.rows[0].entry.p_values == {}
-    assert table.rows[0].entry.intervals.keys() == {"cider", "bleu_4", "rouge_l"}
+    assert table.rows[0].row.p_values == {}
+    assert table.rows[0].row.intervals.keys() == {"cider", "bleu_4", "rouge_l"}
     assert not any(cell.best for cell in table.rows[0].cells)
 
 
 def test_people_need_two_captions(tmp_path: Path) -> None:
     alone = write(tmp_path / "alone.json", {"video0": ["a man"]})
     with pytest.raises(UserError, match="1 of 1 clips have one caption, such as video0"):
-        gather_systems([], None, OtherSystems(references=alone, human=True))
+        gather_systems([], None, ScoringRequest(references=alone, human=True))
 
 
 def test_all_that_is_wrong_with_all_files_is_listed(tmp_path: Path, references: Path) -> None:
@@ -185,18 +185,18 @@ def test_all_that_is_wrong_with_all_files_is_listed(tmp_path: Path, references: 
 def test_what_is_there_is_scored_on_request_and_marked(tmp_path: Path, references: Path) -> None:
     short = dict(list(GOOD.items())[2:]) | {"video5": "", "video77": "a man"}
     asked = others(tmp_path, references, {"poor": POOR, "short": short}, allow_partial=True)
-    table = compare([], out=tmp_path / "out", others=asked, resamples=50).table
+    table = compare([], out=tmp_path / "out", request=asked, resamples=50).table
     row = table.rows[1]
     assert row.tags == ("scored", "3 of 6 clips")
-    assert row.entry.p_values == {}
-    assert row.entry.intervals.keys() == {"cider", "bleu_4", "rouge_l"}
+    assert row.row.p_values == {}
+    assert row.row.intervals.keys() == {"cider", "bleu_4", "rouge_l"}
     assert not any(cell.best for cell in row.cells)
     assert any(remark.startswith("short (") and "video0, video1" in remark for remark in table.remarks)
 
 
 def test_a_file_with_more_than_the_clips_is_whole_when_that_is_allowed(tmp_path: Path, references: Path) -> None:
     asked = others(tmp_path, references, {"more": GOOD | {"video77": "a man"}, "good": GOOD}, allow_partial=True)
-    found = entries(compare([], out=tmp_path / "out", others=asked, resamples=50).table)
+    found = entries(compare([], out=tmp_path / "out", request=asked, resamples=50).table)
     assert not found["more"].partial
     assert found["more"].values == found["good"].values
     assert found["good"].p_values == dict.fromkeys(("cider", "bleu_4", "rouge_l"), 1.0)
@@ -248,7 +248,7 @@ def test_captions_take_the_tokenizer_of_the_runs(make_run: Any, tmp_path: Path, 
 )
 def test_what_is_asked_has_to_be_whole(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        gather_systems([], None, OtherSystems(**asked))
+        gather_systems([], None, ScoringRequest(**asked))
 
 
 def test_a_run_and_captions_of_one_name_are_refused(make_run: Any, tmp_path: Path, references: Path) -> None:
@@ -257,22 +257,22 @@ def test_a_run_and_captions_of_one_name_are_refused(make_run: Any, tmp_path: Pat
 
 
 def test_files_are_named_or_called_as_they_are() -> None:
-    assert named_files(["a=b/c=d.json", "x/y.json"]) == {"a": Path("b/c=d.json"), "y": Path("x/y.json")}
+    assert parse_prediction_files(["a=b/c=d.json", "x/y.json"]) == {"a": Path("b/c=d.json"), "y": Path("x/y.json")}
 
 
 def test_a_name_that_is_no_text_can_be_written(tmp_path: Path, references: Path) -> None:
     asked = others(tmp_path, references, {"poor": POOR})
     path = tmp_path / "b\udcff.json"
     path.write_text(json.dumps(GOOD))
-    asked = replace(asked, predictions=named_files([f"a\udcff={path}"]) | dict(asked.predictions))
-    compare([], out=tmp_path / "out", others=asked, resamples=50)
+    asked = replace(asked, predictions=parse_prediction_files([f"a\udcff={path}"]) | dict(asked.predictions))
+    compare([], out=tmp_path / "out", request=asked, resamples=50)
     assert json.loads((tmp_path / "out/table.json").read_text())["rows"][0]["source"].endswith("b?.json")
 
 
 @pytest.mark.parametrize("given", [["=a.json"], ["a="], ["a=b", "a=c"], ["x/a.json", "y/a.csv"]])
 def test_files_without_a_name_of_their_own_are_refused(given: list[str]) -> None:
     with pytest.raises(UserError, match="NAME=FILE"):
-        named_files(given)
+        parse_prediction_files(given)
 
 
 def test_a_file_of_several_splits_needs_one_to_be_named(tmp_path: Path) -> None:

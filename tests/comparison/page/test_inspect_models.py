@@ -12,9 +12,9 @@ from toy_run import FRAMES, IMAGE_SIZE, Toy
 
 from evlvideo.assembly.models import open_model
 from evlvideo.comparison.compare import compare
-from evlvideo.comparison.page import look_inside as module
-from evlvideo.comparison.page.look_inside import look_inside, open_without_language_model
-from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.page import inspect_models as module
+from evlvideo.comparison.page.inspect_models import inspect_models, open_without_language_model
+from evlvideo.comparison.rows.system import System
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import run_config
 
@@ -27,19 +27,19 @@ TOKENS, MERGED = 17, 9
 """Of a frame of the toy: 16 patches and a class token, of which each of two layers merges 4."""
 
 
-def system(directory: Path | None, name: str = "") -> EvaluatedRun:
-    return EvaluatedRun(name or directory.name, directory, None, {}, {}, {}, None)
+def system(directory: Path | None, name: str = "") -> System:
+    return System(name or directory.name, directory, None, {}, {}, {}, None)
 
 
 @pytest.fixture(scope="module")
-def systems(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> list[EvaluatedRun]:
+def systems(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> list[System]:
     root = tmp_path_factory.mktemp("inside")
     return [system(toy.finished_run(root / name, open_gates=True, **form)) for name, form in FORMS.items()]
 
 
 @pytest.fixture(scope="module")
 def seen(systems, toy: Toy):
-    return look_inside(systems, toy.clips("test")[:2])
+    return inspect_models(systems, toy.clips("test")[:2])
 
 
 def test_every_system_is_shown_on_every_clip(seen, toy):
@@ -52,10 +52,10 @@ def test_every_system_is_shown_on_every_clip(seen, toy):
 
 def test_the_frames_are_those_that_the_models_get(systems, toy, monkeypatch):
     pictures = []
-    encode = module.encode
-    monkeypatch.setattr(module, "encode", lambda frame: pictures.append(frame) or encode(frame))
+    encode_jpeg = module.encode_jpeg
+    monkeypatch.setattr(module, "encode_jpeg", lambda frame: pictures.append(frame) or encode_jpeg(frame))
     clip = toy.clips("test")[0]
-    look_inside(systems[:1], [clip])
+    inspect_models(systems[:1], [clip])
     from evlvideo.data.video.decode import decode_frames
     from evlvideo.data.video.sampling import uniform
 
@@ -115,13 +115,13 @@ def test_a_picture_has_no_attention_over_frames(systems, toy, monkeypatch):
         return replace(config, data=replace(config.data, num_frames=1))
 
     monkeypatch.setattr(module, "run_config", one_frame)
-    (clip,) = look_inside(systems[1:2], toy.clips("test")[:1]).clips
+    (clip,) = inspect_models(systems[1:2], toy.clips("test")[:1]).clips
     assert clip.insights[0].attention is None
     assert len(clip.insights[0].merging.painted) == 1
 
 
 def test_systems_without_a_model_here_are_passed_over(toy):
-    assert look_inside([system(None, "people")], toy.clips("test")[:1]) == module.Insights()
+    assert inspect_models([system(None, "people")], toy.clips("test")[:1]) == module.Inspection()
 
 
 def test_what_does_not_open_leaves_the_others_and_says_why(systems, toy, tmp_path):
@@ -130,7 +130,7 @@ def test_what_does_not_open_leaves_the_others_and_says_why(systems, toy, tmp_pat
     broken = tmp_path / "broken"
     shutil.copytree(systems[0].directory, broken)
     (broken / "model.safetensors").write_bytes(b"no weights")
-    found = look_inside([system(empty), systems[0], system(broken)], toy.clips("test")[:1])
+    found = inspect_models([system(empty), systems[0], system(broken)], toy.clips("test")[:1])
     assert [insight.name for insight in found.clips[0].insights] == ["mean"]
     assert len(found.remarks) == 2
     assert found.remarks[0].startswith("empty is not shown from the inside: ")
@@ -143,14 +143,14 @@ def test_what_nobody_foresaw_is_a_remark_too(systems, toy, monkeypatch, caplog):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(module, "inside", fail)
-    found = look_inside(systems[:1], toy.clips("test")[:1])
-    assert found == module.Insights((), ("mean is not shown from the inside: out of memory",))
+    found = inspect_models(systems[:1], toy.clips("test")[:1])
+    assert found == module.Inspection((), ("mean is not shown from the inside: out of memory",))
     assert "no pictures of mean" in caplog.text
 
 
 def test_pictures_end_where_the_page_is_full(systems, toy, monkeypatch):
     monkeypatch.setattr(module, "PICTURE_BYTES", 20_000)
-    found = look_inside(systems, toy.clips("test")[:4])
+    found = inspect_models(systems, toy.clips("test")[:4])
     shown = sum(len(clip.insights) for clip in found.clips)
     assert 0 < shown < 12
     assert found.remarks == ("Not all systems are shown on all of these clips, which would make the page too large.",)
@@ -158,9 +158,9 @@ def test_pictures_end_where_the_page_is_full(systems, toy, monkeypatch):
 
 def test_clips_that_cannot_be_decoded_are_passed_over(systems, toy, tmp_path):
     gone = replace(toy.clips("test")[0], clip_id="gone", video=tmp_path / "gone.mp4")
-    found = look_inside(systems[:1], [gone, toy.clips("test")[1]])
+    found = inspect_models(systems[:1], [gone, toy.clips("test")[1]])
     assert [clip.clip_id for clip in found.clips] == [toy.clips("test")[1].clip_id]
-    alone = look_inside(systems[:1], [gone])
+    alone = inspect_models(systems[:1], [gone])
     assert alone.clips == ()
     assert "gone.mp4" in alone.remarks[0]
 
@@ -171,14 +171,14 @@ def test_a_comparison_shows_the_models_of_its_runs(make_run, toy, tmp_path):
     runs = [make_run(name, dataset="mini", **of_clips) for name in FORMS]
     for run, form in zip(runs, FORMS.values(), strict=True):
         toy.finished_run(run, open_gates=True, **form)
-    page = compare(runs, out=tmp_path / "out", pictures=2).report.read_text()
+    page = compare(runs, out=tmp_path / "out", inspected_clips=2).report.read_text()
     assert page.count('<figure class="inside">') == 2
     assert page.count("by token") == 2 * len(FORMS) * FRAMES
     assert page.count("<video ") == len(clips)
-    without = compare(runs, out=tmp_path / "without", pictures=0).report.read_text()
+    without = compare(runs, out=tmp_path / "without", inspected_clips=0).report.read_text()
     assert 'id="inside"' not in without
 
 
 def test_fewer_than_no_pictures_are_refused(make_run, tmp_path):
     with pytest.raises(UserError, match="-1 clips; give 0 or more"):
-        compare([make_run("mean")], out=tmp_path / "out", pictures=-1)
+        compare([make_run("mean")], out=tmp_path / "out", inspected_clips=-1)

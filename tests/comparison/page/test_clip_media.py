@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evlvideo.comparison.page.frames import (
-    FILM_BYTES,
-    FILM_FRAMES,
-    FILM_SIDE,
+from evlvideo.comparison.page.clip_media import (
     FRAMES,
-    Budget,
-    Footage,
-    decoded_footage,
-    encode,
-    encode_exactly,
-    encode_film,
-    filmstrip,
-    reels,
+    PREVIEW_BYTES,
+    PREVIEW_FRAMES,
+    PREVIEW_SIDE,
+    ByteBudget,
+    ClipFrames,
+    decode_frames,
+    encode_jpeg,
+    encode_png,
+    encode_preview,
+    gather_media,
+    spread_images,
 )
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
@@ -50,7 +50,7 @@ def opened(address: str) -> Image.Image:
     ("height", "width", "shown"), [(480, 640, (128, 96)), (64, 64, (64, 64)), (300, 150, (64, 128))]
 )
 def test_pictures_keep_their_shape_and_stay_small(height, width, shown):
-    picture = encode(np.zeros((height, width, 3), np.uint8))
+    picture = encode_jpeg(np.zeros((height, width, 3), np.uint8))
     assert (picture.width, picture.height) == shown
     assert opened(picture.address).size == shown
 
@@ -71,82 +71,82 @@ def played(address: str) -> list[np.ndarray]:
 
 def test_flat_colours_are_kept_exactly():
     pixels = np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)
-    picture = encode_exactly(pixels)
+    picture = encode_png(pixels)
     data = base64.b64decode(picture.address.removeprefix("data:image/png;base64,"))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
 
 
 def test_frames_are_spread_over_the_clip_in_order(tmp_path):
     write_video(tmp_path / "ramp.mp4", list(range(0, 200, 20)))
-    footage = decoded_footage(clip("ramp", tmp_path))
+    footage = decode_frames(clip("ramp", tmp_path))
     assert footage.seconds == pytest.approx(1.0)
     assert len(footage.frames) == 10
-    shown = [float(np.asarray(opened(picture.address)).mean()) for picture in filmstrip(footage)]
+    shown = [float(np.asarray(opened(picture.address)).mean()) for picture in spread_images(footage)]
     assert len(shown) == FRAMES
     assert shown == pytest.approx([0, 40, 100, 140], abs=6)
 
 
 def test_a_long_clip_is_shown_whole_in_few_frames(tmp_path):
     write_video(tmp_path / "long.mp4", [index * 250 // 600 for index in range(600)], rate=20)
-    footage = decoded_footage(clip("long", tmp_path))
+    footage = decode_frames(clip("long", tmp_path))
     assert footage.seconds == pytest.approx(30)
-    assert len(footage.frames) == FILM_FRAMES
+    assert len(footage.frames) == PREVIEW_FRAMES
     assert [round(float(footage.frames[place].mean())) for place in (0, -1)] == pytest.approx([0, 246], abs=6)
-    film = encode_film(footage)
+    film = encode_preview(footage)
     assert film is not None
-    assert film.speed == pytest.approx(30 / (FILM_FRAMES / 5))
+    assert film.speed == pytest.approx(30 / (PREVIEW_FRAMES / 5))
 
 
 def test_a_part_of_a_file_is_shown_alone(tmp_path):
     write_video(tmp_path / "ramp.mp4", list(range(0, 200, 10)))
     part = CaptionedClip("part", tmp_path / "ramp.mp4", ("a ball",), start_seconds=1.0, end_seconds=1.5)
-    footage = decoded_footage(part)
+    footage = decode_frames(part)
     assert [round(float(frame.mean())) for frame in footage.frames] == pytest.approx([100, 110, 120, 130, 140], abs=6)
 
 
 def test_films_play_the_frames_at_the_clip_s_own_speed():
     levels = [0, 60, 120, 180, 240] * 4
-    footage = Footage([np.full((90, 160, 3), level, np.uint8) for level in levels], seconds=2.0)
-    film = encode_film(footage)
+    footage = ClipFrames([np.full((90, 160, 3), level, np.uint8) for level in levels], seconds=2.0)
+    film = encode_preview(footage)
     assert film is not None
     assert (film.width, film.height, film.speed) == (160, 90, 1.0)
     assert [float(frame.mean()) for frame in played(film.address)] == pytest.approx(levels, abs=8)
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "size"), [(101, 75, (75 - 1, 100)), (720, 1280, (FILM_SIDE, 90)), (1, 9, (8, 2))]
+    ("height", "width", "size"), [(101, 75, (75 - 1, 100)), (720, 1280, (PREVIEW_SIDE, 90)), (1, 9, (8, 2))]
 )
 def test_films_have_even_sides_and_stay_small(height, width, size):
-    film = encode_film(Footage([np.zeros((height, width, 3), np.uint8)] * 3, seconds=1.0))
+    film = encode_preview(ClipFrames([np.zeros((height, width, 3), np.uint8)] * 3, seconds=1.0))
     assert film is not None
     assert (film.width, film.height) == size
 
 
 def test_films_that_are_too_large_are_left_out():
-    footage = Footage(noise(FILM_FRAMES, 120, 160), seconds=6.0)
-    film = encode_film(footage)
-    assert film is None or len(film.address) <= FILM_BYTES
-    assert encode_film(footage, most_bytes=2000) is None
+    footage = ClipFrames(noise(PREVIEW_FRAMES, 120, 160), seconds=6.0)
+    film = encode_preview(footage)
+    assert film is None or len(film.address) <= PREVIEW_BYTES
+    assert encode_preview(footage, most_bytes=2000) is None
 
 
-@pytest.mark.parametrize("footage", [Footage(noise(1), 3.0), Footage(noise(4), 0.0), Footage([], 0.0)])
+@pytest.mark.parametrize("footage", [ClipFrames(noise(1), 3.0), ClipFrames(noise(4), 0.0), ClipFrames([], 0.0)])
 def test_pictures_do_not_play(footage):
-    assert encode_film(footage) is None
+    assert encode_preview(footage) is None
 
 
 def test_clips_that_cannot_be_read_are_named_with_the_reason(tmp_path):
-    def frames_for(wanted: CaptionedClip) -> Footage:
+    def read_frames(wanted: CaptionedClip) -> ClipFrames:
         if wanted.clip_id == "bad":
             raise UserError("bad.mp4 is cut off.")
-        return Footage([np.zeros((8, 8, 3), np.uint8)] * 2)
+        return ClipFrames([np.zeros((8, 8, 3), np.uint8)] * 2)
 
-    made = reels([clip("good", tmp_path), clip("bad", tmp_path)], Budget(10**6), frames_for)
+    made = gather_media([clip("good", tmp_path), clip("bad", tmp_path)], ByteBudget(10**6), read_frames)
     assert (made["bad"].problem, made["bad"].pictures) == ("bad.mp4 is cut off.", ())
     assert (made["good"].problem, len(made["good"].pictures), made["good"].film) == ("", 2, None)
 
 
 def test_a_missing_video_is_named(tmp_path):
-    assert "gone.mp4" in reels([clip("gone", tmp_path)], Budget(10**6))["gone"].problem
+    assert "gone.mp4" in gather_media([clip("gone", tmp_path)], ByteBudget(10**6))["gone"].problem
 
 
 def weight(reel) -> int:
@@ -159,13 +159,13 @@ def test_what_a_page_takes_in_stays_within_its_budget(tmp_path, total):
     clips = [clip(str(index), tmp_path) for index in range(12)]
     asked = []
 
-    def frames_for(wanted: CaptionedClip) -> Footage:
+    def read_frames(wanted: CaptionedClip) -> ClipFrames:
         asked.append(wanted.clip_id)
-        return Footage([np.full((96, 128, 3), 20 * place, np.uint8) for place in range(12)], 1.0)
+        return ClipFrames([np.full((96, 128, 3), 20 * place, np.uint8) for place in range(12)], 1.0)
 
-    one = weight(reels(clips[:1], Budget(10**7), frames_for)["0"])
+    one = weight(gather_media(clips[:1], ByteBudget(10**7), read_frames)["0"])
     asked.clear()
-    made = reels(clips, Budget(total), frames_for)
+    made = gather_media(clips, ByteBudget(total), read_frames)
     assert sum(map(weight, made.values())) <= total
     if total > 12 * one:
         assert all(reel.film for reel in made.values())
@@ -175,13 +175,13 @@ def test_films_give_way_before_pictures_do_and_nothing_is_decoded_in_vain(tmp_pa
     clips = [clip(str(index), tmp_path) for index in range(6)]
     asked = []
 
-    def frames_for(wanted: CaptionedClip) -> Footage:
+    def read_frames(wanted: CaptionedClip) -> ClipFrames:
         asked.append(wanted.clip_id)
-        return Footage(noise(16), 1.5)
+        return ClipFrames(noise(16), 1.5)
 
-    pictures = sum(len(picture.address) for picture in filmstrip(frames_for(clips[0])))
+    pictures = sum(len(picture.address) for picture in spread_images(read_frames(clips[0])))
     asked.clear()
-    made = list(reels(clips, Budget(3 * pictures + 10), frames_for).values())
+    made = list(gather_media(clips, ByteBudget(3 * pictures + 10), read_frames).values())
     assert [bool(reel.pictures) for reel in made] == [True] * 3 + [False] * 3
     assert not any(reel.film for reel in made)
     assert len(asked) == 4

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from evlvideo.comparison.rows.prediction_checks import CheckedCaptions, read_checked
+from evlvideo.comparison.rows.predictions import CheckedPredictions, read_checked_predictions
 from evlvideo.comparison.rows.references import TableReferences
-from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.rows.system import System
 from evlvideo.errors import UserError
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
@@ -21,7 +21,7 @@ HUMAN = "human"
 
 
 @dataclass(frozen=True, slots=True)
-class OtherSystems:
+class ScoringRequest:
     """What stands in a table beside runs, and what it is scored on."""
 
     predictions: Mapping[str, Path] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class OtherSystems:
 
 
 @dataclass(frozen=True)
-class Words:
+class TokenizedCaptions:
     """Tokenised texts of a table, made in one pass."""
 
     references: TokenizedReferences
@@ -60,7 +60,7 @@ class Words:
         return TokenizedReferences(others, self.references.tokenizer)
 
 
-def named_files(given: Sequence[str]) -> dict[str, Path]:
+def parse_prediction_files(given: Sequence[str]) -> dict[str, Path]:
     """Read `NAME=FILE`; a file alone is named as it is called, without its ending.
 
     Raises:
@@ -85,13 +85,13 @@ def printable(name: object) -> str:
     return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
-def read_others(others: OtherSystems, references: TableReferences) -> dict[str, CheckedCaptions]:
+def read_requested(others: ScoringRequest, references: TableReferences) -> dict[str, CheckedPredictions]:
     """Read the captions of all systems beside runs, people's first.
 
     Raises:
         UserError: a file cannot be read or is not whole, or a clip has too few captions for people to have a row.
     """
-    checked = read_checked(others.predictions, references, others.allow_partial)
+    checked = read_checked_predictions(others.predictions, references, others.allow_partial)
     if not others.human:
         return checked
     if HUMAN in checked:
@@ -103,26 +103,28 @@ def read_others(others: OtherSystems, references: TableReferences) -> dict[str, 
             "needs two or more for each. Leave --human away."
         )
     people = {clip_id: texts[0] for clip_id, texts in references.captions.items()}
-    return {HUMAN: CheckedCaptions(people, ()), **checked}
+    return {HUMAN: CheckedPredictions(people, ()), **checked}
 
 
-def tokenize_table(references: TableReferences, captions: Mapping[str, Mapping[str, str]], tokenizer: str) -> Words:
+def tokenize_table(
+    references: TableReferences, captions: Mapping[str, Mapping[str, str]], tokenizer: str
+) -> TokenizedCaptions:
     """Make words of the references, and of the captions of all systems, in one pass.
 
     Raises:
         UserError: the tokeniser cannot run.
     """
     words, tokenized = tokenize_together(list(captions.values()), references.captions, tokenizer)
-    return Words(tokenized, dict(zip(captions, words, strict=True)))
+    return TokenizedCaptions(tokenized, dict(zip(captions, words, strict=True)))
 
 
-def score_others(
-    checked: Mapping[str, CheckedCaptions],
-    others: OtherSystems,
+def score_predictions(
+    checked: Mapping[str, CheckedPredictions],
+    others: ScoringRequest,
     references: TableReferences,
-    words: Words,
+    words: TokenizedCaptions,
     meteor: MeteorProcess,
-) -> list[EvaluatedRun]:
+) -> list[System]:
     """Score captions, with references and captions that are words already.
 
     Args:
@@ -143,9 +145,9 @@ def _score(
     captions: dict[str, str],
     path: Path | None,
     references: TableReferences,
-    words: Words,
+    words: TokenizedCaptions,
     meteor: MeteorProcess,
-) -> EvaluatedRun:
+) -> System:
     people = path is None
     subsets = {
         kind: [clip_id for clip_id in clips if clip_id in captions] for kind, clips in references.subsets.items()
@@ -168,7 +170,7 @@ def _score(
         versions=versions(),
         commit=git_commit(),
     )
-    return EvaluatedRun(
+    return System(
         name=name,
         directory=None,
         result=result,
@@ -178,7 +180,7 @@ def _score(
         data=references.data,
         regime="scored",
         source="the first caption of each clip" if path is None else printable(path),
-        own_references=people,
+        is_human=people,
     )
 
 

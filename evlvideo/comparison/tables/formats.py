@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from evlvideo.comparison.tables.table import SCORES, Cell, Column, Row, Table
+from evlvideo.comparison.rows.row import SCORES
+from evlvideo.comparison.tables.table import Cell, Column, PrintedRow, Table
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -90,7 +91,7 @@ def to_csv(table: Table) -> str:
     further = [f"{keys[place]}_{name}" for place in scores for name in ("low", "high", "p")]
     writer.writerow(["system", "regime", "clips_scored", "clips_expected", *keys, *further])
     for row in table.rows:
-        entry = row.entry
+        entry = row.row
         numbers = [_number(column, cell) for column, cell in zip(table.columns, row.cells, strict=True)]
         certainty = [text for place in scores for text in _certainty(row.cells[place])]
         writer.writerow([entry.name, entry.regime, entry.clips_scored, entry.clips_expected, *numbers, *certainty])
@@ -101,24 +102,24 @@ def to_records(table: Table) -> list[dict[str, Any]]:
     """Give the rows in full precision, scores as fractions, for JSON."""
     return [
         {
-            "system": row.entry.name,
-            "regime": row.entry.regime,
-            "source": row.entry.source,
-            "clips_scored": row.entry.clips_scored,
-            "clips_expected": row.entry.clips_expected,
+            "system": row.row.name,
+            "regime": row.row.regime,
+            "source": row.row.source,
+            "clips_scored": row.row.clips_scored,
+            "clips_expected": row.row.clips_expected,
             "values": {column.key: cell.value for column, cell in zip(table.columns, row.cells, strict=True)},
-            "intervals": dict(row.entry.intervals),
-            "differences": dict(row.entry.differences),
-            "p_values": dict(row.entry.p_values),
-            "not_scored": dict(row.entry.reasons),
-            "by_seed": {str(seed): dict(scores) for seed, scores in row.entry.by_seed.items()},
+            "intervals": dict(row.row.intervals),
+            "differences": dict(row.row.differences),
+            "p_values": dict(row.row.p_values),
+            "not_scored": dict(row.row.reasons),
+            "by_seed": {str(seed): dict(scores) for seed, scores in row.row.by_seed.items()},
         }
         for row in table.rows
     ]
 
 
-def _label(row: Row) -> str:
-    return " ".join([row.entry.name, *(f"({tag})" for tag in row.tags)])
+def _label(row: PrintedRow) -> str:
+    return " ".join([row.row.name, *(f"({tag})" for tag in row.tags)])
 
 
 def _plain(cell: Cell) -> str:

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evlvideo.comparison.rows.runs import EvaluatedRun, read_runs
-from evlvideo.comparison.rows.scored import Words
-from evlvideo.comparison.rows.seeds import SeedPool
-from evlvideo.comparison.tables.certainty import Resampling, add_certainty
-from evlvideo.comparison.tables.table import Entry, run_entry
+from evlvideo.comparison.rows.row import Row, system_row
+from evlvideo.comparison.rows.runs import read_runs
+from evlvideo.comparison.rows.scoring import TokenizedCaptions
+from evlvideo.comparison.rows.seeds import SeedGroup
+from evlvideo.comparison.rows.system import System
+from evlvideo.comparison.tables.significance import Resampling, add_significance
 from evlvideo.metrics.scoring import score_tokenized
 from evlvideo.metrics.tokenized_references import TokenizedReferences
 
@@ -23,7 +24,7 @@ CAPTIONS = {"a": "a man is on a horse", "b": "a dog runs in the park", "c": "a s
 PLAN = Resampling("one", resamples=200)
 
 
-def run(make_run: Any, name: str = "one", captions: Mapping[str, str] = CAPTIONS, **fields: Any) -> EvaluatedRun:
+def run(make_run: Any, name: str = "one", captions: Mapping[str, str] = CAPTIONS, **fields: Any) -> System:
     """A run whose stored scores are those of its captions."""
     scores = score_tokenized(captions, TOKENIZED, ("bleu_4", "rouge_l"))
     values: dict[str, Any] = {
@@ -37,10 +38,10 @@ def run(make_run: Any, name: str = "one", captions: Mapping[str, str] = CAPTIONS
     return read_runs([directory], "test")[0]
 
 
-def certain(systems: list[EvaluatedRun], words: Words | None = None) -> tuple[dict[str, Entry], list[str]]:
-    words = words or Words(TOKENIZED, {system.name: system.predictions for system in systems})
-    made, remarks = add_certainty(
-        [run_entry(system) for system in systems], [SeedPool.alone(system) for system in systems], words, PLAN
+def certain(systems: list[System], words: TokenizedCaptions | None = None) -> tuple[dict[str, Row], list[str]]:
+    words = words or TokenizedCaptions(TOKENIZED, {system.name: system.predictions for system in systems})
+    made, remarks = add_significance(
+        [system_row(system) for system in systems], [SeedGroup.of_one(system) for system in systems], words, PLAN
     )
     return {entry.name: entry for entry in made}, remarks
 
@@ -70,12 +71,12 @@ def test_a_score_that_its_clips_do_not_give_has_no_interval(make_run: Any) -> No
 
 
 def test_captions_that_changed_since_give_no_interval_of_bleu(make_run: Any) -> None:
-    words = Words(TOKENIZED, {"one": CAPTIONS | {"a": "a horse"}})
+    words = TokenizedCaptions(TOKENIZED, {"one": CAPTIONS | {"a": "a horse"}})
     assert certain([run(make_run)], words)[0]["one"].intervals.keys() == {"rouge_l"}
 
 
 def test_captions_that_lack_a_scored_clip_give_no_interval_of_bleu(make_run: Any) -> None:
-    words = Words(TOKENIZED, {"one": {"a": CAPTIONS["a"]}})
+    words = TokenizedCaptions(TOKENIZED, {"one": {"a": CAPTIONS["a"]}})
     assert certain([run(make_run)], words)[0]["one"].intervals.keys() == {"rouge_l"}
 
 
@@ -110,10 +111,10 @@ def test_one_clip_alone_has_an_interval_of_no_width(make_run: Any) -> None:
 
 def test_quoted_rows_stay_as_they_are(make_run: Any) -> None:
     # Of the same name, even.
-    quoted = Entry("one", "quoted", {"cider": 0.6})
+    quoted = Row("one", "quoted", {"cider": 0.6})
     system = run(make_run)
-    words = Words(TOKENIZED, {"one": CAPTIONS})
-    made, _ = add_certainty([quoted, run_entry(system)], [SeedPool.alone(system)], words, PLAN)
+    words = TokenizedCaptions(TOKENIZED, {"one": CAPTIONS})
+    made, _ = add_significance([quoted, system_row(system)], [SeedGroup.of_one(system)], words, PLAN)
     assert made[0] is quoted
     assert made[1].intervals
 
@@ -130,7 +131,7 @@ def test_the_remarks_name_the_seed_the_draws_and_the_row(make_run: Any) -> None:
 
 def test_without_references_the_other_scores_have_intervals(make_run: Any) -> None:
     system = run(make_run)
-    made, remarks = add_certainty([run_entry(system)], [SeedPool.alone(system)], None, PLAN)
+    made, remarks = add_significance([system_row(system)], [SeedGroup.of_one(system)], None, PLAN)
     assert made[0].intervals.keys() == {"rouge_l"}
     assert any(remark.startswith("No intervals for BLEU-4") for remark in remarks)
 
