@@ -31,7 +31,8 @@ from evlvideo.mini import build
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.run import training_arguments, trains_on_captions
+from evlvideo.training.arguments import training_arguments
+from evlvideo.training.run import trains_on_captions
 from evlvideo.training.scst.rewards import CiderReward
 from evlvideo.training.scst.trainer import Reward, SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer
