@@ -226,7 +226,7 @@ def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrai
 
 def program(*arguments: str, setup: str = "") -> list[str]:
     """The command that runs `evlvideo` on the toy in a process of its own, after some lines of set-up."""
-    code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\nimport toy_run\n{setup}\ntoy_run.run()"
+    code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests/helpers')]!r}\nimport toy_run\n{setup}\ntoy_run.run()"
     return [sys.executable, "-c", code, *arguments]
 
 

@@ -24,7 +24,7 @@ from evlvideo.training.run import train
 DRAWS = 200
 PROGRAM = """
 import json, os, shutil, signal, sys
-sys.path[:0] = [ROOT, ROOT + "/tests"]
+sys.path[:0] = [ROOT, ROOT + "/tests/helpers"]
 from pathlib import Path
 import torch
 from accelerate import PartialState
