@@ -16,7 +16,7 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.language import SoftPrompt
 
 
-def draw(
+def sample_captions(
     captioner: EvlVideoForCaptioning,
     scst: ScstConfig,
     prompt: SoftPrompt,

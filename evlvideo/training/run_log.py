@@ -31,7 +31,7 @@ _SHOWN = {
 }
 
 
-class RunProgress(TrainerCallback):
+class RunLog(TrainerCallback):
     """Shows a run, and writes its log.
 
     Args:
