@@ -16,7 +16,7 @@ from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, 
 from evlvideo.data.loading.transforms import eval_transform
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.towers import locate
+from evlvideo.models.towers import resolve_source
 from evlvideo.models.vision import VisionTower
 
 IGNORED = -100
@@ -69,7 +69,7 @@ class EvlVideoProcessor(ProcessorMixin):
             UserError: the language model has no tokenizer, one without a BOS token, or one of a larger vocabulary.
         """
         try:
-            tokenizer = AutoTokenizer.from_pretrained(locate(config.language_model))
+            tokenizer = AutoTokenizer.from_pretrained(resolve_source(config.language_model))
         except (OSError, ValueError) as error:
             raise UserError(f"The language model {config.language_model!r} has no tokenizer: {error}") from error
         if len(tokenizer) < _FEWEST_TOKENS:
