@@ -66,6 +66,7 @@ def _run_block(block: Any, x: Tensor, *, frames: int, positions: dict[str, Any])
     stream = (x + attention).unflatten(0, (-1, frames))  # (B, T, N, D)
     # The tower may be in half precision, and what is trained is in float32.
     context = block.temporal_merge(stream.to(block.temporal_merge.alpha.dtype)).flatten(0, 1)
+    # Another order would round differently, and change what trained models compute.
     x = x + (attention + context.to(attention.dtype))
     return x + _mlp(block, x)
 

@@ -1,4 +1,4 @@
-"""Contextualizers: identity behind a closed gate, the formulas by loops, and what they know of the order of frames."""
+"""Contextualizers: identity behind a closed gate, formulas written as loops, and the order of frames."""
 
 from collections.abc import Callable
 from itertools import product
@@ -32,8 +32,8 @@ both_forms = pytest.mark.parametrize("build", [in_tower, merged])
 Build = Callable[..., nn.Module]
 
 
-def tokens(batch: int = 2, frames: int = 4, places: int = 5) -> Tensor:
-    return chirp(batch, frames, places, DIM)
+def tokens(batch: int = 2, frames: int = 4, positions: int = 5) -> Tensor:
+    return chirp(batch, frames, positions, DIM)
 
 
 @both_forms
@@ -60,7 +60,7 @@ def test_in_tower_context_of_one_frame_is_the_frame() -> None:
 
 def test_in_tower_form_equals_its_formula() -> None:
     module = open_gates(in_tower(), 0.7)
-    x = tokens(batch=2, frames=3, places=2)
+    x = tokens(batch=2, frames=3, positions=2)
     heads, key_dim, value_dim = 4, 16 // 4, DIM // 4
     query, key = module.query(x), module.key(x)
     expected = torch.zeros_like(x)
@@ -72,7 +72,7 @@ def test_in_tower_form_equals_its_formula() -> None:
     torch.testing.assert_close(module(x), expected)
 
 
-def test_in_tower_places_do_not_see_each_other() -> None:
+def test_in_tower_positions_do_not_see_each_other() -> None:
     module = open_gates(in_tower())
     changed = tokens()
     changed[:, :, 2] += 1
@@ -82,7 +82,7 @@ def test_in_tower_places_do_not_see_each_other() -> None:
 
 def test_merged_form_equals_its_formula() -> None:
     module = open_gates(merged(), 0.7)
-    x = tokens(batch=2, frames=3, places=2)
+    x = tokens(batch=2, frames=3, positions=2)
     heads, head_dim = 4, DIM // 4
     query = module.query(sum(x[:, t] for t in range(3)) / 3)
     key = module.key(x)

@@ -1,4 +1,4 @@
-"""Gradient checkpointing reaches every layer that gradients flow through, and changes none of them."""
+"""Gradient checkpointing reaches every layer that gradients flow through, and changes no gradient."""
 
 import copy
 from collections.abc import Callable
@@ -64,8 +64,8 @@ def loss_of(model: EvlVideoForCaptioning) -> Tensor:
     return loss
 
 
-def saved_numbers(model: EvlVideoForCaptioning, run: Callable[[EvlVideoForCaptioning], Tensor] = loss_of) -> int:
-    """How many numbers a forward pass keeps for the backward one, weights left out."""
+def saved_bytes(model: EvlVideoForCaptioning, run: Callable[[EvlVideoForCaptioning], Tensor] = loss_of) -> int:
+    """Bytes that a forward pass keeps for the backward pass, without weights."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, Tensor] = {}
 
@@ -75,7 +75,7 @@ def saved_numbers(model: EvlVideoForCaptioning, run: Callable[[EvlVideoForCaptio
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = run(model)
-    total = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+    total = sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in weights)
     del loss
     return total
 
@@ -121,11 +121,11 @@ def test_every_layer_with_gradients_runs_again(make_config: MakeConfig, form: st
 @pytest.mark.parametrize("form", ["mean", "in_tower", "lora"])
 def test_fewer_activations_are_kept(make_config: MakeConfig, form: str) -> None:
     model = captioner(make_config, **FORMS[form])
-    assert saved_numbers(checkpointed(model)) < 0.6 * saved_numbers(model)
+    assert saved_bytes(checkpointed(model)) < 0.6 * saved_bytes(model)
 
 
-def test_clips_of_other_lengths_between_do_not_matter(make_config: MakeConfig) -> None:
-    """What is computed again belongs to its own forward pass, whatever the tower has seen since."""
+def test_clips_of_other_lengths_in_between_do_not_matter(make_config: MakeConfig) -> None:
+    """A block that runs again does so with the number of frames of its own forward pass."""
     model = captioner(make_config, **FORMS["in_tower"])
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -141,7 +141,7 @@ def test_clips_of_other_lengths_between_do_not_matter(make_config: MakeConfig) -
 
 
 def test_several_texts_of_a_clip_give_the_same_gradients(make_config: MakeConfig) -> None:
-    """The soft prompt is read once into a cache, which nothing may be written to twice."""
+    """The soft prompt is read once into a cache, which no layer may write to twice."""
     model, text = captioner(make_config, **FORMS["in_tower"]), text_batch(4)
 
     def several(model: EvlVideoForCaptioning) -> Tensor:
@@ -175,7 +175,7 @@ def test_towers_with_rotary_positions_are_reached(make_config: MakeConfig, tmp_p
 
     plain, again = gradients(copy.deepcopy(model), loss), gradients(checkpointed(model), loss)
     assert all(torch.equal(again[name], value) for name, value in plain.items())
-    assert saved_numbers(checkpointed(model), loss) < 0.6 * saved_numbers(model, loss)
+    assert saved_bytes(checkpointed(model), loss) < 0.6 * saved_bytes(model, loss)
 
 
 def test_it_can_be_turned_off_and_made_sparser(make_config: MakeConfig) -> None:

@@ -8,13 +8,13 @@ from evlvideo.models.loss import caption_loss
 
 
 def loss_by_loops(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
-    """Sum over the targets, and their number; the last soft token predicts the first of the text."""
+    """Sum over the targets, and their count; the last soft token predicts the first text token."""
     total, count = torch.zeros(()), 0
     first = logits.shape[1] - labels.shape[1]
     for row in range(labels.shape[0]):
-        for place, target in enumerate(labels[row].tolist()):
+        for index, target in enumerate(labels[row].tolist()):
             if target != -100:
-                total = total - logits[row, first + place - 1].log_softmax(dim=-1)[target]
+                total = total - logits[row, first + index - 1].log_softmax(dim=-1)[target]
                 count += 1
     return total, count
 

@@ -1,4 +1,4 @@
-"""The model computes in the type of its frozen towers, whoever runs it and whatever is around it."""
+"""The model computes in the dtype of its frozen towers, whatever its caller does."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +51,7 @@ def captioner(make_config: MakeConfig, precision: str = "bf16", **changes: Any) 
 
 @contextmanager
 def prompts_of(method: str = "features_to_prompt") -> Iterator[list[Tensor]]:
-    """Collect every soft prompt that any captioner computes meanwhile."""
+    """Collect every soft prompt that a captioner computes inside the block."""
     found: list[Tensor] = []
     original = getattr(EvlVideoForCaptioning, method)
 
@@ -65,12 +65,12 @@ def prompts_of(method: str = "features_to_prompt") -> Iterator[list[Tensor]]:
 
 
 def rounding(prompt: Tensor) -> float:
-    """How far equal prompts may be apart: not at all, but on a GPU, which adds up merged tokens in any order."""
+    """Tolerance for equal prompts: 0, except on a GPU, which sums merged tokens in any order."""
     return 0.0 if prompt.device.type == "cpu" else 0.02 * float(prompt.abs().max())
 
 
 class TestPaths:
-    """The same clip on every path that computes a soft prompt."""
+    """One clip on every path that computes a soft prompt."""
 
     @pytest.fixture(params=["fp32", "bf16", pytest.param("bf16", id="bf16-gpu", marks=pytest.mark.needs_cuda)])
     def precision(self, request: pytest.FixtureRequest) -> str:
@@ -110,7 +110,7 @@ class TestPaths:
             made = trainer()
             made.training_step(made.model_wrapped, batch(made), torch.tensor(1))
 
-        def draw() -> None:
+        def sample() -> None:
             made = trainer(run={"stage": "scst"}, scst={"num_samples": 2})
             assert isinstance(made, SelfCriticalTrainer)
             made.reward = lambda captions, clip_ids, ended: [1.0] * len(captions)
@@ -126,7 +126,7 @@ class TestPaths:
             "evaluate": generate,
             "caption": lambda: list(caption_files([clips[0].video], str(directory))),
             "compare": lambda: inspect_models([System("run", directory, None, {}, {}, {}, None)], clips),
-            "scst": draw,
+            "scst": sample,
         }
 
     def test_computes_the_same_prompt_bit_for_bit(self, paths: dict[str, Callable[[], Any]], precision: str) -> None:
@@ -143,7 +143,7 @@ class TestPaths:
 
     def test_features_give_the_prompt_of_frames(self, run: RunConfig, toy: Toy, tmp_path: Path) -> None:
         if run.model.contextualizer == "in_tower":
-            pytest.skip("what is trained in the tower needs frames")
+            pytest.skip("trained parts of the tower need frames")
         clips = toy.clips("validate")[:1]
         with_features = toy.config(
             tmp_path / "features-run",
@@ -170,7 +170,7 @@ def test_what_a_caller_enters_changes_nothing(make_config: MakeConfig, precision
     for around in (torch.autocast("cpu", enabled=False), torch.autocast("cpu", torch.bfloat16)):
         with around, torch.no_grad():
             prompt = model.encode(frames)
-            # A text of two words, as the toy's language model tells no others apart.
+            # Four tokens, as shorter captions of the toy's language model are all alike.
             captions = model.generate(frames, max_new_tokens=4, min_new_tokens=4)
             results.append((model.vision_tower(frames), prompt, model(frames, **text).logits, captions))
     assert all(torch.equal(plain, cast) for plain, cast in zip(*results, strict=True))
@@ -184,14 +184,14 @@ def test_half_precision_is_near_float32_and_not_equal_to_it(make_config: MakeCon
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_gradients_arrive_after_drawing_in_the_same_autocast(make_config: MakeConfig, form: str) -> None:
-    """Autocast keeps copies of weights: one made without gradient must not be used with gradient."""
+def test_gradients_arrive_after_sampling_in_the_same_autocast(make_config: MakeConfig, form: str) -> None:
+    """Autocast caches copies of weights: one made without gradient must not be used in a pass with gradient."""
     frames, text = pixels(2, 3), text_batch()
     gradients = []
-    for draws in (False, True):
+    for samples in (False, True):
         model = captioner(make_config, **FORMS[form])
         with torch.autocast("cpu", torch.bfloat16):
-            if draws:
+            if samples:
                 model.generate(frames, max_new_tokens=2)
                 with torch.no_grad():
                     model.encode(frames)
@@ -202,7 +202,7 @@ def test_gradients_arrive_after_drawing_in_the_same_autocast(make_config: MakeCo
     assert all(torch.equal(gradients[1][name], value) for name, value in gradients[0].items())
 
 
-def test_copies_of_weights_are_kept_where_there_is_a_gradient_alone() -> None:
+def test_copies_of_weights_are_cached_only_with_gradient() -> None:
     weight = torch.zeros(1, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         with autocast_by(weight):
@@ -212,7 +212,7 @@ def test_copies_of_weights_are_kept_where_there_is_a_gradient_alone() -> None:
         assert torch.is_autocast_cache_enabled()
 
 
-def test_features_of_another_type_are_brought_to_the_towers(make_config: MakeConfig) -> None:
+def test_features_of_another_dtype_are_cast_to_the_towers(make_config: MakeConfig) -> None:
     model, frames = captioner(make_config), pixels(2, 3)
     with torch.no_grad():
         features = model.vision_tower(frames)

@@ -39,7 +39,7 @@ def test_features_equal_timms() -> None:
 
 
 @pytest.mark.parametrize("given", [{}, {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}], ids=str)
-def test_whole_pixels_are_normalised_by_the_tower(given: dict[str, list[float]]) -> None:
+def test_uint8_pixels_are_normalised_by_the_tower(given: dict[str, list[float]]) -> None:
     built = fill(VisionTower(VISION, overrides=VISION_SIZES, **given))
     frames = torch.arange(2 * 3 * 3 * 32 * 32).mul(7).remainder(256).to(torch.uint8).view(2, 3, 3, 32, 32)
     mean = torch.tensor(given.get("image_mean", built.vit.pretrained_cfg["mean"])).view(3, 1, 1)
@@ -49,7 +49,7 @@ def test_whole_pixels_are_normalised_by_the_tower(given: dict[str, list[float]])
     assert torch.equal(frames, before)
 
 
-def test_pixels_are_normalised_in_float32_whatever_the_tower_computes_in() -> None:
+def test_pixels_are_normalised_in_float32_whatever_the_towers_dtype() -> None:
     built = tower()
     frames = torch.arange(3 * 32 * 32).remainder(256).to(torch.uint8).view(1, 1, 3, 32, 32)
     half = copy.deepcopy(built).bfloat16()
