@@ -7,13 +7,12 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from evlvideo.config.checks import SHARDS
-from evlvideo.config.run import DataConfig, SourceConfig
+from evlvideo.config.data import SHARDS, DataConfig, SourceConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.split_cache import read_cached_split
 from evlvideo.data.annotation.splits import dataset_root
-from evlvideo.data.loading.shards import ShardClips, find_shards
+from evlvideo.data.loading.shards.clips import ShardClips, find_shards
 from evlvideo.data.video.quarantine import read_quarantine, without_quarantined
 from evlvideo.errors import UserError
 from evlvideo.processes import on_main_process, wait_for_all

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evlvideo.errors import UserError
-from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.metrics.names import METRICS
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
 
 
-def human_line(
+def human_row(
     dataset: str,
     split: str = "test",
     root: Path | None = None,
@@ -25,7 +26,7 @@ def human_line(
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
         root: directory of the data set; the media files need not be there. `mini` needs none.
-        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.names.ALL_METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
 
     Raises:

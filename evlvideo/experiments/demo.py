@@ -16,7 +16,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.splits import dataset_root
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.evaluation.evaluate import evaluate
-from evlvideo.experiments.side_by_side import side_by_side
+from evlvideo.experiments.parallel import parallel_trainings
 from evlvideo.files import read_json
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.results.run_directory import SUMMARY_NAME
@@ -61,7 +61,7 @@ def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
 
 def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
     dataset_root("mini", None)  # rendered by one process, and not by each
-    with side_by_side(min(_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
+    with parallel_trainings(min(_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
 
         def evaluate_run(name: str) -> None:
             result = evaluate(out / name, meteor=meteor)

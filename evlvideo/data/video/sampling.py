@@ -8,11 +8,15 @@ pytorchvideo computes none of these. Its `uniform_temporal_subsample` ends at th
 0, 2, 4, 7, where EVLGen-video takes 0, 2, 4, 6. Its clip samplers choose seconds and not frames.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-Sampler = Callable[[int, float, int, torch.Generator | None], list[int]]
+Sampler: TypeAlias = "Callable[[int, float, int, torch.Generator | None], list[int]]"
 
 
 def uniform(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None = None) -> list[int]:
@@ -110,6 +114,8 @@ def _sample(frames: int, count: int, generator: torch.Generator | None) -> list[
     """Sample `count` of `frames`, without replacement."""
     if frames < count or generator is None:
         return _spread(frames, count)
+    import torch  # Configs read the names of the samplers without it.
+
     sampled: list[int] = torch.randperm(frames, generator=generator)[:count].tolist()
     return sorted(sampled)
 
@@ -118,6 +124,8 @@ def _one(start: int, end: int, generator: torch.Generator | None) -> int:
     """Sample one index from `start` to before `end`; without a generator, take the middle."""
     if generator is None:
         return (start + end - 1) // 2
+    import torch
+
     return int(torch.randint(start, end, (), generator=generator))
 
 

@@ -9,7 +9,7 @@ from numbered import numbers_of, render
 from PIL import Image
 from tiny_shards import write_shard
 
-from evlvideo.data.loading.shards import ShardClips
+from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import TarMember, state_of
 from evlvideo.data.video.decode import BACKENDS, check_video, decode_frames
