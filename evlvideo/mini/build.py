@@ -3,13 +3,10 @@
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +16,14 @@ from rich.console import Console
 
 from evlvideo.cache import cache_directory
 from evlvideo.errors import UserError
-from evlvideo.files import read_json, write_json
+from evlvideo.files import new_directory, read_json, write_json
 from evlvideo.mini.captions import Caption, write_captions
 from evlvideo.mini.render import render_clip
 from evlvideo.mini.world import EVENTS, Scene, sample_scene
 from evlvideo.progress import progress_bar
 
 FORMAT_VERSION = 2
-"""Grows when the same seed gives other clips or captions."""
+"""Increase it if the same seed gives other clips or captions."""
 SPLITS = {"train": 600, "validate": 80, "test": 240}
 """Clips in each split."""
 CAPTIONS_PER_CLIP = 20
@@ -39,21 +36,21 @@ _ENCODER_OPTIONS = {"preset": "fast", "crf": "23", "x264-params": "mbtree=0:rc-l
 
 
 def mini_root(seed: int = 0) -> Path:
-    """Directory of the data set in the cache, see :func:`evlvideo.cache.cache_directory`."""
+    """Return the directory of the dataset in the cache; see :func:`evlvideo.cache.cache_directory`."""
     return cache_directory() / f"mini-{FORMAT_VERSION}-{seed}"
 
 
 def build_mini(
     root: Path | None = None, seed: int = 0, progress: bool = True, splits: Mapping[str, int] = SPLITS
 ) -> Path:
-    """Render the data set, unless `root` has it already.
+    """Render the dataset, unless `root` has it already.
 
-    The same seed gives the same annotations and frames. The directory is built beside `root` and renamed, so it is
-    whole or not there; of two processes that build at once, the slower one uses what the faster one made.
+    The same seed gives the same annotations and frames. The directory appears only when it is complete. If two
+    processes build at once, the slower one uses the result of the faster.
 
     Args:
-        root: where to build; :func:`mini_root` where nothing is named.
-        seed: draws scenes and captions.
+        root: where to build. Defaults to :func:`mini_root`.
+        seed: seed of scenes and captions.
         progress: whether to show a progress bar on standard error.
         splits: clips in `train`, `validate` and `test`.
 
@@ -68,23 +65,20 @@ def build_mini(
     if _holds(root, facts):
         return root
     try:
-        with _directory_beside(root) as building:
+        with new_directory(root) as building:
             _build(building, facts, progress)
-            try:
-                building.rename(root)
-            except OSError:
-                if not _holds(root, facts):
-                    raise
-    except OSError as error:
-        raise UserError(
-            f"The mini data set cannot be written to {root}: {error.strerror or error}; "
-            "name another directory, or set EVLVIDEO_CACHE to one that can be written."
-        ) from error
+    except (OSError, UserError) as error:
+        if not _holds(root, facts):
+            reason = getattr(error.__cause__ or error, "strerror", None) or error
+            raise UserError(
+                f"The mini data set cannot be written to {root}: {reason}; "
+                "name another directory, or set EVLVIDEO_CACHE to one that can be written."
+            ) from error
     return root
 
 
 def sample_clip(split: str, index: int, seed: int = 0) -> tuple[Scene, list[Caption]]:
-    """Draw the scene and captions of one clip of a split: a pure function of its arguments."""
+    """Sample the scene and captions of one clip: a pure function of the arguments."""
     rng = random.Random(f"mini/{FORMAT_VERSION}/{seed}/{split}/{index}")
     scene = sample_scene(rng, split)
     return scene, write_captions(scene, rng, CAPTIONS_PER_CLIP)
@@ -103,27 +97,13 @@ def write_clip(path: Path, frames: NDArray[Any]) -> None:
 
 
 def _holds(root: Path, facts: dict[str, Any]) -> bool:
-    """Whether `root` is this data set; a directory with anything else in it is an error."""
+    """Whether `root` is this dataset; raise if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / _FACTS_FILE).is_file() or (found := read_json(root / _FACTS_FILE)) != facts:
         what = "other files" if not (root / _FACTS_FILE).is_file() else f"another build ({found})"
         raise UserError(f"{root} holds {what}, not the mini data set {facts}; delete it or name another directory.")
     return True
-
-
-@contextmanager
-def _directory_beside(root: Path) -> Iterator[Path]:
-    """A new directory next to `root` that is gone at the end, unless it was renamed."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
-    try:
-        umask = os.umask(0)
-        os.umask(umask)
-        building.chmod(0o777 & ~umask)
-        yield building
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _build(root: Path, facts: dict[str, Any], progress: bool) -> None:
@@ -138,10 +118,10 @@ def _clips(facts: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
-    """Share the clips among processes.
+    """Render the clips in several processes.
 
-    They are new interpreters rather than forks, which threads of a caller could hang, and they do not import the
-    caller's main module, so that this works from any script, notebook or test.
+    They are new interpreters: forks could hang in a caller with threads, and spawned workers would import the caller's
+    main module.
     """
     command = [sys.executable, "-m", "evlvideo.mini.build", str(root), json.dumps(facts)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
@@ -168,7 +148,7 @@ def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
 
 
 def _render_share(root: Path, facts: dict[str, Any], first: int) -> None:
-    """Write every `_WORKERS`-th mp4 from number `first` on."""
+    """Write every `_WORKERS`-th clip, starting with `first`."""
     clips = _clips(facts)
     for number in range(first, len(clips), _WORKERS):
         split, index = clips[number]

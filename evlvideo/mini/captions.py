@@ -82,7 +82,7 @@ class Caption:
 
 
 def write_captions(scene: Scene, rng: random.Random, count: int = 20) -> list[Caption]:
-    """Write `count` captions of a clip, all different where the grammar has as many for this scene."""
+    """Write `count` captions of a clip, all different if the grammar has as many for this scene."""
     captions: dict[str, Caption] = {}
     spare: list[Caption] = []
     for _ in range(_TRIES * count):
@@ -182,7 +182,7 @@ def _still_pair(scene: Scene, items: tuple[Item, ...], rng: random.Random) -> st
 
 
 def _noun(item: Item, rng: random.Random) -> str:
-    """A noun phrase with its article; how much it tells is drawn."""
+    """A noun phrase with its article and a random level of detail."""
     words = [rng.choice(_NOUNS[item.shape])]
     if rng.random() < 0.06:
         words = [rng.choice(("object", "shape"))]

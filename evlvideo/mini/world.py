@@ -27,10 +27,10 @@ EVENTS = {
     "appear": "frame_order",
     "disappear": "frame_order",
 }
-"""What can happen in a clip, and what is needed to tell it: one frame, several frames, or the order of the frames."""
+"""What can happen in a clip, and what it takes to see it: one frame, several frames, or their order."""
 
 EVIDENCE_SHARES = {"one_frame": 0.2, "several_frames": 0.3, "frame_order": 0.5}
-"""How often each kind of evidence is drawn."""
+"""How often each kind of evidence is sampled."""
 
 SYMMETRY_DEGREES = {"box": 90, "triangle": 120, "star": 72, "cross": 90, "heart": 360, "diamond": 180}
 """Turn after which a shape looks the same; shapes that are not here always do."""
@@ -112,11 +112,11 @@ def pool_of(scene: Scene) -> str:
 
 
 def sample_scene(rng: random.Random, split: str | None = None) -> Scene:
-    """Draw a scene.
+    """Sample a scene.
 
     Args:
         rng: the only source of randomness.
-        split: draw only combinations of attributes that belong to this split; all of them where nothing is named.
+        split: restrict to combinations of attributes of this split. If None, allow all.
     """
     evidence = rng.choices(list(EVIDENCE_SHARES), list(EVIDENCE_SHARES.values()))[0]
     kind = rng.choice([name for name, needs in EVENTS.items() if needs == evidence])
@@ -181,7 +181,7 @@ def _event(rng: random.Random, kind: str, frames: int) -> Event:
 
 
 def _switching(rng: random.Random, kind: str, frames: int) -> Event:
-    """Draw period and phase until the uniformly sampled frames show three times one state and once the other.
+    """Sample period and phase until the uniformly sampled frames show three times one state and once the other.
 
     That is told apart from a single switch, which is in the middle of a clip, without the order of the frames.
     """

@@ -1,1 +1,1 @@
-"""Annotations: which clips a data set has, and their captions."""
+"""Annotations: the clips of each dataset and split, and their captions."""

@@ -1,4 +1,4 @@
-"""Millions of clips in a few long arrays, in memory or in a file that processes share."""
+"""Millions of clips in a few arrays, in memory or in a memory-mapped file."""
 
 import json
 import operator
@@ -17,21 +17,21 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.packed_strings import PackedStrings, PackedStringsBuilder
 
 _NONE: dict[str, float] = {"category": -(2**63), "evidence_of": -1, "start_seconds": np.nan, "end_seconds": np.nan}
-"""Columns that a table has only where a clip has a value, and what stands for none."""
+"""Optional columns, and their value for None."""
 _TEXTS = ("ids", "folders", "names", "captions", "evidences")
 _NUMBERS = ("folder_of", "caption_ends", *_NONE)
 _FORMAT = "evlvideo-clips-1"
 
 
 class ClipTable(Sequence[CaptionedClip]):
-    """Clips by number, made anew each time they are asked for.
+    """A sequence of clips, each created when it is accessed.
 
     As objects, WebVid's 2.5 million clips take some 1.7 GB, and in time as much again in every worker of a data loader,
-    since counting references writes to memory that a fork had shared. Here a clip takes about as many bytes as its
-    strings have, and nothing is written. A slice or a choice of clips is a view, with 8 bytes a clip at most.
+    since reference counts write to memory shared by a fork. Here a clip takes about as many bytes as its strings, and
+    nothing is written. A slice or selection is a view, with at most 8 bytes a clip.
 
     Args:
-        clips: the clips, which are gone through once.
+        clips: the clips; iterated once.
     """
 
     def __init__(self, clips: Iterable[CaptionedClip] = ()) -> None:
@@ -47,7 +47,7 @@ class ClipTable(Sequence[CaptionedClip]):
         self._folder_of = numbers["folder_of"].data
         self._first_captions = numbers["caption_ends"].data
         self._optional = [(name, none, numbers[name].data) for name, none in _NONE.items() if name in numbers]
-        # Which of the arrays' clips are the table's, where it is a view, and where the captions of each end there.
+        # In a view: the rows of its clips, and where the captions of each end.
         self._rows: np.ndarray | None = None
         self._ends = self._first_captions
 
@@ -60,7 +60,7 @@ class ClipTable(Sequence[CaptionedClip]):
     @overload
     def __getitem__(self, number: slice) -> "ClipTable": ...
     def __getitem__(self, number: int | slice) -> "CaptionedClip | ClipTable":
-        """Make a clip, or a view of some.
+        """Return a clip, or a view of some.
 
         Raises:
             IndexError: there is no such clip.
@@ -74,7 +74,7 @@ class ClipTable(Sequence[CaptionedClip]):
         return self._clip(number if self._rows is None else int(self._rows[number]))
 
     def __iter__(self) -> Iterator[CaptionedClip]:
-        """Make one clip after the other."""
+        """Yield the clips in order."""
         return map(self._clip, range(len(self)) if self._rows is None else map(int, self._rows))
 
     def _clip(self, row: int) -> CaptionedClip:
@@ -88,14 +88,14 @@ class ClipTable(Sequence[CaptionedClip]):
         )
 
     def _rest(self, row: int) -> Iterator[tuple[str, Any]]:
-        """What only some annotations have, as far as there is a column of it."""
+        """Yield the values of the optional columns."""
         for name, none, column in self._optional:
             value = column[row]
-            if value != none and value == value:  # none of a time is no number
+            if value != none and value == value:  # NaN stands for no time.
                 yield (name, value) if name != "evidence_of" else ("evidence", self._texts["evidences"][value])
 
     def take(self, numbers: np.ndarray) -> "ClipTable":
-        """Give a view of the clips with these numbers, in their order."""
+        """Return a view of the clips at these indices, in this order."""
         view = ClipTable.__new__(ClipTable)
         view._set(self._texts, self._numbers, self._file)
         view._rows = numbers if self._rows is None else self._rows[numbers]
@@ -103,15 +103,15 @@ class ClipTable(Sequence[CaptionedClip]):
         return view
 
     def caption_counts(self) -> np.ndarray:
-        """Give, for each clip, how many captions it has."""
+        """Return the number of captions of each clip."""
         return np.diff(np.asarray(self._ends), prepend=np.uint64(0))
 
     def caption_ends(self) -> memoryview:
-        """Give, for each clip, how many captions it and those before it have."""
+        """Return the cumulative number of captions up to each clip."""
         return self._ends.toreadonly()
 
     def find_caption(self, place: int) -> tuple[int, int]:
-        """Find the caption at a place in the row of all captions: the number of its clip, and its place there."""
+        """Find a caption by its index among all: return the index of its clip, and its index in the clip."""
         number = bisect_right(self._ends, place)
         return number, place - (self._ends[number - 1] if number else 0)
 
@@ -123,20 +123,20 @@ class ClipTable(Sequence[CaptionedClip]):
 
     @property
     def folders(self) -> PackedStrings:
-        """Folders of the videos, and perhaps some more."""
+        """Folders of the videos; a view may use only some."""
         return self._texts["folders"]
 
     def folder_numbers(self) -> np.ndarray:
-        """Give, for each clip, which of the folders its video is in."""
+        """Return the index of each clip's folder."""
         folders = self._numbers["folder_of"]
         return folders if self._rows is None else folders[self._rows]
 
     def file_name(self, number: int) -> str:
-        """Give the name of a clip's video in its folder."""
+        """Return the file name of a clip's video."""
         return self._texts["names"][number if self._rows is None else int(self._rows[number])]
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the whole table as safetensors, in which :meth:`open` finds it again."""
+        """Write the whole table as safetensors; see :meth:`open`."""
         arrays = {name: np.asarray(array) for name, array in self._numbers.items()}
         for name, strings in self._texts.items():
             arrays[f"{name}.bytes"], arrays[f"{name}.ends"] = strings.content, strings.ends
@@ -144,14 +144,14 @@ class ClipTable(Sequence[CaptionedClip]):
 
     @classmethod
     def open(cls, path: Path) -> tuple["ClipTable", dict[str, str]]:
-        """Map a file into memory, once for all processes of the machine that do so.
+        """Memory-map a file; processes of a machine share the memory.
 
         Returns:
-            the table, and the metadata that it was written with.
+            the table, and the metadata given to :meth:`save`.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is not such a file, or cut short.
+            ValueError: it is no such file, or truncated.
         """
         arrays, metadata = _mapped(path)
         if metadata.pop("format", None) != _FORMAT:
@@ -162,7 +162,7 @@ class ClipTable(Sequence[CaptionedClip]):
         return table, metadata
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give a file by its name, so that processes that do not inherit memory map it as well."""
+        """Pickle a mapped table by its path, so that other processes map it as well."""
         held = None if self._file is not None else (self._texts, self._numbers)
         return {"file": self._file, "held": held, "rows": self._rows}
 
@@ -178,7 +178,7 @@ class ClipTable(Sequence[CaptionedClip]):
 
 
 class ClipTableBuilder:
-    """Takes clips one by one. Columns of what few annotations have begin with the first clip that has it."""
+    """Builds a table clip by clip. Optional columns begin with the first clip that has a value."""
 
     def __init__(self) -> None:
         self.texts = {name: PackedStringsBuilder() for name in _TEXTS}
@@ -188,7 +188,7 @@ class ClipTableBuilder:
         self._evidences: dict[str, int] = {}
 
     def append(self, clip: CaptionedClip) -> None:
-        """Take a clip."""
+        """Append a clip."""
         folder, name = os.path.split(clip.video)
         self.texts["ids"].append(clip.clip_id)
         self.texts["names"].append(name)
@@ -211,13 +211,13 @@ class ClipTableBuilder:
             self.rest[name].append(_NONE[name] if value is None else value)
 
     def table(self) -> ClipTable:
-        """Give the table, without a copy; no more can be taken after that."""
+        """Return the table without a copy; nothing can be appended after that."""
         table = ClipTable.__new__(ClipTable)
         table._set(*self.arrays())
         return table
 
     def arrays(self) -> tuple[dict[str, PackedStrings], dict[str, np.ndarray]]:
-        """Give the columns of strings and those of numbers."""
+        """Return the columns of strings and of numbers."""
         columns = {"folder_of": self.folder_of, "caption_ends": self.caption_ends, **self.rest}
         texts = {name: builder.strings() for name, builder in self.texts.items()}
         return texts, {name: np.asarray(column) for name, column in columns.items()}
@@ -231,7 +231,7 @@ def _number_of(text: str, numbers: dict[str, int], texts: PackedStringsBuilder) 
 
 
 def _mapped(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Map the tensors of a safetensors file, of which the library itself gives copies, for NumPy."""
+    """Memory-map the tensors of a safetensors file; the library itself copies them for NumPy."""
     try:
         with safe_open(path, "np") as checked:
             metadata: dict[str, str] = checked.metadata() or {}

@@ -12,20 +12,20 @@ from evlvideo.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """What a complete data set holds, and how it is read."""
+    """What a complete dataset holds, and how it is read."""
 
     read: Reader
-    """Reads a split of its format."""
+    """Reads a split."""
     files: Callable[[Path, str], tuple[Path, ...]]
-    """Names the annotation files that a split is read from, by the root and the split."""
+    """Returns the annotation files of a split, from the root and the split."""
     clips: Callable[[], Mapping[str, int | None]]
-    """Gives the number of clips of each split; `None` where copies of the data set differ."""
+    """Returns the number of clips of each split; None if copies of the dataset differ."""
     captions_per_clip: int | None = None
-    """Captions of every clip, where all have as many."""
+    """Captions of every clip, if all have the same number."""
     retrieval_splits: Mapping[str, int] = field(default_factory=dict)
-    """Clips of the splits that exist for another task, and on which captions are not scored."""
+    """Number of clips of each retrieval split, on which captions are not scored."""
     media_folders: tuple[str, ...] = ("videos",)
-    """Where the media files are, under the root: the first of these folders that is there."""
+    """Folders of the media files under the root; the first that exists is used."""
 
 
 def _mini_clips() -> Mapping[str, int]:
@@ -68,11 +68,11 @@ DATASETS: dict[str, DatasetFacts] = {
     ),
     "jsonl": DatasetFacts(jsonl.read, jsonl.files, lambda: dict.fromkeys(jsonl.SPLITS), media_folders=(".",)),
 }
-"""Data sets by name."""
+"""Datasets by name."""
 
 
 def facts_of(dataset: str) -> DatasetFacts:
-    """Look a data set up.
+    """Look up the facts of a dataset.
 
     Raises:
         UserError: it is unknown.
@@ -83,7 +83,7 @@ def facts_of(dataset: str) -> DatasetFacts:
 
 
 def media_root(facts: DatasetFacts, root: Path, video_root: Path | None) -> Path:
-    """Choose the directory of the media files: the one named, or the first folder under the root that is there."""
+    """Return `video_root` or, if it is None, the first media folder under the root that exists."""
     if video_root is not None:
         return video_root
     folders = [root / name for name in facts.media_folders]
@@ -91,14 +91,14 @@ def media_root(facts: DatasetFacts, root: Path, video_root: Path | None) -> Path
 
 
 def count_problems(dataset: str, facts: DatasetFacts, split: str, clips: int, uneven: Sequence[str]) -> Iterator[str]:
-    """Tell where the numbers of clips and captions are not the data set's own.
+    """Yield a message for each wrong count of clips or captions.
 
     Args:
-        dataset: name of the data set.
-        facts: what it holds.
+        dataset: name of the dataset.
+        facts: its facts.
         split: one of its splits.
         clips: how many clips the annotation lists.
-        uneven: those that have not as many captions as the data set's clips have.
+        uneven: ids of clips with a wrong number of captions.
     """
     retrieval = split in facts.retrieval_splits
     expected = facts.retrieval_splits[split] if retrieval else facts.clips()[split]

@@ -1,4 +1,4 @@
-"""Which of millions of clips have no file, in as few questions to the file system as possible."""
+"""Find the clips without a file among millions, with few calls to the file system."""
 
 import os
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ import numpy as np
 from evlvideo.data.annotation.clip_table import ClipTable
 
 _THREADS = 16
-"""Network file systems answer many questions in the time of one."""
+"""Network file systems answer many calls in the time of one."""
 _LISTED_FROM = 16
-"""Files of a folder from which on it is listed; of fewer, each is asked for."""
+"""From this many files on, a folder is listed; of fewer, each file is looked up."""
 _MOST_LISTED = 8
-"""Entries of a folder that are listed for each file that is looked for there."""
+"""Upper bound of entries listed for each file wanted."""
 _AT_A_TIME = 4096
 
 
 def missing_files(clips: ClipTable) -> list[int]:
-    """Give the numbers of the clips whose file is not there, in order.
+    """Return the sorted indices of the clips whose file is missing.
 
-    A folder is listed once, for all of its clips. What is not in the list, or is a link there, is asked for by itself.
+    Each folder is listed once. Files that are not listed, or are links, are looked up one by one.
     """
     folders = clips.folder_numbers()
     by_folder = np.argsort(folders, kind="stable")
@@ -45,13 +45,13 @@ def _missing_in(clips: ClipTable, folder: str, numbers: np.ndarray) -> Iterator[
         keys = np.fromiter(map(hash, names), np.int64, len(names))
         there = np.searchsorted(listed, keys, "right") > np.searchsorted(listed, keys, "left")
         for number, name, is_there in zip(some, names, there.tolist(), strict=True):
-            # os.path's test, unlike Path's, also answers for names that no file can have.
+            # os.path.exists, unlike Path.exists, accepts names that no file can have.
             if not is_there and not os.path.exists(os.path.join(folder, name)):  # noqa: PTH110, PTH118
                 yield number
 
 
 def _listed(folder: str, wanted: int) -> np.ndarray:
-    """Hashes, of 64 bits, of the names that are in a folder for sure; none where it is not worth while."""
+    """Return 64-bit hashes of names that exist in a folder; none if listing it is not worthwhile."""
     if wanted < _LISTED_FROM:
         return np.empty(0, np.int64)
     try:

@@ -1,4 +1,4 @@
-"""Many strings in two long arrays, which processes share since nothing in them counts references."""
+"""Many strings in two arrays, which forked processes share since they hold no reference counts."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -8,16 +8,16 @@ import numpy as np
 
 
 class PackedStrings(Sequence[str]):
-    """PackedStrings one after the other, as UTF-8. They cannot be changed.
+    """An immutable sequence of strings, stored as UTF-8.
 
     Args:
         content: all bytes, as uint8.
-        ends: where each string ends in them, as uint64.
+        ends: end of each string in `content`, as uint64.
     """
 
     def __init__(self, content: np.ndarray, ends: np.ndarray) -> None:
         self.content, self.ends = content, ends
-        # Views give plain numbers and bytes several times as fast as arrays do.
+        # Indexing memory views is several times as fast as indexing arrays.
         self._bytes, self._ends = content.data, ends.data
 
     def __len__(self) -> int:
@@ -29,14 +29,14 @@ class PackedStrings(Sequence[str]):
     @overload
     def __getitem__(self, number: slice) -> list[str]: ...
     def __getitem__(self, number: int | slice) -> str | list[str]:
-        """Give a string, by its number from 0, or some of them."""
+        """Return a string, or a list of some."""
         if isinstance(number, slice):
             return [self[place] for place in range(*number.indices(len(self)))]
         start = self._ends[number - 1] if number else 0
         return str(self._bytes[start : self._ends[number]], "utf-8", "surrogatepass")
 
     def __getstate__(self) -> Any:
-        """Leave the views behind, which cannot be copied."""
+        """Leave out the views, which cannot be pickled."""
         return np.asarray(self.content), np.asarray(self.ends)
 
     def __setstate__(self, state: Any) -> None:
@@ -44,10 +44,10 @@ class PackedStrings(Sequence[str]):
 
 
 class PackedStringsBuilder:
-    """Takes strings one by one.
+    """Builds packed strings one by one.
 
     Args:
-        texts: the first.
+        texts: the first strings.
     """
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
@@ -65,5 +65,5 @@ class PackedStringsBuilder:
         self._ends.append(len(self._bytes))
 
     def strings(self) -> PackedStrings:
-        """Give them all, without a copy; no more can be added after that."""
+        """Return all strings without a copy; nothing can be added after that."""
         return PackedStrings(np.asarray(memoryview(self._bytes)), np.asarray(self._ends))

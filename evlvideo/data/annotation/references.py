@@ -10,13 +10,13 @@ from evlvideo.errors import UserError
 
 
 def read_references(path: Path) -> dict[str, list[str]]:
-    """Read reference captions, for every clip of a file.
+    """Read the reference captions of every clip of a file.
 
-    Three forms are read: MSR-VTT's official JSON; `{"images": [{"id"}], "annotations": [{"image_id", "caption"}]}`; and
+    Reads three formats: MSR-VTT's official JSON; `{"images": [{"id"}], "annotations": [{"image_id", "caption"}]}`; and
     `{clip id: [caption, …]}`. Ids become strings.
 
     Raises:
-        UserError: the file is none of these, names a clip in its captions only, or has a clip without captions.
+        UserError: the file has none of these formats, has captions of an unlisted clip, or a clip without captions.
     """
     content = read_json_object(path)
     if content.keys() >= {"videos", "sentences"}:

@@ -1,9 +1,9 @@
-"""Splits of many clips, kept in the cache as they were read and checked, and shared by all processes of a machine.
+"""Cache large splits on disk, read and checked, for all processes of a machine.
 
-Reading 10 million captions takes minutes, and looking for as many files on a network disk more. So it is done once: a
-later start, and every other process of the same, maps the table from its file, which takes no time and no memory of its
-own. A table is found by what it was made of: the annotation files with their sizes and times, and where the videos are.
-What was deleted or cut short after that is met when it is decoded; `evlvideo data verify` looks at every file again.
+Reading 10 million captions takes minutes, and looking up as many files on a network disk takes longer. So it is done
+once: later processes memory-map the table, which takes no time and shares memory. The key is what the table was made
+from: annotation files with sizes and times, and the location of the videos. Videos deleted or truncated since then fail
+when they are decoded; `evlvideo data verify` checks every file again.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from evlvideo.errors import UserError
 from evlvideo.files import replacing
 
 CACHED_FROM = 100_000
-"""Clips of a split from which on it is kept. A smaller one is read in about a second."""
+"""Number of clips from which on a split is cached. A smaller one is read in about a second."""
 
 _FORMAT = 1
-"""Grows when the same annotation gives another table."""
+"""Increase it if the same annotation gives another table."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 def read_cached_split(
     dataset: str, split: str, root: Path, video_root: Path | None = None, check_files: bool = True
 ) -> ClipTable:
-    """Read a split as :func:`evlvideo.data.annotation.splits.read_split` does, or take what was kept of it.
+    """Read a split as :func:`evlvideo.data.annotation.splits.read_split` does, or load it from the cache.
 
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits for captioning.
         root: directory of the data set.
-        video_root: directory of the video or image files; the data set's folder under `root` where none is named.
-        check_files: whether every clip's file must be there, where nothing was kept. What was not checked is not kept.
+        video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
+        check_files: whether every clip's file must exist, if the split is not cached. Unchecked splits are not cached.
 
     Raises:
         UserError: as there.
@@ -57,18 +57,18 @@ def read_cached_split(
 
 
 def _keep(clips: ClipTable, place: Path) -> ClipTable:
-    """Write a table, and give the file's; of the same split as it was before, nothing is left."""
+    """Write a table, remove older ones of the split, and return the mapped table."""
     with replacing(place) as temporary:
         clips.save(temporary, {})
     for older in place.parent.glob("*.safetensors"):
-        # A hidden one is what another process is just writing.
+        # Hidden files are being written by another process.
         if older.name != place.name and not older.name.startswith("."):
             older.unlink(missing_ok=True)
     return ClipTable.open(place)[0]
 
 
 def _place(dataset: str, split: str, root: Path, video_root: Path | None) -> Path:
-    """Tell where a split is kept: in a folder of the split, under a name of the state of its annotation.
+    """Return the cache file of a split: in a folder of the split, named by the state of its annotation.
 
     Raises:
         UserError: the annotation is missing.
@@ -81,7 +81,7 @@ def _place(dataset: str, split: str, root: Path, video_root: Path | None) -> Pat
             with suppress(OSError):
                 status = file.stat()
                 states.append((str(file), status.st_size, status.st_mtime_ns))
-    # Paths as they were named are in the table, and mean another place in another working directory.
+    # The table holds paths as given, which depend on the working directory if relative.
     named = [str(root), str(media), str(root.absolute()), str(media.absolute())]
     folder = cache_directory() / "clips" / f"{dataset}-{split}-{_digest(named)}"
     return folder / f"{_digest([_FORMAT, *states])}.safetensors"

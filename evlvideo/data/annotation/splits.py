@@ -1,7 +1,7 @@
 """Read the named splits of the datasets, and check their counts and files.
 
-The formats are read in :mod:`evlvideo.data.annotation.readers`. Splits have the same names in every data set: `train`,
-`validate` and `test`, as far as it has them.
+The formats are read in :mod:`evlvideo.data.annotation.readers`. Splits have the same names in every dataset: `train`,
+`validate` and `test`.
 """
 
 import os
@@ -16,14 +16,14 @@ from evlvideo.data.annotation.missing_files import missing_files
 from evlvideo.errors import UserError
 
 PURPOSES = ("captioning", "retrieval")
-"""What a split is read for."""
+"""Purposes of reading a split."""
 
 
 def dataset_root(dataset: str, root: Path | None) -> Path:
-    """Find the directory of a data set; the mini data set without one is rendered on first use.
+    """Return the directory of a dataset. Without `root`, render the mini dataset on first use.
 
     Raises:
-        UserError: the data set is unknown, or it needs a root and has none.
+        UserError: the dataset is unknown, or needs a root.
     """
     facts_of(dataset)
     if root is not None:
@@ -49,16 +49,16 @@ def read_split(
 
     Args:
         dataset: a key of :data:`DATASETS`.
-        split: `train`, `validate` or `test`, as far as the data set has them, or one of its retrieval splits.
-        root: directory of the data set.
-        video_root: directory of the video or image files; the data set's folder under `root` where none is named.
-        check_files: whether every clip's file must be there.
-        purpose: `retrieval` has to be named to read a split made for it; all else is read for `captioning`.
-        facts: what the data set holds, where that is not what is known by its name.
+        split: `train`, `validate`, `test`, or a retrieval split of the dataset.
+        root: directory of the dataset.
+        video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
+        check_files: whether every clip's file must exist.
+        purpose: must be `retrieval` to read a retrieval split.
+        facts: facts of the dataset. Defaults to those of its name.
 
     Raises:
-        UserError: the data set or split is unknown or for another purpose, a file or directory is missing or
-            malformed, the numbers of clips or captions are not the data set's own, or clips are not on disk.
+        UserError: the dataset or split is unknown or for another purpose, a file or directory is missing or malformed,
+            the counts of clips or captions are wrong, or files are missing.
     """
     facts = facts or facts_of(dataset)
     _check_split(dataset, facts, split, purpose)

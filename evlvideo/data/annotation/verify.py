@@ -1,4 +1,4 @@
-"""Whether a data set on disk is complete: its counts, its splits and its files. Nothing is downloaded or changed."""
+"""Check a dataset on disk: counts, splits and files. Downloads and changes nothing."""
 
 import itertools
 import os
@@ -19,29 +19,29 @@ from evlvideo.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class SplitReport:
-    """What is there of a split."""
+    """State of a split on disk."""
 
     split: str
     """Its name."""
     clips: int
     """Clips that the annotation lists."""
     expected_clips: int | None
-    """Clips that it should list; `None` where copies of the data set differ."""
+    """Clips that it should list; None if copies of the dataset differ."""
     captions: int
     """Captions of all clips."""
     captions_per_clip: tuple[int, int]
-    """The fewest and the most captions of a clip."""
+    """Smallest and largest number of captions of a clip."""
     missing: tuple[str, ...]
-    """Files that are not there, by their paths under the media root."""
+    """Missing files, as paths under the media root."""
     empty: tuple[str, ...]
     """Files of zero bytes."""
     unreadable: tuple[str, ...]
-    """Files that cannot be opened or, where that was tried, give no first frame; with the reason."""
+    """Files that cannot be opened or, if decoded, give no first frame; with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What is there of a data set, and what to do about the rest."""
+    """State of a dataset on disk, and what to do about its problems."""
 
     dataset: str
     """Its name."""
@@ -52,11 +52,11 @@ class VerifyReport:
     splits: tuple[SplitReport, ...]
     """The splits that can be read."""
     problems: tuple[str, ...]
-    """What is wrong, each with what to do; none where the data set is complete."""
+    """Problems, each with what to do; empty if the dataset is complete."""
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
     def lines(self) -> list[str]:
@@ -77,20 +77,20 @@ def verify(
     decode: bool = False,
     facts: DatasetFacts | None = None,
 ) -> VerifyReport:
-    """Check a data set on disk.
+    """Check a dataset on disk.
 
-    Of every split: the numbers of clips and captions, and whether each file is there, has content and can be opened;
-    between splits: clips and files that are in two. A split that a data set need not have may be absent.
+    For every split, check the counts of clips and captions, and that each file exists, has content and can be opened.
+    Between splits, check for shared clips and files. Optional splits may be absent.
 
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
-        root: directory of the data set.
-        video_root: directory of the video or image files; the data set's folder under `root` where none is named.
+        root: directory of the dataset.
+        video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each.
-        facts: what the data set holds, where that is not what is known by its name.
+        facts: facts of the dataset. Defaults to those of its name.
 
     Raises:
-        UserError: the data set is unknown, or `root` is not a directory. All else is in the report.
+        UserError: the dataset is unknown, or `root` is no directory. Other problems are in the report.
     """
     facts = facts or facts_of(dataset)
     if not root.is_dir():
@@ -116,14 +116,14 @@ def verify(
 
 
 def _overlaps(dataset: str, tables: Mapping[str, ClipTable]) -> list[str]:
-    """Tell which splits share what."""
+    """List clips and files that splits share."""
     names: dict[str, Callable[[CaptionedClip], str]] = {
         "clips": lambda clip: clip.clip_id,
         "files": lambda clip: str(clip.video),
     }
     problems = []
     for what, name_of in names.items():
-        # Of millions of names only hashes fit into memory; that two agree by chance is as good as impossible.
+        # Only hashes of millions of names fit into memory; collisions are negligible.
         hashes = {
             split: np.unique(np.fromiter((hash(name_of(clip)) for clip in table), np.int64))
             for split, table in tables.items()
@@ -140,7 +140,7 @@ def _overlaps(dataset: str, tables: Mapping[str, ClipTable]) -> list[str]:
 
 
 def _read(facts: DatasetFacts, root: Path, media: Path, split: str, problems: list[str]) -> ClipTable | None:
-    """Read a split; `None` where that fails, or there is none and need not be."""
+    """Read a split; return None if that fails or an optional split is absent."""
     optional = facts.clips()[split] is None
     try:
         clips = ClipTable(facts.read(root, media, split))
@@ -164,7 +164,7 @@ def _check_split(
     missing, empty, unreadable = [], [], []
     seen: set[int] = set()
     for file in (clip.video for clip in clips):
-        # Parts of one file are clips of their own.
+        # Several clips may be parts of one file.
         if hash(file) in seen:
             continue
         seen.add(hash(file))

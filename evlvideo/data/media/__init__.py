@@ -1,1 +1,1 @@
-"""Where the bytes of an image or video are: in a file of its own, or in a tar shard."""
+"""Bytes of images and videos, in files or in tar shards."""

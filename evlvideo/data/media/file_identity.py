@@ -1,4 +1,4 @@
-"""Whether a file is still the one it was, without reading it all."""
+"""Recognise a file without reading it all."""
 
 import os
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ import numpy as np
 
 _SAMPLE_BYTES = 4096
 _THREADS = 16
-"""Most of the time goes by in waiting for the file system."""
+"""Most of the time is spent waiting for the file system."""
 _AT_ONCE = 4096
 
 
 def identify(path: Path) -> int:
-    """A number of 64 bits, of a file's size and of its first, middle and last 4 KiB; 0 where there is none, or nothing.
+    """Hash a file's size and its first, middle and last 4 KiB to 64 bits; 0 if it is missing or empty.
 
-    Times are not in it, since a copy has others, nor is the name. A video that was encoded anew has another size but
-    by accident, and then other bytes in the middle.
+    Name and times are left out, since copies differ in them. A re-encoded video has another size or, by chance, at
+    least other bytes in the middle.
     """
     digest = blake2b(digest_size=8)
     try:
@@ -37,7 +37,7 @@ def identify(path: Path) -> int:
 
 
 def identify_all(paths: Iterable[Path], count: int) -> np.ndarray:
-    """Identify files at several places at a time: uint64, one for each."""
+    """Identify files in several threads: uint64 of shape (count,)."""
     found = np.zeros(count, np.uint64)
     remaining = iter(paths)
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -1,4 +1,4 @@
-"""Where the bytes of an image or video are: a file of its own, or a member of a tar shard."""
+"""An image or video: a file, or a member of a tar shard."""
 
 import io
 import tempfile
@@ -13,27 +13,27 @@ from evlvideo.data.media.shard_files import read_shard, shard_state
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """An image or video inside a shard. What reads a :class:`pathlib.Path` here reads one of these as well."""
+    """An image or video inside a shard, accepted wherever :data:`Media` is."""
 
     shard: Path
     name: str
-    """Its name in the shard, such as `000170034.jpg`."""
+    """Name in the shard, such as `000170034.jpg`."""
     offset: int
-    """Its first byte, from the start of the shard."""
+    """First byte, from the start of the shard."""
     size_bytes: int
     content: bytes | None = field(default=None, repr=False, compare=False)
-    """Its bytes, where they were read already."""
+    """The bytes, if already read."""
 
     @property
     def suffix(self) -> str:
-        """What kind of file it is, such as `.jpg`."""
+        """Suffix of the name, such as `.jpg`."""
         return f".{self.name.rpartition('.')[2]}"
 
     def __str__(self) -> str:
         return f"{self.name} in {self.shard}"
 
     def read(self) -> bytes:
-        """Read it.
+        """Read all bytes.
 
         Raises:
             DecodeError: the shard cannot be read at the moment.
@@ -42,14 +42,14 @@ class TarMember:
         return read_shard(self.shard, self.offset, self.size_bytes) if self.content is None else self.content
 
     def open(self, mode: Literal["rb"] = "rb") -> BinaryIO:
-        """Open it for reading; no more is read than is asked for."""
+        """Open it for reading; only what is requested is read."""
         if self.content is not None:
             return io.BytesIO(self.content)
         return io.BufferedReader(_Stream(self), _BUFFER_BYTES)
 
     @contextmanager
     def as_file(self) -> Iterator[Path]:
-        """Give it a path of its own for a while, for decoders that open paths."""
+        """Copy it to a temporary file, for decoders that need a path."""
         with tempfile.NamedTemporaryFile(prefix="evlvideo-", suffix=self.suffix) as file:
             file.write(self.read())
             file.flush()
@@ -62,7 +62,7 @@ _BUFFER_BYTES = 1 << 16
 
 
 def state_of(media: Media) -> tuple[object, ...]:
-    """Give what changes when the bytes do: place, size and times of change.
+    """Return what changes with the bytes: location, size and times of change.
 
     Raises:
         OSError: the file cannot be looked at.
@@ -80,7 +80,7 @@ def size_of(media: Media) -> int:
 
 @contextmanager
 def as_file(media: Media) -> Iterator[Path]:
-    """Give a path, for decoders that open nothing else."""
+    """Yield a path, for decoders that need one."""
     if isinstance(media, Path):
         yield media
     else:
@@ -89,7 +89,7 @@ def as_file(media: Media) -> Iterator[Path]:
 
 
 class _Stream(io.RawIOBase):
-    """A member as a file that begins and ends with it."""
+    """A member as a seekable stream."""
 
     def __init__(self, member: TarMember) -> None:
         self._member = member

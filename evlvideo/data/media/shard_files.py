@@ -1,7 +1,7 @@
-"""Reading parts of shards, which stay open: not one file is opened for each sample.
+"""Read parts of shards, which stay open between samples.
 
-Reading names the place each time, so that processes forked from this one, which inherit what is open, do not disturb
-each other. Where a disk or a network fails, it is given some time to come back.
+Each read names its offset, so that forked processes, which share open files, do not disturb each other. Reads are
+retried if a disk or network fails.
 """
 
 import errno
@@ -17,24 +17,24 @@ from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import UserError
 
 MOST_OPEN = 64
-"""Shards kept open by whoever reads some; a process may usually have 1,024 files open."""
+"""Upper bound of shards kept open; a process may usually have 1,024 files open."""
 WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""How long to wait before each further try: a minute, in which a file server starts anew."""
+"""Wait before each retry: a minute in all, enough for a file server to restart."""
 
 _PASSING = {
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENETDOWN, errno.ENETUNREACH),
     *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN),
 }
-"""Errors of disks, networks and file servers, which may pass. Others, such as that a file is not there, will not."""
+"""Transient errors of disks, networks and file servers. Others, such as a missing file, are final."""
 _MOST_WAITED_FOR = 3
-"""Once as many shards were waited for in vain, no others are: all would be gone, and each would cost a minute."""
+"""After waiting in vain for this many shards, wait for no others: each would cost a minute."""
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 
 class ShardFile:
-    """An open shard. It is closed when nothing refers to it any more, so that nobody loses it while reading.
+    """An open shard. It closes with its last reference, so never during a read.
 
     Raises:
         OSError: it cannot be opened.
@@ -46,12 +46,12 @@ class ShardFile:
 
     @property
     def state(self) -> tuple[int, int]:
-        """Its size in bytes, and when it was changed last, in nanoseconds since 1970."""
+        """Size in bytes, and time of the last change in nanoseconds since 1970."""
         status = os.fstat(self._handle)
         return status.st_size, status.st_mtime_ns
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Read from a place on, fewer bytes where the file ends."""
+        """Read from an offset; fewer bytes if the file ends."""
         if hasattr(os, "pread"):
             return os.pread(self._handle, size_bytes, offset)
         os.lseek(self._handle, offset, os.SEEK_SET)  # Windows, where nothing is forked
@@ -67,17 +67,17 @@ _given_up: set[Path] = set()
 
 
 def read_shard(path: Path, offset: int, size_bytes: int) -> bytes:
-    """Read a part of a shard, which stays open.
+    """Read part of a shard, and keep it open.
 
     Raises:
-        DecodeError: it cannot be read at the moment, nor after some time.
+        DecodeError: it still cannot be read after all retries.
         UserError: it is gone or cut short.
     """
     return whole(path, size_bytes, with_retries(path, lambda: _use(path, lambda file: file.read(offset, size_bytes))))
 
 
 def shard_state(path: Path) -> tuple[int, int]:
-    """Give a shard's size, and when it was changed last.
+    """Return a shard's size and time of the last change.
 
     Raises:
         DecodeError, UserError: as :func:`read_shard`.
@@ -86,10 +86,10 @@ def shard_state(path: Path) -> tuple[int, int]:
 
 
 def whole(path: Path, size_bytes: int, content: bytes) -> bytes:
-    """Give what was read.
+    """Return the bytes read, if they are complete.
 
     Raises:
-        UserError: it is less than what was asked for.
+        UserError: there are fewer than requested.
     """
     if len(content) < size_bytes:
         raise UserError(f"The shard {path} is cut short; get it again.")
@@ -110,17 +110,17 @@ def _use(path: Path, read: Callable[[ShardFile], Result]) -> Result:
 
 
 def with_retries(path: Path, read: Callable[[], Result]) -> Result:
-    """Read from a shard, again and again for a minute where a disk or network fails.
+    """Read from a shard, and retry for a minute if a disk or network fails.
 
-    Where that was in vain, the next reading is tried once, until one works again.
+    After that, each read of the shard is tried once until one succeeds.
 
     Args:
         path: the shard.
-        read: reads from it, and opens it anew where that failed before.
+        read: reads from it, and reopens it after a failure.
 
     Raises:
-        DecodeError: the failure lasts. In training, another sample takes the place of the one that was to be read.
-        UserError: the shard cannot be read for a reason that does not pass.
+        DecodeError: the failure lasts. In training, another sample replaces this one.
+        UserError: the shard cannot be read for a permanent reason.
     """
     waits = () if path in _given_up or len(_given_up) >= _MOST_WAITED_FOR else WAITS_SECONDS
     for wait_seconds in (*waits, None):

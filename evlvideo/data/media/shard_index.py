@@ -1,8 +1,8 @@
-"""Where the samples of a tar shard are, so that each is read by its number without unpacking or reading from the start.
+"""Index the samples of a tar shard, to read each by its number without unpacking.
 
-A shard is an uncompressed tar file in which the members of a sample stand one after the other and share a key, the name
-up to the first dot: `000012.jpg`, `000012.txt`. The index lies beside the shard and is made once. It is mapped into
-memory, which the processes of a machine so share.
+A shard is an uncompressed tar file in which the members of a sample are adjacent and share a key, the name up to the
+first dot: `000012.jpg`, `000012.txt`. The index is made once and stored beside the shard. It is memory-mapped, so that
+the processes of a machine share it.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ from evlvideo.errors import UserError
 from evlvideo.files import replacing
 
 MEDIA_SUFFIXES = ("jpg", "jpeg", "png", "webp", "mp4", "webm", "mkv", "avi", "mov")
-"""What a sample shows, by its suffix; the place in the list is written to the index, so it only grows at its end."""
+"""Suffixes of a sample's image or video. The index stores positions in this tuple, so append only."""
 TEXT_SUFFIXES = ("txt", "json")
-"""What a sample says: the caption itself, or an object with `caption` or `captions`; with both, the first."""
+"""Suffixes of its text: the caption, or an object with `caption` or `captions`. The first suffix wins."""
 
 _FORMAT = "evlvideo-shard-1"
 _COLUMNS = ("media_kind", "media_offset", "media_bytes", "text_kind", "text_offset", "text_bytes", "key_end")
@@ -39,7 +39,7 @@ _BLOCK = 512
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Where a sample's two members are in their shard."""
+    """Where the two members of a sample are in the shard."""
 
     key: str
     media_suffix: str
@@ -72,7 +72,7 @@ class ShardIndex:
         return len(self.arrays["key_end"])
 
     def __getitem__(self, number: int) -> Sample:
-        """Find a sample, by its number from 0."""
+        """Return a sample by its number from 0."""
         row = {name: int(self.arrays[name][number]) for name in _COLUMNS}
         start = int(self.arrays["key_end"][number - 1]) if number else 0
         return Sample(
@@ -87,11 +87,11 @@ class ShardIndex:
 
 
 def index_file(shard: Path, index_root: Path | None = None) -> Path:
-    """Tell where a shard's index is: beside it, or in the user's cache where nobody may write there.
+    """Return the path of a shard's index: beside it, or in the user's cache if that is not writable.
 
     Args:
         shard: a tar file.
-        index_root: a directory for indexes, in the place of both.
+        index_root: a directory for indexes instead of both.
     """
     name = f"{shard.name}.index.safetensors"
     if index_root is not None:
@@ -109,8 +109,8 @@ def open_index(shard: Path, index: Path, state: tuple[int, int] | None = None) -
     Args:
         shard: a tar file.
         index: its index.
-        state: size and time of the shard, as :class:`evlvideo.data.media.shard_files.ShardFile` gives them; looked up
-            where nothing is named.
+        state: size and time of the shard, as :class:`evlvideo.data.media.shard_files.ShardFile` gives them. If None,
+            it is looked up.
 
     Raises:
         OSError: the shard or the index cannot be opened.
@@ -125,7 +125,7 @@ def open_index(shard: Path, index: Path, state: tuple[int, int] | None = None) -
 
 
 def count_samples(shard: Path, index: Path) -> int:
-    """Count a shard's samples by the head of its index.
+    """Count a shard's samples from the header of its index.
 
     Raises:
         OSError, UserError: as :func:`open_index`.
@@ -149,7 +149,7 @@ def make_index(shard: Path, index: Path) -> ShardIndex:
 
 
 def build_index(shard: Path) -> ShardIndex:
-    """Go through a shard once. Samples without media or without a caption that can be read are left out, and counted.
+    """Scan a shard once. Leave out, and count, samples without media or a valid caption.
 
     Raises:
         UserError: the shard is not a tar file, is compressed or cut short, has a key twice, or has no samples at all.
@@ -196,7 +196,7 @@ def captions_of(place: str, content: bytes, suffix: str) -> tuple[str, ...]:
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in archive:
-        # Links, folders and files with holes are nothing that can be read by offset.
+        # Links, folders and sparse files cannot be read by offset.
         if member.isreg() and not member.issparse():
             yield member
 
@@ -256,7 +256,7 @@ def _columns(samples: list[Sample]) -> dict[str, np.ndarray]:
 def _opened(shard: Path, index: Path, state: tuple[int, int], framework: str) -> Iterator[Any]:
     if not index.exists():
         raise UserError(f"{index} is gone; `evlvideo data index` makes it again.")
-    index.open("rb").close()  # What is raised here has the number of the error, and may pass.
+    index.open("rb").close()  # An error raised here has its errno, and is retried if transient.
     try:
         with safe_open(index, framework=framework) as file:
             metadata = file.metadata() or {}

@@ -1,1 +1,1 @@
-"""Video files: which frames they show, which of them are sampled, and how they are decoded."""
+"""Video files: index their frames, sample some, and decode them."""

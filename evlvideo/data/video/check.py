@@ -1,4 +1,4 @@
-"""Find the files of a collection that cannot be decoded, before a training run meets them."""
+"""Find the files that cannot be decoded, before training."""
 
 import json
 import os
@@ -21,37 +21,37 @@ SUFFIXES = IMAGE_SUFFIXES | {
     *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
     *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
 }
-"""Names of files that are checked, in lower case."""
+"""Suffixes of files that are checked, in lower case."""
 PROGRESS_NAME = "check-progress.jsonl"
 QUARANTINE_NAME = "quarantine.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came out for one file."""
+    """Result for one file."""
 
     path: str
-    """From the root, with forward slashes."""
+    """Path from the root, with forward slashes."""
     size: int
-    """Bytes; −1 where even that could not be found out."""
+    """Bytes; −1 if unknown."""
     mtime: int
-    """When it was changed last, in nanoseconds since 1970; −1 likewise."""
+    """Time of the last change, in nanoseconds since 1970; −1 if unknown."""
     looked_at: int | None
-    """How many frames were decoded; `None` is all of them."""
+    """How many frames were decoded; None means all."""
     frames: int | None
-    """How many frames the file shows; `None` where it cannot be decoded."""
+    """Number of frames in the file; None if it cannot be decoded."""
     reason: str | None
-    """Why it cannot be decoded; `None` where it can."""
+    """Why it cannot be decoded; None if it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What came out for a collection."""
+    """Results for a directory."""
 
     files: tuple[Checked, ...]
     """Every file, by path."""
     quarantine: Path
-    """The list of those that cannot be decoded."""
+    """File that lists those that cannot be decoded."""
 
     @property
     def bad(self) -> tuple[Checked, ...]:
@@ -68,20 +68,20 @@ def check_videos(
     time_limit_seconds: float = 600.0,
     console: Console | None = None,
 ) -> CheckReport:
-    """Decode every video and picture under a directory, in processes of their own.
+    """Decode every video and image under a directory, in helper processes.
 
-    What was found is written down file by file, so that a check that was stopped goes on where it was. Files that have
-    changed since, by size and time, are checked again. Linked directories are not entered, linked files are checked.
+    Results are written file by file, so that a stopped check resumes. Files whose size or time has changed are checked
+    again. Linked files are checked, linked directories are not entered.
 
     Args:
         root: directory of the collection.
         out: directory for the progress and for the quarantine list: a line of JSON for each bad file, with the
             `root`, `path` from there, `reason`, `size` in bytes, and `mtime` in nanoseconds.
-        frames: how many frames of each file are decoded, spread evenly; `None` decodes every one, and alone finds
-            damage wherever it is.
+        frames: how many evenly spread frames of each file to decode. If None, decode all, which alone finds all
+            damage.
         processes: how many files at a time.
         time_limit_seconds: how long one file may take.
-        console: where to show a progress bar.
+        console: shows a progress bar. If None, show none.
 
     Raises:
         UserError: the root is no directory, holds nothing to check, or `out` cannot be written to.
@@ -111,7 +111,7 @@ def check_videos(
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Give what is to be checked, in the order of names; also what only calls itself a video, such as a named pipe."""
+    """Yield the paths to check, by name, including non-files with a video's suffix, such as named pipes."""
     for directory, directories, names in os.walk(root):
         directories.sort()
         for name in sorted(names):
@@ -121,7 +121,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _state(root: Path, path: Path, frames: int | None) -> Checked:
-    """Describe a file that was not checked yet."""
+    """Describe a file before it is checked."""
     try:
         status = path.stat()
         size, mtime = status.st_size, status.st_mtime_ns
@@ -147,7 +147,7 @@ def _check(helper: DecodeProcess, root: Path, state: Checked, time_limit_seconds
 
 
 def _read_progress(path: Path) -> dict[str, Checked]:
-    """Read what was found before. A line that was not written to its end, as the last before a kill, is nothing."""
+    """Read earlier results. Skip incomplete lines, which a kill may leave."""
     found: dict[str, Checked] = {}
     if not path.is_file():
         return found

@@ -1,9 +1,11 @@
-"""Frames of a video file: look into the file, choose, decode.
+"""Decode frames of a video: open the file, choose indices, decode.
 
-All backends speak of the same frames, those of :mod:`evlvideo.data.video.index`. `auto` is PyAV, which is right on all
-that was tried and no slower than the others, since it decodes no more than the frames asked for need. Another serves
-where PyAV fails for a reason of its own; a file whose data are broken is refused, since another would paint over the
-hole.
+How one file goes through this folder: `packets` reads it, `index` lists its frames, `index_cache` keeps that list,
+`sampling` chooses indices, a backend decodes them. `guarded` does all of it in another process, `decode_server`.
+
+All backends number frames as :mod:`evlvideo.data.video.index` does. `auto` is PyAV, which is right on every file tried
+and as fast as the others. If PyAV fails for a reason of its own, another backend is tried. A broken file is refused:
+another decoder would paint over the hole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,22 +26,22 @@ from evlvideo.data.video.packets import PacketReader
 from evlvideo.errors import UserError
 
 Choose = Callable[[int, float], Sequence[int]]
-"""From the number of frames and their rate per second to the indices wanted, from 0, in any order, with repetitions."""
+"""From the number of frames and their rate per second to indices from 0, in any order, with repetitions."""
 
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
-"""Decoders by name; `auto` is the one to use."""
+"""Decoders by name; use `auto`."""
 
 DECODING_VERSION = 1
-"""Goes up when a frame of the same file comes out otherwise, and stored features of it are stale."""
+"""Increase it if decoded pixels change, which makes stored features stale."""
 
 _OTHERS = {"decord": decord.decode, "torchcodec": torchcodec.decode}
 _FALLBACKS = ("torchcodec", "decord")
 _SMALL = 32
-"""Side in pixels to which frames are scaled that nobody looks at."""
+"""Side in pixels of frames that are decoded only to see whether that works."""
 _REFUSALS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError, ArithmeticError)
 """What PyAV raises on files that it cannot read."""
 _BROKEN_DATA = (av.error.InvalidDataError, OSError, MemoryError)
-"""Those that lie in the file or the machine, so that no other decoder is asked."""
+"""Those due to the file or the machine; no other decoder is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +65,23 @@ def decode_frames(
     end_seconds: float | None = None,
     backend: str = "auto",
 ) -> DecodedFrames:
-    """Decode chosen frames of a video, or of a picture, which is a video of one frame.
+    """Decode chosen frames of a video or an image, which is a video of one frame.
 
-    Frames are scaled bilinearly while they are decoded, by default straight to a square, as published for EVLGen-video.
-    A rotation stored in the file is applied; mirroring and pixels that are not square are not.
+    Frames are scaled bilinearly while decoding, by default to a square, as published for EVLGen-video. The rotation
+    stored in the file is applied; mirroring and non-square pixels are not.
 
     Args:
-        media: a video, or a picture by its suffix: a file, or a member of a shard.
-        choose: which frames, of those between the two times.
-        size: side of the square in pixels; `None` keeps the file's height and width.
-        keep_aspect: scale so that the shorter side is `size`, in the place of a square.
+        media: a video or, by its suffix, an image: a file, or a member of a shard.
+        choose: chooses among the frames between the two times.
+        size: side of the square in pixels. If None, keep the height and width of the file.
+        keep_aspect: scale the shorter side to `size` instead of to a square.
         start_seconds: take frames shown at or after this time, from the start of the file.
         end_seconds: take frames shown before this time.
         backend: one of `BACKENDS`.
 
     Raises:
-        DecodeError: the file is missing, empty, not a video, broken where it is needed, or shows nothing between the
-            two times; the message names the file and the reason.
+        DecodeError: the file is missing, empty, no video, broken at a needed frame, or shows nothing between the two
+            times. The message names the file and the reason.
         UserError: the backend is unknown or not installed, or a shard is gone.
     """
     with open_video(media, start_seconds, end_seconds) as source:
@@ -89,14 +91,14 @@ def decode_frames(
 
 
 def check_video(media: Media, frames: int | None = None) -> int:
-    """Find out whether a video or picture can be decoded, by what it holds now and nothing that was known of it.
+    """Check that a video or image can be decoded, without the cached index.
 
     Args:
         media: the file, or a member of a shard.
-        frames: how many frames are decoded, spread evenly; `None` decodes every one.
+        frames: how many evenly spread frames to decode. If None, decode all.
 
     Returns:
-        how many frames the file shows.
+        the number of frames in the file.
 
     Raises:
         DecodeError: a frame cannot be decoded, or the file was cut off.
@@ -117,12 +119,12 @@ def check_video(media: Media, frames: int | None = None) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenVideo:
-    """A file that was looked into, open for the length of a call: it must not live through a fork."""
+    """An open file with its index. Close it before a fork."""
 
     media: Media
     range: FrameRange
     index: VideoIndex | None
-    """`None` for a picture."""
+    """None for an image."""
     reader: PacketReader | None
 
     def read(
@@ -135,7 +137,7 @@ class OpenVideo:
         if outside or not chosen:
             raise ValueError(f"Frames {list(chosen)} were asked of {self.range.count} in {self.media}.")
         if self.index is None or self.reader is None:
-            return _picture(self.media, chosen, size, keep_aspect)
+            return _image(self.media, chosen, size, keep_aspect)
         wanted = np.asarray(chosen) + self.range.first
         ascending, places = np.unique(wanted, return_inverse=True)
         height, width = _sides(self.index.metadata, size, keep_aspect)
@@ -154,13 +156,13 @@ class OpenVideo:
 def open_video(
     media: Media, start_seconds: float | None = None, end_seconds: float | None = None, *, cached: bool = True
 ) -> Iterator[OpenVideo]:
-    """Look into a file, to decode frames of it in a second step; see :func:`decode_frames`.
+    """Open a file to decode frames of it later; see :func:`decode_frames`.
 
     Args:
         media: as there.
         start_seconds: as there.
         end_seconds: as there.
-        cached: whether the file's index may come from :mod:`evlvideo.data.video.index_cache`.
+        cached: whether to use :mod:`evlvideo.data.video.index_cache`.
     """
     if isinstance(media, Path):
         check_file(media)
@@ -176,7 +178,7 @@ def open_video(
 
 @contextmanager
 def _named(media: Media) -> Iterator[None]:
-    """Turn what decoders raise into an error that names the file."""
+    """Raise errors of decoders as a :class:`DecodeError` that names the file."""
     try:
         yield
     except _REFUSALS as error:
@@ -185,7 +187,7 @@ def _named(media: Media) -> Iterator[None]:
 
 
 def _range(media: Media, index: VideoIndex, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
-    """Find the frames of a half-open range of times."""
+    """Find the frames in a half-open range of times."""
     seconds = index.timestamps_seconds
     first = 0 if start_seconds is None else int(np.searchsorted(seconds, start_seconds))
     end = len(seconds) if end_seconds is None else int(np.searchsorted(seconds, end_seconds))
@@ -201,7 +203,7 @@ def _range(media: Media, index: VideoIndex, start_seconds: float | None, end_sec
 def _decode(
     reader: PacketReader, index: VideoIndex, indices: list[int], height: int, width: int, backend: str
 ) -> tuple[np.ndarray, str]:
-    """Decode ascending indices, and tell by what."""
+    """Decode ascending indices; return the frames and the name of the backend."""
     if backend in _OTHERS:
         try:
             return _other(backend, reader.media, index, indices, height, width), backend
@@ -235,17 +237,17 @@ def _sides(metadata: VideoMetadata, size: int | None, keep_aspect: bool) -> tupl
     return max(size, round(metadata.height * size / shorter)), max(size, round(metadata.width * size / shorter))
 
 
-def _picture(media: Media, chosen: Sequence[int], size: int | None, keep_aspect: bool) -> DecodedFrames:
-    picture = image.read_image(media)
+def _image(media: Media, chosen: Sequence[int], size: int | None, keep_aspect: bool) -> DecodedFrames:
+    opened = image.read_image(media)
     metadata = VideoMetadata(
         frames=1,
         rate=0.0,
-        width=picture.width,
-        height=picture.height,
+        width=opened.width,
+        height=opened.height,
         codec=media.suffix.lower().lstrip("."),
         rotation=0,
         duration_seconds=0.0,
     )
-    pixels = image.resize(picture, *_sides(metadata, size, keep_aspect))
+    pixels = image.resize(opened, *_sides(metadata, size, keep_aspect))
     count = len(chosen)
     return DecodedFrames(np.repeat(pixels[None], count, axis=0), np.zeros(count), (0,) * count, metadata, "pillow")

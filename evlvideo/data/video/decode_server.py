@@ -1,6 +1,6 @@
-"""The process in which :mod:`evlvideo.data.video.guarded` decodes: it answers requests until its parent is gone.
+"""The helper process of :mod:`evlvideo.data.video.guarded`: answers requests until its parent is gone.
 
-Modules that take long to import, such as torch, stay out of here.
+Must not import slow modules such as torch.
 """
 
 import os
@@ -21,27 +21,27 @@ from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.errors import UserError
 
 GRACE_SECONDS = 5.0
-"""How long after its time limit a process ends by itself, where no parent is left to end it."""
+"""How long after the time limit the process ends by itself, if its parent is gone."""
 
 
 class Server:
-    """What a parent can ask for. A clip is opened, its frames are chosen by the parent, and then it is read."""
+    """The requests of a parent, which opens a clip, chooses frames, and then reads them."""
 
     def __init__(self) -> None:
         self._files = ExitStack()
         self._clip: OpenVideo | None = None
         self.media: Media = Path()
-        """What was asked about last."""
+        """Media of the last request."""
 
     def open(self, media: Media, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
-        """Look into a file."""
+        """Open a file, and return the frames to choose from."""
         self.close()
         self.media = media
         self._clip = self._files.enter_context(open_video(media, start_seconds, end_seconds))
         return self._clip.range
 
     def read(self, chosen: list[int], size: int | None, keep_aspect: bool, backend: str) -> DecodedFrames:
-        """Decode frames of the file that was opened last, and close it."""
+        """Decode frames of the open file, and close it."""
         if self._clip is None:
             raise RuntimeError("Nothing is open.")
         try:
@@ -50,7 +50,7 @@ class Server:
             self.close()
 
     def check(self, media: Media, frames: int | None) -> int:
-        """Decode all frames of a file, or so many of them; see :func:`evlvideo.data.video.decode.check_video`."""
+        """Decode some or all frames of a file; see :func:`evlvideo.data.video.decode.check_video`."""
         self.media = media
         return check_video(media, frames)
 
@@ -79,7 +79,7 @@ def serve(handle: int) -> None:
         # These are for the parent, which ends its step, and then closes the socket or kills this process.
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
-        # Where memory runs out, this process is to be ended, and not the training run.
+        # If memory runs out, this process is to be killed, and not the training run.
         Path("/proc/self/oom_score_adj").write_text("1000")
     server = Server()
     with socket.socket(fileno=handle) as connection, suppress(EOFError, ConnectionError):
@@ -136,5 +136,5 @@ def _answer(server: Server, name: str, arguments: tuple[Any, ...]) -> Any:
     except UserError as error:
         return error
     except Exception as error:
-        # Whatever a broken file makes a decoder raise costs that file only.
+        # Any error in a decoder costs only the one file.
         return DecodeError(f"{server.media} cannot be decoded: {type(error).__name__}: {error}.")

@@ -1,4 +1,4 @@
-"""Frames taken from a video file, and what is known of the file."""
+"""Decoded frames, and metadata of their video."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class VideoMetadata:
-    """What a video file holds."""
+    """Metadata of a video file."""
 
     frames: int
-    """Frames that the whole file shows. What an edit list hides, or a cut has left undecodable, is not counted."""
+    """Number of frames shown, without those that an edit list hides or that a cut made undecodable."""
     rate: float
-    """Frames per second on average; 0 where there is one frame."""
+    """Frames per second on average; 0 for one frame."""
     width: int
     """Width in pixels as shown, after rotation."""
     height: int
@@ -20,24 +20,24 @@ class VideoMetadata:
     codec: str
     """FFmpeg's name of the codec."""
     rotation: int
-    """Degrees, counter-clockwise, by which the stored frames were turned to be shown: 0, 90, 180 or 270."""
+    """Counter-clockwise rotation applied to stored frames, in degrees: 0, 90, 180 or 270."""
     duration_seconds: float
     """From the first frame to the end of the last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedFrames:
-    """Frames of a video, T of them, with when and where they were."""
+    """T decoded frames of a video, with their times and indices."""
 
     frames: np.ndarray
     """RGB values, uint8 of shape (T, height, width, 3), upright."""
     timestamps_seconds: np.ndarray
-    """When each frame is shown, float64 of shape (T,), from the start of the file."""
+    """Presentation time of each frame from the start of the file, float64 of shape (T,)."""
     indices: tuple[int, ...]
-    """Index of each frame among all that the file shows, from 0, in presentation order."""
+    """Index of each frame in the file, from 0, in presentation order."""
     metadata: VideoMetadata
     backend: str
-    """What decoded the frames."""
+    """Name of the decoder."""
 
     def __post_init__(self) -> None:
         count = len(self.indices)

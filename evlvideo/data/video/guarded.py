@@ -1,8 +1,7 @@
-"""Decoding in a process of its own, so that a decoder that hangs or crashes costs a clip and not the run.
+"""Decode in a helper process, so that a decoder that hangs or crashes costs a clip and not the run.
 
-Each process that asks, such as a worker of a data loader, has one helper. It is started when it is first needed, and
-anew after a crash or a timeout, and ends with the process that it helps. Where there is no POSIX, as on Windows, clips
-are decoded in the process that asks, without either protection.
+Each calling process, such as a data loader's worker, has one helper. It starts when first needed, restarts after a
+crash or timeout, and ends with its caller. Without POSIX, as on Windows, clips are decoded in the calling process.
 """
 
 import atexit
@@ -28,7 +27,7 @@ from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.errors import UserError
 
 TIME_LIMIT_SECONDS = 60.0
-"""How long a clip may take; a minute of 1080p video takes some seconds."""
+"""Upper bound for one clip; a minute of 1080p video takes some seconds."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -52,10 +51,9 @@ def decode_frames_guarded(
     backend: str = "auto",
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
 ) -> DecodedFrames:
-    """Decode as :func:`evlvideo.data.video.decode.decode_frames` does, with the decoder in this process's helper.
+    """Decode as :func:`evlvideo.data.video.decode.decode_frames` does, in this process's helper.
 
-    A picture that is in memory already is decoded here: it waits for no disk, and Pillow is given no more than common
-    formats.
+    An image already in memory is decoded here: it waits for no disk, and only common formats reach Pillow.
 
     Args:
         media: as there.
@@ -65,10 +63,10 @@ def decode_frames_guarded(
         start_seconds: as there.
         end_seconds: as there.
         backend: as there.
-        time_limit_seconds: how long the decoder may take, for all of the clip.
+        time_limit_seconds: how long decoding the whole clip may take.
 
     Raises:
-        DecodeError: what `decode_frames` raises it for; besides, the decoder took too long, or crashed.
+        DecodeError: as `decode_frames`; also if the decoder took too long or crashed.
         UserError: the backend is unknown or not installed, or the helper does not start.
     """
     if os.name != "posix" or (isinstance(media, TarMember) and media.content is not None):
@@ -105,18 +103,18 @@ class DecodeProcess:
     def __init__(self, module: str = "evlvideo.data.video.decode_server") -> None:
         self.module = module
         self.lock = threading.Lock()
-        """Held by who asks, for as long as its questions belong together."""
+        """Held while requests belong together."""
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         _processes.add(self)
 
     @property
     def pid(self) -> int | None:
-        """The helper's number, where one is running."""
+        """The helper's process id, if it is running."""
         return self._process.pid if self._process else None
 
     def start(self) -> socket.socket:
-        """Start the helper where it is not running, and give the connection to it.
+        """Start the helper if it is not running, and return the connection to it.
 
         Raises:
             UserError: it does not start.
@@ -144,7 +142,7 @@ class DecodeProcess:
         return self._connection
 
     def ask(self, media: Media, name: str, arguments: tuple[Any, ...], deadline: float, limit_seconds: float) -> Any:
-        """Ask for one thing.
+        """Send one request, and return the answer.
 
         Args:
             media: what it is about.
@@ -190,7 +188,7 @@ class DecodeProcess:
         self._process = self._connection = None
 
     def _end(self) -> str:
-        """Tell how the helper ended."""
+        """Describe how the helper ended."""
         status = None
         if self._process is not None:
             try:
@@ -203,7 +201,7 @@ class DecodeProcess:
         return f"crashed with {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
     def _forget(self) -> None:
-        """Leave the helper to the process that this one was forked from."""
+        """Leave the helper to the parent of this forked process."""
         self.lock = threading.Lock()
         if self._connection is not None:
             self._connection.close()
@@ -215,12 +213,12 @@ class DecodeProcess:
 def with_helpers(
     work: Callable[[DecodeProcess, Task], Result], tasks: Sequence[Task], processes: int
 ) -> Iterator[Result]:
-    """Work through tasks, several at a time, each with a helper of its own; results come as they are ready.
+    """Work on several tasks at a time, each with its own helper; yield results as they are ready.
 
     Args:
-        work: what is done, in a thread.
-        tasks: what it is done with.
-        processes: how many helpers there are.
+        work: called in a thread with a helper and a task.
+        tasks: the tasks.
+        processes: number of helpers.
     """
     helpers = [DecodeProcess() for _ in range(processes)]
     free: SimpleQueue[DecodeProcess] = SimpleQueue()

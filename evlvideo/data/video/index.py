@@ -1,7 +1,7 @@
-"""Which frames a video file shows, and when: the one meaning of "frame i" for all decoders.
+"""List the frames of a video file and their times: defines "frame i" for all decoders.
 
-Frame i is the i-th that is shown, in presentation order. It is found from the packets alone, without decoding, where
-each packet shows one frame; else all frames are decoded once and counted.
+Frame i is the i-th in presentation order. If each packet shows one frame, the index is made from packets without
+decoding. Otherwise all frames are decoded once and counted.
 """
 
 import re
@@ -34,32 +34,31 @@ class VideoIndex:
     """The frames of one stream in presentation order, F of them."""
 
     times: np.ndarray
-    """When each frame is shown, int64 of shape (F,), in units of the stream's time base."""
+    """Presentation time of each frame, int64 of shape (F,), in units of the stream's time base."""
     timestamps_seconds: np.ndarray
-    """The same from the start of the file, float64 of shape (F,)."""
+    """The same in seconds from the start of the file, float64 of shape (F,)."""
     by_time: bool
-    """Whether `times` are known and distinct, so that a decoded frame is recognised by its own; else it is counted."""
+    """Whether `times` are known and distinct and so identify a decoded frame. Otherwise frames are counted."""
     first: PacketTimes
     """The first packet of the file."""
     keyframes: tuple[PacketTimes, ...]
-    """Packets from which decoding can start, in the order in which they are shown."""
+    """Packets from which decoding can start, in presentation order."""
     open_groups: bool
-    """Whether frames are stored after a keyframe and shown before it, which need what came before the keyframe."""
+    """Whether frames stored after a keyframe are shown before it, and so need packets before the keyframe."""
     false_keyframes: bool
-    """Whether packets are marked as keyframes that are none, and mislead a decoder that trusts them."""
+    """Whether packets are marked as keyframes but are none, which misleads decoders."""
     container: str
     """FFmpeg's name of the file format."""
     stream: int
-    """Number of the stream in the file."""
+    """Index of the stream in the file."""
     damaged_packets: int
-    """Packets that are incomplete or behind the end of the file, as those of a file that was cut off. They are no
-    frames."""
+    """Packets that are incomplete or lie beyond the end of a truncated file. They are not counted as frames."""
     metadata: VideoMetadata
 
 
 @dataclass(slots=True, eq=False)
 class _Packets:
-    """What the packets of a stream tell."""
+    """What the packets of a stream show."""
 
     first: PacketTimes
     starts_clean: bool
@@ -78,7 +77,7 @@ class _Packets:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what cannot be a video before anything opens it; opening a named pipe would wait for its writer.
+    """Refuse what cannot be a video before opening it; a named pipe would block.
 
     Raises:
         DecodeError: the file is missing, no regular file, empty, or not readable by this user.
@@ -96,7 +95,7 @@ def check_file(path: Path) -> None:
 
 
 def read_index(reader: PacketReader) -> VideoIndex:
-    """Read through a file once. The reader is left where that ends.
+    """Index a file by reading its packets once. Moves the reader.
 
     Raises:
         DecodeError: the file has no frames.
@@ -128,7 +127,7 @@ def read_index(reader: PacketReader) -> VideoIndex:
 
 
 def rotation_of(frame: VideoFrame) -> int:
-    """Degrees, counter-clockwise, by which a frame is turned to be shown: 0, 90, 180 or 270."""
+    """Return the counter-clockwise rotation of a frame in degrees: 0, 90, 180 or 270."""
     return round(frame.rotation / 90) * 90 % 360
 
 
@@ -163,7 +162,7 @@ def _packets(reader: PacketReader, codec: str) -> _Packets:
 
 
 def _behind_the_end(reader: PacketReader, read: int) -> int:
-    """How many packets the file's own index promises where the file has ended; none where it has no index."""
+    """Count the packets that the container's own index lists beyond the end of the file."""
     entries = reader.stream.index_entries
     if len(entries) <= read:
         return 0
@@ -172,14 +171,14 @@ def _behind_the_end(reader: PacketReader, read: int) -> int:
 
 
 def _length_bytes(extradata: bytes) -> int:
-    """How many bytes before each unit of H.264 tell its length; 0 where start codes divide them (ISO 14496-15)."""
+    """Return the size of each H.264 unit's length prefix; 0 if start codes separate units (ISO 14496-15)."""
     return (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
 
 
 def _is_whole(packet: bytes, length_bytes: int) -> bool:
-    """Tell whether an H.264 keyframe is coded from nothing else.
+    """Check that an H.264 keyframe is coded from nothing else.
 
-    Where pictures are refreshed piece by piece, frames are marked as keyframes that are not.
+    With periodic intra refresh, frames are marked as keyframes that are not.
     """
     if not length_bytes:
         starts: Iterable[int] = (code.end() for code in re.finditer(b"\0\0\1", packet))
@@ -194,7 +193,7 @@ def _is_whole(packet: bytes, length_bytes: int) -> bool:
 
 
 def _starts(packet: bytes, length_bytes: int) -> Iterator[int]:
-    """Give where each unit starts, behind its length."""
+    """Yield the start of each unit, after its length."""
     place = 0
     while place + length_bytes < len(packet):
         yield place + length_bytes
@@ -202,7 +201,7 @@ def _starts(packet: bytes, length_bytes: int) -> Iterator[int]:
 
 
 def _exp_golomb(bits: str) -> tuple[int, str]:
-    """Read a number as H.264 writes it (its section 9.1), and give the rest."""
+    """Read an Exp-Golomb number (H.264, section 9.1); return it and the remaining bits."""
     zeros = len(bits) - len(bits.lstrip("0"))
     end = 2 * zeros + 1
     return int(bits[zeros:end] or "0", 2) - 1, bits[end:]

@@ -1,11 +1,11 @@
-"""Indexes of videos on disk, so that a file is read through once and not anew in each epoch and run.
+"""Cache indexes of videos on disk, so that each file is read through once and not in every epoch and run.
 
-An entry is a small file in the user's cache, found by what would change with the video: its place, size and times of
-change, and the version of FFmpeg's bindings. Any number of processes may read and write at once: an entry is whole or
-not there, has a check sum, and holds numbers alone. One that cannot be read or written is as good as none.
+An entry is a small file in the user's cache. Its key is the path, size and times of the video and the version of PyAV.
+Processes may read and write at once: entries are written atomically and have a checksum. An entry that cannot be read
+or written is ignored.
 
-The cache is bounded. Where a folder of it is full, entries go at random: a collection that is larger than the cache is
-gone through in turns, in which the oldest entry is the one that is needed next.
+The cache is bounded. A full folder loses random entries and not the oldest, which the next epoch over a large
+collection needs first.
 """
 
 import hashlib
@@ -32,10 +32,10 @@ from evlvideo.errors import UserError
 from evlvideo.files import replacing
 
 MOST_BYTES = 1 << 30
-"""Of the whole cache on disk; about 260,000 clips of ten seconds."""
+"""Upper bound of the cache on disk; about 260,000 clips of ten seconds."""
 
 _FORMAT = 1
-"""Grows when the same file gives another index."""
+"""Increase it if the same file gives another index."""
 _FOLDERS = 256
 _NAMES_THAT_CLEAN = "0"
 _MOST_ENTRY_BYTES = 1 << 26
@@ -46,12 +46,12 @@ logger = logging.getLogger(__name__)
 
 
 def cached_index(reader: PacketReader) -> VideoIndex:
-    """Give a video's index from the cache, or read it and keep it; see :func:`evlvideo.data.video.index.read_index`.
+    """Load a video's index from the cache, or read and cache it; see :func:`evlvideo.data.video.index.read_index`.
 
     Raises:
         DecodeError, av.FFmpegError: as there.
     """
-    # Looked at before it is read: one that changes meanwhile is not taken for what it became.
+    # The key is computed before reading: a file that changes meanwhile must not get the new key.
     entry = entry_of(reader.media)
     found = load_index(entry) if entry else None
     if found is not None:
@@ -63,7 +63,7 @@ def cached_index(reader: PacketReader) -> VideoIndex:
 
 
 def entry_of(media: Media) -> Path | None:
-    """Tell where a video's index is kept; nowhere, where the video cannot be looked at."""
+    """Return the cache file of a video's index, or None if the video cannot be read."""
     try:
         key = repr((_FORMAT, av.__version__, *state_of(media)))
     except (OSError, UserError):
@@ -73,18 +73,18 @@ def entry_of(media: Media) -> Path | None:
 
 
 def load_index(entry: Path) -> VideoIndex | None:
-    """Read an index, where there is a whole one."""
+    """Load an index, or return None if there is no valid one."""
     try:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(entry.read_bytes(), _MOST_ENTRY_BYTES)
-        # At its end the check sum is compared.
+        # zlib compares the checksum at the end.
         return _unpacked(content) if unpacker.eof else None
     except (OSError, zlib.error, SafetensorError, ValueError, KeyError, TypeError):
         return None
 
 
 def store_index(entry: Path, index: VideoIndex) -> None:
-    """Write an index, where there is room for it and the user may write."""
+    """Write an index, if that is possible."""
     try:
         with replacing(entry) as temporary:
             temporary.write_bytes(zlib.compress(_packed(index), level=1))
@@ -96,7 +96,7 @@ def store_index(entry: Path, index: VideoIndex) -> None:
 
 
 def clean(folder: Path) -> None:
-    """Remove entries at random where a folder holds more than its share."""
+    """Remove random entries if a folder holds more than its share."""
     share = MOST_BYTES // _FOLDERS
     with os.scandir(folder) as entries:
         sizes = [(entry.path, _bytes_on_disk(entry)) for entry in entries]

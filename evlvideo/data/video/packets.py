@@ -1,4 +1,4 @@
-"""Packets of a video file, from its start or from a keyframe."""
+"""Read packets of a video file, from its start or from a keyframe."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from evlvideo.data.media.media import Media
 
 @dataclass(frozen=True, slots=True)
 class PacketTimes:
-    """Where a packet stands in a stream, in units of the stream's time base."""
+    """Timestamps of a packet, in units of the stream's time base."""
 
     pts: int | None
-    """When its frame is shown."""
+    """Presentation time of its frame."""
     dts: int | None
-    """Its place in decoding order."""
+    """Decoding time."""
 
 
 class PacketReader:
-    """An open video file. It is used within one call and closed: a decoder that lives through a fork hangs.
+    """An open video file. Close it within the call that opened it: a decoder hangs after a fork.
 
-    Of several video streams FFmpeg's best is taken. One thread decodes, since data loaders run many processes.
+    Takes the stream that FFmpeg ranks best. Decodes in one thread, since data loaders run many processes.
 
     Args:
         media: a video.
@@ -47,16 +47,16 @@ class PacketReader:
         self.container.close()
 
     def packets(self) -> Iterator["Packet[VideoStream]"]:
-        """Give the packets from here to the end of the file, and then one without content.
+        """Yield the packets from here to the end of the file, then an empty one.
 
         Raises:
-            DecodeError: a packet is of a stream that the file's beginning did not announce.
+            DecodeError: a packet belongs to a stream that the start of the file does not announce.
         """
         while self._ahead:
             yield self._ahead.pop()
         try:
             yield from self._demuxed
-        except IndexError as error:  # of PyAV, which knows the streams of the beginning alone
+        except IndexError as error:  # PyAV knows only the streams announced at the start.
             raise DecodeError(
                 f"{self.media} cannot be decoded: a stream begins in the middle of it. Is it a video, and whole?"
             ) from error
@@ -67,7 +67,7 @@ class PacketReader:
             yield from self.stream.decode(packet)
 
     def restart(self, first: PacketTimes) -> None:
-        """Go back to the first packet of the file, which is known to stand at `first`."""
+        """Go back to the first packet of the file, which has the times `first`."""
         if not self._seek(first.dts, first):
             self.container.close()
             self._open()
@@ -76,7 +76,7 @@ class PacketReader:
         """Go to a keyframe.
 
         Returns:
-            whether the next packet is that keyframe, or one from which decoding reaches it.
+            whether the next packet is that keyframe, or an earlier one from which decoding reaches it.
         """
         # FFmpeg looks a time up among those at which packets are stored, less a guess at how much later they are shown:
         # the one may lead to a later keyframe, the other to an earlier one, from which decoding takes longer.

@@ -1,4 +1,4 @@
-"""The files that `evlvideo data check-videos` could not decode, left out of training before it meets them."""
+"""Leave the files out of training that `evlvideo data check-videos` could not decode."""
 
 import json
 import logging
@@ -37,12 +37,12 @@ def read_quarantine(path: Path) -> frozenset[Path]:
 
 
 def without_quarantined(clips: ClipTable, bad: frozenset[Path], name: str) -> ClipTable:
-    """Leave out the clips whose file is bad, and say how many.
+    """Leave out the clips whose file is bad, and log how many.
 
     Args:
         clips: to train on.
         bad: absolute paths.
-        name: what the log calls the clips.
+        name: name of the clips in the log.
 
     Raises:
         UserError: no clip is left.

@@ -1,13 +1,15 @@
-"""Which frames of a clip are looked at.
+"""Choose which frames of a clip are decoded.
 
-A sampler takes the number of frames in the clip, their rate per second, the number of frames wanted, and a generator,
-and returns as many indices from 0 in ascending order. A clip with fewer frames than are wanted gives some repeatedly.
-Without a generator, samplers that draw take what is in the middle of their range.
+A sampler takes the number of frames in the clip, their rate per second, the number of frames wanted, and a generator.
+It returns that many indices from 0 in ascending order, and repeats some if the clip is too short. Without a generator,
+random samplers take the middle of their range.
+
+pytorchvideo computes none of these. Its `uniform_temporal_subsample` ends at the last frame: 4 of 8 frames are
+0, 2, 4, 7, where EVLGen-video takes 0, 2, 4, 6. Its clip samplers choose seconds and not frames.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,7 +22,7 @@ Sampler: TypeAlias = "Callable[[int, float, int, torch.Generator | None], list[i
 def uniform(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None = None) -> list[int]:
     """Take frames 0, V/n, 2V/n, … of a clip of V frames, rounded down, as published for EVLGen-video.
 
-    Where V < n this repeats frames: 3 frames wanted as 4 are 0, 0, 1, 2. Draws nothing from the generator.
+    Where V < n this repeats frames: 3 frames wanted as 4 are 0, 0, 1, 2. Ignores the generator.
 
     Raises:
         ValueError: the clip has no frames, or none are wanted.
@@ -30,24 +32,24 @@ def uniform(frames_in_clip: int, rate: float, count: int, generator: torch.Gener
 
 
 def headtail(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None) -> list[int]:
-    """Draw half of the frames from the first half of the clip and half from the second, without replacement.
+    """Sample half of the frames from the first half of the clip and half from the second, without replacement.
 
     The second half gets the odd frame, both of the clip (its frames are V//2, …, V-1) and of the count. A half with
     fewer frames than are wanted from it gives all of them, repeated as in :func:`uniform`. A clip of one frame is both
-    of its halves. Published for EVLGen-video's training.
+    of its halves. Published for training EVLGen-video.
 
     Raises:
         ValueError: the clip has no frames, or none are wanted.
     """
     _check(frames_in_clip, count)
     middle = frames_in_clip // 2
-    head = _draw(max(middle, 1), count // 2, generator)
-    tail = _draw(frames_in_clip - middle, count - count // 2, generator)
+    head = _sample(max(middle, 1), count // 2, generator)
+    tail = _sample(frames_in_clip - middle, count - count // 2, generator)
     return head + [middle + index for index in tail]
 
 
 def segments(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None) -> list[int]:
-    """Cut the clip into as many segments as frames are wanted, and draw one frame of each (TSN, arXiv 1608.00859).
+    """Cut the clip into as many segments as frames are wanted, and sample one frame of each (TSN, arXiv 1608.00859).
 
     Segment k holds the frames from kV/n to (k+1)V/n, rounded down; an empty one gives the frame at its start.
 
@@ -65,7 +67,7 @@ def segments(frames_in_clip: int, rate: float, count: int, generator: torch.Gene
 def segment_middles(
     frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None = None
 ) -> list[int]:
-    """Take the frame in the middle of each of :func:`segments`, as at its evaluation. Draws nothing."""
+    """Take the frame in the middle of each of :func:`segments`, as TSN does in evaluation. Ignores the generator."""
     return segments(frames_in_clip, rate, count, None)
 
 
@@ -93,29 +95,6 @@ def fps(frames_per_second: float) -> Sampler:
     return at_rate
 
 
-def seconds(start: float, end: float) -> Sampler:
-    """Spread frames over a part of the clip as :func:`uniform` does: those from `start` to before `end`, in seconds.
-
-    A part that lies beyond the end of the clip gives its last frame. Frames are taken to be evenly apart; where they
-    are not, give the times to :func:`evlvideo.data.video.decode.decode_frames`, which knows when each is shown.
-
-    Raises:
-        ValueError: the part is empty or begins before 0; and, of the sampler: the clip has no frames, or none are
-            wanted.
-    """
-    if not 0 <= start < end:
-        raise ValueError(f"Seconds {start} to {end} were asked; the first must be at least 0 and below the second.")
-
-    def of_part(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None) -> list[int]:
-        _check(frames_in_clip, count)
-        # A frame is shown at its number over the rate; less a little, since 0.1 × 30 is above 3.
-        first = min(math.ceil(start * rate - 1e-6), frames_in_clip - 1)
-        last = min(max(math.ceil(end * rate - 1e-6), first + 1), frames_in_clip)
-        return [first + index for index in _spread(last - first, count)]
-
-    return of_part
-
-
 SAMPLERS: dict[str, Sampler] = {
     "uniform": uniform,
     "headtail": headtail,
@@ -124,25 +103,25 @@ SAMPLERS: dict[str, Sampler] = {
     "1fps": fps(1),
     "2fps": fps(2),
 }
-"""Samplers by the name that a config gives them."""
+"""Samplers by their name in a config."""
 
 
 def _spread(frames: int, count: int) -> list[int]:
     return [index * frames // count for index in range(count)]
 
 
-def _draw(frames: int, count: int, generator: torch.Generator | None) -> list[int]:
-    """Draw `count` of `frames`, without replacement."""
+def _sample(frames: int, count: int, generator: torch.Generator | None) -> list[int]:
+    """Sample `count` of `frames`, without replacement."""
     if frames < count or generator is None:
         return _spread(frames, count)
-    import torch  # a config reads the names of the samplers without it
+    import torch  # Configs read the names of the samplers without it.
 
-    drawn: list[int] = torch.randperm(frames, generator=generator)[:count].tolist()
-    return sorted(drawn)
+    sampled: list[int] = torch.randperm(frames, generator=generator)[:count].tolist()
+    return sorted(sampled)
 
 
 def _one(start: int, end: int, generator: torch.Generator | None) -> int:
-    """Draw one from `start` to before `end`; without a generator, the middle."""
+    """Sample one index from `start` to before `end`; without a generator, take the middle."""
     if generator is None:
         return (start + end - 1) // 2
     import torch

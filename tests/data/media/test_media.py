@@ -88,7 +88,7 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     text = member(tmp_path, "mp4", b"404 Not Found\n" * 50)
     with pytest.raises(DecodeError, match=r"^b\.mp4 in .*00000\.tar cannot be decoded: Invalid data"):
         decode_frames(text, choose)
-    with pytest.raises(DecodeError, match=r"^b\.jpg in .*00000\.tar cannot be decoded: .* Is it a picture"):
+    with pytest.raises(DecodeError, match=r"^b\.jpg in .*00000\.tar cannot be decoded: .* Is it an image"):
         decode_frames(member(tmp_path, "jpg", b"no picture"), lambda frames, rate: [0])
 
 

@@ -128,7 +128,7 @@ def test_a_line_that_was_not_finished_is_checked_again(root: Path, tmp_path: Pat
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from evlvideo.data import check_videos as module
+from evlvideo.data.video import check as module
 check = module._check
 def slowly(*arguments):
     time.sleep(0.3)

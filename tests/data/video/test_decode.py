@@ -197,7 +197,7 @@ def test_a_picture_is_turned_upright(tmp_path: Path) -> None:
 def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(b"\xff\xd8 no picture")
-    with pytest.raises(DecodeError, match=r"picture\.jpg cannot be decoded: .* Is it a picture, and whole\?"):
+    with pytest.raises(DecodeError, match=r"picture\.jpg cannot be decoded: .* Is it an image, and whole\?"):
         decode_frames(path, fixed(0))
 
 

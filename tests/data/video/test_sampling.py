@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evlvideo.data.video.sampling import SAMPLERS, fps, headtail, seconds, segment_middles, segments, uniform
+from evlvideo.data.video.sampling import SAMPLERS, fps, headtail, segment_middles, segments, uniform
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -56,7 +56,7 @@ def test_headtail_is_the_generators() -> None:
     assert headtail(300, 25.0, 8, generator(3)) != headtail(300, 25.0, 8, generator(4))
 
 
-ALL = {**SAMPLERS, "seconds": seconds(0.5, 3.0), "5fps": fps(5), "100fps": fps(100)}
+ALL = {**SAMPLERS, "5fps": fps(5), "100fps": fps(100)}
 
 
 @given(
@@ -133,23 +133,6 @@ def test_fps_of_a_rate_that_is_no_multiple_drifts_no_further_than_a_frame() -> N
 @pytest.mark.parametrize(("frames", "rate"), [(90, 30.0), (30, 0.5), (1, 0.0)])
 def test_fps_spreads_over_a_clip_that_is_too_short_or_too_slow(frames: int, rate: float) -> None:
     assert fps(1)(frames, rate, 4, generator()) == uniform(frames, rate, 4)
-
-
-def test_seconds_stay_between_two_times() -> None:
-    assert seconds(1.0, 3.0)(300, 30.0, 4, None) == [30, 45, 60, 75]
-    # 0.1 × 30 is above 3 in floating point.
-    assert seconds(0.1, 0.2)(300, 30.0, 3, None) == [3, 4, 5]
-
-
-def test_seconds_beyond_the_clip_give_its_last_frame() -> None:
-    assert seconds(5.0, 9.0)(30, 30.0, 2, None) == [29, 29]
-    assert seconds(0.5, 9.0)(30, 30.0, 3, None) == [15, 20, 25]
-
-
-@pytest.mark.parametrize("times", [(2.0, 2.0), (-1.0, 2.0), (3.0, 1.0)])
-def test_seconds_that_are_no_range_are_refused(times: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="the first must be at least 0 and below the second"):
-        seconds(*times)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])

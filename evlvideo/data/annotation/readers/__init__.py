@@ -1,5 +1,5 @@
-"""Readers of annotation files, one file a format.
+"""Readers of annotation files, one module per format.
 
-Each has a `read(root, media_root, split)` that gives the split's clips in the order of the annotation, and raises
-:class:`evlvideo.errors.UserError` with file and line or entry at the first one that is wrong.
+Each has a `read(root, media_root, split)` that yields the clips of the split in the order of the annotation. It raises
+:class:`evlvideo.errors.UserError` with the file and the line or entry at the first error.
 """

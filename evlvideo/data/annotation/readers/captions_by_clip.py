@@ -1,4 +1,4 @@
-"""Captions that an annotation lists apart from its clips, for millions of them."""
+"""Group captions by clip, for annotations that list both separately."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -12,28 +12,28 @@ from evlvideo.errors import UserError
 
 
 class CaptionsByClip:
-    """Takes captions one by one, and gives them clip by clip. Ids are told apart by their hashes, of 64 bits."""
+    """Collects captions one by one, and yields them clip by clip. Compares 64-bit hashes of ids."""
 
     def __init__(self) -> None:
         self._texts, self._ids = PackedStringsBuilder(), PackedStringsBuilder()
         self._keys, self._ranks = array("q"), array("q")
 
     def add(self, clip_id: str, caption: str, rank: int = 0) -> None:
-        """Take a caption of a clip; those of a clip go by their rank, and then as they come."""
+        """Add a caption. Captions of a clip are sorted by rank, then by order of arrival."""
         self._ids.append(clip_id)
         self._keys.append(hash(clip_id))
         self._texts.append(caption)
         self._ranks.append(rank)
 
     def of_clips(self, path: Path, ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """Give the captions of each clip; no more can be taken after that.
+        """Yield the captions of each clip; none can be added after that.
 
         Args:
             path: the file, for messages.
-            ids: all clips that it lists.
+            ids: all listed clips.
 
         Raises:
-            UserError: a clip is listed twice or has no captions, or a caption is of no listed clip.
+            UserError: a clip is listed twice or has no captions, or a caption belongs to no listed clip.
         """
         keys = np.fromiter(map(hash, ids), np.int64, len(ids))
         by_key = np.argsort(keys, kind="stable")
@@ -53,7 +53,7 @@ class CaptionsByClip:
             first += count
 
     def _clips(self, path: Path, keys: np.ndarray, by_key: np.ndarray) -> np.ndarray:
-        """Give the number of each caption's clip."""
+        """Return the index of each caption's clip."""
         ours = np.asarray(self._keys)
         if not len(keys):
             clips, known = ours, np.zeros(len(ours), np.bool_)

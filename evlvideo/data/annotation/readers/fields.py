@@ -10,14 +10,14 @@ from evlvideo.errors import UserError
 from evlvideo.files import inside
 
 MOST = 2**63
-"""Whole numbers are less than this, so that an array can hold them."""
+"""Exclusive upper bound of integers, so that an int64 array can hold them."""
 
 
 def needed(place: str, entry: dict[str, Any], key: str) -> Any:
-    """Give an entry's value.
+    """Return a required value of an entry.
 
     Raises:
-        UserError: it has none.
+        UserError: it is missing.
     """
     if key not in entry:
         raise UserError(f"{place} has no {key!r}: {shown(entry)}; add it, or get the file again.")
@@ -25,10 +25,10 @@ def needed(place: str, entry: dict[str, Any], key: str) -> Any:
 
 
 def clip_name(place: str, value: Any) -> str:
-    """Check the id of a clip; whole numbers become strings.
+    """Check the id of a clip; convert whole numbers to strings.
 
     Raises:
-        UserError: it is neither a string nor a whole number, is blank, or has characters that cannot be shown.
+        UserError: it is neither a string nor a whole number, or is blank or not printable.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -51,7 +51,7 @@ def one_caption(place: str, value: Any) -> str:
 
 
 def all_captions(place: str, value: Any) -> tuple[str, ...]:
-    """Check an entry's captions: one string, or a list of them.
+    """Check the captions of an entry: a string, or a list of strings.
 
     Raises:
         UserError: there are none, or one is not a string or blank.
@@ -63,7 +63,7 @@ def all_captions(place: str, value: Any) -> tuple[str, ...]:
 
 
 def seconds(place: str, entry: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Read an entry's `start_seconds` and `end_seconds`, which it may leave out.
+    """Read the optional `start_seconds` and `end_seconds` of an entry.
 
     Raises:
         UserError: they are not numbers from 0, or the end is not after the start.
@@ -79,7 +79,7 @@ def seconds(place: str, entry: dict[str, Any]) -> tuple[float | None, float | No
 
 
 def topic(place: str, entry: dict[str, Any]) -> int | None:
-    """Read an entry's `category`, which it may leave out.
+    """Read the optional `category` of an entry.
 
     Raises:
         UserError: it is not a whole number.
@@ -96,7 +96,7 @@ def media_file(place: str, root: Path, name: Any) -> Path:
     """Join the name of a media file to its root.
 
     Raises:
-        UserError: it is not a name, is absolute, or leads out of the root.
+        UserError: it is no name, is absolute, or leads out of the root.
     """
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"{place}: the file is {shown(name)}; name one, relative to {root}.")
@@ -104,7 +104,7 @@ def media_file(place: str, root: Path, name: Any) -> Path:
     try:
         if last in ("", ".", "..") or "\0" in last:
             return _confined(root, name)
-        # Many files share a folder, and checking it anew for each takes most of the time.
+        # Many files share a folder; checking it for each would take most of the time.
         return _confined(root, directory) / last
     except UserError as error:
         raise UserError(
@@ -114,6 +114,6 @@ def media_file(place: str, root: Path, name: Any) -> Path:
 
 @lru_cache(maxsize=4096)
 def _confined(root: Path, name: str) -> Path:
-    # Names are compared, and under a root such as `.` those that lead out of it cannot be told by theirs.
+    # `inside` compares names, which needs an absolute root: `..` is not visibly outside `.`.
     inside(root.absolute(), name)
     return Path(os.path.normpath(root / name))

@@ -1,4 +1,4 @@
-"""JSON files entry by entry, since millions of entries take ten times their file's size in memory."""
+"""Read JSON files entry by entry; whole, millions of entries take ten times the file's size in memory."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _AFTER_VALUES = tuple(" \t\n\r,:]}")
 
 
 def stream_objects(path: Path, *keys: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Go through the lists of objects that a JSON object has under some keys, in the order of the file.
+    """Stream the lists of objects under some keys of a JSON object, in the order of the file.
 
     Yields:
         the key, the place, and the object.
@@ -25,10 +25,10 @@ def stream_objects(path: Path, *keys: str) -> Iterator[tuple[str, str, dict[str,
         UserError: the file cannot be read, is no JSON object, or has no list of objects under one of the keys.
     """
     missing = list(keys)
-    name = str(path)  # a path takes its time to become a string
+    name = str(path)  # str(path) is slow
     with _opened(path) as text:
         if text.peek() != "{":
-            read_json_object(path)  # which says what it is instead
+            read_json_object(path)  # raises, and names what it is instead
         for key in text.members():
             if key not in keys:
                 text.value()
@@ -47,7 +47,7 @@ def stream_objects(path: Path, *keys: str) -> Iterator[tuple[str, str, dict[str,
 
 
 def stream_list(path: Path) -> Iterator[Any]:
-    """Go through a JSON list, value by value.
+    """Stream the values of a JSON list.
 
     Raises:
         UserError: the file cannot be read, or is no JSON list.
@@ -72,13 +72,13 @@ def _opened(path: Path) -> Iterator["_Text"]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        # Read as a whole, it has a better message, with the line.
+        # Reading it whole raises a better message, with the line.
         read_json(path)
         raise UserError(f"{path} is not a JSON file: {error}.") from error
 
 
 class _Text:
-    """JSON that is read from a file piece by piece.
+    """JSON text, read from a file in pieces.
 
     Args:
         file: open, at its beginning.
@@ -90,7 +90,7 @@ class _Text:
         self._piece, self._at, self._ended = "", 0, False
 
     def peek(self) -> str:
-        """Give the next character that is no white space; none at the end."""
+        """Return the next non-space character, or an empty string at the end."""
         while True:
             self._at = WHITESPACE.match(self._piece, self._at).end()
             if self._at < len(self._piece) or self._ended:
@@ -107,7 +107,7 @@ class _Text:
         while True:
             try:
                 value, end = self._decode(self._piece, self._at)
-                # A number may go on in the next piece, as `1` and `1.` do.
+                # A number may continue in the next piece.
                 if self._ended or self._piece[end : end + 1] in _AFTER_VALUES:
                     self._at = end
                     return value
@@ -117,7 +117,7 @@ class _Text:
             self._read_on()
 
     def elements(self) -> Iterator[Any]:
-        """Take a list, value by value."""
+        """Yield the values of a list."""
         self._take("[")
         if self.peek() == "]":
             self._take("]")
@@ -128,7 +128,7 @@ class _Text:
             goes_on = self._take(",]") == ","
 
     def members(self) -> Iterator[str]:
-        """Take an object, key by key; whoever goes through them takes the value of each."""
+        """Yield the keys of an object; the caller takes the value of each."""
         self._take("{")
         if self.peek() == "}":
             self._take("}")
@@ -157,7 +157,7 @@ class _Text:
         return character
 
     def _read_on(self) -> None:
-        # What does not fit into a piece gets twice the space, so that it is not copied for each.
+        # Double the piece for a longer value, so that it is copied few times.
         rest = self._piece[self._at :]
         more = self._file.read(max(_PIECE, len(rest)))
         self._piece, self._at, self._ended = rest + more, 0, not more

@@ -1,10 +1,10 @@
-"""Our own format, for data of one's own: `captions.jsonl`, one clip a line.
+"""Our own format, for users' data: `captions.jsonl`, one clip a line.
 
     {"video": "clips/a.mp4", "captions": ["a dog runs"], "split": "train", "start_seconds": 2.5, "end_seconds": 7}
     {"image": "b.jpg", "captions": ["a cat", "a cat sleeps"], "split": "validate", "category": 3, "id": "b"}
 
-`video` or `image`, `captions` and `split` are needed, all else can be left out. Paths are relative to the media root. A
-clip without an `id` is called as its path without the suffix, with its times where it has some: `clips/a_2.5_7.0`.
+`video` or `image`, `captions` and `split` are required, the rest is optional. Paths are relative to the media root. A
+clip without an `id` gets its path without the suffix and, if given, its times: `clips/a_2.5_7.0`.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ KEYS = ("video", "image", "captions", "split", "start_seconds", "end_seconds", "
 
 
 def files(root: Path, split: str) -> tuple[Path]:
-    """Name the file that a split is read from.
+    """Return the file of a split.
 
     Raises:
         UserError: it is missing.
@@ -33,7 +33,7 @@ def files(root: Path, split: str) -> tuple[Path]:
 
 
 def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
-    """Stream a split. Every line is checked for its form, of whichever split it is.
+    """Stream a split. Check the form of every line, of any split.
 
     Raises:
         UserError: the file is missing, or a line is malformed or has an id that an earlier line of the split has.

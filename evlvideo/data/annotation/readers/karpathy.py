@@ -21,7 +21,7 @@ SPLITS = {"train": "train", "restval": "train", "val": "validate", "test": "test
 
 
 def coco_files(root: Path, split: str) -> tuple[Path]:
-    """Name the file that a split of COCO is read from.
+    """Return the file of a split of COCO.
 
     Raises:
         UserError: it is missing.
@@ -30,7 +30,7 @@ def coco_files(root: Path, split: str) -> tuple[Path]:
 
 
 def flickr30k_files(root: Path, split: str) -> tuple[Path]:
-    """Name the file that a split of Flickr30k is read from.
+    """Return the file of a split of Flickr30k.
 
     Raises:
         UserError: it is missing.

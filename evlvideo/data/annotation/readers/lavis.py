@@ -27,7 +27,7 @@ SUFFIXES = {"train": "train", "validate": "val", "test": "test"}
 
 
 def files(root: Path, split: str) -> tuple[Path]:
-    """Name the file that a split is read from.
+    """Return the file of a split.
 
     Raises:
         UserError: there is no such file or more than one.

@@ -1,4 +1,4 @@
-"""MSR-VTT's official JSON, which the mini data set shares, and the id lists of its retrieval splits.
+"""MSR-VTT's official JSON, which the mini dataset shares, and the id lists of its retrieval splits.
 
 `train_val_videodatainfo.json` and `test_videodatainfo.json` hold `{"videos": [{"video_id", "category", "split"}],
 "sentences": [{"sen_id", "video_id", "caption"}]}`; each clip is one mp4 file. The retrieval splits are lists of ids in
@@ -30,7 +30,7 @@ RETRIEVAL_FILES = {
 
 
 def files(root: Path, split: str) -> tuple[Path, ...]:
-    """Name the files that a split is read from.
+    """Return the files of a split.
 
     Raises:
         UserError: one is missing.
@@ -47,7 +47,7 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     Where a list names a sentence for each clip, that is the clip's only caption, since it is the query.
 
     Raises:
-        UserError: a file is missing or malformed, or a listed id is not a clip of the data set.
+        UserError: a file is missing or malformed, or a listed id is not a clip of the dataset.
     """
     path, *official = files(root, split)
     if official:

@@ -21,7 +21,7 @@ DESCRIPTIONS = "AllVideoDescriptions.txt"
 
 
 def files(root: Path, split: str) -> tuple[Path, Path]:
-    """Name the files that a split is read from: its list, and the descriptions.
+    """Return the files of a split: its list, and the descriptions.
 
     Raises:
         UserError: one is missing.
@@ -30,7 +30,7 @@ def files(root: Path, split: str) -> tuple[Path, Path]:
 
 
 def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
-    """Read a split. Descriptions of clips on none of the lists are passed over.
+    """Read a split. Skip descriptions of clips on no list.
 
     Raises:
         UserError: a file is missing or malformed, an id is listed twice, or a listed clip has no description.

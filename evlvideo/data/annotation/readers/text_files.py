@@ -12,11 +12,11 @@ from evlvideo.errors import UserError
 from evlvideo.files import read_json
 
 Reader = Callable[[Path, Path, str], Iterable[CaptionedClip]]
-"""From the root of a data set, the root of its media files and a split's name to the split's clips, in order."""
+"""From the root of a dataset, the root of its media files and the name of a split to its clips, in order."""
 
 
 class NoAnnotationError(UserError):
-    """A data set's directory that does not have the annotation of a split."""
+    """The annotation of a split is missing."""
 
 
 def find_file(root: Path, *names: str) -> Path:
@@ -38,7 +38,7 @@ def find_file(root: Path, *names: str) -> Path:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Stream a text file: the number of each line, from 1, and the line without its end.
+    """Yield the number of each line, from 1, and the line without its end.
 
     Raises:
         UserError: the file cannot be read, or a line is not UTF-8.
@@ -48,7 +48,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Stream a file of one JSON object a line: the place and the object. Blank lines are passed over.
+    """Yield the place and the object of each line of a JSON Lines file. Skip blank lines.
 
     Raises:
         UserError: the file cannot be read, or a line is not a JSON object.
@@ -67,7 +67,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
+    """Read a JSON object from a file.
 
     Raises:
         UserError: it cannot be read, or holds something else.
@@ -79,7 +79,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def json_entries(path: Path, content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Go through the list of objects under a key: the place of each, and the object.
+    """Yield the place and the object for each entry of the list under a key.
 
     Raises:
         UserError: there is no such list.
@@ -87,24 +87,24 @@ def json_entries(path: Path, content: dict[str, Any], key: str) -> Iterator[tupl
     entries = content.get(key)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path} has no list of objects under {key!r}; get the file again.")
-    name = str(path)  # a path takes its time to become a string
+    name = str(path)  # str(path) is slow
     return ((f"{name}, {key}[{number}]", entry) for number, entry in enumerate(entries))
 
 
 def read_table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
-    """Stream a csv file with a header: the place of each row, and its values of the named columns.
+    """Yield the place of each row of a CSV file, and its values in the named columns.
 
     Args:
-        path: a csv file; values may be quoted and hold line ends.
-        columns: columns that it must have, in any order and beside others.
-        optional: columns that it may have; where it has not, values are empty.
+        path: a CSV file with a header; quoted values may hold line ends.
+        columns: required columns, in any order.
+        optional: columns whose values are empty if missing.
 
     Raises:
-        UserError: the file cannot be read, a column is missing, or a row has not as many values as the header.
+        UserError: the file cannot be read, a column is missing, or a row and the header differ in length.
     """
-    # The parser takes lines with their ends, since a quoted value may hold some.
+    # Lines keep their ends, since a quoted value may hold some.
     reader = csv.reader(line for _, line in _text(path))
-    name = str(path)  # a path takes its time to become a string
+    name = str(path)  # str(path) is slow
     try:
         header = next(reader, [])
         missing = [column for column in columns if column not in header]

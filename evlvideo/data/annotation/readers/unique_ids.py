@@ -1,4 +1,4 @@
-"""Whether a clip is listed twice, for lists of millions."""
+"""Refuse duplicate ids in lists of millions."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ _AT_A_TIME = 65_536
 
 
 class UniqueIds:
-    """Takes the ids of clips one by one, and refuses one that came before; at 8 bytes an id, where a set takes 150.
+    """Takes clip ids one by one, and refuses duplicates, at 8 bytes an id where a set takes 150.
 
-    Ids are told apart by their hashes, of 64 bits. They are held against those before them some thousands at a time, so
-    that a second one is refused a little after it came, and :meth:`check` has to be called after the last.
+    Compares 64-bit hashes, some thousands at a time: a duplicate is refused a little late, and :meth:`check` must be
+    called after the last id.
     """
 
     def __init__(self) -> None:
@@ -20,10 +20,10 @@ class UniqueIds:
         self._new: dict[int, tuple[str, str]] = {}
 
     def add(self, place: str, clip_id: str) -> None:
-        """Take an id, which was read at a place.
+        """Add an id that was read at a place.
 
         Raises:
-            UserError: this one, or one of those that were not checked yet, came before.
+            UserError: this id, or an unchecked one, is a duplicate.
         """
         key = hash(clip_id)
         if key in self._new:
@@ -33,17 +33,17 @@ class UniqueIds:
             self.check()
 
     def check(self) -> None:
-        """Hold those taken since the last time against all before them.
+        """Compare the ids added since the last check with all earlier ones.
 
         Raises:
-            UserError: one is among them.
+            UserError: one is a duplicate.
         """
         new = np.fromiter(self._new, np.int64, len(self._new))
         if len(self._old):
             found = self._old[np.searchsorted(self._old, new).clip(max=len(self._old) - 1)] == new
             if found.any():
                 raise _twice(*self._new[int(new[found.argmax()])])
-        # Stable, which takes two sorted runs together.
+        # A stable sort merges two sorted runs.
         self._old = np.sort(np.concatenate([self._old, np.sort(new)]), kind="stable")
         self._new.clear()
 

@@ -15,11 +15,11 @@ FILES = {
     "train": ("results_2M_train.csv", "results_10M_train.csv"),
     "validate": ("results_2M_val.csv", "results_10M_val.csv"),
 }
-"""The csv file of each split: the first that is there."""
+"""The CSV file of each split: the first that exists."""
 
 
 def files(root: Path, split: str) -> tuple[Path]:
-    """Name the file that a split is read from.
+    """Return the file of a split.
 
     Raises:
         UserError: it is missing.

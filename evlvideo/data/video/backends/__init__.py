@@ -1,1 +1,1 @@
-"""Decoders, one file for each library."""
+"""Decoders, one file per library."""

@@ -1,4 +1,9 @@
-"""decord, which most published video code uses; held here to the index, since it can be wrong without an error."""
+"""decord, the decoder of most published video code, as a backend that gives the right frames or refuses.
+
+decord returns wrong frames without an error on open groups of pictures and false keyframes. The file's index, which is
+read by PyAV, tells both: such files are refused before decoding, and so are other codecs, containers
+and frame counts.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +15,14 @@ from evlvideo.data.video.index import VideoIndex
 
 _RIGHT = {"h264", "vp8", "vp9", "mjpeg"}
 _CONTAINERS = ("mov", "matroska", "flv")
-"""What decord 0.6 was seen to decode rightly: these codecs in these containers, with closed groups of pictures."""
+"""Codecs and containers that decord 0.6 decodes correctly in our tests, with closed groups of pictures."""
 
 
 def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, width: int) -> np.ndarray:
     """Decode frames, as :func:`evlvideo.data.video.backends.pyav.decode` does.
 
     Raises:
-        DecodeError: decord fails, or is known or seen to be wrong on this file.
+        DecodeError: decord fails, or its frames would be wrong on this file.
         ImportError: decord is not installed.
     """
     import decord
@@ -34,7 +39,7 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, w
     try:
         reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1, width=width, height=height)
         if len(reader) != len(index.times):
-            # It repeats the last frame for those that an edit list hides.
+            # It repeats the last frame in place of frames that an edit list hides.
             raise DecodeError(
                 f"{path} has {len(index.times)} frames, decord counts {len(reader)}; use the backend pyav."
             )

@@ -1,4 +1,4 @@
-"""Pictures, which are videos of one frame."""
+"""Images, which are videos of one frame."""
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -7,38 +7,38 @@ from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-"""Names of files that are pictures."""
+"""Suffixes of image files."""
 
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
-"""What is read of those that Pillow reads, whatever a file calls itself: some others run programs or lead elsewhere."""
+"""Formats that are read, whatever the suffix: some others that Pillow reads run programs or open other files."""
 
 
 def read_image(media: Media) -> Image.Image:
-    """Read a picture, upright, of an animation the first.
+    """Read an image, upright; of an animation, the first.
 
     Returns:
-        the picture in RGB.
+        the image in RGB.
 
     Raises:
-        DecodeError: the file is no picture, is broken, or is of a size made to exhaust the memory.
+        DecodeError: the file is no image, is broken, or would exhaust the memory.
     """
     try:
-        with media.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
-            ImageOps.exif_transpose(picture, in_place=True)
-            picture.load()
-            return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy what is RGB
+        with media.open("rb") as file, Image.open(file, formats=_FORMATS) as opened:
+            ImageOps.exif_transpose(opened, in_place=True)
+            opened.load()
+            return opened if opened.mode == "RGB" else opened.convert("RGB")  # which copies even RGB
     except UnidentifiedImageError as error:
-        raise DecodeError(f"{media} cannot be decoded: unknown format. Is it a picture, and whole?") from error
+        raise DecodeError(f"{media} cannot be decoded: unknown format. Is it an image, and whole?") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DecodeError(f"{media} cannot be decoded: {error}. Is it a picture, and whole?") from error
+        raise DecodeError(f"{media} cannot be decoded: {error}. Is it an image, and whole?") from error
 
 
-def resize(picture: Image.Image, height: int, width: int) -> np.ndarray:
-    """Scale a picture bilinearly.
+def resize(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """Scale an image bilinearly.
 
     Returns:
         RGB values, uint8 of shape (height, width, 3).
     """
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -10,9 +9,6 @@ from av.video.reformatter import VideoReformatter
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.index import VideoIndex, rotation_of
 from evlvideo.data.video.packets import PacketReader
-
-# As many threads as processors is PyAV's choice since 17, in each of a data loader's processes; it had one before.
-_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 def decode(reader: PacketReader, index: VideoIndex, indices: Sequence[int], height: int, width: int) -> np.ndarray:
@@ -128,5 +124,6 @@ class _Painter:
         """Pixels, uint8 of shape (height, width, 3)."""
         rotation = rotation_of(frame)
         height, width = (self.width, self.height) if rotation % 180 else (self.height, self.width)
-        scaled = self.scaler.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", **_ONE_THREAD)
+        # By default PyAV scales with as many threads as processors, in each of a data loader's workers.
+        scaled = self.scaler.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
         return np.rot90(scaled.to_ndarray(), rotation // 90)

@@ -1,4 +1,4 @@
-"""torchcodec, where it and FFmpeg's libraries are installed."""
+"""torchcodec, if it and FFmpeg's libraries are installed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, w
     """Decode frames, as :func:`evlvideo.data.video.backends.pyav.decode` does.
 
     Raises:
-        DecodeError: torchcodec fails, or counts other frames.
+        DecodeError: torchcodec fails, or counts a different number of frames.
         ImportError: torchcodec is not installed.
     """
     try:
