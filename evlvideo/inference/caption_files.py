@@ -87,4 +87,4 @@ def caption_files(
         num_workers=config.data.num_workers,
         captions_per_clip=captions_per_video,
     )
-    return (CaptionedFile(video, item.captions, item.bad) for video, item in zip(videos, captioned, strict=True))
+    return (CaptionedFile(video, item.result or [], item.bad) for video, item in zip(videos, captioned, strict=True))
