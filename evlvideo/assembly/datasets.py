@@ -9,8 +9,9 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.precision import precision_of
-from evlvideo.config.run import DataConfig, RunConfig
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.config.data import DataConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.features.dataset import FeatureDataset
 from evlvideo.data.loading.features.key import ALL_FRAMES, MEAN_FRAME, FeatureKey
@@ -18,9 +19,9 @@ from evlvideo.data.loading.features.store import FeatureReader, split_directory
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset
 from evlvideo.data.loading.transforms import TRANSFORM_VERSION, Transform, eval_transform, train_transform
-from evlvideo.data.media.source import TarMember
+from evlvideo.data.media.media import TarMember
 from evlvideo.data.video.decode import DECODING_VERSION
-from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
@@ -100,7 +101,7 @@ def _decode_member(
     media: TarMember, generator: torch.Generator, *, sampling: str, num_frames: int, size: int, keep_aspect: bool
 ) -> np.ndarray:
     sampler = SAMPLERS[sampling]
-    return decode_clip_guarded(
+    return decode_frames_guarded(
         media, lambda frames, rate: sampler(frames, rate, num_frames, generator), size, keep_aspect=keep_aspect
     ).frames
 

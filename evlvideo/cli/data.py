@@ -78,10 +78,10 @@ def index_command(
     """
     console = prepare()
     if dataset is not None:
-        from evlvideo.data.annotation.stored_clips import read_stored
+        from evlvideo.data.annotation.split_cache import read_cached_split
 
         for name in split or ["train"]:
-            clips = read_stored(dataset, name, root, video_root)
+            clips = read_cached_split(dataset, name, root, video_root)
             typer.echo(f"{dataset}:{name}: {len(clips):,} clips, with all of their files.")
         return
     from evlvideo.data.loading.shards.clips import find_shards

@@ -21,7 +21,7 @@ from evlvideo.comparison.tables.renderers import to_csv, to_markdown, to_records
 from evlvideo.comparison.tables.table import Table, build_table, pool_entry
 from evlvideo.errors import UserError
 from evlvideo.files import write_json, write_text
-from evlvideo.metrics.resampling import RESAMPLES
+from evlvideo.metrics.bootstrap import RESAMPLES
 from evlvideo.results.records import EvaluationResult
 
 

@@ -16,7 +16,7 @@ from evlvideo.assembly.clips import read_clips, references_of
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import config_of, load_config, save_config
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.errors import UserError
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation

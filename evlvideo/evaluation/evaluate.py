@@ -21,8 +21,8 @@ from evlvideo.errors import UserError
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
 from evlvideo.inference.captioning import generate_captions
-from evlvideo.metrics.caption_metrics import METRICS
 from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.metrics.names import METRICS
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.processes import join_processes, on_main_process
@@ -84,7 +84,7 @@ def evaluate(
         split: split of the run's data set.
         config: data and decoding to use in the place of the run's own; with `out`, also what to change in the model.
         shuffle_frames: caption clips whose frames are out of order.
-        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.names.ALL_METRICS`.
         meteor: a running one, for several evaluations in turn; else one is started for this.
         out: the directory that the result is of, where that is not the run.
 

@@ -10,7 +10,7 @@ from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
 from evlvideo.config.loading import config_of
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.inference.captioning import stream_captions
 from evlvideo.models.checkpoint import checkpoint_directory

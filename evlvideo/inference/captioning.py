@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from evlvideo.config.run import GenerationConfig
+from evlvideo.config.generation import GenerationConfig
 from evlvideo.data.loading.collate import stack_visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.inference.pipeline import Batches, Outcome, run_batches

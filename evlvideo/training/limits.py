@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from evlvideo.config.run import TrainingConfig
+from evlvideo.config.training import TrainingConfig
 
 LogHistory = Sequence[Mapping[str, Any]]
 """Entries of a run's log, those before an interruption included."""

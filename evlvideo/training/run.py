@@ -24,7 +24,7 @@ from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import load_config, save_config
 from evlvideo.config.reward_names import parse_reward
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.errors import Interrupted, UserError

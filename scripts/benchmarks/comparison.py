@@ -25,7 +25,7 @@ from evlvideo.comparison.tables.renderers import to_csv, to_markdown, to_records
 from evlvideo.comparison.tables.table import build_table, run_entry
 from evlvideo.files import write_json
 from evlvideo.metrics.meteor import MeteorProcess
-from evlvideo.metrics.tokenization import default_tokenizer
+from evlvideo.metrics.tokenizers.tokenize import default_tokenizer
 from evlvideo.results.prediction_files import write_predictions
 from evlvideo.results.provenance import git_commit, versions
 

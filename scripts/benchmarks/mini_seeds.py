@@ -22,7 +22,7 @@ from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.demo import FINE_TUNED, SCST, run_demo
 from evlvideo.files import read_json, write_json
 from evlvideo.inference.captioning import generate_captions
-from evlvideo.metrics.caption_metrics import score_captions
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult

@@ -19,8 +19,8 @@ from evlvideo.errors import UserError
 from evlvideo.evaluation.baseline import baseline_config, caption_split
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.inference.baselines.video_text import VideoTextModel
-from evlvideo.metrics.caption_metrics import score_captions
 from evlvideo.metrics.references_digest import references_digest
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
 

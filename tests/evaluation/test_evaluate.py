@@ -13,14 +13,16 @@ from toy_run import Toy
 from evlvideo.assembly.clips import references_of
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
-from evlvideo.config.run import GenerationConfig, RunConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import ShuffledFrames, evaluate
 from evlvideo.evaluation.score import score_lines
 from evlvideo.files import write_json
 from evlvideo.inference.captioning import generate_captions
-from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.references_digest import references_digest
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
 

@@ -21,19 +21,24 @@ from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
 from evlvideo.assembly.models import start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.cli.app import main
+from evlvideo.config.data import DataConfig
+from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.loading import save_config
-from evlvideo.config.run import DataConfig, GenerationConfig, ModelConfig, RunConfig, ScstConfig, TrainingConfig
+from evlvideo.config.model import ModelConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.scst import ScstConfig
+from evlvideo.config.training import TrainingConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.splits import read_split
 from evlvideo.data.loading.collate import CaptionCollator
-from evlvideo.experiments.side_by_side import train_quietly
+from evlvideo.experiments.parallel import train_quietly
 from evlvideo.mini import build
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.run import training_arguments, trains_on_captions
-from evlvideo.training.scst.rewards import CiderReward
-from evlvideo.training.scst.trainer import Reward, SelfCriticalTrainer
+from evlvideo.training.scst.rewards import CiderReward, Reward
+from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from evlvideo.config.run import TrainingConfig
+from evlvideo.config.training import TrainingConfig
 from evlvideo.training.limits import StopWithoutProgress, reached_limit, seconds_of_log, validations_since_best
 
 

@@ -19,7 +19,8 @@ from toy_run import Toy, start
 from transformers import TrainerCallback
 
 from evlvideo.config.loading import load_config, save_config
-from evlvideo.config.run import LearningRatesConfig, RunConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json
 from evlvideo.models.captioner import EvlVideoForCaptioning

@@ -11,7 +11,8 @@ from evlvideo.comparison.page.frames import Budget, Film, FramesFor, Picture, Re
 from evlvideo.comparison.rows.runs import EvaluatedRun
 from evlvideo.comparison.tables.standings import KindScores, PerClip, Wins, count_wins, kind_scores, rounded
 from evlvideo.comparison.tables.table import run_entry
-from evlvideo.data.annotation.splits import CaptionedClip, locate, read_split
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -208,7 +209,7 @@ def _read_clips(runs: Sequence[EvaluatedRun]) -> tuple[Sequence[CaptionedClip], 
     if data is None:
         return [], ["No run says where its clips are, so there are no frames or references to show."]
     try:
-        root = locate(data.dataset, Path(data.root) if data.root else None)
+        root = dataset_root(data.dataset, Path(data.root) if data.root else None)
         video_root = Path(data.video_root) if data.video_root else None
         return read_split(data.dataset, result.split or "", root, video_root, check_files=False), []
     except UserError as error:

@@ -25,7 +25,7 @@ from evlvideo.comparison.page.pictures import (
     shares_of_merged,
 )
 from evlvideo.comparison.rows.runs import EvaluatedRun
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, load_trained_weights

@@ -16,7 +16,7 @@ from evlvideo.comparison.page.insights import Insights
 from evlvideo.comparison.rows.runs import EvaluatedRun
 from evlvideo.comparison.tables.standings import KindScores
 from evlvideo.comparison.tables.table import Table
-from evlvideo.evaluation.score import format_score
+from evlvideo.metrics.names import format_score
 
 DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set"}
 _COLOURS = 8

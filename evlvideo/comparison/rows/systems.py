@@ -24,7 +24,7 @@ from evlvideo.comparison.rows.scored import (
 from evlvideo.comparison.rows.seeds import SeedPool, pool_seeds
 from evlvideo.errors import UserError
 from evlvideo.metrics.meteor import MeteorProcess
-from evlvideo.metrics.tokenization import default_tokenizer
+from evlvideo.metrics.tokenizers.tokenize import default_tokenizer
 from evlvideo.results.reference_files import has_splits
 
 _NOTHING = (

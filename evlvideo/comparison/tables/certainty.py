@@ -7,8 +7,7 @@ from evlvideo.comparison.rows.runs import EvaluatedRun
 from evlvideo.comparison.rows.scored import Words
 from evlvideo.comparison.rows.seeds import SeedPool
 from evlvideo.comparison.tables.table import MARKS, SCORES, Entry
-from evlvideo.evaluation.score import TITLES
-from evlvideo.metrics.resampling import (
+from evlvideo.metrics.bootstrap import (
     RESAMPLES,
     Statistics,
     averaged,
@@ -19,6 +18,7 @@ from evlvideo.metrics.resampling import (
     mean_statistics,
     randomization_p_values,
 )
+from evlvideo.metrics.names import TITLES
 
 _MEANS = ("cider", "meteor", "rouge_l")
 _AGREES = 1e-6

@@ -6,7 +6,8 @@ from typing import Any
 
 from evlvideo.comparison.rows.runs import EvaluatedRun
 from evlvideo.comparison.tables.table import Entry
-from evlvideo.config.run import GenerationConfig, RunConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
 
@@ -41,7 +42,7 @@ def _cost(run: EvaluatedRun) -> tuple[int, int] | str:
     if run.directory is None or not (run.directory / CONFIG_NAME).is_file():
         return f"a run without {CONFIG_NAME} does not tell what it asked of its model."
     # Late, as not every table has runs.
-    from evlvideo.estimate.of_run import clip_costs
+    from evlvideo.estimate.run_costs import clip_costs
 
     try:
         # The run's own checkpoint, since what it started from may be gone.

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from evlvideo.evaluation.score import format_score
+from evlvideo.metrics.names import format_score
 
 PerClip: TypeAlias = Mapping[str, float]
 """One system's score by clip."""

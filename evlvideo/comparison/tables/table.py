@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from evlvideo.comparison.rows.runs import EvaluatedRun
 from evlvideo.comparison.rows.seeds import SeedPool
-from evlvideo.evaluation.score import TITLES, format_score
+from evlvideo.metrics.names import TITLES, format_score
 
 Regime = Literal["trained", "scored", "quoted"]
 """How a row came about: a run that was trained and scored here, captions of another system that were scored here on the

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.loading.replacement import MOST_DRAWS, candidates
 from evlvideo.data.loading.transforms import Transform
-from evlvideo.data.video.clip import DecodeError
-from evlvideo.data.video.decode import decode_clip
-from evlvideo.data.video.guarded import TIME_LIMIT_SECONDS, decode_clip_guarded
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.video.decode import decode_frames
+from evlvideo.data.video.guarded import TIME_LIMIT_SECONDS, decode_frames_guarded
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.errors import UserError
 
@@ -82,9 +82,9 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         self.per_caption = per_caption
         self.on_bad_clip = on_bad_clip
         self._decode = (
-            partial(decode_clip, keep_aspect=keep_aspect)
+            partial(decode_frames, keep_aspect=keep_aspect)
             if time_limit_seconds is None
-            else partial(decode_clip_guarded, keep_aspect=keep_aspect, time_limit_seconds=time_limit_seconds)
+            else partial(decode_frames_guarded, keep_aspect=keep_aspect, time_limit_seconds=time_limit_seconds)
         )
         self._sampler = SAMPLERS[sampling]
         self._length = int(self.clips.caption_counts().sum()) if per_caption else len(self.clips)

@@ -10,8 +10,8 @@ from time import monotonic
 
 from rich.console import Console
 
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
-from evlvideo.data.video.clip import DecodeError
 from evlvideo.data.video.guarded import DecodeProcess, with_helpers
 from evlvideo.errors import UserError
 from evlvideo.files import write_text

@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import Dataset
 from transformers.video_utils import VideoMetadata
 
-from evlvideo.data.annotation.captioned import CaptionedClip
-from evlvideo.data.video.clip import DecodeError
-from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.data.video.sampling import Sampler
 
 
@@ -59,10 +59,10 @@ class VideoDataset(Dataset[dict[str, Any]]):
             counted = frames
             return self.sampler(frames, rate, self.num_frames, torch.Generator().manual_seed(0))
 
-        decoded = decode_clip_guarded(
+        decoded = decode_frames_guarded(
             clip.video, choose, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
         )
-        rate = decoded.source.rate or 1.0
+        rate = decoded.metadata.rate or 1.0
         # By time and not by index: models are told when a frame is shown, and rates may vary.
         seconds = decoded.timestamps_seconds - (clip.start_seconds or 0.0)
         height, width = decoded.frames.shape[1:3]

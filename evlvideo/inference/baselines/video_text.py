@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig, PreTrainedConfig
 
-from evlvideo.config import run as run_config
+from evlvideo.config.generation import GenerationConfig as Decoding
 from evlvideo.errors import UserError
 from evlvideo.inference.baselines.video import Video
 from evlvideo.inference.captioning import decoding_arguments
@@ -174,7 +174,7 @@ class VideoTextModel:
                 module.generation_config = GenerationConfig(**{key: getattr(settings, key, None) for key in _KEPT})
 
     @torch.no_grad()
-    def caption(self, clips: Sequence[Video], generation: run_config.GenerationConfig) -> list[str]:
+    def caption(self, clips: Sequence[Video], generation: Decoding) -> list[str]:
         """Caption clips, in one batch.
 
         Raises:

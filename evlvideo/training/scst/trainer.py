@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from evlvideo.config.run import ScstConfig
+from evlvideo.config.scst import ScstConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.loss import caption_loss

@@ -16,7 +16,7 @@ from evlvideo.comparison.rows.systems import gather_systems
 from evlvideo.comparison.tables.table import Entry
 from evlvideo.errors import UserError
 from evlvideo.evaluation.score import score_files
-from evlvideo.metrics import caption_metrics as metrics
+from evlvideo.metrics import scoring as metrics
 from evlvideo.results.records import describe_references
 
 MSRVTT = Path(__file__).parents[4] / "shared" / "data" / "msrvtt"

@@ -10,7 +10,7 @@ from evlvideo.comparison.rows.scored import Words
 from evlvideo.comparison.rows.seeds import SeedPool
 from evlvideo.comparison.tables.certainty import Resampling, add_certainty
 from evlvideo.comparison.tables.table import Entry, run_entry
-from evlvideo.metrics.caption_metrics import score_tokenized
+from evlvideo.metrics.scoring import score_tokenized
 from evlvideo.metrics.tokenized_references import TokenizedReferences
 
 REFERENCES = {

@@ -10,12 +10,12 @@ import torch
 from tiny_data import index_of
 from torch.utils.data import DataLoader
 
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.data.loading.transforms import eval_transform, train_transform
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import UserError
 
 Make = Callable[..., CaptionDataset]

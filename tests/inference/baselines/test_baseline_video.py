@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from toy_run import Toy
 
-from evlvideo.data.annotation.captioned import CaptionedClip
-from evlvideo.data.video.decode import decode_clip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.video.decode import decode_frames
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.inference.baselines.video import Video, VideoDataset
 
@@ -25,10 +25,10 @@ def read(clip: CaptionedClip, frames: int = 4) -> Video:
 def test_frames_have_the_size_of_the_file_and_their_places(toy: Toy) -> None:
     clip = toy.clips("test")[0]
     found = read(clip)
-    whole = decode_clip(clip.video, lambda frames, rate: list(range(frames)))
+    whole = decode_frames(clip.video, lambda frames, rate: list(range(frames)))
     assert found.metadata.frames_indices == [place * len(whole.frames) // 4 for place in range(4)]
     assert np.array_equal(found.frames, whole.frames[found.metadata.frames_indices])
-    assert (found.metadata.fps, found.metadata.total_num_frames) == (whole.source.rate, whole.source.frames)
+    assert (found.metadata.fps, found.metadata.total_num_frames) == (whole.metadata.rate, whole.metadata.frames)
 
 
 def test_the_time_of_a_part_of_a_file_starts_at_its_beginning(toy: Toy) -> None:

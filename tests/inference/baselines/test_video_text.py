@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_video_models import FAMILIES, QUERIES, save_family
 from transformers.video_utils import VideoMetadata
 
-from evlvideo.config.run import GenerationConfig
+from evlvideo.config.generation import GenerationConfig
 from evlvideo.errors import UserError
 from evlvideo.inference.baselines.video import Video
 from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.loading.features.store import FeatureReader
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.media.file_identity import identify_all
 from evlvideo.errors import UserError
 from evlvideo.files import read_json, write_json

@@ -21,10 +21,10 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.features.key import KEY_NAME, ClipKeys, FeatureKey, id_key, time_key
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.file_identity import identify
-from evlvideo.data.video.clip import DecodeError
 from evlvideo.errors import UserError
 from evlvideo.files import replacing
 

@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from evlvideo.data.annotation.readers.common import shown, some
+from evlvideo.data.annotation.messages import shown, some
 from evlvideo.data.loading.replacement import MOST_DRAWS, candidates
 from evlvideo.data.loading.shards.indexing import counts
 from evlvideo.data.loading.shards.order import ShardOrder
 from evlvideo.data.loading.transforms import Transform
-from evlvideo.data.media.shard_files import MOST_OPEN, ShardFile, patiently, whole
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import TarMember
+from evlvideo.data.media.shard_files import MOST_OPEN, ShardFile, whole, with_retries
 from evlvideo.data.media.shard_index import Sample, ShardIndex, captions_of, index_file, open_index
-from evlvideo.data.media.source import TarMember
 from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
-from evlvideo.data.video.clip import DecodeError
 from evlvideo.errors import UserError
 
 Decode = Callable[[TarMember, torch.Generator], np.ndarray]
@@ -110,7 +110,7 @@ class ShardClips(Sequence[ShardClip]):
         if isinstance(number, slice):
             return [self[place] for place in range(*number.indices(len(self)))]
         place, row = self._place(number)
-        return patiently(self.shards[place], lambda: self._clip(place, row))
+        return with_retries(self.shards[place], lambda: self._clip(place, row))
 
     def clip_id(self, number: int) -> str:
         """Give a sample's id, for which the shard's index is enough.
@@ -119,7 +119,7 @@ class ShardClips(Sequence[ShardClip]):
             IndexError, DecodeError, UserError: as above.
         """
         place, row = self._place(number)
-        return _clip_id(self.shards[place], patiently(self.shards[place], lambda: self._opened(place).index[row]))
+        return _clip_id(self.shards[place], with_retries(self.shards[place], lambda: self._opened(place).index[row]))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is open behind when a worker gets a copy."""

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset, find_shards
 from evlvideo.data.media import shard_files
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import TarMember
 from evlvideo.data.media.shard_files import ShardFile
-from evlvideo.data.media.source import TarMember
-from evlvideo.data.video.clip import DecodeError
 from evlvideo.errors import UserError
 
 
