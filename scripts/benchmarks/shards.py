@@ -32,7 +32,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from evlvideo.data.loading import shards as shards_module
 from evlvideo.data.loading.shards import clips as shards_module
 from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset, find_shards
 from evlvideo.data.media.media import TarMember

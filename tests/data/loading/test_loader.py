@@ -90,6 +90,7 @@ def test_no_more_workers_than_cores_or_batches(
     monkeypatch: pytest.MonkeyPatch, cores: int, asked: int, batches: int, started: int
 ) -> None:
     monkeypatch.setattr(module, "usable_cores", lambda: cores)
+    monkeypatch.setattr(DataLoader, "check_worker_number_rationality", lambda loader: None)  # of the real cores
     loader = batch_loader(Numbers(), [[index] for index in range(batches)], list, num_workers=asked)
     assert loader.num_workers == started
 
