@@ -36,7 +36,8 @@ from evlvideo.config.data import DataConfig, SourceConfig
 from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.mixture import Mixture
-from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset
+from evlvideo.data.loading.shards.clips import ShardClips
+from evlvideo.data.loading.shards.dataset import ShardDataset
 from evlvideo.files import write_json
 from evlvideo.results.provenance import git_commit, versions
 

@@ -121,7 +121,7 @@ def _reason(shard: Path, error: OSError | UserError) -> str:
     if isinstance(error, UserError):
         return str(error)
     if shard.is_symlink() and not shard.exists():
-        return f"The shard {shard} is a link to {os.readlink(shard)}, which does not exist; correct or remove the link."
+        return f"The shard {shard} is a link to {shard.readlink()}, which does not exist; correct or remove the link."
     return f"The shard {shard} cannot be read: {error.strerror or error}."
 
 

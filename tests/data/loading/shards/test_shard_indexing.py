@@ -136,7 +136,7 @@ def test_a_link_that_leads_nowhere_is_a_sentence(shards: list[Path], restore_log
     result = CliRunner().invoke(app, ["data", "index", str(link.parent)])
     assert result.exit_code == 1
     assert "is a link to gone.tar" in result.output and "Errno" not in result.output
-    with pytest.raises(UserError, match="is a link to gone.tar"):
+    with pytest.raises(UserError, match=r"is a link to gone\.tar"):
         counts([link])
 
 
