@@ -19,7 +19,8 @@ from evlvideo.results.run_directory import (
     SUMMARY_NAME,
     evaluation_directory,
 )
-from evlvideo.training.run import newest_checkpoint, train
+from evlvideo.training.resuming import newest_checkpoint
+from evlvideo.training.run import train
 
 logger = logging.getLogger(__name__)
 

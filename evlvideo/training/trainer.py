@@ -30,9 +30,9 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses, check_weights
-from evlvideo.training.limits import seconds_of_log
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 from evlvideo.training.seeds import seed_process
+from evlvideo.training.stopping import seconds_of_log
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:

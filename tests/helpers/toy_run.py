@@ -36,7 +36,8 @@ from evlvideo.mini import build
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.run import training_arguments, trains_on_captions
+from evlvideo.training.arguments import training_arguments
+from evlvideo.training.run import trains_on_captions
 from evlvideo.training.scst.rewards import CiderReward, Reward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer
@@ -230,7 +231,8 @@ def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrai
 
 def program(*arguments: str, setup: str = "") -> list[str]:
     """The command that runs `evlvideo` on the toy in a process of its own, after some lines of set-up."""
-    code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\nimport toy_run\n{setup}\ntoy_run.run()"
+    path = [str(ROOT), str(ROOT / "tests/helpers")]
+    code = f"import sys; sys.path[:0] = {path!r}\nimport toy_run\n{setup}\ntoy_run.run()"
     return [sys.executable, "-c", code, *arguments]
 
 

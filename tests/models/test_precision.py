@@ -15,8 +15,8 @@ from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
 
 from evlvideo.assembly.datasets import evaluation_dataset, video_dataset
 from evlvideo.assembly.models import open_model, start_model
-from evlvideo.comparison.page.look_inside import look_inside
-from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.page.inspect_models import inspect_models
+from evlvideo.comparison.rows.system import System
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.inference.caption_files import caption_files
@@ -125,7 +125,7 @@ class TestPaths:
             "validation": lambda: trainer().evaluate(),
             "evaluate": generate,
             "caption": lambda: list(caption_files([clips[0].video], str(directory))),
-            "compare": lambda: look_inside([EvaluatedRun("run", directory, None, {}, {}, {}, None)], clips),
+            "compare": lambda: inspect_models([System("run", directory, None, {}, {}, {}, None)], clips),
             "scst": draw,
         }
 

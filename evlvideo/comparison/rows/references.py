@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.rows.system import System
 from evlvideo.config.data import DataConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
 from evlvideo.data.annotation.facts import DATASETS, facts_of
@@ -35,7 +35,7 @@ class TableReferences:
     """For clips that are none of the table's: which split they are of."""
 
 
-def references_of_runs(runs: Sequence[EvaluatedRun]) -> TableReferences:
+def references_of_runs(runs: Sequence[System]) -> TableReferences:
     """Read the references that runs were scored with, through the first run that says where they are.
 
     Raises:
@@ -109,7 +109,7 @@ def references_of_file(path: Path, split: str | None) -> TableReferences:
     )
 
 
-def check_references(references: TableReferences, runs: Sequence[EvaluatedRun]) -> None:
+def check_references(references: TableReferences, runs: Sequence[System]) -> None:
     """Make sure that references are those that runs were scored with.
 
     Raises:
