@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
-from evlvideo.assembly import models as assembly
+from evlvideo.assembly import clips as assembly
 from evlvideo.config.data import DataConfig, SourceConfig
 from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.loading.caption_dataset import CaptionDataset
