@@ -1,4 +1,4 @@
-"""Caption a data set's split with a model of transformers, and score it as runs of ours are."""
+"""Caption a dataset's split with a model of transformers, and score it as runs of ours are."""
 
 import logging
 import time
@@ -97,7 +97,7 @@ def caption_split(
         resume: keep the captions that an earlier call has made, and go on from there.
         any_frames: allow another number of frames than the model's processor states.
         trust_remote_code: whether code that comes with the model may run.
-        console: where progress is drawn.
+        console: where to draw a progress bar.
 
     Returns:
         the result, in every process, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions.

@@ -1,4 +1,4 @@
-"""The frozen tower's outputs, made once for every clip of a run's splits."""
+"""Encode every clip of a run's splits once with its frozen vision tower."""
 
 import logging
 from collections.abc import Sequence
@@ -41,26 +41,26 @@ def extract_features(
     batch_size: int | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Write the features of splits under `data.features`, and go on where an earlier extraction stopped.
+    """Write the features of splits under `data.features`; continue an interrupted extraction.
 
     Several processes, as `torchrun` starts them, share the shards.
 
     Args:
         config: the run that will read them; frames are those of its evaluation.
         splits: of its data set.
-        dtype: one of :data:`evlvideo.assembly.precision.DTYPES`; the type that the tower computes in where nothing is
-            named, so that a run gives the same losses with and without features.
-        all_frames: keep the features of every frame also where the run takes their mean, for runs that do not.
-        batch_size: clips that the tower encodes at a time; `training.batch_size` where nothing is named. Matrix
-            products of another size may round otherwise, and losses part from those on videos by as much.
-        console: where progress is drawn.
+        dtype: one of :data:`evlvideo.assembly.precision.DTYPES`; Defaults to the dtype that the tower
+            computes in, which gives the same losses with and without features.
+        all_frames: keep the features of every frame even if the run takes their mean, for other runs.
+        batch_size: clips that the tower encodes at a time. Defaults to `training.batch_size`; matrix products of
+            another size may round otherwise, and losses then differ slightly from those on videos.
+        console: where to draw a progress bar.
 
     Returns:
         the directory of all features.
 
     Raises:
-        UserError: the config names no directory, something inside the tower is trained, the type is unknown, or there
-            are features that were made otherwise.
+        UserError: data.features is not set, something inside the tower is trained, the dtype is unknown, or stored
+            features depend on something else.
     """
     if config.data.features is None:
         raise UserError("There is no directory for the features; set data.features, such as data.features=features.")
@@ -97,7 +97,7 @@ def extract_features(
 
 
 def _missing(writer: FeatureWriter, key: FeatureKey, clips: ClipTable) -> list[int]:
-    """The shards to write; one process says so, since of two that look, one may find what the other wrote by then."""
+    """List the shards to write. One process lists them: a second one might see shards that the first has written."""
     prepare_store(writer.directory, key, clips)
     return writer.missing_shards()
 
