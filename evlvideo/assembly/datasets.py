@@ -17,7 +17,8 @@ from evlvideo.data.loading.features.dataset import FeatureDataset
 from evlvideo.data.loading.features.key import ALL_FRAMES, MEAN_FRAME, FeatureKey
 from evlvideo.data.loading.features.store import FeatureReader, split_directory
 from evlvideo.data.loading.mixture import Mixture
-from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset
+from evlvideo.data.loading.shards.clips import ShardClips
+from evlvideo.data.loading.shards.dataset import ShardDataset
 from evlvideo.data.loading.transforms import TRANSFORM_VERSION, Transform, eval_transform, train_transform
 from evlvideo.data.media.media import TarMember
 from evlvideo.data.video.decode import DECODING_VERSION
@@ -60,10 +61,10 @@ def _source_dataset(
     per_caption: bool,
 ) -> CaptionDataset | FeatureDataset | ShardDataset:
     if isinstance(clips, ShardClips):
-        return shard_dataset(config, processor, clips)
+        return _shard_dataset(config, processor, clips)
     if config.data.features is None:
         return train_dataset(config, processor, clips, per_caption=per_caption)
-    return feature_dataset(config.data, processor, model, clips, config.data.train_split, per_caption=per_caption)
+    return _feature_dataset(config.data, processor, model, clips, config.data.train_split, per_caption=per_caption)
 
 
 def train_dataset(
@@ -84,7 +85,7 @@ def train_dataset(
     )
 
 
-def shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardClips) -> ShardDataset:
+def _shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardClips) -> ShardDataset:
     """Samples of shards as they are trained on."""
     data = config.data
     decode = partial(
@@ -108,11 +109,11 @@ def _decode_member(
 
 def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
     if not data.augment:
-        return evaluation_transform(data, processor)
+        return _evaluation_transform(data, processor)
     return train_transform(processor.image_size, data.crop_scale_min, data.horizontal_flip)
 
 
-def evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
+def _evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
     """From decoded frames to what a model of a run is given, without any randomness."""
     return eval_transform(processor.image_size, keep_aspect=data.keep_aspect)
 
@@ -127,10 +128,10 @@ def evaluation_dataset(
     """Clips of a split as they are captioned: from features where the run has some, else from their videos."""
     if data.features is None:
         return video_dataset(data, processor, clips)
-    return feature_dataset(data, processor, model, clips, split, per_caption=None)
+    return _feature_dataset(data, processor, model, clips, split, per_caption=None)
 
 
-def feature_dataset(
+def _feature_dataset(
     data: DataConfig,
     processor: EvlVideoProcessor,
     model: EvlVideoForCaptioning,
@@ -175,7 +176,7 @@ def video_dataset(data: DataConfig, processor: EvlVideoProcessor, clips: Sequenc
         num_frames=data.num_frames,
         sampling=data.eval_sampling,
         image_size=processor.image_size,
-        transform=evaluation_transform(data, processor),
+        transform=_evaluation_transform(data, processor),
         seed=0,
         per_caption=False,
         on_bad_clip="skip",

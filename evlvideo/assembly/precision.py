@@ -1,4 +1,4 @@
-"""The type that a run computes in, on the device that it finds."""
+"""The dtype that a run computes in, on the device that it finds."""
 
 import torch
 from accelerate.utils import parse_flag_from_env
@@ -7,10 +7,10 @@ from evlvideo.errors import UserError
 
 
 def resolve_precision(precision: str) -> str:
-    """`auto` is bf16 on a GPU that has it, else fp32; bf16 that is asked for is computed on a CPU too.
+    """Resolve `auto` to bf16 on a GPU that has it, and to fp32 otherwise. CPUs compute bf16 if asked to.
 
     Raises:
-        UserError: half precision is asked for that the GPU, or the CPU where there is none, does not have.
+        UserError: the device does not have this half precision.
     """
     gpu = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
     # Without emulation, which would be slower than float32.
@@ -26,9 +26,9 @@ def resolve_precision(precision: str) -> str:
 
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-"""Types by the name of their precision."""
+"""Dtypes by the name of their precision; frozen towers are kept in the dtype that they compute in."""
 
 
 def precision_of(dtype: torch.dtype) -> str:
-    """The name of a tower's type."""
+    """Name a dtype's precision."""
     return next(name for name, named in DTYPES.items() if named == dtype)

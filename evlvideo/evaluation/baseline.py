@@ -1,8 +1,8 @@
-"""Caption a data set's split with a model of transformers, and score it as runs of ours are."""
+"""Caption a dataset's split with a model of transformers, and score it as runs of ours are."""
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from rich.console import Console
-from torch.utils.data import DataLoader
 
 from evlvideo.assembly.clips import read_clips, references_of
 from evlvideo.assembly.precision import DTYPES, resolve_precision
@@ -21,8 +20,9 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.errors import UserError
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
-from evlvideo.inference.baselines.video import BadClip, ShownClip, ShownClips
+from evlvideo.inference.baselines.video import VideoDataset
 from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor
+from evlvideo.inference.pipeline import Batches, run_batches
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.processes import join_processes, on_main_process
@@ -97,7 +97,7 @@ def caption_split(
         resume: keep the captions that an earlier call has made, and go on from there.
         any_frames: allow another number of frames than the model's processor states.
         trust_remote_code: whether code that comes with the model may run.
-        console: where progress is drawn.
+        console: where to draw a progress bar.
 
     Returns:
         the result, in every process, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions.
@@ -180,37 +180,29 @@ def _caption(
     A batch that is not whole is made again as a whole, so that going on gives what one go would have given.
     """
     state = PartialState()
-    size = config.generation.batch_size
-    batches = [range(first, min(first + size, len(clips))) for first in range(0, len(clips), size)]
-    pending = [batch for batch in batches if any(clips[place].clip_id not in log.captions for place in batch)]
+    batches = Batches.of(len(clips), config.generation.batch_size)
+    pending = [batch for batch in batches if any(clips[index].clip_id not in log.captions for index in batch)]
     mine = pending[state.process_index :: state.num_processes]
-    dataset = ShownClips(clips, num_frames=config.data.num_frames, sampler=SAMPLERS[config.data.eval_sampling])
-    loader = DataLoader(
-        dataset,
-        batch_sampler=[list(batch) for batch in mine],
-        collate_fn=list,
-        num_workers=config.data.num_workers,
-        generator=torch.Generator(),
-    )
+
+    def caption(items: list[dict[str, Any]]) -> list[str]:
+        return model.caption([item["video"] for item in items], config.generation)
+
+    dataset = VideoDataset(clips, num_frames=config.data.num_frames, sampler=SAMPLERS[config.data.eval_sampling])
+    captioned = run_batches(dataset, mine, caption, collate=list, num_workers=config.data.num_workers)
     log.open()
     made: dict[str, str] = {}
-    for batch, items in _shown(zip(mine, loader, strict=True), len(mine), console):
-        for item in items:
-            if isinstance(item, BadClip):
-                logger.warning("%s: %s", item.clip_id, item.reason)
-        good = [item for item in items if isinstance(item, ShownClip)]
-        if good:
+    with progress_bar(console) as bar:
+        for batch in bar.track(mine, description="captioning"):
+            # The batch is captioned when its outcomes are asked for, so sampled captions depend on it alone.
             torch.manual_seed(config.seed + batch.start)
-            texts = model.caption(good, config.generation)
-            of_batch = {item.clip_id: text for item, text in zip(good, texts, strict=True)}
+            outcomes = next(captioned)
+            for clip in outcomes:
+                if clip.bad is not None:
+                    logger.warning("%s: %s", clip.clip_id, clip.bad)
+            of_batch = {clip.clip_id: clip.result for clip in outcomes if clip.result is not None}
             log.append(of_batch)
             made |= of_batch
     return dict(gather_object(list(made.items())))
-
-
-def _shown(batches: Iterator[Any], total: int, console: Console | None) -> Iterator[Any]:
-    with progress_bar(console) as bar:
-        yield from bar.track(batches, total=total, description="captioning")
 
 
 def _warn_of_empty(captions: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Caption video files that belong to no data set."""
+"""Caption video files that belong to no dataset."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,13 +19,13 @@ from evlvideo.results.run_directory import CONFIG_NAME, run_config
 
 
 class CaptionedFile(NamedTuple):
-    """What came of a file."""
+    """The outcome for a file."""
 
     video: Path
     captions: list[str]
-    """The likeliest first; none where the file could not be decoded."""
+    """The likeliest first; empty if the file could not be decoded."""
     bad: str | None
-    """Why it could not."""
+    """Why it could not be decoded."""
 
 
 def caption_files(
@@ -44,14 +44,14 @@ def caption_files(
     Args:
         videos: files.
         checkpoint: a run, a checkpoint, or a hub name.
-        config: frames and decoding; the run's own where nothing is given, or the defaults for a bare checkpoint.
+        config: frames and decoding. Defaults to the run's own, or to the defaults for a bare checkpoint.
         overrides: `key=value` changes to the run's own config.
-        captions_per_video: captions of each, the likeliest first; needs as many beams, or drawing at random.
-        prompt: text that every caption continues; the checkpoint's own where nothing is given.
+        captions_per_video: captions of each, the likeliest first; needs as many beams, or sampling.
+        prompt: text that every caption continues. Defaults to the checkpoint's own.
 
     Returns:
-        what came of each file, in their order, in every process. All that is an error is raised before the first; a
-        file that cannot be decoded is none: its reason is logged, and stands in its place.
+        the outcome for each file, in order, in every process. Errors are raised before the first one; a file that
+        cannot be decoded is not an error: the reason is logged and returned.
 
     Raises:
         UserError: no videos, a file that is missing, no captions asked for, too few beams, or no checkpoint.
@@ -87,4 +87,4 @@ def caption_files(
         num_workers=config.data.num_workers,
         captions_per_clip=captions_per_video,
     )
-    return (CaptionedFile(video, item.captions, item.bad) for video, item in zip(videos, captioned, strict=True))
+    return (CaptionedFile(video, item.result or [], item.bad) for video, item in zip(videos, captioned, strict=True))

@@ -1,18 +1,17 @@
-"""The frozen tower's outputs, made once for every clip of a run's splits."""
+"""Encode every clip of a run's splits once with its frozen vision tower."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.datasets import feature_key, video_dataset
@@ -21,10 +20,11 @@ from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.loading.caption_dataset import CaptionDataset
+from evlvideo.data.loading.collate import stack_visual_inputs
 from evlvideo.data.loading.features.key import ALL_FRAMES, MEAN_FRAME, FeatureKey
 from evlvideo.data.loading.features.store import FeatureWriter, prepare_store, split_directory
-from evlvideo.data.loading.loader import leave_signals_to_parent
 from evlvideo.errors import UserError
+from evlvideo.inference.pipeline import run_batches
 from evlvideo.models.vision import VisionTower
 from evlvideo.processes import join_processes, on_main_process, wait_for_all
 from evlvideo.progress import progress_bar
@@ -41,26 +41,26 @@ def extract_features(
     batch_size: int | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Write the features of splits under `data.features`, and go on where an earlier extraction stopped.
+    """Write the features of splits under `data.features`; continue an interrupted extraction.
 
     Several processes, as `torchrun` starts them, share the shards.
 
     Args:
         config: the run that will read them; frames are those of its evaluation.
         splits: of its data set.
-        dtype: one of :data:`evlvideo.assembly.precision.DTYPES`; the type that the tower computes in where nothing is
-            named, so that a run gives the same losses with and without features.
-        all_frames: keep the features of every frame also where the run takes their mean, for runs that do not.
-        batch_size: clips that the tower encodes at a time; `training.batch_size` where nothing is named. Matrix
-            products of another size may round otherwise, and losses part from those on videos by as much.
-        console: where progress is drawn.
+        dtype: one of :data:`evlvideo.assembly.precision.DTYPES`; Defaults to the dtype that the tower
+            computes in, which gives the same losses with and without features.
+        all_frames: keep the features of every frame even if the run takes their mean, for other runs.
+        batch_size: clips that the tower encodes at a time. Defaults to `training.batch_size`; matrix products of
+            another size may round otherwise, and losses then differ slightly from those on videos.
+        console: where to draw a progress bar.
 
     Returns:
         the directory of all features.
 
     Raises:
-        UserError: the config names no directory, something inside the tower is trained, the type is unknown, or there
-            are features that were made otherwise.
+        UserError: data.features is not set, something inside the tower is trained, the dtype is unknown, or stored
+            features depend on something else.
     """
     if config.data.features is None:
         raise UserError("There is no directory for the features; set data.features, such as data.features=features.")
@@ -97,7 +97,7 @@ def extract_features(
 
 
 def _missing(writer: FeatureWriter, key: FeatureKey, clips: ClipTable) -> list[int]:
-    """The shards to write; one process says so, since of two that look, one may find what the other wrote by then."""
+    """List the shards to write. One process lists them: a second one might see shards that the first has written."""
     prepare_store(writer.directory, key, clips)
     return writer.missing_shards()
 
@@ -112,34 +112,20 @@ class _Encoder(NamedTuple):
     """Of the frames of a clip, `(1, N, D)`."""
 
     @torch.no_grad()
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Frames of at most `batch_size` clips to features on the CPU, `(B, T, N, D)`.
+    def encode(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Encode at most `batch_size` clips; return the features of each on the CPU, `(T, N, D)`.
 
-        Always on as many clips as a training step has: matrix products of another size may round otherwise, and
-        training would part from that on videos.
+        A smaller batch is padded: matrix products of another size may round otherwise, and training on features would
+        differ from training on videos.
         """
+        pixels = batch["pixel_values"]
         missing = self.batch_size - len(pixels)
         padded = torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])]) if missing else pixels
         features = self.tower(padded.to(self.tower.device, non_blocking=True))[: len(pixels)]
         if self.mean:
             features = features.mean(dim=1, keepdim=True)  # as the captioner takes it, in the tower's type
-        return features.to(self.dtype).cpu()
-
-
-class _Shown(NamedTuple):
-    """A batch of clips as decoded."""
-
-    clip_ids: list[str]
-    bad: dict[str, str]
-    """Why a clip could not be decoded."""
-    pixels: Tensor | None
-    """Of the others, `(B, T, 3, height, width)`."""
-
-
-def _collate(items: Sequence[dict[str, Any]]) -> _Shown:
-    pixels = [item["pixel_values"] for item in items if "bad" not in item]
-    bad = {item["clip_id"]: item["bad"] for item in items if "bad" in item}
-    return _Shown([item["clip_id"] for item in items], bad, torch.stack(pixels) if pixels else None)
+        # Copies, since a file would hold the whole batch for each view of it.
+        return [clip.clone() for clip in features.to(self.dtype).cpu()]
 
 
 def _extract(
@@ -152,41 +138,21 @@ def _extract(
     console: Console | None,
 ) -> None:
     """Write shards while the next ones are encoded, and those after them decoded."""
-    places = [place for shard in shards for place in writer.clips_of(shard)]
-    loader = _loader(dataset, places, encoder.batch_size, num_workers)
+    indices = [index for shard in shards for index in writer.clips_of(shard)]
+    batches = [indices[first : first + encoder.batch_size] for first in range(0, len(indices), encoder.batch_size)]
     with ThreadPoolExecutor(1) as pool, progress_bar(console) as bar:
-        name = f"Features of {writer.directory.name}"
-        encoded = iter(bar.track(_encoded(encoder, loader), len(places), description=name))
+        encoded = chain.from_iterable(
+            run_batches(dataset, batches, encoder.encode, collate=stack_visual_inputs, num_workers=num_workers)
+        )
+        clips = iter(bar.track(encoded, len(indices), description=f"Features of {writer.directory.name}"))
         written: Future[None] | None = None
         for shard in shards:
-            clips = list(islice(encoded, len(writer.clips_of(shard))))
+            outcomes = list(islice(clips, len(writer.clips_of(shard))))
             if written is not None:
-                written.result()  # no more than one waits, and what went wrong is raised
-            features = {clip_id: found for clip_id, found in clips if not isinstance(found, str)}
-            bad = {clip_id: found for clip_id, found in clips if isinstance(found, str)}
+                written.result()  # Only one shard waits, and its errors are raised here.
+            features = {clip.clip_id: clip.result for clip in outcomes if clip.result is not None}
+            bad = {clip.clip_id: clip.bad for clip in outcomes if clip.bad is not None}
             written = pool.submit(writer.write, shard, features, bad)
         if written is not None:
             written.result()
-    logger.info("%s: %d clips, %d shards written", writer.directory, len(places), len(shards))
-
-
-def _loader(dataset: CaptionDataset, places: Sequence[int], batch_size: int, num_workers: int) -> Iterable[_Shown]:
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_sampler=[list(places[first : first + batch_size]) for first in range(0, len(places), batch_size)],
-        collate_fn=_collate,
-        num_workers=num_workers if places else 0,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
-    leave_signals_to_parent(loader)
-    return loader
-
-
-def _encoded(encoder: _Encoder, batches: Iterable[_Shown]) -> Iterator[tuple[str, Tensor | str]]:
-    """Each clip's features, or why it has none, in the order of the batches."""
-    for clip_ids, bad, pixels in batches:
-        features = iter(() if pixels is None else encoder(pixels))
-        for clip_id in clip_ids:
-            # A copy, since a file would hold the whole batch for each of its views.
-            yield clip_id, bad[clip_id] if clip_id in bad else next(features).clone()
+    logger.info("%s: %d clips, %d shards written", writer.directory, len(indices), len(shards))

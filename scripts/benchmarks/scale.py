@@ -31,12 +31,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
-from evlvideo.assembly import models as assembly
+from evlvideo.assembly import clips as assembly
 from evlvideo.config.data import DataConfig, SourceConfig
 from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.mixture import Mixture
-from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset
+from evlvideo.data.loading.shards.clips import ShardClips
+from evlvideo.data.loading.shards.dataset import ShardDataset
 from evlvideo.files import write_json
 from evlvideo.results.provenance import git_commit, versions
 

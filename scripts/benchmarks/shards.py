@@ -33,7 +33,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from evlvideo.data.loading.shards import clips as shards_module
-from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset, find_shards
+from evlvideo.data.loading.shards.clips import ShardClips, find_shards
+from evlvideo.data.loading.shards.dataset import ShardDataset
 from evlvideo.data.media.media import TarMember
 from evlvideo.data.video.backends.image import resize
 from evlvideo.data.video.guarded import decode_frames_guarded

@@ -32,7 +32,7 @@ MakeConfig = Callable[..., RunConfig]
 PROMPT = "Describe the video."
 TOGETHER = """
 import sys
-sys.path[:0] = [ROOT, ROOT + "/tests"]
+sys.path[:0] = [ROOT, ROOT + "/tests/helpers"]
 from pathlib import Path
 from accelerate import PartialState
 PartialState(cpu=True)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from toy_run import FRAMES, SPLITS, Toy, make_trainer
 
+from evlvideo.assembly import datasets
 from evlvideo.assembly import models as assembly
 from evlvideo.config.run import RunConfig
 from evlvideo.data.loading.features import store as feature_store
@@ -185,7 +186,7 @@ def test_features_of_another_type_are_read_with_a_warning(
 def test_features_of_pixels_that_come_out_otherwise_today_are_refused(
     toy: Toy, tmp_path: Path, features: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, name, 99)
+    monkeypatch.setattr(datasets, name, 99)
     with pytest.raises(UserError, match=rf"{name.lower()} is \d+ there and 99 here"):
         train(config_of(toy, tmp_path / "run", features))
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.loading.replacement import MOST_DRAWS, candidates
+from evlvideo.data.loading.items import MOST_DRAWS, candidates, clip_item, transform_with_seed
 from evlvideo.data.loading.transforms import Transform
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.decode import decode_frames
@@ -22,16 +22,16 @@ from evlvideo.errors import UserError
 logger = logging.getLogger(__name__)
 
 ON_BAD_CLIP = ("resample", "raise", "skip")
-"""What to do where a clip cannot be decoded."""
+"""What to do if a clip cannot be decoded."""
 
 
 class CaptionDataset(Dataset[dict[str, Any]]):
     """Decoded clips with their captions.
 
     An item is a dict of `clip_id`, `pixel_values` (uint8 of shape (frames, 3, height, width)), `captions` (all of the
-    clip's) and, where items are captions, `caption` and `caption_place`, its place among them. What is random in an
-    item is a function of the seed, the walk and the item's index, so that neither the number of workers nor a resumed
-    run changes it. A walk is one pass through the items; :class:`evlvideo.data.loading.mixture.Mixture` counts them.
+    clip's) and, if items are captions, `caption` and `caption_place`, its index among them. What is random in an item
+    depends on the seed, the walk and the item's index alone, not on the number of workers or on resuming. A walk is one
+    pass through the items; :class:`evlvideo.data.loading.mixture.Mixture` counts them.
 
     Args:
         clips: the clips, as :func:`evlvideo.data.annotation.splits.read_split` gives them; others are made a table.
@@ -41,13 +41,13 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         transform: from decoded frames to a tensor, see :mod:`evlvideo.data.loading.transforms`.
         seed: seed of the run.
         per_caption: one item for each caption of each clip (cross-entropy), in the order of the clips and their
-            captions; else one for each clip (self-critical training, evaluation).
-        on_bad_clip: what to do where a clip cannot be decoded. `resample` puts another clip in its place, drawn from
-            the seed, the walk and the item's index, and names the bad one once in the log; `raise` raises; `skip`
-            gives an item that has a reason under `bad` in the place of `pixel_values`. The default is `resample` where
-            items are captions, so are trained on, and else `raise`.
-        time_limit_seconds: decode in a process of its own, and give a clip up that takes longer or crashes the decoder;
-            `None` decodes in this process, without either protection.
+            captions; if False, one for each clip (self-critical training, evaluation).
+        on_bad_clip: what to do if a clip cannot be decoded. `resample` replaces it by another clip, sampled from the
+            seed, the walk and the item's index, and logs the bad one once; `raise` raises; `skip` gives an item with
+            the reason under `bad` instead of `pixel_values`. Defaults to `resample` if items are captions, and to
+            `raise` otherwise.
+        time_limit_seconds: decode in another process, and give up a clip that takes longer or crashes the decoder. If
+            None, decode in this process, without either protection.
         keep_aspect: let the decoder scale the shorter side to `image_size`, for a transform that crops.
 
     Raises:
@@ -100,7 +100,7 @@ class CaptionDataset(Dataset[dict[str, Any]]):
 
     @property
     def bad_clips(self) -> list[str]:
-        """Names of the clips that could not be decoded so far, by any worker."""
+        """Names of the clips that no worker could decode so far."""
         return [self.clips[number].clip_id for number in self._bad.nonzero().flatten().tolist()]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -117,16 +117,16 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         resample = self.on_bad_clip == "resample"
         entropy = [self.seed, walk, index % len(self)]
         for candidate in candidates(index, len(self), self.seed, walk):
-            number, place = self._find(candidate)
+            number, caption = self._find(candidate)
             if resample and self._bad[number]:
                 continue  # It would fail again, at worst after the whole time limit.
             clip = self.clips[number]
             try:
-                return self._item(clip, place, {"pixel_values": self._pixel_values(clip, entropy)})
+                return clip_item(clip, caption, {"pixel_values": self._pixel_values(clip, entropy)})
             except DecodeError as error:
                 self._note(number, error)
                 if self.on_bad_clip == "skip":
-                    return self._item(clip, place, {"bad": str(error)})
+                    return clip_item(clip, caption, {"bad": str(error)})
                 if not resample:
                     raise
         raise DecodeError(
@@ -135,15 +135,9 @@ class CaptionDataset(Dataset[dict[str, Any]]):
             "directory?"
         )
 
-    def _find(self, index: int) -> tuple[int, int]:
-        """The number of an item's clip, and which of its captions it is."""
-        return self.clips.find_caption(index) if self.per_caption else (index, 0)
-
-    def _item(self, clip: CaptionedClip, place: int, content: dict[str, Any]) -> dict[str, Any]:
-        item: dict[str, Any] = {"clip_id": clip.clip_id, "captions": list(clip.captions), **content}
-        if self.per_caption:
-            item |= {"caption": clip.captions[place], "caption_place": place}
-        return item
+    def _find(self, index: int) -> tuple[int, int | None]:
+        """Find an item's clip, and which of its captions it is."""
+        return self.clips.find_caption(index) if self.per_caption else (index, None)
 
     def _note(self, number: int, error: DecodeError) -> None:
         if not self._bad[number]:
@@ -164,7 +158,4 @@ class CaptionDataset(Dataset[dict[str, Any]]):
             start_seconds=clip.start_seconds,
             end_seconds=clip.end_seconds,
         ).frames
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed, which would reseed the GPU's dropout as well.
-            torch.default_generator.manual_seed(transform_seed)
-            return self.transform(frames)
+        return transform_with_seed(self.transform, frames, transform_seed)

@@ -7,12 +7,17 @@ import torch
 from torch import Tensor
 
 VISUAL_INPUTS = ("pixel_values", "features")
-"""What an item and a batch show: frames, or what the vision tower made of them."""
+"""Names of what an item or a batch shows: frames, or what the vision tower made of them."""
 
 
 def visual_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What a batch shows, as arguments of the model's `encode`, `forward` and `generate`."""
+    """Select what a batch shows, as arguments of the model's `encode`, `forward` and `generate`."""
     return {name: batch[name] for name in VISUAL_INPUTS if name in batch}
+
+
+def stack_visual_inputs(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Stack what B items show: `pixel_values` (B, T, 3, H, W) or `features` (B, T, N, D)."""
+    return {name: torch.stack([item[name] for item in items]) for name in visual_inputs(items[0])}
 
 
 class TextProcessor(Protocol):
@@ -24,17 +29,15 @@ class TextProcessor(Protocol):
 
 
 class CaptionCollator:
-    """Stacks items of :class:`evlvideo.data.loading.caption_dataset.CaptionDataset`.
+    """Makes training batches of items of :class:`evlvideo.data.loading.caption_dataset.CaptionDataset`.
 
-    A batch is a dict of `pixel_values` (uint8 of shape (B, frames, 3, height, width)) or, of items that have them in
-    their place, `features` ((B, frames, tokens, channels)), of `clip_ids` (B names) and
-    `captions` (B lists of captions), and, where items have a `caption` to train on, the processor's `input_ids`,
-    `attention_mask` and `labels` of it, each of shape (B × captions_per_clip, length). Items that are marked as bad are
-    left out of all that; a batch of nothing else is empty.
+    A batch is a dict of `pixel_values` (uint8, (B, T, 3, H, W)) or `features` ((B, T, N, D)), `clip_ids` (B names) and
+    `captions` (B lists of captions). If items have a `caption` to train on, it also has the processor's `input_ids`,
+    `attention_mask` and `labels`, each of shape (B × captions_per_clip, length).
 
     Args:
         processor: tokenises captions.
-        captions_per_clip: train on as many captions of a clip: the item's and those that follow it in the clip's list.
+        captions_per_clip: how many captions of a clip to train on: the item's and those that follow it in the list.
     """
 
     def __init__(self, processor: TextProcessor, captions_per_clip: int = 1) -> None:
@@ -42,13 +45,9 @@ class CaptionCollator:
         self.captions_per_clip = captions_per_clip
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Make one batch of the items."""
-        items = [item for item in items if "bad" not in item]
-        if not items:
-            return {}
-        visual = next(name for name in VISUAL_INPUTS if name in items[0])
+        """Make one batch."""
         batch: dict[str, Any] = {
-            visual: torch.stack([item[visual] for item in items]),  # (B, T, C, H, W), or (B, T, N, D)
+            **stack_visual_inputs(items),
             "clip_ids": [item["clip_id"] for item in items],
             "captions": [item["captions"] for item in items],
         }
@@ -61,4 +60,4 @@ class CaptionCollator:
             return [item["caption"]]
         captions: list[str] = item["captions"]
         first = item["caption_place"]
-        return [captions[(first + place) % len(captions)] for place in range(self.captions_per_clip)]
+        return [captions[(first + offset) % len(captions)] for offset in range(self.captions_per_clip)]

@@ -1,35 +1,72 @@
-"""Workers that load data leave it to the process they work for to end them."""
+"""Loaders whose workers fit the machine and leave signals to the process that they work for."""
 
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
+from typing import Any
 
-from torch.utils.data import DataLoader
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 
-def leave_signals_to_parent(loader: DataLoader) -> None:
-    """Let a loader's workers live when their whole process group, or their job on a cluster, is told to end.
-
-    The process they work for is told too, and wants to end its step, for which it needs their batches. Control-C never
-    ends a worker, and of SIGTERM the second does.
+def batch_loader(
+    dataset: Dataset[Any],
+    batches: Sequence[Sequence[int]],
+    collate: Callable[[list[Any]], Any],
+    *,
+    num_workers: int,
+) -> "DataLoader[Any]":
+    """Load given batches of a dataset, without touching torch's global generator.
 
     Args:
-        loader: whose workers have not started; changed in place, and what it had them do at their start is still done.
-            Of accelerate's loaders, the one inside.
+        dataset: the items.
+        batches: the indices of each batch, in order.
+        collate: makes a batch of items.
+        num_workers: upper bound of worker processes; no more are started than there are batches or cores.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]  # a range serves as a list
+        collate_fn=collate,
+        # A worker makes whole batches; with a single batch there is nothing to do beside it.
+        num_workers=min(num_workers, len(batches), usable_cores()) if len(batches) > 1 else 0,
+        pin_memory=torch.cuda.is_available(),
+        # A loader samples a seed for its workers; with its own generator, it takes none of training's randomness.
+        generator=torch.Generator(),
+    )
+    leave_signals_to_parent(loader)
+    return loader
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use; torch warns of more workers."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def leave_signals_to_parent(loader: "DataLoader[Any]") -> None:
+    """Keep a loader's workers alive when their process group, or their job on a cluster, is told to end.
+
+    The parent process is told too, and needs their batches to finish its step. SIGINT never ends a worker; the second
+    SIGTERM does.
+
+    Args:
+        loader: its workers have not started. Changed in place; its own `worker_init_fn` still runs. For accelerate's
+            loaders, pass the inner one.
     """
     if loader.num_workers > 0:
         loader.worker_init_fn = partial(_start_worker, then=loader.worker_init_fn)
 
 
 def _start_worker(worker: int, then: Callable[[int], None] | None) -> None:
-    # Workers set a handler of their own before this runs; the one for Control-C comes from the parent, or is Python's.
+    # Workers set their own handler before this runs; the handler of SIGINT is the parent's, or Python's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _pass_once)
+    signal.signal(signal.SIGTERM, _ignore_once)
     if then is not None:
         then(worker)
 
 
-def _pass_once(number: int, frame: FrameType | None) -> None:
-    # The next comes from the parent, which ends a worker so that hangs.
+def _ignore_once(number: int, frame: FrameType | None) -> None:
+    # The next SIGTERM comes from the parent, which ends a worker that hangs.
     signal.signal(number, signal.SIG_DFL)

@@ -1,11 +1,13 @@
-"""Clips for models that bring a processor of their own: frames as they are in the file, and when they are shown."""
+"""Clips for models that bring their own processor: frames at the size of the file, and the time of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from transformers.video_utils import VideoMetadata
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.media.errors import DecodeError
@@ -14,40 +16,26 @@ from evlvideo.data.video.sampling import Sampler
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ShownClip:
-    """What a model is shown of a clip."""
+class Video:
+    """Sampled frames of a clip."""
 
-    clip_id: str
-    """Its name."""
     frames: np.ndarray
-    """RGB values, uint8 of shape (T, height, width, 3), of the file's size."""
-    places: list[int]
-    """Place of each frame in the clip, from 0: its time by the mean rate."""
-    rate: float
-    """Frames per second on average; 1 for a picture."""
-    frames_in_clip: int
-    """Frames that the clip has."""
+    """RGB, uint8 of shape (T, height, width, 3)."""
+    metadata: VideoMetadata
+    """The clip's number of frames, mean rate (1 for an image), and the index of each frame by its time."""
 
 
-@dataclass(frozen=True, slots=True)
-class BadClip:
-    """A clip that cannot be decoded."""
-
-    clip_id: str
-    reason: str
-
-
-class ShownClips(Dataset[ShownClip | BadClip]):
-    """Clips of a split as they are shown, without any randomness.
+class VideoDataset(Dataset[dict[str, Any]]):
+    """Clips as other models see them, without any randomness: items of a `clip_id` and a `video`, or why it is `bad`.
 
     Args:
         clips: the clips.
         num_frames: frames taken from each.
-        sampler: how they are chosen.
+        sampler: chooses them.
     """
 
     def __init__(self, clips: Sequence[CaptionedClip], *, num_frames: int, sampler: Sampler) -> None:
-        self.clips = list(clips)
+        self.clips = clips
         self.num_frames = num_frames
         self.sampler = sampler
 
@@ -55,9 +43,15 @@ class ShownClips(Dataset[ShownClip | BadClip]):
         """Count the clips."""
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> ShownClip | BadClip:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         """Decode one clip."""
         clip = self.clips[index]
+        try:
+            return {"clip_id": clip.clip_id, "video": self._read(clip)}
+        except DecodeError as error:
+            return {"clip_id": clip.clip_id, "bad": str(error)}
+
+    def _read(self, clip: CaptionedClip) -> Video:
         counted = 0
 
         def choose(frames: int, rate: float) -> list[int]:
@@ -65,13 +59,21 @@ class ShownClips(Dataset[ShownClip | BadClip]):
             counted = frames
             return self.sampler(frames, rate, self.num_frames, torch.Generator().manual_seed(0))
 
-        try:
-            decoded = decode_frames_guarded(
-                clip.video, choose, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
-            )
-        except DecodeError as error:
-            return BadClip(clip.clip_id, str(error))
+        decoded = decode_frames_guarded(
+            clip.video, choose, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
+        )
         rate = decoded.metadata.rate or 1.0
         # By time and not by index: models are told when a frame is shown, and rates may vary.
         seconds = decoded.timestamps_seconds - (clip.start_seconds or 0.0)
-        return ShownClip(clip.clip_id, decoded.frames, np.rint(seconds * rate).astype(int).tolist(), rate, counted)
+        height, width = decoded.frames.shape[1:3]
+        return Video(
+            decoded.frames,
+            VideoMetadata(
+                total_num_frames=counted,
+                fps=rate,
+                width=width,
+                height=height,
+                duration=counted / rate,
+                frames_indices=np.rint(seconds * rate).astype(int).tolist(),
+            ),
+        )

@@ -9,11 +9,10 @@ import torch
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig, PreTrainedConfig
-from transformers.video_utils import VideoMetadata
 
 from evlvideo.config.generation import GenerationConfig as Decoding
 from evlvideo.errors import UserError
-from evlvideo.inference.baselines.video import ShownClip
+from evlvideo.inference.baselines.video import Video
 from evlvideo.inference.captioning import decoding_arguments
 
 _FIXED_FRAMES = {"instructblipvideo": 4}
@@ -100,7 +99,7 @@ class VideoTextProcessor:
             f"data.num_frames={wanted}; {instead}."
         )
 
-    def inputs(self, clips: Sequence[ShownClip]) -> Any:
+    def inputs(self, clips: Sequence[Video]) -> Any:
         """Model inputs of B clips, the same text before each.
 
         Raises:
@@ -115,7 +114,7 @@ class VideoTextProcessor:
         try:
             if not self._takes_videos:
                 return self.processor(images=frames, text=text, **arguments)
-            metadata = [_metadata(clip) for clip in clips]
+            metadata = [clip.metadata for clip in clips]
             return self.processor(
                 videos=frames, text=text, video_metadata=metadata, do_sample_frames=False, **arguments
             )
@@ -175,7 +174,7 @@ class VideoTextModel:
                 module.generation_config = GenerationConfig(**{key: getattr(settings, key, None) for key in _KEPT})
 
     @torch.no_grad()
-    def caption(self, clips: Sequence[ShownClip], generation: Decoding) -> list[str]:
+    def caption(self, clips: Sequence[Video], generation: Decoding) -> list[str]:
         """Caption clips, in one batch.
 
         Raises:
@@ -222,19 +221,7 @@ def _load(loader: Any, name: str, trust_remote_code: bool, **arguments: Any) -> 
         raise UserError(f"The model {name!r} cannot be opened: {reason}") from error
 
 
-def _metadata(clip: ShownClip) -> VideoMetadata:
-    height, width = clip.frames.shape[1:3]
-    return VideoMetadata(
-        total_num_frames=clip.frames_in_clip,
-        fps=clip.rate,
-        width=width,
-        height=height,
-        duration=clip.frames_in_clip / clip.rate,
-        frames_indices=list(clip.places),
-    )
-
-
-def _shown(clip: ShownClip) -> str:
+def _shown(clip: Video) -> str:
     count, height, width, _ = clip.frames.shape
     return f"{count} frames of {width}×{height}"
 

@@ -59,14 +59,3 @@ def test_an_item_of_a_caption_that_is_there_twice_goes_on_from_its_own_place() -
     twice = {"captions": ["a", "bb", "a", "ccc"], "caption": "a", "caption_place": 2}
     batch = CaptionCollator(Words(), captions_per_clip=2)([item(1) | twice])
     assert batch["input_ids"].tolist() == [[1], [3]]
-
-
-def test_bad_items_are_left_out() -> None:
-    bad = {"clip_id": "video9", "captions": ["a cat"], "bad": "cut off"}
-    batch = CaptionCollator(Words())([item(1), bad, item(2)])
-    assert batch["clip_ids"] == ["video1", "video2"]
-    assert len(batch["pixel_values"]) == 2
-
-
-def test_batch_of_bad_items_is_empty() -> None:
-    assert CaptionCollator(Words())([{"clip_id": "video9", "captions": ["a cat"], "bad": "cut off"}]) == {}

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from evlvideo.data.loading.loader import leave_signals_to_parent
+from evlvideo.data.loading import loader as module
+from evlvideo.data.loading.loader import batch_loader, leave_signals_to_parent
 
 
 class Numbers(Dataset[int]):
@@ -80,3 +81,22 @@ def test_a_loader_without_workers_is_left_alone() -> None:
     loader = DataLoader(Numbers(), num_workers=0)
     leave_signals_to_parent(loader)
     assert loader.worker_init_fn is None
+
+
+@pytest.mark.parametrize(
+    ("cores", "asked", "batches", "started"), [(2, 8, 5, 2), (8, 2, 5, 2), (8, 8, 3, 3), (8, 8, 1, 0), (8, 0, 5, 0)]
+)
+def test_no_more_workers_than_cores_or_batches(
+    monkeypatch: pytest.MonkeyPatch, cores: int, asked: int, batches: int, started: int
+) -> None:
+    monkeypatch.setattr(module, "usable_cores", lambda: cores)
+    monkeypatch.setattr(DataLoader, "check_worker_number_rationality", lambda loader: None)  # of the real cores
+    loader = batch_loader(Numbers(), [[index] for index in range(batches)], list, num_workers=asked)
+    assert loader.num_workers == started
+
+
+def test_given_batches_are_loaded_in_order_without_global_randomness() -> None:
+    before = torch.get_rng_state()
+    loader = batch_loader(Numbers(), [[3, 1], range(5, 7)], list, num_workers=1)
+    assert list(loader) == [[3, 1], [5, 6]]
+    assert torch.equal(torch.get_rng_state(), before)

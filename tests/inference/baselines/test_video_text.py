@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_video_models import FAMILIES, QUERIES, save_family
+from transformers.video_utils import VideoMetadata
 
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.errors import UserError
-from evlvideo.inference.baselines.video import ShownClip
+from evlvideo.inference.baselines.video import Video
 from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor
 
 Family = Callable[[str], Path]
@@ -22,11 +23,19 @@ GENERATION = GenerationConfig(num_beams=3, max_new_tokens=8, min_new_tokens=4)
 GREEDY = GenerationConfig(num_beams=1, max_new_tokens=8, min_new_tokens=0)
 
 
-def shown(seed: int, height: int = 64, width: int = 80, frames: int = 4, still: bool = False) -> ShownClip:
+def shown(seed: int, height: int = 64, width: int = 80, frames: int = 4, still: bool = False) -> Video:
     generator = np.random.default_rng(seed)
     picture = generator.integers(0, 255, (1 if still else frames, height, width, 3), dtype=np.uint8)
     places = [12 * place for place in range(frames)]
-    return ShownClip(f"clip{seed}", np.repeat(picture, frames if still else 1, axis=0), places, 25.0, 12 * frames)
+    metadata = VideoMetadata(
+        total_num_frames=12 * frames,
+        fps=25.0,
+        width=width,
+        height=height,
+        duration=12 * frames / 25.0,
+        frames_indices=places,
+    )
+    return Video(np.repeat(picture, frames if still else 1, axis=0), metadata)
 
 
 CLIPS = [shown(0), shown(1, 96, 64), shown(2, still=True), shown(3, 72, 96)]

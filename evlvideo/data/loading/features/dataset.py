@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.loading.features.store import FeatureReader
+from evlvideo.data.loading.items import clip_item
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import UserError
 
@@ -63,16 +64,12 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"The index is {index}; there are {len(self)} items.")
-        number, place = self.clips.find_caption(index % len(self)) if self.per_caption else (index, 0)
+        number, caption = self.clips.find_caption(index % len(self)) if self.per_caption else (index, None)
         clip = self.clips[number]
-        item: dict[str, Any] = {"clip_id": clip.clip_id, "captions": list(clip.captions)}
-        if self.per_caption:
-            item |= {"caption": clip.captions[place], "caption_place": place}
         try:
-            item["features"] = self.reader.read(clip.clip_id)
+            return clip_item(clip, caption, {"features": self.reader.read(clip.clip_id)})
         except DecodeError as error:
-            item["bad"] = str(error)
-        return item
+            return clip_item(clip, caption, {"bad": str(error)})
 
     def item(self, index: int, walk: int) -> dict[str, Any]:
         """One item, the same on every walk through the data set."""

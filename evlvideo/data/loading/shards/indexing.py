@@ -1,4 +1,4 @@
-"""The indexes of many shards, made by several processes, and by one run alone where several begin at once."""
+"""Indexes of many shards, made by several processes; of several runs that start at once, one makes them."""
 
 import logging
 import os
@@ -19,12 +19,12 @@ from evlvideo.errors import UserError
 from evlvideo.progress import progress_bar
 
 THREADS = 16
-"""Indexes looked at at a time, on file systems that take their time for each."""
+"""Indexes opened at a time, for slow file systems."""
 
 _LOCK_NAME = ".evlvideo-indexes.lock"
 _LIMIT_SECONDS = 3600.0
 _WORTH_HELPERS_BYTES = 100 << 20
-"""Below so many bytes of shards, starting a process takes longer than what it helps with."""
+"""Lower bound of bytes of shards at which starting helper processes pays off."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -34,33 +34,33 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What came out for one shard."""
+    """The outcome for one shard."""
 
     shard: Path
     samples: int
     left_out: int
     """Samples without media or a caption."""
     made: bool
-    """Whether the index was made now; else it was there."""
+    """Whether the index was made now; if not, it existed."""
     reason: str | None = None
-    """Why there is no index, or not that of the shard; then there are no samples."""
+    """Why the shard has no valid index; None if it has one."""
 
 
 def index_shards(
     shards: Sequence[Path], index_root: Path | None = None, *, processes: int = 1, console: Console | None = None
 ) -> list[Indexed]:
-    """Make the indexes that are missing, and check those that are there to their last byte.
+    """Make missing indexes, and check existing ones byte by byte.
 
-    Each is written when its shard was gone through, so that what was stopped goes on where it was.
+    Each index is written as soon as its shard was read, so an interrupted call continues where it stopped.
 
     Args:
         shards: tar files.
         index_root: directory of the indexes, see :func:`evlvideo.data.media.shard_index.index_file`.
-        processes: how many shards are gone through at a time.
+        processes: shards read at a time.
         console: where to show a progress bar.
 
     Raises:
-        UserError: there are no processes, or they do not start.
+        UserError: processes is below 1, or a helper process does not start.
     """
     if processes < 1:
         raise UserError(f"processes is {processes}; it must be at least 1.")
@@ -80,15 +80,15 @@ def index_shards(
 
 
 def counts(shards: Sequence[Path], index_root: Path | None = None) -> list[int]:
-    """Count the samples of shards; indexes that are missing are made by one of the processes that ask.
+    """Count the samples of shards. One of the calling processes makes missing indexes.
 
     Raises:
-        UserError: a shard or an index cannot be read, or they do not belong together.
+        UserError: a shard or an index cannot be read, or they do not match.
     """
     files = {shard: index_file(shard, index_root) for shard in shards}
     if _missing(files):
         with _alone(files[shards[0]].parent):
-            # Where another process was waited for, nothing is missing any more.
+            # If another process was waited for, nothing is missing any more.
             made = list(_make(_missing(files), files, os.cpu_count() or 1))
         reasons = [indexed.reason for indexed in made if indexed.reason is not None]
         if reasons:
@@ -106,15 +106,23 @@ def _count(shard: Path, file: Path) -> int:
     try:
         return count_samples(shard, file)
     except OSError as error:
-        raise UserError(f"The shard {shard} cannot be read: {error.strerror or error}.") from error
+        raise UserError(_reason(shard, error)) from error
 
 
 def _checked(shard: Path, file: Path) -> Indexed:
     try:
         index = open_index(shard, file)
     except (OSError, UserError) as error:
-        return Indexed(shard, 0, 0, False, str(error))
+        return Indexed(shard, 0, 0, False, _reason(shard, error))
     return Indexed(shard, len(index), index.left_out, False)
+
+
+def _reason(shard: Path, error: OSError | UserError) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if shard.is_symlink() and not shard.exists():
+        return f"The shard {shard} is a link to {shard.readlink()}, which does not exist; correct or remove the link."
+    return f"The shard {shard} cannot be read: {error.strerror or error}."
 
 
 def _make(shards: Sequence[Path], files: dict[Path, Path], processes: int) -> Iterator[Indexed]:
@@ -146,7 +154,7 @@ def _made(shard: Path, make: Callable[[], tuple[int, int]]) -> Indexed:
     try:
         samples, left_out = make()
     except (OSError, UserError) as error:
-        return Indexed(shard, 0, 0, False, str(error))
+        return Indexed(shard, 0, 0, False, _reason(shard, error))
     if left_out:
         logger.warning(
             "%s: %d of %d samples lack media or a caption, and are left out.", shard, left_out, left_out + samples
@@ -165,14 +173,14 @@ def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterat
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Let one process at a time work in a directory; a hidden file in it, which stays, is what is locked."""
+    """Hold the lock of a directory; its hidden lock file stays."""
     lock = FileLock(directory / _LOCK_NAME)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.info("Another process makes the indexes in %s, and is waited for.", directory)
+            logger.info("Waiting for another process that makes the indexes in %s.", directory)
             lock.acquire()
     except OSError as error:
         raise UserError(f"{directory} cannot be written to: {error.strerror or error}.") from error

@@ -12,7 +12,8 @@ from tiny_shards import picture, samples, write_shard
 from torch.utils.data import DataLoader, Dataset
 
 from evlvideo.data.loading.mixture import Mixture
-from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset, find_shards
+from evlvideo.data.loading.shards.clips import ShardClips, find_shards
+from evlvideo.data.loading.shards.dataset import ShardDataset
 from evlvideo.data.media import shard_files
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import TarMember

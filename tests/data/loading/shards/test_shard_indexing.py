@@ -128,6 +128,18 @@ def test_the_command_fails_where_a_shard_does(shards: list[Path], restore_loggin
     assert index_file(shards[3]).is_file()
 
 
+def test_a_link_that_leads_nowhere_is_a_sentence(shards: list[Path], restore_logging: None) -> None:
+    link = shards[0].with_name("link.tar")
+    link.symlink_to("gone.tar")
+    (found,) = index_shards([link])
+    assert found.reason == f"The shard {link} is a link to gone.tar, which does not exist; correct or remove the link."
+    result = CliRunner().invoke(app, ["data", "index", str(link.parent)])
+    assert result.exit_code == 1
+    assert "is a link to gone.tar" in result.output and "Errno" not in result.output
+    with pytest.raises(UserError, match=r"is a link to gone\.tar"):
+        counts([link])
+
+
 def test_the_command_has_a_place_for_indexes(shards: list[Path], tmp_path: Path, restore_logging: None) -> None:
     result = CliRunner().invoke(app, ["data", "index", str(tmp_path), "--index-root", str(tmp_path / "indexes")])
     assert result.exit_code == 0, result.output

@@ -1,0 +1,94 @@
+"""Batches of clips through a model: what captioning, feature extraction and baselines share."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar, overload
+
+from torch.utils.data import Dataset
+
+from evlvideo.data.loading.loader import batch_loader
+
+Result = TypeVar("Result")
+Batch = TypeVar("Batch")
+
+
+class Outcome(NamedTuple, Generic[Result]):
+    """What came of a clip."""
+
+    clip_id: str
+    result: Result | None
+    """None if the clip could not be decoded."""
+    bad: str | None
+    """Why it could not be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batches(Sequence[range]):
+    """Indices of consecutive batches, made when they are asked for; a slice is some of the batches.
+
+    Args:
+        starts: first index of each batch.
+        size: of a batch; the last one may be smaller.
+        items: how many there are.
+    """
+
+    starts: range
+    size: int
+    items: int
+
+    @classmethod
+    def of(cls, items: int, size: int) -> "Batches":
+        """Cut a number of items into batches."""
+        return cls(range(0, items, size), size, items)
+
+    def __len__(self) -> int:
+        """Count the batches."""
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> range: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Batches": ...
+    def __getitem__(self, index: int | slice) -> "range | Batches":
+        """Give the indices of one batch, or some of the batches."""
+        if isinstance(index, slice):
+            return Batches(self.starts[index], self.size, self.items)
+        start = self.starts[index]
+        return range(start, min(start + self.size, self.items))
+
+
+def run_batches(
+    dataset: Dataset[dict[str, Any]],
+    batches: Sequence[Sequence[int]],
+    work: Callable[[Batch], Sequence[Result]],
+    *,
+    collate: Callable[[list[dict[str, Any]]], Batch],
+    num_workers: int,
+) -> Iterator[list[Outcome[Result]]]:
+    """Decode batches ahead in workers, and give each to a model.
+
+    Args:
+        dataset: items of one clip each, with a `clip_id`. An item with a `bad` (why it cannot be decoded) is not worked
+            on.
+        batches: indices of each batch.
+        work: gives a result for each clip of a batch; not called if all of its clips are bad.
+        collate: makes a batch of the good items, in a worker.
+        num_workers: upper bound of processes that decode.
+
+    Yields:
+        for each batch, the outcome of each clip, in order.
+    """
+    for clips, batch in batch_loader(dataset, batches, _Collator(collate), num_workers=num_workers):
+        results = iter(work(batch) if any(bad is None for _, bad in clips) else ())
+        yield [Outcome(clip_id, next(results) if bad is None else None, bad) for clip_id, bad in clips]
+
+
+class _Collator:
+    """Each clip's name and, if it is bad, why; beside them a batch of the good ones."""
+
+    def __init__(self, collate: Callable[[list[dict[str, Any]]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: list[dict[str, Any]]) -> tuple[list[tuple[str, str | None]], Any]:
+        good = [item for item in items if "bad" not in item]
+        return [(item["clip_id"], item.get("bad")) for item in items], self.collate(good) if good else None
