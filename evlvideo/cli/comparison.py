@@ -45,10 +45,10 @@ def compare(
     """Put runs and other systems' captions into one table, and write a report to look at."""
     prepare()
     from evlvideo.comparison.compare import compare as compare_runs
-    from evlvideo.comparison.rows.scored import OtherSystems, named_files
+    from evlvideo.comparison.rows.scoring import ScoringRequest, parse_prediction_files
 
-    others = OtherSystems(
-        predictions=named_files(predictions or []),
+    request = ScoringRequest(
+        predictions=parse_prediction_files(predictions or []),
         references=references,
         dataset=dataset,
         root=root,
@@ -59,11 +59,11 @@ def compare(
         runs or [],
         out=out,
         split=split,
-        others=others,
+        request=request,
         against=against,
         over_seeds=over_seeds,
         gallery_clips=clips,
-        pictures=pictures,
+        inspected_clips=pictures,
         quoted=quoted,
     )
     _show(comparison)
@@ -118,7 +118,7 @@ def sweep(
 
 
 def _show(comparison: "Comparison") -> None:
-    from evlvideo.comparison.tables.renderers import to_rich
+    from evlvideo.comparison.tables.formats import to_rich
 
     show(to_rich(comparison.table))
     typer.echo(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")

@@ -19,7 +19,7 @@ def demo(
 ) -> None:
     """Run the whole chain in miniature: fine-tune, SCST, evaluate, compare."""
     prepare()
-    from evlvideo.comparison.tables.renderers import to_rich
+    from evlvideo.comparison.tables.formats import to_rich
     from evlvideo.experiments.demo import run_demo
 
     comparison = run_demo(out, seed=seed, from_scratch=from_scratch)

@@ -60,11 +60,11 @@ def score(
     if human is not None and (predictions is not None or references is not None):
         raise UserError("--human scores a dataset's own captions; leave out --predictions and --references.")
     prepare()
-    from evlvideo.evaluation.human import human_line
+    from evlvideo.evaluation.human import human_row
     from evlvideo.evaluation.score import score_files, score_lines
 
     if human is not None:
-        result = human_line(human, split or "test", root, metrics=_metrics(spice))
+        result = human_row(human, split or "test", root, metrics=_metrics(spice))
     else:
         assert predictions is not None and references is not None
         result = score_files(predictions, references, split=split, metrics=_metrics(spice))
@@ -121,6 +121,6 @@ def baseline(
 
 
 def _metrics(spice: bool) -> tuple[str, ...]:
-    from evlvideo.metrics.caption_metrics import ALL_METRICS, METRICS
+    from evlvideo.metrics.names import ALL_METRICS, METRICS
 
     return ALL_METRICS if spice else METRICS

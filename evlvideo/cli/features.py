@@ -36,7 +36,7 @@ def extract(
 
     run = load_config(config, overrides)
     console = prepare()
-    from evlvideo.inference.features import extract_features
+    from evlvideo.inference.extract_features import extract_features
 
     splits = split or list(dict.fromkeys((run.data.train_split, run.data.validation_split)))
     directory = extract_features(

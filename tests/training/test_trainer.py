@@ -22,7 +22,8 @@ from evlvideo.files import read_json
 from evlvideo.models.trainable import tower_of, trained_part
 from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
-from evlvideo.training.run import train, training_arguments
+from evlvideo.training.arguments import training_arguments
+from evlvideo.training.run import train
 from evlvideo.training.trainer import CaptionTrainer
 
 FORMS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from evlvideo.config.training import TrainingConfig
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.run import training_arguments
+from evlvideo.training.arguments import training_arguments
 from evlvideo.training.scst.rewards import CiderReward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer
