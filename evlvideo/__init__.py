@@ -1,6 +1,6 @@
-"""evlvideo: image-pretrained EVLGen checkpoints become video captioners, and are told how good they are.
+"""Turn image-pretrained EVLGen checkpoints into video captioners, and evaluate them.
 
-The public names are imported when they are first used, so that `import evlvideo` does not import torch.
+Public names are imported on first use, so that `import evlvideo` does not import torch.
 """
 
 from importlib import import_module

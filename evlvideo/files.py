@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and paths that come from data stay under their root."""
+"""Write files whole or not at all, and keep paths from data under their root."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files that only their owner reads.
+        # mkstemp makes files that only their owner can read.
         give_ordinary_permissions(temporary)
         temporary.replace(path)
     finally:
@@ -40,7 +40,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; rename it to `path` on success, remove it on failure.
 
     Raises:
-        UserError: there is something at `path` already, or its parent cannot be written to.
+        UserError: `path` exists and is not an empty directory, or its parent cannot be written to.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} exists already; name a new directory, or remove that one first.")
@@ -58,7 +58,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def give_ordinary_permissions(path: Path) -> None:
-    """Let those read a file who read what the user makes in other ways; some libraries write for their owner alone."""
+    """Give a file the permissions of the user's other files; some libraries write for their owner alone."""
     path.chmod(0o666 & ~_umask())
 
 
@@ -94,14 +94,14 @@ def read_json(path: Path) -> Any:
 
 
 def inside(root: Path, name: str) -> Path:
-    """Join a name that comes from an annotation to `root`.
+    """Join a name from an annotation to `root`.
 
-    Links under `root` are the user's own, such as those into a storage pool, and are followed.
+    Links under `root` are the user's own, such as links into a storage pool, and are followed.
 
     Raises:
         UserError: the name is absolute or leads out of `root`.
     """
-    # Compared as names, since resolving them would follow the links; absolute, since `..` of `.` is not under it.
+    # Compared as names, since resolving would follow links; absolute, since `..` is not under `.`.
     path = root.absolute() / name
     if "\0" in name or not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root.absolute())):
         raise UserError(f"The annotation names {name!r}, which lies outside {root}; names must stay under it.")

@@ -1,9 +1,9 @@
-"""What all commands share: how they speak to people, and the arguments that several of them have."""
+"""How commands speak to people: log lines, results and tables."""
 
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,22 +12,12 @@ from evlvideo.processes import is_main
 if TYPE_CHECKING:
     from rich.console import Console
 
-INTERRUPTED = 130
-MISTAKE = 2
-INCOMPLETE = 1
-"""Exit statuses."""
-
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Changes to the config: key=value, such as training.max_steps=100.")
-]
-Spice = Annotated[bool, typer.Option("--spice", help="Score SPICE too, where its models are installed.")]
-
 
 def prepare() -> "Console":
-    """Set up what a person sees: our log lines, and not the libraries' bars and notes.
+    """Show our log lines, and silence the libraries' progress bars and notes.
 
     Returns:
-        where log lines go, and progress bars must go, so that they do not write over each other.
+        the console of the log lines. Progress bars must use it too, so that neither overwrites the other.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from rich.console import Console
@@ -36,7 +26,7 @@ def prepare() -> "Console":
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        # A log file has no width; lines that a search should find are not broken.
+        # A log file has no width. Long lines stay whole, so that they can be searched.
         console.width = 200
     handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", datefmt="%H:%M:%S", handlers=[handler])
@@ -47,7 +37,7 @@ def prepare() -> "Console":
 
 
 def say(line: str) -> None:
-    """Print a line at once, from one of the processes that share a command."""
+    """Print a line at once, in the main process only."""
     if is_main():
         typer.echo(line)
         sys.stdout.flush()

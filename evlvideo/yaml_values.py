@@ -1,4 +1,4 @@
-"""Values from a YAML file and from `key=value`, as plain dictionaries."""
+"""Read values from a YAML file and from `key=value` as plain dictionaries."""
 
 from pathlib import Path
 from typing import Any
@@ -7,25 +7,24 @@ from evlvideo.errors import UserError
 
 
 def read_values(path: str | Path, what: str, overrides: list[str] | None = None) -> dict[str, Any]:
-    """Read the keys of a YAML file, changed by overrides, with references (`${…}`) resolved.
+    """Read a YAML file, apply overrides, and resolve references (`${…}`).
 
     Args:
         path: the file.
-        what: how an error calls it.
+        what: what error messages call it.
         overrides: `key=value` in dotted form, such as `training.max_steps=10`.
 
     Raises:
-        UserError: the file cannot be read, is not YAML, or holds no keys; a value is left open; an override is not of
-            the form.
+        UserError: the file cannot be read, is not YAML, or has no keys; a value is missing; an override is malformed.
     """
     return _plain(f"The {what} {path}", [_read(Path(path), what), *map(_read_override, overrides or [])])
 
 
 def parse_overrides(overrides: list[str]) -> dict[str, Any]:
-    """Nested values from `key=value` in dotted form.
+    """Parse `key=value` in dotted form into nested values.
 
     Raises:
-        UserError: one is not of that form.
+        UserError: an override is malformed.
     """
     return _plain("The list of overrides", [{}, *map(_read_override, overrides)])
 

@@ -38,7 +38,7 @@ def test_the_program_sets_it_before_torch_is_loaded(start: str) -> None:
     code = f"""
 import sys
 from evlvideo.errors import UserError
-import evlvideo.cli
+import evlvideo.cli.app
 
 def app():
     import os

@@ -1,1 +1,1 @@
-"""The command line: one file for each group of commands, each of which translates its arguments into one call."""
+"""The command line: one file a group of commands, each of which translates its arguments into one call."""

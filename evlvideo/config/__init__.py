@@ -1,1 +1,1 @@
-"""A run's configuration: every key with its default, its bounds and a sentence, and how YAML becomes one."""
+"""A run's config: every key with its default, bounds and a sentence, and loading from YAML."""

@@ -1,4 +1,4 @@
-"""A run's config, from one YAML file and `key=value` overrides, and back into YAML."""
+"""Load a run's config from a YAML file and `key=value` overrides, and save it."""
 
 import difflib
 from collections.abc import Mapping

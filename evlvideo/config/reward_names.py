@@ -1,4 +1,4 @@
-"""The reward of a run as its config names it: one name, or a sum of names with weights."""
+"""The reward that a config names: one name, or a weighted sum of names."""
 
 import math
 import re
@@ -6,7 +6,7 @@ import re
 from evlvideo.errors import UserError
 
 REWARDS = ("cider_d", "bleu_4", "rouge_l")
-"""Names of the rewards that are ours; `module:function` names one of the user's own."""
+"""Built-in rewards; `module:function` names the user's own."""
 
 _FORM = (
     f"it must be one of {', '.join(REWARDS)}, a function of your own as module:function, or a weighted sum of these, "
@@ -17,13 +17,13 @@ _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def parse_reward(text: str) -> dict[str, float]:
-    """Return name → weight.
+    """Parse a reward into name → weight.
 
     Raises:
-        UserError: it is no such sum, names a reward twice, or a weight is not a finite number other than 0.
+        UserError: the text is no such sum, names a reward twice, or has a weight that is 0 or not finite.
     """
     weights: dict[str, float] = {}
-    # A plus sign inside a number, as in 1e+2, has no white space around it.
+    # A plus sign inside a number, as in 1e+2, is not surrounded by spaces.
     for term in re.split(r"\s+\+\s+", text.strip()):
         found = _TERM.fullmatch(term)
         if found is None:
@@ -34,7 +34,7 @@ def parse_reward(text: str) -> dict[str, float]:
         if not math.isfinite(weight) or weight == 0:
             raise UserError(f"The weight of the reward {name} is {found['weight']}; it must be a number other than 0.")
         if name in weights:
-            raise UserError(f"The reward {text!r} names {name} twice; add the weights up.")
+            raise UserError(f"The reward {text!r} names {name} twice; add up the weights.")
         weights[name] = weight
     return weights
 

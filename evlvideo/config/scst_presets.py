@@ -1,4 +1,4 @@
-"""Published settings of self-critical training, by name. A preset states what its source states, and nothing else."""
+"""Published settings of self-critical training, by name. A preset holds only what its source states."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Values of a run's config, and where they are from."""
+    """Values of a run's config, and their source."""
 
     source: str
     values: Mapping[str, Any]
-    """Value by dotted key; what the config states itself comes before it."""
+    """Dotted key → value. Keys that the config sets take precedence."""
 
 
 PRESETS = {

@@ -1,1 +1,1 @@
-"""What is kept on disk: run directories, predictions, results, and where they came from."""
+"""Files of runs and results: run directories, predictions, references, scores, and their provenance."""

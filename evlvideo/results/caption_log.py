@@ -1,4 +1,4 @@
-"""Captions as they are made, a line of JSON each, so that a run that was killed loses no more than a batch."""
+"""Log captions as they are made, one line of JSON each, so that a killed run loses at most one batch."""
 
 import json
 from collections.abc import Mapping
@@ -12,23 +12,23 @@ _FACTS = "facts"
 
 
 class CaptionLog:
-    """Files `captions-0.jsonl`, `captions-1.jsonl`, … of a directory, one for each process.
+    """Files `captions-0.jsonl`, `captions-1.jsonl`, … of a directory, one per process.
 
-    The first line of each says what the captions depend on, and captions of something else are refused.
+    The first line of each states what the captions depend on; captions that depend on something else are refused.
 
     Args:
-        directory: where the files are.
+        directory: directory of the files.
         facts: what the captions depend on: plain values by name.
-        process: number of this process.
+        process: index of this process.
 
     Raises:
-        UserError: there are captions that depend on something else; every difference is listed.
+        UserError: captions depend on something else; every difference is listed.
     """
 
     def __init__(self, directory: Path, facts: Mapping[str, Any], *, process: int = 0) -> None:
         self.directory = directory
         self.captions: dict[str, str] = {}
-        """Those of all processes, clip id → caption, as they were when this was made."""
+        """Clip id → caption, of all processes, as read at construction."""
         self._facts = json.loads(json.dumps(facts))
         self._path = directory / f"captions-{process}.jsonl"
         self._kept = ""
@@ -36,7 +36,7 @@ class CaptionLog:
             self._read(path)
 
     def _read(self, path: Path) -> None:
-        # A line that was not written to its end, as the last before a kill, is nothing.
+        # Ignore an incomplete last line, as a kill leaves it.
         text = path.read_bytes().decode("utf-8", "replace")
         text = text[: text.rfind("\n") + 1]
         lines = [entry for line in text.split("\n") if (entry := _parse(line))]
@@ -51,7 +51,7 @@ class CaptionLog:
         ]
         if differences:
             raise UserError(
-                f"{path} holds captions that were made otherwise; name another --out, or remove it:\n"
+                f"{path} holds captions that were made with other settings; name another --out, or remove it:\n"
                 + "\n".join(differences)
             )
         self.captions |= captions
@@ -59,7 +59,7 @@ class CaptionLog:
             self._kept = text
 
     def open(self) -> None:
-        """Begin this process's file, or cut off what a kill left of its last line.
+        """Start this process's file, or cut off an incomplete last line.
 
         Raises:
             UserError: it cannot be written.

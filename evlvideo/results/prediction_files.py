@@ -1,10 +1,10 @@
-"""Files of captions, as anyone writes them: pairs of a clip's id and a caption.
+"""Read and write files of captions: pairs of a clip id and a caption.
 
     [{"image_id": "video7010", "caption": "a man runs"}, …]    ours, and COCO's results, where ids are numbers
     {"video7010": "a man runs", …}
     image_id,caption                                           a csv file with a header, ending in .csv
 
-`video_id` and `id` stand for `image_id` as well.
+`video_id` and `id` are read like `image_id`.
 """
 
 import json
@@ -17,13 +17,13 @@ from evlvideo.errors import UserError
 from evlvideo.files import read_json, write_json
 
 ID_KEYS = ("image_id", "video_id", "id")
-"""What the id may be called; the first that is there counts."""
+"""Keys of the id; the first one found is used."""
 
 _FORM = 'expected a list of {"image_id": …, "caption": …}, or {id: caption}, or a .csv file with image_id,caption'
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Read captions in the order of the file; an id may be there more than once.
+    """Read captions in the order of the file, with repeated ids.
 
     Raises:
         UserError: the file cannot be read or has another form.
@@ -33,7 +33,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     content = read_json(path)
     pairs: list[tuple[Any, Any]]
     if isinstance(content, dict):
-        # Read again, since a dictionary does not tell that a key was there twice.
+        # Read again as pairs, since a dictionary hides repeated keys.
         pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
     elif isinstance(content, list):
         pairs = [_pair(entry, f"{path}, entry {number}") for number, entry in enumerate(content)]
@@ -64,7 +64,7 @@ def _pair(entry: Any, where: str) -> tuple[Any, Any]:
 
 
 def _id(path: Path, clip_id: Any) -> str:
-    """An id as text. A whole number that a table made a fraction, 7010.0, is the number."""
+    """Return an id as text. A whole number that a table wrote as 7010.0 is 7010."""
     if isinstance(clip_id, bool) or not isinstance(clip_id, str | int | float):
         raise UserError(f"{path}: an id is {str(clip_id)[:80]!r}; it must be a text or a number.")
     if isinstance(clip_id, float) and clip_id.is_integer():
@@ -76,8 +76,7 @@ def read_predictions(path: Path) -> dict[str, str]:
     """Read captions from a file of any of the forms in :mod:`evlvideo.results.prediction_files`.
 
     Raises:
-        UserError: the file cannot be read, has another form, or has several captions for a clip (they are listed, with
-            how many there are).
+        UserError: the file cannot be read, has another form, or has several captions for a clip (clips are listed).
     """
     pairs = read_pairs(path)
     repeated = [(clip_id, count) for clip_id, count in Counter(clip_id for clip_id, _ in pairs).items() if count > 1]

@@ -22,9 +22,9 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, or `None` where it is installed.
+    """Return the commit of the checkout that this package runs from, or `None` if it is installed.
 
-    `-dirty` is added where files of the package differ from the commit or are new.
+    Append `-dirty` if files of the package differ from the commit or are new.
     """
     package = Path(__file__).resolve().parent.parent
     root = _git(package, "rev-parse", "--show-toplevel")

@@ -1,4 +1,4 @@
-"""Results: the scores of a system on a split, with everything that they depend on."""
+"""Result records: the scores of a system on a split, with everything they depend on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -10,7 +10,7 @@ from evlvideo.files import read_json, write_json
 from evlvideo.metrics.references_digest import references_digest
 
 SCHEMA = "evlvideo-result-1"
-"""Written into every result file; a file with another one is refused."""
+"""Schema of result files; a file with another schema is refused."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class EvaluationResult:
     """Scores of one system on one split, with everything they depend on. Scores are fractions: 0.74 prints as 74.0."""
 
     name: str
-    """The system, as a table shows it."""
+    """The system's name in tables."""
     dataset: str
-    """The data set, or the references' file name where a file was scored."""
+    """The dataset, or the file name of the references if a file was scored."""
     split: str | None
-    """The split, where there is one."""
+    """The split, if there is one."""
     references: References
     """What the captions were scored against."""
     tokenizer: str
@@ -48,7 +48,7 @@ class EvaluationResult:
     clips_expected: int
     """Clips of the references."""
     missing_clips: list[str] = field(default_factory=list)
-    """Clips without a caption, since they could not be decoded; where there are some, the scores are partial."""
+    """Clips without a caption, since they could not be decoded; if there are any, the scores are partial."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Metric → why it is missing."""
     evidence_scores: dict[str, dict[str, float]] | None = None
@@ -61,7 +61,7 @@ class EvaluationResult:
     versions: dict[str, str] = field(default_factory=dict)
     """Package → version."""
     commit: str | None = None
-    """Commit of the evlvideo checkout; `-dirty` where its code was changed; `None` where it is not a checkout."""
+    """Commit of the evlvideo checkout, with `-dirty` if its code was changed; `None` if it is not a checkout."""
     seed: int | None = None
     """Seed of the run."""
     checkpoint: str | None = None
@@ -71,16 +71,16 @@ class EvaluationResult:
     training_seconds: float | None = None
     """Time that training took."""
     captioning_seconds: float | None = field(default=None, compare=False)
-    """Time that captioning took, reading the clips included; `None` where it was not measured, as in older files. It is
-    another at every evaluation, and results that differ in nothing else are equal."""
+    """Time that captioning took, with reading the clips; `None` if it was not measured, as in older files. Results that
+    differ only in it are equal."""
     captioning_clips: int | None = None
     """Clips that were captioned in that time."""
     prompt: str | None = None
-    """What another system was asked; `None` for runs of ours, whose checkpoints hold it."""
+    """Prompt of another system; `None` for our runs, whose checkpoints hold it."""
 
     @property
     def clips_per_second(self) -> float | None:
-        """Clips captioned in a second, or `None` where it was not measured."""
+        """Return the clips captioned per second, or `None` if that was not measured."""
         if not self.captioning_seconds or self.captioning_clips is None:
             return None
         return self.captioning_clips / self.captioning_seconds
@@ -117,5 +117,5 @@ class EvaluationResult:
 
 
 def describe_references(description: str, references: Mapping[str, Sequence[str]]) -> References:
-    """Return the record of the references that stands in a result."""
+    """Describe references for the record of a result."""
     return References(description, references_digest(references), sum(map(len, references.values())))

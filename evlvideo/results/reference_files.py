@@ -1,4 +1,4 @@
-"""Reference captions from any annotation file that the data sets' readers know."""
+"""Read reference captions from any annotation file that the datasets' readers know."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,21 +10,21 @@ from evlvideo.data.annotation.references import read_references
 from evlvideo.errors import UserError
 
 _WITH_SPLITS = {"dataset_coco.json": "coco", "dataset_flickr30k.json": "flickr30k", "captions.jsonl": "jsonl"}
-"""File name → data set, for files that hold all splits and are known by their name."""
+"""File name → dataset, for files that hold all splits and are recognised by their name."""
 
 
 def load_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
-    """Read the references of every clip of a file, or of one of its splits.
+    """Read the references of a file, or of one of its splits.
 
     Beside the forms of :func:`evlvideo.data.annotation.references.read_references`, of which MSR-VTT's has splits,
     Karpathy's `dataset_coco.json` and `dataset_flickr30k.json` and our own `captions.jsonl` are read, by their names.
 
     Args:
         path: the file.
-        split: `train`, `validate` or `test`, as far as the file has it; all clips where nothing is named.
+        split: `train`, `validate` or `test`, if the file has it. Defaults to all clips.
 
     Raises:
-        UserError: the file cannot be read, is of no known form, or does not have the split.
+        UserError: the file cannot be read, has no known form, or does not have the split.
     """
     if dataset := _WITH_SPLITS.get(path.name):
         names = list(DATASETS[dataset].clips())
@@ -39,7 +39,7 @@ def load_references(path: Path, split: str | None = None) -> dict[str, list[str]
     if split is None:
         return read_references(path)
     if not (clips := splits_of(path)):
-        raise UserError(f"{path} holds no splits, and the split is {split!r}; leave it away.")
+        raise UserError(f"{path} holds no splits, but the split is {split!r}; leave it out.")
     if split not in clips.values():
         listed = ", ".join(f"{name} ({count} clips)" for name, count in Counter(clips.values()).items())
         raise UserError(f"{path} has no split {split!r}; it has {listed}.")
@@ -47,7 +47,7 @@ def load_references(path: Path, split: str | None = None) -> dict[str, list[str]
 
 
 def has_splits(path: Path) -> bool:
-    """Whether one of a file's splits can be named.
+    """Return whether a file holds splits that can be named.
 
     Raises:
         UserError: the file cannot be read.
@@ -56,7 +56,7 @@ def has_splits(path: Path) -> bool:
 
 
 def splits_of(path: Path) -> dict[str, str]:
-    """Return clip → split of MSR-VTT's official JSON, and nothing for a file of another form.
+    """Return clip → split of MSR-VTT's official JSON, or nothing for a file of another form.
 
     Raises:
         UserError: the file cannot be read.

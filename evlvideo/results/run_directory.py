@@ -1,4 +1,4 @@
-"""What a run's directory holds, and under which names."""
+"""The layout of a run's directory, and its lock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,32 +13,32 @@ from evlvideo.errors import UserError
 CONFIG_NAME = "config.yaml"
 """The whole config of the run."""
 SUMMARY_NAME = "training.json"
-"""What came out: the best step, the trained parameters, the seconds."""
+"""Summary of the training: best step, number of trained parameters, seconds."""
 LOG_NAME = "log.jsonl"
-"""One JSON object a line, of training and of validation."""
+"""Log of training and validation, one JSON object a line."""
 CHECKPOINTS_NAME = "checkpoints"
-"""Directory of what a run resumes from; the best checkpoint's weights are in the run's directory itself."""
+"""Directory of resumable checkpoints; the weights of the best are in the run's directory itself."""
 EVALUATIONS_NAME = "evaluation"
-"""Directory of the evaluations, one a split."""
+"""Directory of the evaluations, one per split."""
 PREDICTIONS_NAME = "predictions.json"
-"""In an evaluation's directory: the captions."""
+"""Captions, in an evaluation's directory."""
 RESULT_NAME = "result.json"
-"""In an evaluation's directory: the scores, and all that they depend on."""
+"""Scores, with everything they depend on, in an evaluation's directory."""
 
 LOCK_NAME = ".lock"
-"""Held by the process that trains; the system lets go of it however that process ends, and the file stays."""
+"""Locked by the process that trains. The system unlocks it however that process ends; the file stays."""
 
 
 def evaluation_directory(run: Path, dataset: str, split: str, *, shuffle_frames: bool = False) -> Path:
-    """Where the predictions and the result of a run on a split are."""
+    """Return the directory of a run's predictions and result on a split."""
     return run / EVALUATIONS_NAME / f"{dataset}-{split}{'-shuffled' if shuffle_frames else ''}"
 
 
 def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:
-    """The config that a run was made with, with `key=value` overrides.
+    """Load the config of a run, with `key=value` overrides.
 
     Raises:
-        UserError: the directory holds none.
+        UserError: the directory holds no config.
     """
     path = run / CONFIG_NAME
     if not path.is_file():
@@ -48,13 +48,13 @@ def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:
 
 @contextmanager
 def sole_use(run: Path) -> Iterator[None]:
-    """Keep a run's directory for this process while the block runs; one that is not there is made.
+    """Lock a run's directory for this process while the block runs. Create the directory if needed.
 
     Args:
-        run: the directory; a hidden file in it, which stays, is what is locked.
+        run: the directory; the lock is a hidden file in it, which stays.
 
     Raises:
-        UserError: another process has it, or it cannot be written to.
+        UserError: another process has locked it, or it cannot be written to.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)

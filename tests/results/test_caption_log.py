@@ -41,7 +41,7 @@ def test_the_later_caption_counts(tmp_path: Path) -> None:
 
 def test_captions_of_something_else_are_refused_with_every_difference(tmp_path: Path) -> None:
     path = written(tmp_path, {"a": "one"})
-    with pytest.raises(UserError, match="were made otherwise") as error:
+    with pytest.raises(UserError, match="were made with other settings") as error:
         CaptionLog(tmp_path, {"model": "hf:other", "decoding": {"num_beams": 5}})
     assert str(path) in str(error.value)
     assert "model: 'hf:m' there, 'hf:other' asked for" in str(error.value)

@@ -9,7 +9,7 @@ import pytest
 
 from evlvideo.errors import UserError
 from evlvideo.metrics.references_digest import references_digest
-from evlvideo.results import records as results
+from evlvideo.results import provenance
 from evlvideo.results.prediction_files import read_predictions, write_predictions
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
@@ -155,7 +155,7 @@ def test_digest_knows_every_text_and_no_order_of_clips() -> None:
 
 def test_versions_import_nothing_heavy() -> None:
     script = (
-        "import sys; from evlvideo.results.records import versions; found = versions(); "
+        "import sys; from evlvideo.results.provenance import versions; found = versions(); "
         "assert {'python', 'torch', 'pycocoevalcap'} <= set(found), found; "
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
@@ -164,8 +164,8 @@ def test_versions_import_nothing_heavy() -> None:
 
 def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = root / "evlvideo"
-    (package / "evaluation").mkdir(parents=True)
-    source = package / "evaluation" / "results.py"
+    (package / "results").mkdir(parents=True)
+    source = package / "results" / "results.py"
     source.write_text("")
     for command in (
         ["init", "-q"],
@@ -173,7 +173,7 @@ def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ["-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "first"],
     ):
         subprocess.run(["git", *command], cwd=root, check=True)
-    monkeypatch.setattr(results, "__file__", str(source))
+    monkeypatch.setattr(provenance, "__file__", str(source))
     return package
 
 
@@ -189,8 +189,8 @@ def test_commit_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_package_inside_another_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository(tmp_path, monkeypatch)
-    installed = tmp_path / "venv" / "evlvideo" / "evaluation" / "results.py"
+    installed = tmp_path / "venv" / "evlvideo" / "results" / "provenance.py"
     installed.parent.mkdir(parents=True)
     installed.write_text("")
-    monkeypatch.setattr(results, "__file__", str(installed))
+    monkeypatch.setattr(provenance, "__file__", str(installed))
     assert git_commit() is None

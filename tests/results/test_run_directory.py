@@ -39,7 +39,7 @@ def test_a_directory_without_a_config_is_no_run(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from evlvideo.run_directory import sole_use
+from evlvideo.results.run_directory import sole_use
 
 with sole_use(Path(sys.argv[1])):
     print("held", flush=True)

@@ -148,6 +148,6 @@ def test_what_cannot_be_read_says_so(root: Path, dataset: str, split: str, messa
 
 def test_a_command_reads_a_split_before_runs_do(root: Path, reads: list[Any], restore_logging: None) -> None:
     done = CliRunner().invoke(app, ["data", "index", str(root), "--dataset", "jsonl"])
-    assert (done.exit_code, done.output) == (0, "jsonl:train: 4 clips, with all of their files.\n")
+    assert (done.exit_code, done.output) == (0, "jsonl:train: 4 clips, all with their files.\n")
     assert len(read_cached_split("jsonl", "train", root)) == 4
     assert len(reads) == 1

@@ -1,0 +1,34 @@
+"""The command that captions video files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evlvideo.cli.options import INCOMPLETE, Changes
+from evlvideo.errors import UserError
+from evlvideo.processes import is_main
+from evlvideo.terminal import prepare, say
+
+
+def caption(
+    checkpoint: Annotated[str, typer.Option(help="A run, a checkpoint directory, a hub name, or mini.")],
+    videos: Annotated[list[Path] | None, typer.Argument(help="Video files.")] = None,
+    captions: Annotated[int, typer.Option(help="Captions of each video, the most likely first.")] = 1,
+    prompt: Annotated[str | None, typer.Option(help="Text that every caption continues.")] = None,
+    changes: Changes = None,
+) -> None:
+    """Caption video files, and print each caption at once. Exits with 1 if a file cannot be decoded."""
+    if not videos:
+        raise UserError("No videos were given; name at least one file.")
+    prepare()
+    from evlvideo.inference.caption_files import caption_files
+
+    bad = 0
+    for file in caption_files(videos, checkpoint, overrides=changes, captions_per_video=captions, prompt=prompt):
+        for text in file.captions:
+            say(f"{file.video}\t{text}")
+        bad += file.bad is not None
+    if bad and is_main():
+        typer.echo(f"{bad} of {len(videos)} files could not be decoded; see above.", err=True)
+        raise typer.Exit(INCOMPLETE)

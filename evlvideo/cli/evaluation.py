@@ -1,0 +1,126 @@
+"""Commands that score captions: of a run, of a file, of people, or of another model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evlvideo.cli.options import Overrides, Spice
+from evlvideo.errors import UserError
+from evlvideo.terminal import prepare, say
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Split of the run's dataset.")] = "test",
+    shuffle_frames: Annotated[
+        bool, typer.Option("--shuffle-frames", help="Shuffle the frames of each clip, to see whether order matters.")
+    ] = False,
+    spice: Spice = False,
+) -> None:
+    """Caption a split with a run's best checkpoint, and score it."""
+    from evlvideo.results.run_directory import evaluation_directory, run_config
+
+    config = run_config(run, overrides)
+    prepare()
+    from evlvideo.evaluation.evaluate import evaluate as evaluate_run
+    from evlvideo.evaluation.score import score_lines
+
+    result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice))
+    say("\n".join(score_lines(result)))
+    directory = evaluation_directory(run, result.dataset, split, shuffle_frames=shuffle_frames)
+    say(f"Predictions and scores are in {directory}.")
+
+
+def score(
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON: [{"image_id": …, "caption": …}] or {id: caption}; or a .csv file with image_id,caption.'
+        ),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            help="MSR-VTT's official JSON, a COCO-like JSON, a list of captions by id, or another dataset's file."
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the references. With --human, defaults to test.")] = None,
+    human: Annotated[
+        str | None, typer.Option(help="Score people instead: one caption of each clip of this dataset.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Directory of the dataset of --human.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the result, with per-clip scores, as JSON.")] = None,
+    spice: Spice = False,
+) -> None:
+    """Score captions from a file, or people's captions."""
+    if human is None and (predictions is None or references is None or root is not None):
+        raise UserError("Name --predictions and --references, or --human DATASET --root DIR.")
+    if human is not None and (predictions is not None or references is not None):
+        raise UserError("--human scores a dataset's own captions; leave out --predictions and --references.")
+    prepare()
+    from evlvideo.evaluation.human import human_row
+    from evlvideo.evaluation.score import score_files, score_lines
+
+    if human is not None:
+        result = human_row(human, split or "test", root, metrics=_metrics(spice))
+    else:
+        assert predictions is not None and references is not None
+        result = score_files(predictions, references, split=split, metrics=_metrics(spice))
+    if out is not None:
+        result.save(out)
+    typer.echo("\n".join(score_lines(result)))
+
+
+def baseline(
+    system: Annotated[
+        str, typer.Argument(help="A video-text model of transformers: hf: and a hub name, or hf: and a folder.")
+    ],
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="What to ask. The model's chat template is added, unless the prompt holds the placeholder, as in "
+            "'USER: <video> Describe it. ASSISTANT:'."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the system, for `evlvideo compare`.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Frames and decoding: key=value, such as data.num_frames=8 generation.num_beams=1."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the dataset. Defaults to msrvtt.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Its directory.")] = None,
+    split: Annotated[str, typer.Option(help="Its split.")] = "test",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the captions of an earlier call.")] = False,
+    any_frames: Annotated[
+        bool, typer.Option("--any-frames", help="Allow another number of frames than the model's processor states.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    ] = False,
+) -> None:
+    """Caption a split with any video-text model of transformers, and score it as runs are scored."""
+    console = prepare()
+    from evlvideo.evaluation.baseline import baseline_config, caption_split
+    from evlvideo.evaluation.score import score_lines
+    from evlvideo.results.run_directory import evaluation_directory
+
+    config = baseline_config(system, overrides or [], dataset=dataset, root=root, out=out)
+    result = caption_split(
+        config,
+        prompt,
+        split=split,
+        resume=resume,
+        any_frames=any_frames,
+        trust_remote_code=trust_remote_code,
+        console=console,
+    )
+    say("\n".join(score_lines(result)))
+    say(f"Predictions and scores are in {evaluation_directory(out, result.dataset, split)}.")
+
+
+def _metrics(spice: bool) -> tuple[str, ...]:
+    from evlvideo.metrics.names import ALL_METRICS, METRICS
+
+    return ALL_METRICS if spice else METRICS

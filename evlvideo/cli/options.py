@@ -1,0 +1,29 @@
+"""Arguments that several commands share, and the exit statuses."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+INCOMPLETE = 1
+"""Exit status of a command that finished, but found something wrong."""
+MISTAKE = 2
+"""Exit status after a mistake of the user's."""
+INTERRUPTED = 130
+"""Exit status after a signal."""
+
+RunFile = Annotated[Path, typer.Argument(help="The run, as YAML.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes to the config: key=value, such as training.max_steps=100.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A change to the config: key=value, such as generation.num_beams=3. May be repeated."),
+]
+Spice = Annotated[bool, typer.Option("--spice", help="Also score SPICE, if its models are installed.")]
+SplitToEvaluate = Annotated[str, typer.Option(help="The split to evaluate on.")]
+Against = Annotated[
+    str | None, typer.Option(help="The row that the others are tested against. Defaults to the first run.")
+]
+Clips = Annotated[int, typer.Option(help="Clips in the report's gallery.")]
+Pictures = Annotated[int, typer.Option(help="Clips for which the report looks inside the models; 0 opens no model.")]

@@ -1,0 +1,36 @@
+"""Commands that train a run, and that estimate what it costs."""
+
+from typing import Annotated
+
+import typer
+
+from evlvideo.cli.options import Overrides, RunFile
+from evlvideo.terminal import prepare, say, show
+
+
+def train(
+    config: RunFile,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's newest checkpoint.")] = False,
+) -> None:
+    """Fine-tune by cross-entropy or self-critical training, as the config says."""
+    from evlvideo.config.loading import load_config
+
+    run = load_config(config, overrides)
+    console = prepare()
+    from evlvideo.training.run import train as run_training
+
+    directory = run_training(run, resume=resume, console=console)
+    say(f"{directory}: done. Next: evlvideo evaluate {directory} --split test")
+
+
+def estimate(config: RunFile, overrides: Overrides = None) -> None:
+    """Estimate what a run costs from its config alone: parameters, multiply-adds and memory."""
+    from evlvideo.config.loading import load_config
+
+    run = load_config(config, overrides)
+    prepare()
+    from evlvideo.estimate.run_costs import estimate_run
+    from evlvideo.estimate.table import estimate_table
+
+    show(estimate_table(estimate_run(run)))
