@@ -7,8 +7,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from evlvideo.config.checks import SHARDS
-from evlvideo.config.run import DataConfig, SourceConfig
+from evlvideo.config.data import SHARDS, DataConfig, SourceConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.splits import CaptionedClip, locate
 from evlvideo.data.annotation.stored_clips import read_stored

@@ -9,7 +9,8 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.precision import precision_of
-from evlvideo.config.run import DataConfig, RunConfig
+from evlvideo.config.data import DataConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.splits import CaptionedClip
 from evlvideo.data.loading.datasets import CaptionDataset
 from evlvideo.data.loading.feature_dataset import FeatureDataset

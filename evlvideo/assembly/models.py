@@ -7,8 +7,7 @@ from accelerate import PartialState
 
 from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_architecture
 from evlvideo.assembly.precision import resolve_precision, tower_dtype
-from evlvideo.config.checks import TOWERS
-from evlvideo.config.run import RunConfig
+from evlvideo.config.run import TOWERS, RunConfig
 from evlvideo.models.architecture import check_same_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, load_frozen_towers, load_own_tower, read_text_config

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evlvideo.config.checks import flat_settings
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
+from evlvideo.config.settings import flat_settings
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.results.records import EvaluationResult
 from evlvideo.results.run_directory import (

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 
-from evlvideo.config.run import GenerationConfig
+from evlvideo.config.generation import GenerationConfig
 from evlvideo.data.loading.collate import CaptionCollator, visual_inputs
 from evlvideo.data.loading.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError

@@ -20,8 +20,9 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.splits import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.data.loading.shards import ShardClips
-from evlvideo.errors import Interrupted
-from evlvideo.files import write_json
+from evlvideo.data.video.clip import DecodeError
+from evlvideo.errors import Interrupted, UserError
+from evlvideo.files import read_json, write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
@@ -29,7 +30,7 @@ from evlvideo.processes import join_processes, on_main_process
 from evlvideo.results.provenance import git_commit
 from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
 from evlvideo.training.arguments import training_arguments
-from evlvideo.training.resuming import check_same_optimizer, checkpoint_to_resume, state_of
+from evlvideo.training.resuming import check_resumable, checkpoint_to_resume, state_of
 from evlvideo.training.run_log import RunLog
 from evlvideo.training.scst.rewards import Reward, make_reward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
@@ -61,8 +62,8 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     """
     join_processes()
     directory = Path(config.output_dir)
-    if checkpoint_to_resume(directory, resume):
-        check_same_optimizer(config, directory)
+    if found := checkpoint_to_resume(directory, resume):
+        check_resumable(config, directory, found)
     precision = resolve_precision(config.training.precision)
     arguments = training_arguments(config, precision)
     sources = read_training_clips(config.data)
@@ -93,10 +94,28 @@ def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, 
             f"Stopped at step {trainer.state.global_step} of {config.training.max_steps}, with a checkpoint in "
             f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to go on."
         )
-    bad_clips = sorted(set(gather_object(getattr(trainer.train_dataset, "bad_clips", []))))
     if trainer.is_world_process_zero():
-        _finish(config, trainer, directory, bad_clips)
+        _finish(config, trainer, directory)
+    # Only now: the names of bad clips may have to be read from shards again.
+    bad_clips = sorted(set(gather_object(_bad_clips(trainer))))
+    if trainer.is_world_process_zero():
+        _name_bad_clips(directory, bad_clips)
     trainer.accelerator.wait_for_everyone()
+
+
+def _bad_clips(trainer: CaptionTrainer) -> list[str]:
+    """Names of the clips that could not be decoded; a finished run does not fail if they cannot be read."""
+    try:
+        return list(getattr(trainer.train_dataset, "bad_clips", []))
+    except (UserError, DecodeError, OSError) as error:
+        logger.warning("The clips that could not be decoded cannot be named: %s", error)
+        return []
+
+
+def _name_bad_clips(directory: Path, bad_clips: list[str]) -> None:
+    if bad_clips:
+        write_json(directory / SUMMARY_NAME, {**read_json(directory / SUMMARY_NAME), "bad_clips": bad_clips})
+        logger.warning("%s: %d clips could not be decoded: %s", directory, len(bad_clips), ", ".join(bad_clips[:10]))
 
 
 def _train_on(
@@ -172,7 +191,7 @@ def _training_split(config: RunConfig) -> str:
     return " + ".join(sources) or f"{config.data.dataset}:{config.data.train_split}"
 
 
-def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path, bad_clips: list[str]) -> None:
+def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None:
     """Put the best checkpoint's weights and the run's summary into the run's directory."""
     state = trainer.state
     seconds = trainer.training_seconds
@@ -197,11 +216,9 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path, bad_cli
             "best_cider": state.best_metric,
             "trained_parameters": trained_parameters(model),
             "training_seconds": seconds,
-            "bad_clips": bad_clips,
+            "bad_clips": [],
         },
     )
-    if bad_clips:
-        logger.warning("%s: %d clips could not be decoded: %s", directory, len(bad_clips), ", ".join(bad_clips[:10]))
     if ended_by != "training.max_steps":
         logger.info("%s: ended by %s at step %d of %d", directory, ended_by, state.global_step, state.max_steps)
     logger.info(

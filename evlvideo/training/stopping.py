@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from evlvideo.config.run import TrainingConfig
+from evlvideo.config.training import TrainingConfig
 
 LogHistory = Sequence[Mapping[str, Any]]
 """Entries of a run's log, including those before an interruption."""

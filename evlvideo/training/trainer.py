@@ -17,7 +17,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
 
-from evlvideo.config.run import GenerationConfig, LearningRatesConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.data.loading.worker_signals import leave_signals_to_parent
 from evlvideo.errors import UserError
@@ -29,6 +30,7 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses, check_weights
+from evlvideo.training.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 from evlvideo.training.seeds import seed_process
 from evlvideo.training.stopping import seconds_of_log
@@ -44,6 +46,21 @@ logger = logging.getLogger(__name__)
 SELECTION_TOKENIZER = "python"
 """Validation selects alike on machines with Java and without."""
 TEXT_INPUTS = ("input_ids", "attention_mask", "labels")
+
+
+class _RestoredInterval(TrainerCallback):
+    """Lets a resumed run go on with the loss since the last log line, once the trainer has set its own to zero."""
+
+    def __init__(self, trainer: "CaptionTrainer") -> None:
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        trainer, interval = self._trainer, self._trainer.interval
+        if interval.last_logged_step is not None:
+            trainer._tr_loss += interval.loss
+            trainer._globalstep_last_logged = interval.last_logged_step
 
 
 class _EpochOfDataset(TrainerCallback):
@@ -126,6 +143,9 @@ class CaptionTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
+        self.add_callback(_RestoredInterval(self))
+        self.interval = LogInterval()
+        """What the checkpoint that the run resumed from kept of the steps since its last log line."""
         self.generation = generation
         # Once for all validations; each scores the clips that could be decoded.
         self.validation_references = TokenizedReferences.of(validation_references, SELECTION_TOKENIZER)
@@ -189,13 +209,27 @@ class CaptionTrainer(Trainer):
         check_weights(self.captioner, self.state.global_step)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save a checkpoint's model, which is the first that is written of a checkpoint.
+        """Save a checkpoint's model and what it keeps of the log. Both are written before its other files.
 
         Raises:
             UserError: the run diverged before it.
         """
         self._check_all_finite()
         super().save_model(output_dir, _internal_call)
+        if not _internal_call:
+            return
+        interval = self.open_interval()
+        if self.args.should_save:
+            write_interval(Path(str(output_dir)), interval)
+
+    def open_interval(self) -> LogInterval:
+        """Gather the sums since the last log line; all processes must call this."""
+        losses = self.accelerator.gather(self._tr_loss.reshape(1))
+        return LogInterval(
+            last_logged_step=self._globalstep_last_logged,
+            loss=losses.mean().item(),
+            processes=self.accelerator.num_processes,
+        )
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -262,6 +296,7 @@ class CaptionTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
         self._seconds_before_resuming = seconds_of_log(state.log_history)
+        self.interval = read_interval(Path(resume_from_checkpoint))
         # Not the parent's: it would accept any missing weight.
         load_trained_weights(self.captioner, Path(resume_from_checkpoint))
 

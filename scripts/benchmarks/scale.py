@@ -32,7 +32,7 @@ import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
 from evlvideo.assembly import models as assembly
-from evlvideo.config.run import DataConfig, SourceConfig
+from evlvideo.config.data import DataConfig, SourceConfig
 from evlvideo.data.annotation.splits import DATASETS
 from evlvideo.data.loading.datasets import CaptionDataset
 from evlvideo.data.loading.mixture import Mixture

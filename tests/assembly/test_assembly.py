@@ -13,7 +13,7 @@ from evlvideo.assembly.clips import read_clips, read_training_clips, references_
 from evlvideo.assembly.datasets import evaluation_dataset, train_dataset, training_data
 from evlvideo.assembly.models import open_model, start_model, trained_parameters
 from evlvideo.assembly.precision import resolve_precision, tower_dtype
-from evlvideo.config.run import DataConfig, SourceConfig
+from evlvideo.config.data import DataConfig, SourceConfig
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.errors import UserError
 from evlvideo.models.connectors.options import CONNECTORS

@@ -13,7 +13,8 @@ from toy_run import Toy
 from evlvideo.assembly.clips import references_of
 from evlvideo.assembly.datasets import evaluation_dataset
 from evlvideo.assembly.models import open_model
-from evlvideo.config.run import GenerationConfig, RunConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import ShuffledFrames, evaluate
 from evlvideo.evaluation.score import score_lines

@@ -21,8 +21,13 @@ from evlvideo.assembly.datasets import evaluation_data, training_data
 from evlvideo.assembly.models import start_model
 from evlvideo.assembly.precision import resolve_precision, tower_dtype
 from evlvideo.cli.app import main
+from evlvideo.config.data import DataConfig
+from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.loading import save_config
-from evlvideo.config.run import DataConfig, GenerationConfig, ModelConfig, RunConfig, ScstConfig, TrainingConfig
+from evlvideo.config.model import ModelConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.scst import ScstConfig
+from evlvideo.config.training import TrainingConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.splits import read_split
 from evlvideo.data.loading.collate import CaptionCollator

@@ -9,7 +9,7 @@ from toy_run import Toy
 
 from evlvideo.assembly.datasets import evaluation_dataset
 from evlvideo.assembly.models import open_model
-from evlvideo.config.run import GenerationConfig
+from evlvideo.config.generation import GenerationConfig
 from evlvideo.inference.predict import decoding_arguments, generate_captions
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor

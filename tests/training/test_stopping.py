@@ -8,7 +8,7 @@ import torch
 from sync_counter import SyncCounter
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from evlvideo.config.run import TrainingConfig
+from evlvideo.config.training import TrainingConfig
 from evlvideo.training import stopping
 from evlvideo.training.stopping import (
     EarlyStopping,

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
 from transformers import TrainerCallback, TrainingArguments
 
-from evlvideo.config.run import LearningRatesConfig, RunConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.models.trainable import tower_of, trained_part

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evlvideo.comparison.rows.runs import EvaluatedRun
-from evlvideo.config.run import DataConfig
+from evlvideo.config.data import DataConfig
 from evlvideo.data.annotation.captioned import CaptionedClip, evidence_subsets
 from evlvideo.data.annotation.splits import DATASETS, facts_of, locate, read_split
 from evlvideo.errors import UserError

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evlvideo.comparison.rows.history import History, read_history
+from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import load_config
-from evlvideo.config.run import DataConfig, RunConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.results.prediction_files import read_predictions

@@ -6,7 +6,8 @@ from typing import Any
 
 from evlvideo.comparison.rows.runs import EvaluatedRun
 from evlvideo.comparison.tables.table import Entry
-from evlvideo.config.run import GenerationConfig, RunConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
 

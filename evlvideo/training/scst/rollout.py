@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evlvideo.config.run import ScstConfig
+from evlvideo.config.scst import ScstConfig
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.language import SoftPrompt
 from evlvideo.models.processing import EvlVideoProcessor

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from evlvideo.config.run import ScstConfig
+from evlvideo.config.scst import ScstConfig
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.language import SoftPrompt
 

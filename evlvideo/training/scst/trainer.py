@@ -6,6 +6,7 @@ tokens, `P` soft tokens, `V` vocabulary.
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from evlvideo.config.run import ScstConfig
+from evlvideo.config.scst import ScstConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.loss import caption_loss
 from evlvideo.models.processing import IGNORED
 from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
+from evlvideo.training.log_interval import LogInterval
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
 from evlvideo.training.scst.rewards import Reward
@@ -249,6 +251,15 @@ class SelfCriticalTrainer(CaptionTrainer):
         super().log(logs, start_time)
         if signs:
             self._name_collapse(signs)
+
+    def open_interval(self) -> LogInterval:
+        """Gather the sums since the last log line, those of the samples too; all processes must call this."""
+        return replace(super().open_interval(), sums=self._means.sums())
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.accelerator.is_main_process:
+            self._means.restore(self.interval.sums)
 
     def _name_collapse(self, signs: list[str]) -> None:
         found = f"Training may have collapsed at step {self.state.global_step}: {'; '.join(signs)}."

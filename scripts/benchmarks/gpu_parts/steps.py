@@ -8,7 +8,11 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from evlvideo.config.run import DataConfig, GenerationConfig, RunConfig, ScstConfig, TrainingConfig
+from evlvideo.config.data import DataConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.scst import ScstConfig
+from evlvideo.config.training import TrainingConfig
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -5,8 +6,17 @@ from typing import Any
 
 import pytest
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
-from evlvideo.config.argument_names import _BOUNDS, _CHOICES, _FIXED, _OURS, argument_types, problems_of_arguments
+from evlvideo.config.trainer_arguments import (
+    _BOUNDS,
+    _CHOICES,
+    _FIXED,
+    _OPTIMIZER_KEYS,
+    _OURS,
+    argument_types,
+    problems_of_arguments,
+)
 
 
 def problem(name: str, value: Any = True) -> str:
@@ -109,6 +119,28 @@ def test_a_wrong_type_is_answered_with_the_right_one(name: str, value: Any, allo
     assert problem(name, value).endswith(allowed)
 
 
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"optim_args": "foo=bar"}, "sets foo, which the optimizer adamw_torch_fused ignores; leave optim_args out"),
+        ({"optim": "sgd", "optim_args": "momentum=0.9, foo=bar"}, "foo, .* sgd ignores; allowed: momentum, dampening"),
+        ({"optim": "rmsprop", "optim_args": "weight_decay=0.1"}, "weight_decay, .* rmsprop ignores"),
+    ],
+)
+def test_settings_that_an_optimizer_ignores_are_refused(given: dict[str, str], message: str) -> None:
+    (found,) = problems_of_arguments(given, "training.arguments")
+    assert re.search(message, found)
+
+
+def test_settings_of_an_optimizer_are_passed_on() -> None:
+    for given in ({"optim": "sgd", "optim_args": "momentum=0.9"}, {"optim": "ademamix", "optim_args": "beta3=0.99"}):
+        assert problems_of_arguments(given, "training.arguments") == []
+
+
+def test_every_optimizer_whose_settings_are_known_exists() -> None:
+    assert _OPTIMIZER_KEYS.keys() <= {name.value for name in OptimizerNames}
+
+
 def test_all_problems_come_together() -> None:
     given = {"bf16": True, "torch_compil": True, "optim": 3, "remove_unused_columns": False}
     assert len(problems_of_arguments(given, "training.arguments")) == 4
@@ -116,8 +148,8 @@ def test_all_problems_come_together() -> None:
 
 def test_checking_imports_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys; from evlvideo.config.run import config_of; config_of(['training.arguments.torch_compile=true']); "
-        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+        "from evlvideo.config.loading import config_of; config_of(['training.arguments.torch_compile=true']); "
+        "import sys; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

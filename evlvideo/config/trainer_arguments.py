@@ -1,7 +1,6 @@
-"""Which of transformers' training arguments a run may set by itself, by name and type.
+"""Which of transformers' training arguments a run may set, by name and type.
 
-They are looked up in the source of the library that is installed: it is the one that takes them, and reading it is
-quick, where importing it takes seconds.
+They are parsed from the source of the installed library, since importing it takes seconds.
 """
 
 import ast
@@ -44,27 +43,27 @@ _OURS = {
     "data_seed": "seed",
     "resume_from_checkpoint": "--resume",
 }
-"""Arguments that a key of ours sets, and the key."""
+"""Arguments that a key of a run sets → the key."""
 _FIXED = {
     "metric_for_best_model": "the best checkpoint is the one with the best validation CIDEr",
     "greater_is_better": "the best checkpoint is the one with the best validation CIDEr",
-    "load_best_model_at_end": "the best checkpoint is put into the run's directory in any case",
+    "load_best_model_at_end": "the best checkpoint is always copied into the run's directory",
     "remove_unused_columns": "batches hold what training needs",
     "label_names": "batches hold what training needs",
     "label_smoothing_factor": "the loss is the cross-entropy of the captions as they are",
     "logging_nan_inf_filter": "a loss that is not finite stops the run",
-    "disable_tqdm": "a run has a progress bar of its own",
+    "disable_tqdm": "a run has its own progress bar",
     "train_sampling_strategy": "the order of the clips is a function of the seed",
     "length_column_name": "the order of the clips is a function of the seed",
     "dataloader_in_order": "the order of the clips is a function of the seed",
     "ignore_data_skip": "a resumed run equals one that was not interrupted",
-    "save_only_model": "a checkpoint is to resume from",
-    "enable_jit_checkpoint": "a signal saves a checkpoint in any case",
+    "save_only_model": "checkpoints must be resumable",
+    "enable_jit_checkpoint": "a signal always saves a checkpoint",
     "restore_callback_states_from_checkpoint": "a resumed run's state is in its log",
     "ddp_find_unused_parameters": "every trained weight is used in every step",
     "ddp_backend": "processes are joined before anything is read, by NCCL on GPUs and Gloo on CPUs",
     "ddp_timeout": "processes are joined before anything is read, and wait for each other for two hours",
-    "use_cpu": "a run is on the GPU where there is one; CUDA_VISIBLE_DEVICES= hides it",
+    "use_cpu": "a run is on the GPU if there is one; CUDA_VISIBLE_DEVICES= hides it",
     "neftune_noise_alpha": "the language model is frozen",
     "include_for_metrics": "validation scores captions",
     "batch_eval_metrics": "validation scores captions",
@@ -80,7 +79,7 @@ _FIXED = {
         "what is trained is small, and parts of the model are called on their own, which FSDP does not allow; "
         "plain several processes (DDP) are enough",
     ),
-    "optim_target_modules": "optimizers that choose their weights by themselves are not supported",
+    "optim_target_modules": "optimizers that choose their own weights are not supported",
     **dict.fromkeys(
         (
             "push_to_hub",
@@ -91,7 +90,7 @@ _FIXED = {
             "hub_always_push",
             "hub_revision",
         ),
-        "a finished run is a directory to upload, with the hub's own program",
+        "a finished run is a directory; upload it with the hub's own program",
     ),
     "do_train": "the command says what is done",
     "do_eval": "the command says what is done",
@@ -99,7 +98,7 @@ _FIXED = {
     "local_rank": "the launcher tells it",
     **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), "there are no Liger kernels for this model"),
 }
-"""Arguments that are not to be chosen, and why."""
+"""Arguments that cannot be chosen → why."""
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "true or false"),
     "int": ((int,), "a whole number"),
@@ -109,7 +108,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "list": ((list,), "a list"),
     "None": ((type(None),), "null"),
 }
-"""Types by name; what else an annotation names is one of transformers' choices, which are given as text."""
+"""Types by name. Any other name in an annotation is an enumeration of transformers, which is given as text."""
 
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical", "detail", "passive")
 _CHOICES = {
@@ -126,15 +125,25 @@ _BOUNDS = {
     "ddp_bucket_cap_mb": (1, math.inf),
     "ddp_timeout": (1, math.inf),
 }
-"""Least value, and what it must be below. The library meets these, and the choices, when a run has begun."""
+"""Lower bound, and exclusive upper bound. The library checks these, and the choices, only once a run has started."""
+_DEFAULT_OPTIMIZER = "adamw_torch_fused"
+_OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
+    "adamw_torch": (),
+    "adamw_torch_fused": (),
+    "adafactor": (),
+    "sgd": ("momentum", "dampening", "nesterov"),
+    "adagrad": ("lr_decay", "eps"),
+    "rmsprop": ("momentum", "alpha", "eps", "centered"),
+}
+"""Optimizer → the keys of `optim_args` with an effect. The library ignores all others; our weight decay is by group."""
 
 
 def problems_of_arguments(given: Mapping[str, Any], key: str) -> list[str]:
-    """What is wrong with training arguments that a run sets: names that are not theirs or ours to set, and types.
+    """List what is wrong with the training arguments that a run sets: names, types, bounds and keys without effect.
 
     Args:
         given: arguments by name.
-        key: of the section that holds them, for the messages.
+        key: dotted key of their section, for the messages.
     """
     if not given:
         return []
@@ -152,11 +161,26 @@ def problems_of_arguments(given: Mapping[str, Any], key: str) -> list[str]:
             problems.append(f"{key}.{name} is {_spell(value)}; it must be {allowed}")
         elif value is not None and (wanted := _wanted(name, value)):
             problems.append(f"{key}.{name} is {_spell(value)}; {wanted}")
-    return problems
+    return problems + _problems_of_optimizer(given, key)
+
+
+def _problems_of_optimizer(given: Mapping[str, Any], key: str) -> list[str]:
+    """Name the entries of `optim_args` that the optimizer ignores."""
+    optimizer, entries = given.get("optim", _DEFAULT_OPTIMIZER), given.get("optim_args")
+    if not isinstance(entries, str) or optimizer not in _OPTIMIZER_KEYS:
+        return []
+    known = _OPTIMIZER_KEYS[optimizer]
+    names = [entry.partition("=")[0].strip() for entry in entries.split(",") if entry.strip()]
+    allowed = f"allowed: {', '.join(known)}" if known else "leave optim_args out"
+    return [
+        f"{key}.optim_args sets {name}, which the optimizer {optimizer} ignores; {allowed}"
+        for name in names
+        if name not in known
+    ]
 
 
 def _wanted(name: str, value: Any) -> str | None:
-    """What a value of the right type has to be, where it is not."""
+    """Say what a value of the right type must be, or `None` if it is allowed."""
     if name in _CHOICES and value not in _CHOICES[name]:
         return f"allowed: {', '.join(_CHOICES[name])}"
     least, end = _BOUNDS.get(name, (-math.inf, math.inf))
@@ -167,8 +191,8 @@ def _wanted(name: str, value: Any) -> str | None:
 
 @cache
 def argument_types() -> dict[str, tuple[str, ...]]:
-    """Every training argument of the transformers that is installed, with the kinds of value that it takes."""
-    # Found by the package's place: its modules cannot be looked up without importing it.
+    """Return every training argument of the installed transformers, with the kinds of value that it takes."""
+    # Found through the package's folder: `find_spec` of a submodule would import the package.
     package = importlib.util.find_spec("transformers")
     assert package is not None and package.submodule_search_locations, "transformers is a dependency"
     source = Path(package.submodule_search_locations[0]) / "training_args.py"
