@@ -1,4 +1,4 @@
-"""One training run, from its config to a directory that holds all there is to know of it."""
+"""Trains one run, from its config to the run's directory."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -41,23 +41,23 @@ from evlvideo.training.trainer import CaptionTrainer
 logger = logging.getLogger(__name__)
 
 REWARD_NAME = "reward.safetensors"
-"""File of the counted references, in the run's directory."""
+"""File of CIDEr-D's reference counts, in the run's directory."""
 
 
 def train(config: RunConfig, *, resume: bool = False, console: Console | None = None) -> Path:
-    """Train, and leave the best checkpoint by validation CIDEr in the run's directory.
+    """Train a run, and write the best checkpoint by validation CIDEr into its directory.
 
     Args:
         config: the run.
-        resume: go on from the newest checkpoint of the run's directory.
-        console: where progress is drawn.
+        resume: go on from the newest checkpoint in the run's directory.
+        console: where to draw progress. Defaults to standard error.
 
     Returns:
         the run's directory.
 
     Raises:
-        UserError: something that the config names is not there or does not fit, or another process trains in the
-            run's directory; no file is written then.
+        UserError: something that the config names is missing or does not fit, or another process trains in the run's
+            directory; no file has been written.
         Interrupted: a signal stopped the run.
     """
     join_processes()
@@ -72,9 +72,9 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     model, processor = start_model(config, tower_dtype=tower_dtype(precision))
     trainer = _make_trainer(config, arguments, model, processor, sources, validation_clips)
     with ExitStack() as held:
-        # In one process, and refused in all: the others would wait for it.
+        # One process takes the directory; a refusal is raised in all, or the others would wait for it.
         on_main_process(lambda: held.enter_context(sole_use(directory)))
-        # Once more, as another process may have had the directory until now.
+        # Look again: another process may have trained in the directory until now.
         checkpoint = checkpoint_to_resume(directory, resume)
         _train(trainer, config, checkpoint, console or Console(stderr=True))
     return directory
@@ -123,7 +123,7 @@ def _train_on(
 ) -> None:
     directory = Path(config.output_dir)
     if trainer.is_world_process_zero():
-        # Of an end that a limit made, before it was raised: until the next one, the run is not finished.
+        # A limit may have ended the run before it was raised; the run is not finished until it ends again.
         (directory / SUMMARY_NAME).unlink(missing_ok=True)
     progress = RunLog(directory, console)
     for callback in (progress, EarlyStopping(config.training.patience), stop):
@@ -162,16 +162,15 @@ def _make_trainer(
 
 
 def trains_on_captions(config: RunConfig) -> bool:
-    """Whether items of training are captions, with their clip; else they are clips."""
+    """Whether training items are captions with their clip, rather than clips."""
     return config.stage == "caption" or config.scst.cross_entropy_weight > 0
 
 
 def _make_reward(config: RunConfig, references: dict[str, list[str]]) -> Reward:
-    """The reward that the config names; the counts of CIDEr-D are kept.
+    """Make the reward that the config names, and keep CIDEr-D's reference counts in a file.
 
-    In the run's directory where no file is named: it can be written to, which a data set's need not be; what a run was
-    rewarded by stays with it; and resuming reads it back. The run may write over its own file, but not over one that
-    was named.
+    Defaults to a file in the run's directory: it is writable, which a dataset's directory need not be, and resuming
+    reads it back. A run overwrites its own file, but never one that the config names.
     """
     scst = config.scst
     return make_reward(
@@ -192,7 +191,7 @@ def _training_split(config: RunConfig) -> str:
 
 
 def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None:
-    """Put the best checkpoint's weights and the run's summary into the run's directory."""
+    """Write the best checkpoint's weights and the run's summary into the run's directory."""
     state = trainer.state
     seconds = trainer.training_seconds
     ended_by = reached_limit(config.training, state)
