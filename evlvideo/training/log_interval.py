@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of the steps since the last log line, so that a resumed run logs the same means."""
+"""Keeps the sums since the last log line in a checkpoint, so that a resumed run logs the same means."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
