@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "evlvideo"
 FLOORS = (
-    ("errors", "files", "cache", "threads", "processes", "terminal", "yaml_values"),
+    ("errors", "files", "cache", "threads", "processes", "progress", "terminal", "yaml_values"),
     ("metrics",),
     ("mini",),
     ("data.annotation",),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from evlvideo.config.settings import setting
-from evlvideo.data.annotation.splits import DATASETS
+from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.video.sampling import SAMPLERS
 
 SHARDS = "shards"

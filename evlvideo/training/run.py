@@ -11,15 +11,15 @@ from rich.console import Console
 from transformers import TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
-from evlvideo.assembly.datasets import evaluation_data, training_data
+from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
 from evlvideo.assembly.models import start_model, trained_parameters
-from evlvideo.assembly.precision import resolve_precision, tower_dtype
+from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import save_config
 from evlvideo.config.reward_names import parse_reward
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
-from evlvideo.data.loading.shards import ShardClips
+from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.video.clip import DecodeError
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json, write_json
@@ -69,7 +69,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     sources = read_training_clips(config.data)
     validation_clips = read_clips(config.data, config.data.validation_split)[: config.data.validation_clips]
     set_seed(config.seed)
-    model, processor = start_model(config, tower_dtype=tower_dtype(precision))
+    model, processor = start_model(config, tower_dtype=DTYPES[precision])
     trainer = _make_trainer(config, arguments, model, processor, sources, validation_clips)
     with ExitStack() as held:
         # One process takes the directory; a refusal is raised in all, or the others would wait for it.
@@ -148,8 +148,10 @@ def _make_trainer(
         "model": model,
         "args": arguments,
         "processor": processor,
-        "train_dataset": training_data(config, model, processor, sources, per_caption=trains_on_captions(config)),
-        "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, config.data.validation_split),
+        "train_dataset": training_dataset(config, model, processor, sources, per_caption=trains_on_captions(config)),
+        "eval_dataset": evaluation_dataset(
+            config.data, model, processor, validation_clips, config.data.validation_split
+        ),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
         "learning_rates": config.training.learning_rates,
         "generation": config.generation,

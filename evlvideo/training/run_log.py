@@ -7,18 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evlvideo.files import write_text
+from evlvideo.progress import progress_bar
 from evlvideo.results.run_directory import LOG_NAME
 
 logger = logging.getLogger(__name__)
@@ -48,16 +41,7 @@ class RunLog(TrainerCallback):
 
     def __init__(self, directory: Path, console: Console) -> None:
         self._path = directory / LOG_NAME
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self._progress = progress_bar(console)
         self._task: TaskID | None = None
         self._name = directory.name
 

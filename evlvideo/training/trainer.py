@@ -20,10 +20,10 @@ from transformers.training_args import OptimizerNames
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
-from evlvideo.data.loading.worker_signals import leave_signals_to_parent
+from evlvideo.data.loading.loader import leave_signals_to_parent
 from evlvideo.errors import UserError
-from evlvideo.inference.predict import generate_captions
-from evlvideo.metrics.caption_metrics import score_tokenized
+from evlvideo.inference.captioning import generate_captions
+from evlvideo.metrics.scoring import score_tokenized
 from evlvideo.metrics.tokenized_references import TokenizedReferences
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights

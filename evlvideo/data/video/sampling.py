@@ -97,7 +97,7 @@ def seconds(start: float, end: float) -> Sampler:
     """Spread frames over a part of the clip as :func:`uniform` does: those from `start` to before `end`, in seconds.
 
     A part that lies beyond the end of the clip gives its last frame. Frames are taken to be evenly apart; where they
-    are not, give the times to :func:`evlvideo.data.video.decode.decode_clip`, which knows when each is shown.
+    are not, give the times to :func:`evlvideo.data.video.decode.decode_frames`, which knows when each is shown.
 
     Raises:
         ValueError: the part is empty or begins before 0; and, of the sampler: the clip has no frames, or none are

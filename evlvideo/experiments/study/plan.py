@@ -7,8 +7,8 @@ from pathlib import Path
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError, raise_problems
-from evlvideo.estimate.of_run import clip_costs
-from evlvideo.experiments.unfinished import check_settings
+from evlvideo.estimate.run_costs import clip_costs
+from evlvideo.experiments.resumable import check_settings
 
 _OWN = ("seed", "output_dir")
 """Keys that the study itself sets."""

@@ -9,9 +9,9 @@ from evlvideo.assembly.architecture import run_architecture
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError, raise_problems
-from evlvideo.estimate.of_run import clip_costs
-from evlvideo.experiments.sweep.merged import Merging, merging_of
-from evlvideo.experiments.unfinished import check_settings
+from evlvideo.estimate.run_costs import clip_costs
+from evlvideo.experiments.resumable import check_settings
+from evlvideo.experiments.sweep.merged_tokens import Merging, merging_of
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.yaml_values import parse_overrides
@@ -54,7 +54,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Sweep:
     """A sweep before it runs."""
 
     key: str
@@ -69,7 +69,7 @@ class Plan:
     """In the order given."""
 
 
-def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: str | None = None) -> Plan:
+def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: str | None = None) -> Sweep:
     """Read a sweep, and make sure that every value can run.
 
     Args:
@@ -108,7 +108,7 @@ def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: 
             refused.append(f"{name}={text}: {error}")
     raise_problems(_WHERE, refused)
     check_settings(variant.config for variant in variants)
-    return Plan(key, name, checkpoint, out, tuple(_with_twins(name, variants)))
+    return Sweep(key, name, checkpoint, out, tuple(_with_twins(name, variants)))
 
 
 def _swept(settings: Sequence[str]) -> tuple[str, list[str], list[str]]:

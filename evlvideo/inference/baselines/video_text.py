@@ -13,8 +13,8 @@ from transformers.video_utils import VideoMetadata
 
 from evlvideo.config.generation import GenerationConfig as Decoding
 from evlvideo.errors import UserError
-from evlvideo.inference.baselines.clips import ShownClip
-from evlvideo.inference.predict import decoding_arguments
+from evlvideo.inference.baselines.video import ShownClip
+from evlvideo.inference.captioning import decoding_arguments
 
 _FIXED_FRAMES = {"instructblipvideo": 4}
 """Frames that a processor of transformers has written into its code, by the kind of its model."""
