@@ -20,7 +20,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.data.loading.shards.clips import ShardClips
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json, write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
