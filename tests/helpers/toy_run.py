@@ -231,7 +231,8 @@ def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrai
 
 def program(*arguments: str, setup: str = "") -> list[str]:
     """The command that runs `evlvideo` on the toy in a process of its own, after some lines of set-up."""
-    code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests/helpers')]!r}\nimport toy_run\n{setup}\ntoy_run.run()"
+    paths = [str(ROOT), str(ROOT / "tests/helpers")]
+    code = f"import sys; sys.path[:0] = {paths!r}\nimport toy_run\n{setup}\ntoy_run.run()"
     return [sys.executable, "-c", code, *arguments]
 
 
