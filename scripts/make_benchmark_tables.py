@@ -22,6 +22,7 @@ SECTIONS = {
     "gpu-*": gpu.gpu,
     "scst_step": self_critical.scst_step,
     "scst_ablation": self_critical.scst_ablation,
+    "scst_loss": self_critical.scst_loss,
     "rewards": self_critical.rewards,
     "comparison": speed.comparison,
     "scoring": speed.scoring,
@@ -30,9 +31,11 @@ SECTIONS = {
     "shards": shards.shards,
     "features": speed.features,
     "captioning": speed.captioning,
+    "checkpointing": speed.checkpointing,
+    "threads": speed.threads,
     "scale": scale.scale,
 }
-"""File, or pattern of files → what is written about each, in the order of the page."""
+"""File name, or pattern of names → section, in the order of the page. Sections without a file are left out."""
 
 
 def main() -> None:
@@ -43,7 +46,7 @@ def main() -> None:
 
 
 def page() -> str:
-    """The page, of the files that are there now."""
+    """Make the page from the files that exist."""
     lines = ["# Benchmarks", "", "Made by `scripts/make_benchmark_tables.py` from `docs/benchmarks/*.json`."]
     for pattern, section in SECTIONS.items():
         for path in sorted((ROOT / "benchmarks").glob(f"{pattern}.json")):

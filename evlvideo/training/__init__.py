@@ -1,1 +1,1 @@
-"""Training: by cross-entropy, and what both stages share."""
+"""Trains by cross-entropy, and holds what both stages share."""

@@ -1,7 +1,6 @@
-"""Signs that self-critical training has gone wrong: what captions look like, and when to say so.
+"""Detects that self-critical training has collapsed, from captions and from the means that a run logs.
 
-A reward that is easy to please is pleased by texts that nobody wants: a word over and over, no ending, one caption for
-every clip. Pure functions of captions and of the means that a run logs.
+A weak reward favours texts that nobody wants: a word over and over, no EOS token, one caption for every clip.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +11,8 @@ BAD_ENDINGS = frozenset({
     *("of", "in", "on", "at", "to", "for", "from", "with", "by", "as", "into", "onto", "near", "over", "under"),
     *("behind", "beside", "between", "through", "and", "or", "is", "are", "was", "were", "am", "be", "being"),
 })  # fmt: skip
-"""Words that no caption ends with: articles, prepositions, conjunctions and verbs that need another word. A reward that
-does not count the end of a sentence teaches captions that end with one (bad endings: Guo et al., EMNLP 2018)."""
+"""Words that should not end a caption: articles, prepositions, conjunctions, auxiliary verbs. A reward that does not
+count the EOS token teaches captions that end with one (bad endings: Guo et al., EMNLP 2018)."""
 
 _FEWEST_TOKENS = 3.0
 _MOST_REPETITION = 0.3
@@ -23,13 +22,13 @@ _NO_REWARD = 1e-6
 
 
 def bad_ending_share(captions: Sequence[str]) -> float:
-    """The share of captions whose last word is one of :data:`BAD_ENDINGS`, or that have no word."""
+    """Return the share of captions that end with one of :data:`BAD_ENDINGS` or have no words."""
     bad = [not (words := caption.lower().rstrip(" .!?").split()) or words[-1] in BAD_ENDINGS for caption in captions]
     return sum(bad) / len(bad)
 
 
 def repetition_share(captions: Sequence[str]) -> float:
-    """The share of pairs of neighbouring words that were in the same caption before, over all captions."""
+    """Return the share of word pairs that occurred earlier in the same caption, over all captions."""
     pairs = repeated = 0
     for caption in captions:
         words = caption.lower().split()
@@ -40,11 +39,11 @@ def repetition_share(captions: Sequence[str]) -> float:
 
 
 def signs_of_collapse(means: Mapping[str, float]) -> list[str]:
-    """What is wrong with the samples of the last steps, in words; empty where nothing is.
+    """Describe what is wrong with the latest samples; empty if nothing is.
 
     Args:
-        means: what a training line logs: `sample_tokens`, `repetition`, `zero_advantage_share`, `unended_share`,
-            `reward`. What is not among them is not looked at.
+        means: values of a training line of the log: `sample_tokens`, `repetition`, `zero_advantage_share`,
+            `unended_share`, `reward`. Missing ones are skipped.
     """
     signs = []
     tokens = means.get("sample_tokens")

@@ -1,4 +1,4 @@
-"""Losses and weights are checked for being finite some steps late, so that no step waits for the device to tell."""
+"""Checks losses and weights for NaN and infinity, some steps late, so that no step waits for the device."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from evlvideo.errors import UserError
 
 _MOST_LOSSES = 1000
-"""Kept until the next look: each is a small tensor on the device."""
+"""Losses kept until the next check; each is a small tensor on the device."""
 _WHAT_TO_DO = (
     "Lower training.learning_rate, or set training.precision to bf16 or fp32, and resume from the last checkpoint."
 )
@@ -23,29 +23,29 @@ class _Noted:
 
 
 class FiniteLosses:
-    """Keeps the losses since the last look on the device, and names the batch of the first that is not finite."""
+    """Keeps losses on the device until the next check, which names the batch of the first that is not finite."""
 
     def __init__(self) -> None:
         self._noted: list[_Noted] = []
 
     def note(self, loss: Tensor, step: int, clip_ids: list[str]) -> None:
-        """Keep a batch's loss, without waiting for it.
+        """Keep a batch's loss without waiting for it.
 
         Args:
             loss: a scalar.
-            step: the optimizer step that it is of, from 1.
-            clip_ids: of the batch.
+            step: its optimizer step, from 1.
+            clip_ids: clips of the batch.
         """
-        # A copy: what the trainer does to the loss in place is not of the batch.
+        # A copy, as the trainer changes the loss in place.
         self._noted.append(_Noted(loss.detach().clone(), step, clip_ids))
         if len(self._noted) >= _MOST_LOSSES:
             self.look()
 
     def look(self) -> None:
-        """Wait for the losses since the last look.
+        """Wait for the losses since the last check.
 
         Raises:
-            UserError: one is not finite; it names the first, its step and the clips of its batch.
+            UserError: one is not finite; the message names the first, its step and the clips of its batch.
         """
         noted, self._noted = self._noted, []
         if not noted:
@@ -60,14 +60,14 @@ class FiniteLosses:
 
 
 def check_weights(model: nn.Module, step: int) -> None:
-    """Wait for the weights that are trained, which a gradient can spoil in a step whose loss was finite.
+    """Wait for the trained weights, which a gradient can spoil even if the loss was finite.
 
     Args:
         model: the captioner.
-        step: the one that was made last.
+        step: the last step.
 
     Raises:
-        UserError: one is not finite.
+        UserError: a weight is not finite.
     """
     trained = [weight.detach() for weight in model.parameters() if weight.requires_grad]
     if not math.isfinite(torch.nn.utils.get_total_norm(trained, math.inf).item()):

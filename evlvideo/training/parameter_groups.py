@@ -1,4 +1,4 @@
-"""What the optimizer is given: trained weights by part, each with its learning rate and its weight decay."""
+"""Groups trained weights by part for the optimizer, each with its learning rate and weight decay."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,26 +11,26 @@ from evlvideo.models.trainable import is_decayed, trained_part
 
 
 def peak_rates(model: nn.Module, learning_rate: float, own: LearningRatesConfig) -> dict[str, float]:
-    """The peak learning rate of each part of a model that is trained, in the order of their names.
+    """Look up the peak learning rate of each trained part, sorted by name.
 
     Args:
         model: the captioner.
-        learning_rate: of parts that have none of their own.
-        own: rates of parts.
+        learning_rate: rate of parts without one of their own.
+        own: rates by part.
     """
     parts = {trained_part(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
     return {part: learning_rate if (rate := getattr(own, part)) is None else rate for part in sorted(parts)}
 
 
 def parameter_groups(model: nn.Module, peaks: Mapping[str, float], weight_decay: float) -> list[dict[str, Any]]:
-    """Groups of trained weights: of each part those with weight decay, and those without.
+    """Group trained weights by part, with and without weight decay.
 
-    They depend on the model alone, and not on the rates, so that a resumed run finds its own again.
+    The groups depend on the model alone, not on the rates, so a resumed run finds its own again.
 
     Args:
         model: the captioner.
-        peaks: as :func:`peak_rates` gives them.
-        weight_decay: of what :func:`evlvideo.models.trainable.is_decayed` names.
+        peaks: rates from :func:`peak_rates`.
+        weight_decay: for the weights selected by :func:`evlvideo.models.trainable.is_decayed`.
     """
     groups: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
@@ -45,14 +45,14 @@ def parameter_groups(model: nn.Module, peaks: Mapping[str, float], weight_decay:
 def rates_of_step(
     peaks: Mapping[str, float], first: float, learning_rate: float, own: LearningRatesConfig
 ) -> dict[str, float]:
-    """Learning rates of a step for the log: `learning_rate`, and `learning_rate_PART` where a part has its own.
+    """Compute a step's learning rates for the log: `learning_rate`, and `learning_rate_PART` for parts with their own.
 
     Args:
-        peaks: as :func:`peak_rates` gives them.
-        first: the rate of the optimizer's first group, in that step.
-        learning_rate: peak of parts that have none of their own.
-        own: peaks of parts.
+        peaks: rates from :func:`peak_rates`.
+        first: rate of the optimizer's first group at that step.
+        learning_rate: peak of parts without one of their own.
+        own: peaks by part.
     """
-    share = first / next(iter(peaks.values()))  # the same of every peak
+    share = first / next(iter(peaks.values()))  # the same for every peak
     named = {f"learning_rate_{part}": share * peak for part, peak in peaks.items() if getattr(own, part) is not None}
     return {"learning_rate": share * learning_rate, **named}

@@ -1,9 +1,12 @@
 """Finds the checkpoint that a run resumes from, and refuses a config that does not fit it."""
 
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -11,6 +14,9 @@ from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME
+from evlvideo.training.log_interval import read_interval
+
+logger = logging.getLogger(__name__)
 
 
 def checkpoint_to_resume(directory: Path, resume: bool) -> Path | None:
@@ -50,34 +56,66 @@ def _is_complete(checkpoint: Path) -> bool:
     return True
 
 
-def check_same_optimizer(config: RunConfig, directory: Path) -> None:
-    """Refuse to change what the optimizer restores from a checkpoint: the run would record one value and use another.
+def check_resumable(config: RunConfig, directory: Path, checkpoint: Path) -> None:
+    """Refuse to change what a checkpoint's optimizer or the order of the data depends on.
 
-    Call it before any process writes the run's config.
+    The run would record one value and train with another, or repeat some clips of an epoch and miss others. Call it
+    before any process writes the run's config.
+
+    Raises:
+        UserError: a setting has changed; the message has both values.
     """
     path = directory / CONFIG_NAME
     if not path.is_file():
         return
-    before = _settings_of_optimizer(load_config(path))
-    changed = [
-        f"{name} (it was {'null' if (was := before[name]) is None else was})"
-        for name, value in _settings_of_optimizer(config).items()
-        if value != before[name]
-    ]
-    if changed:
+    saved, processes = load_config(path), PartialState().num_processes
+    before = _optimizer_settings(saved) | _order_settings(saved, read_interval(checkpoint).processes or processes)
+    now = _optimizer_settings(config) | _order_settings(config, processes)
+    if changed := _changes(before, now):
         raise UserError(
-            f"The run in {directory} cannot go on with another {', '.join(changed)}. Leave it as it was, or train in "
-            "another output_dir."
+            f"The run in {directory} cannot go on with {changed}. Leave it as it was, or train in another output_dir."
         )
+    if changed := _changes(_clip_settings(saved), _clip_settings(config)):
+        logger.warning("%s goes on with %s, and so with its clips in another order.", directory, changed)
 
 
-def _settings_of_optimizer(config: RunConfig) -> dict[str, Any]:
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={_shown(now[name])} (it was {_shown(before[name])})" for name in now if now[name] != before[name]
+    )
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _optimizer_settings(config: RunConfig) -> dict[str, Any]:
     training = config.training
-    own = {f"training.learning_rates.{part}": rate for part, rate in asdict(training.learning_rates).items()}
+    rates = {f"training.learning_rates.{part}": rate for part, rate in asdict(training.learning_rates).items()}
     names = ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon")
     return {
         "training.learning_rate": training.learning_rate,
         "training.weight_decay": training.weight_decay,
-        **own,
+        **rates,
         **{f"training.arguments.{name}": training.arguments.get(name) for name in names},
     }
+
+
+def _order_settings(config: RunConfig, processes: int) -> dict[str, Any]:
+    data, training = config.data, config.training
+    sources = [f"{source.dataset}:{source.split}:{source.ratio:g}" for source in data.sources]
+    clips = training.batch_size * training.gradient_accumulation_steps * processes
+    return {
+        "seed": config.seed,
+        "stage": config.stage,
+        "data.dataset": data.dataset,
+        # With several sources, the split is not used.
+        "data.train_split": None if sources else data.train_split,
+        "data.sources": sources,
+        "training.batch_size × training.gradient_accumulation_steps × processes": clips,
+        "scst.cross_entropy_weight > 0": config.stage == "scst" and config.scst.cross_entropy_weight > 0,
+    }
+
+
+def _clip_settings(config: RunConfig) -> dict[str, Any]:
+    return {"data.quarantine": config.data.quarantine, "data.features": config.data.features}

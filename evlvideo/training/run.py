@@ -1,4 +1,4 @@
-"""One training run, from its config to a directory that holds all there is to know of it."""
+"""Trains one run, from its config to the run's directory."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,9 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.data.loading.shards.clips import ShardClips
-from evlvideo.errors import Interrupted
-from evlvideo.files import write_json
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.errors import Interrupted, UserError
+from evlvideo.files import read_json, write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
@@ -29,7 +30,7 @@ from evlvideo.processes import join_processes, on_main_process
 from evlvideo.results.provenance import git_commit
 from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
 from evlvideo.training.arguments import training_arguments
-from evlvideo.training.resuming import check_same_optimizer, checkpoint_to_resume, state_of
+from evlvideo.training.resuming import check_resumable, checkpoint_to_resume, state_of
 from evlvideo.training.run_log import RunLog
 from evlvideo.training.scst.rewards import Reward, make_reward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
@@ -40,29 +41,29 @@ from evlvideo.training.trainer import CaptionTrainer
 logger = logging.getLogger(__name__)
 
 REWARD_NAME = "reward.safetensors"
-"""File of the counted references, in the run's directory."""
+"""File of CIDEr-D's reference counts, in the run's directory."""
 
 
 def train(config: RunConfig, *, resume: bool = False, console: Console | None = None) -> Path:
-    """Train, and leave the best checkpoint by validation CIDEr in the run's directory.
+    """Train a run, and write the best checkpoint by validation CIDEr into its directory.
 
     Args:
         config: the run.
-        resume: go on from the newest checkpoint of the run's directory.
-        console: where progress is drawn.
+        resume: go on from the newest checkpoint in the run's directory.
+        console: where to draw progress. Defaults to standard error.
 
     Returns:
         the run's directory.
 
     Raises:
-        UserError: something that the config names is not there or does not fit, or another process trains in the
-            run's directory; no file is written then.
+        UserError: something that the config names is missing or does not fit, or another process trains in the run's
+            directory; no file has been written.
         Interrupted: a signal stopped the run.
     """
     join_processes()
     directory = Path(config.output_dir)
-    if checkpoint_to_resume(directory, resume):
-        check_same_optimizer(config, directory)
+    if found := checkpoint_to_resume(directory, resume):
+        check_resumable(config, directory, found)
     precision = resolve_precision(config.training.precision)
     arguments = training_arguments(config, precision)
     sources = read_training_clips(config.data)
@@ -71,9 +72,9 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     model, processor = start_model(config, tower_dtype=DTYPES[precision])
     trainer = _make_trainer(config, arguments, model, processor, sources, validation_clips)
     with ExitStack() as held:
-        # In one process, and refused in all: the others would wait for it.
+        # One process takes the directory; a refusal is raised in all, or the others would wait for it.
         on_main_process(lambda: held.enter_context(sole_use(directory)))
-        # Once more, as another process may have had the directory until now.
+        # Look again: another process may have trained in the directory until now.
         checkpoint = checkpoint_to_resume(directory, resume)
         _train(trainer, config, checkpoint, console or Console(stderr=True))
     return directory
@@ -93,10 +94,28 @@ def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, 
             f"Stopped at step {trainer.state.global_step} of {config.training.max_steps}, with a checkpoint in "
             f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to go on."
         )
-    bad_clips = sorted(set(gather_object(getattr(trainer.train_dataset, "bad_clips", []))))
     if trainer.is_world_process_zero():
-        _finish(config, trainer, directory, bad_clips)
+        _finish(config, trainer, directory)
+    # Only now: the names of bad clips may have to be read from shards again.
+    bad_clips = sorted(set(gather_object(_bad_clips(trainer))))
+    if trainer.is_world_process_zero():
+        _name_bad_clips(directory, bad_clips)
     trainer.accelerator.wait_for_everyone()
+
+
+def _bad_clips(trainer: CaptionTrainer) -> list[str]:
+    """Names of the clips that could not be decoded; a finished run does not fail if they cannot be read."""
+    try:
+        return list(getattr(trainer.train_dataset, "bad_clips", []))
+    except (UserError, DecodeError, OSError) as error:
+        logger.warning("The clips that could not be decoded cannot be named: %s", error)
+        return []
+
+
+def _name_bad_clips(directory: Path, bad_clips: list[str]) -> None:
+    if bad_clips:
+        write_json(directory / SUMMARY_NAME, {**read_json(directory / SUMMARY_NAME), "bad_clips": bad_clips})
+        logger.warning("%s: %d clips could not be decoded: %s", directory, len(bad_clips), ", ".join(bad_clips[:10]))
 
 
 def _train_on(
@@ -104,7 +123,7 @@ def _train_on(
 ) -> None:
     directory = Path(config.output_dir)
     if trainer.is_world_process_zero():
-        # Of an end that a limit made, before it was raised: until the next one, the run is not finished.
+        # A limit may have ended the run before it was raised; the run is not finished until it ends again.
         (directory / SUMMARY_NAME).unlink(missing_ok=True)
     progress = RunLog(directory, console)
     for callback in (progress, EarlyStopping(config.training.patience), stop):
@@ -145,16 +164,15 @@ def _make_trainer(
 
 
 def trains_on_captions(config: RunConfig) -> bool:
-    """Whether items of training are captions, with their clip; else they are clips."""
+    """Whether training items are captions with their clip, rather than clips."""
     return config.stage == "caption" or config.scst.cross_entropy_weight > 0
 
 
 def _make_reward(config: RunConfig, references: dict[str, list[str]]) -> Reward:
-    """The reward that the config names; the counts of CIDEr-D are kept.
+    """Make the reward that the config names, and keep CIDEr-D's reference counts in a file.
 
-    In the run's directory where no file is named: it can be written to, which a data set's need not be; what a run was
-    rewarded by stays with it; and resuming reads it back. The run may write over its own file, but not over one that
-    was named.
+    Defaults to a file in the run's directory: it is writable, which a dataset's directory need not be, and resuming
+    reads it back. A run overwrites its own file, but never one that the config names.
     """
     scst = config.scst
     return make_reward(
@@ -174,8 +192,8 @@ def _training_split(config: RunConfig) -> str:
     return " + ".join(sources) or f"{config.data.dataset}:{config.data.train_split}"
 
 
-def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path, bad_clips: list[str]) -> None:
-    """Put the best checkpoint's weights and the run's summary into the run's directory."""
+def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None:
+    """Write the best checkpoint's weights and the run's summary into the run's directory."""
     state = trainer.state
     seconds = trainer.training_seconds
     ended_by = reached_limit(config.training, state)
@@ -199,11 +217,9 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path, bad_cli
             "best_cider": state.best_metric,
             "trained_parameters": trained_parameters(model),
             "training_seconds": seconds,
-            "bad_clips": bad_clips,
+            "bad_clips": [],
         },
     )
-    if bad_clips:
-        logger.warning("%s: %d clips could not be decoded: %s", directory, len(bad_clips), ", ".join(bad_clips[:10]))
     if ended_by != "training.max_steps":
         logger.info("%s: ended by %s at step %d of %d", directory, ended_by, state.global_step, state.max_steps)
     logger.info(

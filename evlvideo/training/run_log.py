@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a progress bar, a log line, and `log.jsonl` for curves."""
+"""Reports a run in progress: a progress bar, log lines, and `log.jsonl` for curves."""
 
 import json
 import logging
@@ -32,11 +32,11 @@ _SHOWN = {
 
 
 class RunLog(TrainerCallback):
-    """Shows a run, and writes its log.
+    """Shows a run's progress and writes its log.
 
     Args:
-        directory: of the run.
-        console: where the progress bar is drawn, if it is a terminal.
+        directory: directory of the run.
+        console: where to draw the progress bar, if it is a terminal.
     """
 
     def __init__(self, directory: Path, console: Console) -> None:
@@ -48,7 +48,7 @@ class RunLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Draw the bar, and bring the log to where the run goes on from."""
+        """Draw the bar, and cut the log back to where the run goes on from."""
         if state.is_world_process_zero:
             self._restore_log(state.log_history)
         if state.is_local_process_zero:
@@ -56,9 +56,9 @@ class RunLog(TrainerCallback):
             self._progress.start()
 
     def _restore_log(self, entries: list[dict[str, float]]) -> None:
-        """Leave what the checkpoint knows of, so that a resumed run's log is that of an uninterrupted one.
+        """Keep only what the checkpoint knows, so a resumed run has the log of an uninterrupted one.
 
-        A run that was killed has logged steps after its checkpoint, and maybe half a line.
+        A killed run has logged steps after its checkpoint, and maybe half a line.
         """
         if entries:
             write_text(self._path, "".join(map(_line, entries)))
@@ -95,7 +95,7 @@ class RunLog(TrainerCallback):
         self.close()
 
     def close(self) -> None:
-        """Remove the bar, also after an error."""
+        """Remove the bar; needed after an error too."""
         self._progress.stop()
 
 

@@ -1,4 +1,4 @@
-"""Programs that follow a run, such as TensorBoard or W&B, beside its own log."""
+"""Reports a run to trackers such as TensorBoard or W&B, beside its own log."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from transformers.integrations.integration_utils import (
 from evlvideo.errors import UserError
 
 TENSORBOARD_NAME = "tensorboard"
-"""Directory of TensorBoard's files, in a run's."""
+"""Directory of TensorBoard's files, inside the run's."""
 
 
 def check_trackers(report_to: list[str]) -> None:
-    """Make sure that what a run reports to is known and installed.
+    """Check that the trackers are known and installed.
 
     Raises:
-        UserError: one is not; the message says what to install.
+        UserError: a tracker is not; the message says what to install.
     """
     for name in report_to:
         try:
@@ -33,14 +33,14 @@ def check_trackers(report_to: list[str]) -> None:
 
 @contextmanager
 def trackers_of_run(trainer: Trainer, directory: Path) -> Iterator[None]:
-    """Let a trainer's trackers have a run of their own for the block.
+    """Give a trainer's trackers a run of their own inside the block.
 
-    TensorBoard's files go into the run's directory, unless the environment names another place. A run of W&B ends with
-    the block, so that the next training of this process starts one of its own.
+    TensorBoard's files go into the run's directory, unless the environment names another one. A W&B run ends with the
+    block, so the next training in this process starts its own.
 
     Args:
-        trainer: that trains in the block.
-        directory: of the run.
+        trainer: the trainer that runs in the block.
+        directory: directory of the run.
     """
     callbacks = trainer.callback_handler.callbacks
     for tracker in callbacks:

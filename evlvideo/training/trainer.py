@@ -1,4 +1,4 @@
-"""Cross-entropy training on transformers' Trainer, validated by the captions it generates."""
+"""Trains by cross-entropy on transformers' Trainer, and validates by the captions that the model generates."""
 
 import importlib.util
 import logging
@@ -30,25 +30,42 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses, check_weights
+from evlvideo.training.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 from evlvideo.training.seeds import seed_process
 from evlvideo.training.stopping import seconds_of_log
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:
-    # A mere folder called `datasets` in the working directory (this project has one) is taken for the library of that
-    # name by transformers, whose trainer then asks it for a class.
+    # transformers takes any folder called `datasets` in the working directory (this project has one) for the library,
+    # and its trainer then asks it for a class.
     transformers_trainer.is_datasets_available = lambda: False  # type: ignore[attr-defined]
 
 logger = logging.getLogger(__name__)
 
 SELECTION_TOKENIZER = "python"
-"""Validation selects alike on machines with Java and without."""
+"""Selects the same checkpoint on machines with and without Java."""
 TEXT_INPUTS = ("input_ids", "attention_mask", "labels")
 
 
+class _RestoredInterval(TrainerCallback):
+    """Restores the loss since the last log line once the trainer has reset its own."""
+
+    def __init__(self, trainer: "CaptionTrainer") -> None:
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Add the restored sum, and count steps from the last log line."""
+        trainer, interval = self._trainer, self._trainer.interval
+        if interval.last_logged_step is not None:
+            trainer._tr_loss += interval.loss
+            trainer._globalstep_last_logged = interval.last_logged_step
+
+
 class _EpochOfDataset(TrainerCallback):
-    """Tells the data set its epoch, which accelerate's loader does not where several processes share it."""
+    """Tells the dataset its epoch, which accelerate's loader does not do if several processes share it."""
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -57,9 +74,9 @@ class _EpochOfDataset(TrainerCallback):
 
 
 def _use_one_gpu(args: TrainingArguments) -> None:
-    """Keep transformers from copying the model to every GPU of this process in each step.
+    """Keep transformers from copying the model to every GPU of this process at each step.
 
-    Contextualizers, which pass tensors through one place, would write into one another, and the batch would be larger.
+    The copies would also multiply the batch size.
     """
     if args.n_gpu > 1:
         logger.warning(
@@ -74,23 +91,23 @@ def _use_one_gpu(args: TrainingArguments) -> None:
 class CaptionTrainer(Trainer):
     """Trains by cross-entropy, and validates by the CIDEr of generated captions.
 
-    Batches are those of :class:`evlvideo.data.loading.collate.CaptionCollator`. Everything else (precision,
-    accumulation, several processes, resuming) is transformers'.
+    Takes batches from :class:`evlvideo.data.loading.collate.CaptionCollator`. Precision, accumulation, several
+    processes and resuming are transformers'.
 
     Args:
         model: the captioner.
         args: transformers' arguments.
-        processor: of the model; saved beside it.
-        train_dataset: items of one caption each, in the order in which they are trained on, as
-            :class:`evlvideo.data.loading.mixture.Mixture` has them.
-        eval_dataset: items of one clip each.
-        data_collator: makes batches of them.
-        generation: how validation captions are decoded.
-        validation_references: clip id → captions, of the clips in `eval_dataset`.
+        processor: the model's processor, saved beside it.
+        train_dataset: one caption per item, in training order, such as
+            :class:`evlvideo.data.loading.mixture.Mixture`.
+        eval_dataset: one clip per item.
+        data_collator: makes batches of items.
+        generation: how to decode validation captions.
+        validation_references: clip id → captions, for the clips in `eval_dataset`.
         learning_rates: peaks of parts that differ from the one in `args`.
 
     Raises:
-        UserError: the model is to be split over processes.
+        UserError: FSDP or ZeRO-3 would split the model over processes.
     """
 
     def __init__(
@@ -121,14 +138,17 @@ class CaptionTrainer(Trainer):
                 "own, as to generate captions. Launch without them: what is trained is small, and plain several "
                 "processes (DDP) are enough."
             )
-        # Dropout differs on all processes. New weights, which are equal, were drawn before.
+        # Dropout must differ between processes. New weights, which must be equal, have been sampled before.
         seed_process(args.seed, args.process_index)
         # The run has a progress bar and a log of its own.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
+        self.add_callback(_RestoredInterval(self))
+        self.interval = LogInterval()
+        """Log interval of the checkpoint that the run resumed from."""
         self.generation = generation
-        # Once for all validations; each scores the clips that could be decoded.
+        # Tokenised once; each validation scores the clips that could be decoded.
         self.validation_references = TokenizedReferences.of(validation_references, SELECTION_TOKENIZER)
         self.learning_rates = learning_rates
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
@@ -140,30 +160,30 @@ class CaptionTrainer(Trainer):
 
     @property
     def captioner(self) -> EvlVideoForCaptioning:
-        """The model without what wraps it for several processes."""
+        """The model without its wrapper for several processes."""
         return self.accelerator.unwrap_model(self.model)
 
     @property
     def processor(self) -> EvlVideoProcessor:
-        """Of the model."""
+        """The model's processor."""
         assert isinstance(self.processing_class, EvlVideoProcessor)
         return self.processing_class
 
     def get_train_dataloader(self) -> DataLoader:
-        """Make the loader of this process's batches; its workers leave signals to this process."""
+        """Make the loader of this process's batches, whose workers leave signals to this process."""
         loader: Any = super().get_train_dataloader()
-        # Accelerate's loader asks the one inside it for all but what it does itself.
+        # Accelerate's loader wraps this one.
         inside: DataLoader = loader.base_dataloader
         leave_signals_to_parent(inside)
-        # It draws a seed whenever workers start, which a resumed run and one with persistent workers do at other times;
-        # with a generator of its own, it takes none of training's randomness.
+        # It samples a seed whenever workers start, which happens at other times in a resumed run or with persistent
+        # workers. A generator of its own leaves training's random state alone.
         inside.generator = torch.Generator()
         self._train_loader = inside
         return cast(DataLoader, loader)
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
-        # From first to last: the data set is shuffled, and a random sampler would undo the proportions of a mixture and
-        # write down the order of all items.
+        # The dataset is shuffled already. A random sampler would undo the proportions of a mixture, and hold the order
+        # of all items in memory.
         return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
 
     def compute_loss(
@@ -173,16 +193,16 @@ class CaptionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The mean cross-entropy over the targets of the whole step, whatever its accumulation."""
+        """Compute the mean cross-entropy over the targets of the whole step, however it is accumulated."""
         given: dict[str, Any] = {**visual_inputs(inputs), **{name: inputs[name] for name in TEXT_INPUTS}}
-        # The loss needs the last soft token's logits and the text's; those of the prefix would be computed for nothing.
+        # The loss needs the logits of the last soft token and of the text only.
         given["logits_to_keep"] = given["labels"].shape[1] + 1
         result: Any = super().compute_loss(model, given, return_outputs, num_items_in_batch)
         self.check_finite(result[0] if return_outputs else result, inputs["clip_ids"])
         return result
 
     def check_finite(self, loss: Tensor, clip_ids: list[str]) -> None:
-        """Stop a run that diverged at the next log line, validation or checkpoint, before that is written."""
+        """Note a loss; a run that diverged stops before the next log line, validation or checkpoint is written."""
         self._losses.note(loss, self.state.global_step + 1, clip_ids)
 
     def _check_all_finite(self) -> None:
@@ -190,21 +210,35 @@ class CaptionTrainer(Trainer):
         check_weights(self.captioner, self.state.global_step)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save a checkpoint's model, which is the first that is written of a checkpoint.
+        """Save a checkpoint's model and its log interval, before its other files.
 
         Raises:
-            UserError: the run diverged before it.
+            UserError: the run has diverged.
         """
         self._check_all_finite()
         super().save_model(output_dir, _internal_call)
+        if not _internal_call:
+            return
+        interval = self.open_interval()
+        if self.args.should_save:
+            write_interval(Path(str(output_dir)), interval)
+
+    def open_interval(self) -> LogInterval:
+        """Gather the sums since the last log line; all processes must call this."""
+        losses = self.accelerator.gather(self._tr_loss.reshape(1))
+        return LogInterval(
+            last_logged_step=self._globalstep_last_logged,
+            loss=losses.mean().item(),
+            processes=self.accelerator.num_processes,
+        )
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Caption the validation clips and score them; the best checkpoint is chosen by `eval_cider`.
+        """Caption the validation clips and score them; `eval_cider` selects the best checkpoint.
 
         Raises:
-            UserError: the run diverged before.
+            UserError: the run has diverged.
         """
         self._check_all_finite()
         started = time.perf_counter()
@@ -215,7 +249,7 @@ class CaptionTrainer(Trainer):
             self.generation,
             num_workers=self.args.dataloader_num_workers,
         )
-        # Every process has all captions, so that all of them choose the same best step.
+        # Every process has all captions, so all choose the same best step.
         words = self.validation_references.tokenize(captions)
         scores = score_tokenized(words, self.validation_references, metrics=("cider",))
         self._validation_seconds += time.perf_counter() - started
@@ -232,42 +266,43 @@ class CaptionTrainer(Trainer):
             return super().train(*args, **kwargs)
         finally:
             if self._train_loader is not None:
-                # Persistent workers live until their loader lets go of them; at the program's end, it waits for them.
+                # Persistent workers live until their loader drops them; else the program would wait for them at exit.
                 self._train_loader._iterator = None
 
     def restore(self, checkpoint: Path) -> None:
-        """Take over the weights and the state of a checkpoint after which nothing is left to train."""
+        """Restore the weights and state of a checkpoint that needs no more training."""
         self._clock = time.perf_counter()
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         self._load_from_checkpoint(str(checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the seconds that training took so far, and parts' learning rates.
+        """Log, with the seconds of training so far and the learning rates of parts.
 
         Raises:
-            UserError: the run diverged before.
+            UserError: the run has diverged.
         """
         self._losses.look()
         if "learning_rate" in logs:
             logs |= rates_of_step(self._peaks, logs["learning_rate"], self.args.learning_rate, self.learning_rates)
-        # transformers' closing line: a mean over all steps of the losses since the last resume.
+        # transformers' closing line is a mean over the steps since the last resume only.
         logs.pop("train_loss", None)
         logs["training_seconds"] = self.training_seconds
         super().log(logs, start_time)
 
     @property
     def training_seconds(self) -> float:
-        """Seconds spent on training, without validation, and with those before an interruption."""
+        """Seconds of training, without validation, including those before an interruption."""
         return self._seconds_before_resuming + time.perf_counter() - self._clock - self._validation_seconds
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
         self._seconds_before_resuming = seconds_of_log(state.log_history)
-        # Not the parent's: it would accept any missing weight.
+        self.interval = read_interval(Path(resume_from_checkpoint))
+        # The parent's method would accept any missing weight.
         load_trained_weights(self.captioner, Path(resume_from_checkpoint))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer, with learning rates by part, and weight decay where it belongs."""
+        """Make the optimizer, with learning rates and weight decay by group."""
         if self.optimizer is None:
             optimizer_class, arguments = self._chosen_optimizer()
             groups = parameter_groups(model or self.captioner, self._peaks, self.args.weight_decay)

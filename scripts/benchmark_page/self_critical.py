@@ -67,6 +67,30 @@ def scst_ablation(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def scst_loss(report: dict[str, Any]) -> list[str]:
+    """The section on what a self-critical loss makes of logits."""
+    rows = [
+        [
+            form,
+            way,
+            *(f"{found[key]['median'] / 2**20:,.0f}" for key in ("peak_bytes", "bytes_kept")),
+            *(f"{found[key]['median']:.2f}" for key in ("seconds", "cpu_seconds")),
+        ]
+        for form, ways in report["runs"].items()
+        for way, found in ways.items()
+    ]
+    return [
+        "## What a self-critical loss makes of logits",
+        "",
+        f"`scripts/benchmarks/scst_loss.py`: {report['rows']} samples of {report['tokens']} tokens over a vocabulary "
+        f"of {report['vocabulary']:,}, whose logits take {report['bytes of the logits'] / 2**20:,.0f} MiB; "
+        f"{report['machine']['threads']} thread(s). The peak is the process's above what it holds with the logits "
+        "made; kept is what waits for the backward pass, without the logits. Medians, MiB and seconds.",
+        "",
+        *table(["loss", "way", "peak", "kept", "wall", "CPU"], rows),
+    ]
+
+
 def rewards(report: dict[str, Any]) -> list[str]:
     """The section on what rewards and evaluations cost."""
     reward, evaluation = report["reward"], report["evaluation"]

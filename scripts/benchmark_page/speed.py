@@ -136,3 +136,53 @@ def captioning(report: dict[str, Any]) -> list[str]:
         "",
         *table(["way", "seconds"], rows),
     ]
+
+
+def threads(report: dict[str, Any]) -> list[str]:
+    """The section on threads that wait."""
+    rows = [
+        [
+            beside,
+            *(f"{found['median'][policy][kind]:.1f}" for policy in ("active", "passive") for kind in ("wall", "cpu")),
+            *(f"{found['active_over_passive'][kind]:.2f}" for kind in ("wall", "cpu")),
+        ]
+        for beside, found in report["beside"].items()
+    ]
+    header = [f"{policy}, {kind}" for policy in ("active", "passive", "ratio") for kind in ("clock", "CPU")]
+    return [
+        "## Threads that wait",
+        "",
+        f"`scripts/benchmarks/threads.py`: {report['steps']} steps of a training with {report['threads']} threads on "
+        f"{report['machine']['cores']} cores with a load of {report['machine']['load'][0]:.1f}. Threads wait actively, "
+        "as by default, or asleep (`OMP_WAIT_POLICY=passive`). Seconds are medians, start-up included.",
+        "",
+        *table(["beside", *header], rows),
+    ]
+
+
+def checkpointing(report: dict[str, Any]) -> list[str]:
+    """The section on gradient checkpointing."""
+    rows = [
+        [
+            f"{dtype}, {kind}",
+            f"{step[kind]['kept_bytes'] / 2**20:,.0f}",
+            f"{step[kind]['seconds']:.2f}",
+            f"{step[kind]['cpu_seconds']:.2f}",
+        ]
+        for dtype, step in report["steps"].items()
+        for kind in ("plain", "checkpointed")
+    ]
+    tower = report["tower"]
+    return [
+        "## Gradient checkpointing",
+        "",
+        f"`scripts/benchmarks/checkpointing.py`: ViT-B/16 with a contextualizer in every block, BERT-base with "
+        f"merging, sizes of OPT-125m, random weights; {report['clips']} clip(s) of {report['frames']} frames, "
+        f"{report['threads']} thread(s) on {report['machine']}. Kept is what autograd saves for the backward pass, "
+        "without weights; seconds of a step are medians.",
+        "",
+        *table(["step", "kept, MiB", "wall", "CPU"], rows),
+        "",
+        f"The tower alone takes {tower['fp32']['cpu_seconds']:.2f} CPU seconds in fp32 and "
+        f"{tower['bf16']['cpu_seconds']:.2f} in bf16.",
+    ]

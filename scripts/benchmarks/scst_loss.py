@@ -29,10 +29,11 @@ from evlvideo.files import write_json
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.training.scst.policy_loss import (
     divergence,
-    drawing_log_probabilities,
     entropy,
+    log_probabilities_inside,
     masked_sum,
     of_samples,
+    outside_nucleus,
     policy_loss,
 )
 from evlvideo.training.scst.token_terms import token_terms
@@ -129,10 +130,11 @@ def _loss(terms: Terms) -> Tensor:
 
 
 def _at_once(logits: Tensor, samples: Tensor, start: Tensor | None, options: dict[str, Any]) -> Terms:
-    everything = drawing_log_probabilities(logits, samples, **options)
+    outside = outside_nucleus(logits, samples, 1.0, options["top_p"]) if options else None
+    everything = log_probabilities_inside(logits, outside=outside)
     apart = None
     if start is not None:
-        apart = divergence(drawing_log_probabilities(logits, samples), drawing_log_probabilities(start, samples))
+        apart = divergence(log_probabilities_inside(logits), log_probabilities_inside(start))
     return of_samples(everything, samples), entropy(everything.detach()), apart
 
 

@@ -35,7 +35,7 @@ from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import (
-    drawing_log_probabilities,
+    log_probabilities_inside,
     of_samples,
     policy_loss,
     sampled_tokens_mask,
@@ -159,7 +159,7 @@ def separate_loss(captioner: EvlVideoForCaptioning, pixel_values: Tensor, tokens
     logits = captioner(
         soft_prompt=prompt, input_ids=text, attention_mask=kept, logits_to_keep=text.shape[1] + 1
     ).logits[:, 1:-1]
-    log_probability = of_samples(drawing_log_probabilities(logits, tokens), tokens)
+    log_probability = of_samples(log_probabilities_inside(logits), tokens)
     return policy_loss(log_probability, mask, advantage)
 
 

@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from evlvideo.config.loading import load_config, save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.config.training import LearningRatesConfig
+from evlvideo.data.loading.mixture import Mixture
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -28,7 +29,8 @@ from evlvideo.results.run_directory import sole_use
 from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
 from evlvideo.training.arguments import training_arguments
-from evlvideo.training.resuming import checkpoint_to_resume
+from evlvideo.training.log_interval import INTERVAL_NAME
+from evlvideo.training.resuming import check_resumable, checkpoint_to_resume
 from evlvideo.training.run import train
 
 MODEL = {"fusion": "mean_tokens", "contextualizer": "merged", "frame_positions": True}
@@ -128,11 +130,76 @@ def test_a_run_does_not_go_on_with_another_optimizer(toy: Toy, tmp_path: Path, k
         "learning_rates": LearningRatesConfig(connector=0.25),
         "arguments": {"optim": "adafactor"},
     }
-    with pytest.raises(UserError, match=r"cannot go on with another training\.learning_rate \(it was ") as error:
+    with pytest.raises(UserError, match=r"cannot go on with training\.learning_rate=0\.5 \(it was 0\.01\)") as error:
         quietly(config_of(toy, run, "caption", training=changed), resume=True)
-    assert "training.learning_rates.connector (it was " in str(error.value)
-    assert "training.arguments.optim (it was null)" in str(error.value)
+    assert "training.learning_rates.connector=0.25 (it was null)" in str(error.value)
+    assert "training.arguments.optim=adafactor (it was null)" in str(error.value)
     assert (run / "config.yaml").read_bytes() == before
+
+
+def test_a_run_does_not_go_on_with_its_clips_in_another_order(
+    toy: Toy, tmp_path: Path, killed: dict[str, Path]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(killed["caption"], run)
+    changed = config_of(toy, run, "caption", run={"seed": 43}, training={"batch_size": 2})
+    with pytest.raises(UserError, match=r"cannot go on with seed=43 \(it was 42\), .* × processes=2 \(it was 4\)\."):
+        quietly(changed, resume=True)
+
+
+def test_the_same_steps_may_be_shared_out_in_another_way(
+    toy: Toy, tmp_path: Path, killed: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(killed["caption"], run)
+    (run / "quarantine.tsv").touch()
+    changed = config_of(
+        toy,
+        run,
+        "caption",
+        training={"batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 9},
+        data={"quarantine": "quarantine.tsv"},
+    )
+    check_resumable(changed, run, run / "checkpoints" / "checkpoint-4")
+    assert "goes on with data.quarantine=quarantine.tsv (it was null)" in caplog.text
+
+
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_a_run_that_stopped_between_log_lines_logs_the_same_means(
+    toy: Toy, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def config(name: str) -> RunConfig:
+        return config_of(toy, tmp_path / name / "run", stage, training={"log_steps": 3, "eval_steps": 6})
+
+    quietly(config("whole"))
+    with monkeypatch.context() as patch:
+        signalled(patch, step=2)
+        with pytest.raises(Interrupted):
+            quietly(config("stopped"))
+    quietly(config("stopped"), resume=True)
+    lines = log_of(tmp_path / "whole" / "run")
+    assert len([line for line in lines if "loss" in line]) == 2
+    assert log_of(tmp_path / "stopped" / "run") == lines
+
+
+def test_a_checkpoint_without_its_log_interval_is_resumed(toy: Toy, tmp_path: Path, killed: dict[str, Path]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(killed["caption"], run)
+    (run / "checkpoints" / "checkpoint-4" / INTERVAL_NAME).unlink()
+    quietly(config_of(toy, run, "caption"), resume=True)
+    assert (run / "training.json").is_file()
+
+
+def test_bad_clips_that_cannot_be_named_do_not_cost_the_run(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(mixture: Mixture) -> list[str]:
+        raise UserError("The shard 00000.tar is gone.")
+
+    monkeypatch.setattr(Mixture, "bad_clips", property(gone))
+    run = quietly(config_of(toy, tmp_path / "run", "caption", training={"max_steps": 1}))
+    assert read_json(run / "training.json")["steps"] == 1
+    assert "cannot be named: The shard 00000.tar is gone." in caplog.text
 
 
 @pytest.mark.parametrize("stage", ["caption", "scst"])

@@ -20,7 +20,7 @@ from evlvideo.config.training import LearningRatesConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.models.trainable import tower_of, trained_part
-from evlvideo.training import run as run_module
+from evlvideo.training import arguments as arguments_module
 from evlvideo.training import trainer as trainer_module
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.run import train
@@ -370,7 +370,7 @@ def test_transformers_is_told_of_half_precision_where_it_acts_on_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
-    monkeypatch.setattr(run_module, "_uses_deepspeed", lambda config: deepspeed)
+    monkeypatch.setattr(arguments_module, "_uses_deepspeed", lambda config: deepspeed)
     arguments = training_arguments(toy.config(tmp_path), precision)
     assert (arguments.bf16, arguments.fp16) == expected
 

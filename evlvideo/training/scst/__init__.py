@@ -1,1 +1,1 @@
-"""Self-critical sequence training: captions are sampled, scored, and made more or less likely."""
+"""Self-critical sequence training: samples captions, scores them, and makes them more or less likely."""

@@ -1,6 +1,6 @@
-"""What the reward of a sampled caption is compared with. Pure functions of rewards.
+"""Baselines that rewards of sampled captions are compared with. Pure functions of rewards.
 
-A reward of NaN is of a caption that could not be scored.
+A caption that could not be scored has the reward NaN.
 """
 
 from collections.abc import Callable
@@ -10,27 +10,27 @@ from torch import Tensor
 
 
 def greedy_baseline(rewards: Tensor, greedy_rewards: Tensor) -> Tensor:
-    """The reward of the clip's greedy caption (Rennie et al., CVPR 2017).
+    """Return the reward of the clip's greedy caption (Rennie et al., CVPR 2017).
 
     Args:
-        rewards: of the samples, `(B, S)`.
-        greedy_rewards: of the greedy captions, `(B)`.
+        rewards: rewards of the samples, `(B, S)`.
+        greedy_rewards: rewards of the greedy captions, `(B)`.
 
     Returns:
-        one baseline a sample, `(B, S)`.
+        one baseline per sample, `(B, S)`.
     """
     return greedy_rewards.unsqueeze(1).expand_as(rewards)
 
 
 def loo_baseline(rewards: Tensor, greedy_rewards: Tensor | None = None) -> Tensor:
-    """The mean reward of the clip's other samples (Luo, arXiv 2003.09971).
+    """Return the mean reward of the clip's other samples (Luo, arXiv 2003.09971).
 
     Args:
-        rewards: of the samples, `(B, S)` with `S` of 2 or more.
-        greedy_rewards: not used.
+        rewards: rewards of the samples, `(B, S)` with `S` of 2 or more.
+        greedy_rewards: unused.
 
     Returns:
-        one baseline a sample, `(B, S)`, NaN where no other sample has a reward; the advantages of a clip's samples sum
+        one baseline per sample, `(B, S)`, NaN if no other sample has a reward; the advantages of a clip's samples sum
         to zero.
     """
     others = (~rewards.isnan()).sum(dim=1, keepdim=True) - 1
@@ -38,26 +38,26 @@ def loo_baseline(rewards: Tensor, greedy_rewards: Tensor | None = None) -> Tenso
 
 
 def mean_baseline(rewards: Tensor, greedy_rewards: Tensor | None = None) -> Tensor:
-    """The mean reward of all samples of the clip, the sample itself among them.
+    """Return the mean reward of all samples of the clip, including the sample itself.
 
-    The advantages are those of :func:`loo_baseline` times `(S − 1) / S`. For candidates that a beam search found, which
-    are not drawn independently, it is the form that is published (Cornia et al., CVPR 2020).
+    The advantages are those of :func:`loo_baseline` times `(S − 1) / S`. It is the
+    published form for candidates of a beam search, which are not independent (Cornia et al., CVPR 2020).
 
     Args:
-        rewards: of the samples, `(B, S)` with `S` of 2 or more.
-        greedy_rewards: not used.
+        rewards: rewards of the samples, `(B, S)` with `S` of 2 or more.
+        greedy_rewards: unused.
 
     Returns:
-        one baseline a sample, `(B, S)`; the advantages of a clip's samples sum to zero.
+        one baseline per sample, `(B, S)`; the advantages of a clip's samples sum to zero.
     """
     return rewards.nanmean(dim=1, keepdim=True).expand_as(rewards)
 
 
 def advantages(rewards: Tensor, baseline: Tensor) -> Tensor:
-    """Reward minus baseline, and zero where one of the two is NaN, so that what cannot be scored trains nothing.
+    """Subtract the baseline from the reward; zero if either is NaN, so captions without a score train nothing.
 
     Args:
-        rewards: of the samples, `(B, S)`.
+        rewards: rewards of the samples, `(B, S)`.
         baseline: `(B, S)`.
 
     Returns:

@@ -9,11 +9,11 @@ from transformers import TopPLogitsWarper
 
 
 def sampled_tokens_mask(samples: Tensor, end_token_id: int) -> Tensor:
-    """Which tokens were sampled: all up to the first ending, which is included; what follows is padding.
+    """Mark the tokens up to the first EOS token, which is included; what follows is padding.
 
     Args:
         samples: new tokens, `(R, L)`.
-        end_token_id: the token that ends a caption.
+        end_token_id: the EOS token.
 
     Returns:
         booleans, `(R, L)`.
@@ -22,35 +22,28 @@ def sampled_tokens_mask(samples: Tensor, end_token_id: int) -> Tensor:
     return (ends.cumsum(dim=1) - ends.long()) == 0
 
 
-def drawing_log_probabilities(logits: Tensor, samples: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
-    """Log-probabilities of every token, of the distribution that samples were drawn from, in float32.
-
-    With `top_p` below 1 that is the nucleus, renormalised; what is outside has −inf. Which tokens are in it is taken as
-    given, as its size has no gradient.
-
-    Args:
-        logits: that predict the samples, `(R, L, V)`.
-        samples: what was drawn, `(R, L)`; it is in the nucleus, also where rounding would leave it out.
-        temperature: of drawing.
-        top_p: of drawing.
-
-    Returns:
-        `(R, L, V)`.
-    """
-    outside = outside_nucleus(logits, samples, temperature, top_p) if top_p < 1 else None
-    return log_probabilities_inside(logits, temperature, outside)
-
-
 @torch.no_grad()
 def outside_nucleus(logits: Tensor, samples: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Which tokens could not be drawn, `(R, L, V)`; arguments as :func:`drawing_log_probabilities`."""
+    """Mark the tokens outside the nucleus, which could not be sampled.
+
+    The nucleus is taken as given: its size has no gradient.
+
+    Args:
+        logits: those that predict the samples, `(R, L, V)`.
+        samples: sampled tokens, `(R, L)`. They count as inside even if rounding would leave them out.
+        temperature: temperature of the samples.
+        top_p: probability of the nucleus.
+
+    Returns:
+        booleans, `(R, L, V)`.
+    """
     scaled = logits.float() / temperature
     nucleus: Tensor = TopPLogitsWarper(top_p)(None, scaled.flatten(0, 1)).view_as(scaled)
     return nucleus.isneginf().scatter(-1, samples.unsqueeze(-1), False)
 
 
-def log_probabilities_inside(logits: Tensor, temperature: float, outside: Tensor | None) -> Tensor:
-    """Log-probabilities in float32, `(R, L, V)`, of all tokens but those `outside`, which have −inf."""
+def log_probabilities_inside(logits: Tensor, temperature: float = 1.0, outside: Tensor | None = None) -> Tensor:
+    """Compute log-probabilities in float32, `(R, L, V)`: renormalised, with −inf for the tokens `outside`."""
     scaled = logits.float()
     if temperature != 1:
         scaled = scaled / temperature
@@ -60,24 +53,24 @@ def log_probabilities_inside(logits: Tensor, temperature: float, outside: Tensor
 
 
 def of_samples(log_probabilities: Tensor, samples: Tensor) -> Tensor:
-    """Log-probabilities of the sampled tokens, `(R, L)`, of those of all tokens, `(R, L, V)`."""
+    """Pick the sampled tokens' log-probabilities, `(R, L)`, from those of all tokens, `(R, L, V)`."""
     return log_probabilities.gather(-1, samples.unsqueeze(-1)).squeeze(-1)
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:
-    """Entropies in nats, `(R, L)`, of distributions `(R, L, V)`."""
+    """Compute the entropies of distributions `(R, L, V)` in nats, `(R, L)`."""
     # A token of probability 0 has log −inf and contributes nothing.
     return torch.special.entr(log_probabilities.exp()).sum(dim=-1)
 
 
 def policy_loss(log_probability: Tensor, mask: Tensor, advantage: Tensor, tokens: Tensor | int | None = None) -> Tensor:
-    """Minus the mean, over sampled tokens with the ending included, of advantage times log-probability.
+    """Average minus advantage times log-probability over the sampled tokens, EOS tokens included.
 
     Args:
         log_probability: `(R, L)`.
         mask: sampled tokens, `(R, L)`.
         advantage: reward minus baseline of each caption, `(R)`.
-        tokens: sampled tokens to average over, where they are not those of `mask` alone.
+        tokens: number of tokens to average over. Defaults to those in `mask`.
 
     Returns:
         a scalar.
@@ -87,21 +80,21 @@ def policy_loss(log_probability: Tensor, mask: Tensor, advantage: Tensor, tokens
 
 
 def divergence(log_probabilities: Tensor, start: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the model from the one it started from, at each place, `(R, L)`.
+    """Compute the Kullback-Leibler divergence of the model from the one it started from, per position, `(R, L)`.
 
-    The sum over the whole vocabulary is taken, which has less noise than an estimate from the sampled token. How the
-    divergence depends on which texts are sampled is not in its gradient.
+    Sums over the whole vocabulary, which has less noise than an estimate from the sampled token. The gradient leaves
+    out how the divergence depends on which texts are sampled.
 
     Args:
-        log_probabilities: of the model, `(R, L, V)`.
-        start: of the model that it started from, `(R, L, V)`.
+        log_probabilities: log-probabilities of the model, `(R, L, V)`.
+        start: log-probabilities of the model that it started from, `(R, L, V)`.
     """
-    # What neither of the two draws is no difference; −inf minus −inf would not be a number.
-    drawn = log_probabilities > -torch.inf
-    difference = torch.where(drawn, log_probabilities, 0.0) - torch.where(drawn, start, 0.0)
+    # A token that neither model samples makes no difference; −inf minus −inf would be NaN.
+    possible = log_probabilities > -torch.inf
+    difference = torch.where(possible, log_probabilities, 0.0) - torch.where(possible, start, 0.0)
     return (log_probabilities.exp() * difference).sum(dim=-1)
 
 
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
-    """Sum of `values` where `mask` is set, both `(R, L)`; what stands elsewhere may be no number."""
+    """Sum `values` where `mask` is set, both `(R, L)`. Values elsewhere may be NaN or infinite."""
     return torch.where(mask, values, 0.0).sum()

@@ -1,7 +1,7 @@
-"""Rewards of self-critical sequence training: captions in, one number each out, or `None` for what cannot be scored.
+"""Rewards of self-critical sequence training: captions in, one number each out, or `None` if it cannot be scored.
 
-A reward is anything that is called with captions, their clips, and whether each ended (:class:`Reward`). One's own can
-be a plain function of captions, references and clips (:class:`OwnReward`), which a config names as `module:function`.
+A reward is a callable of captions, their clips, and whether each ended (:class:`Reward`). A user's own can be a plain
+function of captions, references and clips (:class:`OwnReward`), which a config names as `module:function`.
 """
 
 import importlib
@@ -34,10 +34,10 @@ class Reward(Protocol):
         Args:
             captions: (batch) generated captions, as text.
             clip_ids: (batch) the clip of each.
-            ended: (batch) whether each ended with the end-of-text token, rather than being cut off.
+            ended: (batch) whether each ended with the EOS token, rather than being cut off.
 
         Returns:
-            (batch) a finite number a caption, or `None` where it cannot be scored and shall train nothing.
+            (batch) a finite number per caption, or `None` if it cannot be scored and should train nothing.
         """
         ...
 
@@ -45,17 +45,15 @@ class Reward(Protocol):
 class CiderReward:
     """CIDEr-D against the references of the clip (Rennie et al., CVPR 2017), between 0 and 10; papers print 1 as 100.
 
-    Made once from the training split; a call starts no Java and reads no reference text. Captions and references are
-    tokenised by the `python` tokeniser alike. With the frequencies of the split, a caption's reward depends on nothing
-    else in the batch.
+    Built once from the training split; a call starts no Java and reads no reference text. The `python` tokeniser splits
+    captions and references. With the frequencies of the split, a reward is independent of the rest of the batch.
 
     Args:
         references: the captions of every clip, as people wrote them.
-        document_references: the captions of each clip that document frequencies are counted over; those of
-            `references` where nothing is given.
-        end_of_text: count the end of a caption as a word, in references, frequencies, and captions that ended. Without
-            it, a caption whose end is dropped loses nothing, and models learn to drop it.
-        frequencies: `split` for those of the documents, `batch` for those of the references of the clips in the call.
+        document_references: the captions of each clip to count document frequencies over. Defaults to `references`.
+        end_of_text: count the EOS token as a word, in references, frequencies, and captions that ended. Otherwise
+            models learn to drop it, at no loss of reward.
+        frequencies: `split` counts over the documents, `batch` over the references of the clips in the call.
     """
 
     def __init__(
@@ -73,7 +71,7 @@ class CiderReward:
 
     @classmethod
     def of_scorer(cls, scorer: CiderD, frequencies: str = "split") -> "CiderReward":
-        """Make a reward of a scorer of words, such as a stored one."""
+        """Make a reward from a scorer, such as a stored one."""
         reward = cls.__new__(cls)
         reward.scorer, reward.frequencies = scorer, frequencies
         return reward
@@ -94,8 +92,8 @@ class SentenceReward:
 
     Args:
         metric: `bleu_4` or `rouge_l`.
-        references: the captions of every clip, as people wrote them. They are tokenised when first needed.
-        end_of_text: count the end of a caption as a word, in references and in captions that ended.
+        references: the captions of every clip, as people wrote them. Tokenised on first use.
+        end_of_text: count the EOS token as a word, in references and in captions that ended.
     """
 
     def __init__(self, metric: str, references: Mapping[str, Sequence[str]], end_of_text: bool = True) -> None:
@@ -130,12 +128,12 @@ _METRICS: dict[str, Callable[[Sequence[Sequence[str]]], BleuReferences | RougeRe
 
 
 class OwnReward:
-    """A user's plain function as a reward.
+    """Wraps a user's plain function as a reward.
 
     Args:
-        function: called with lists of captions, of the references of each, and of the clips.
+        function: called with lists of captions, their references, and their clips.
         references: the captions of every clip, as people wrote them.
-        name: what errors call it.
+        name: name of the reward in error messages.
     """
 
     def __init__(self, function: PlainReward, references: Mapping[str, Sequence[str]], name: str) -> None:
@@ -149,17 +147,17 @@ class OwnReward:
         """Score captions; see :class:`Reward`.
 
         Raises:
-            UserError: a clip has no references, or what came back is not one number a caption.
+            UserError: a clip has no references, or the function does not return one number per caption.
         """
         references = [list(_texts_of(self.references, clip_id)) for clip_id in clip_ids]
         return checked_rewards(self.function(list(captions), references, list(clip_ids)), len(captions), self.name)
 
 
 class MixedReward:
-    """A weighted sum of rewards; `None` where one of them is.
+    """A weighted sum of rewards; `None` if any of them is.
 
     Args:
-        parts: rewards, each with its weight.
+        parts: weights and rewards.
     """
 
     def __init__(self, parts: Sequence[tuple[float, Reward]]) -> None:
@@ -169,8 +167,8 @@ class MixedReward:
         """Score captions; see :class:`Reward`."""
         scored = [(weight, reward(captions, clip_ids, ended)) for weight, reward in self.parts]
         mixed: list[float | None] = []
-        for place in range(len(captions)):
-            terms = [None if (value := values[place]) is None else weight * value for weight, values in scored]
+        for index in range(len(captions)):
+            terms = [None if (value := values[index]) is None else weight * value for weight, values in scored]
             known = [term for term in terms if term is not None]
             mixed.append(sum(known) if len(known) == len(terms) else None)
         return mixed
@@ -192,20 +190,20 @@ def make_reward(
     Args:
         weights: name → weight (:func:`evlvideo.config.reward_names.parse_reward`).
         references: the captions of every clip, as people wrote them.
-        split: what they are called in the scorer's file.
-        end_of_text: count the end of a caption as a word. One's own rewards are not told of ends.
-        frequencies: of CIDEr-D, `split` or `batch`.
-        first_reference_only: compare with the first reference of each clip only; frequencies are of all.
-        scorer_file: where the counted references of CIDEr-D are kept; nowhere where nothing is named.
-        replace_file: write over a scorer's file of other references.
+        split: name of the references in the scorer's file.
+        end_of_text: count the EOS token as a word. User functions do not see it.
+        frequencies: document frequencies of CIDEr-D, `split` or `batch`.
+        first_reference_only: compare with the first reference of each clip only; count frequencies over all.
+        scorer_file: file of CIDEr-D's reference counts. If None, they are not kept.
+        replace_file: overwrite a scorer's file of other references.
 
     Raises:
-        UserError: a function cannot be found, or the scorer's file is of something else.
+        UserError: a function cannot be found, or the scorer's file belongs to other references.
     """
     documents = references if first_reference_only else None
     compared = {clip_id: texts[:1] for clip_id, texts in references.items()} if first_reference_only else references
 
-    # First, so that nothing is counted and written for a name that is wrong.
+    # First, so that a wrong name fails before anything is counted and written.
     own = {name: load_function(name) for name in weights if ":" in name}
 
     def cider() -> Reward:
@@ -226,13 +224,13 @@ def make_reward(
 
 
 def load_function(name: str) -> PlainReward:
-    """Import a user's reward; the working directory is looked in last.
+    """Import a user's reward; the working directory is searched last.
 
     Args:
         name: `module:function`.
 
     Raises:
-        UserError: there is no such module, it fails when imported, or it has no such function.
+        UserError: the module is missing or fails to import, or it has no such function.
     """
     module_name, _, path = name.partition(":")
     if str(Path.cwd()) not in sys.path:
@@ -255,15 +253,15 @@ def load_function(name: str) -> PlainReward:
 
 
 def checked_rewards(rewards: Any, captions: int, name: str) -> list[float | None]:
-    """Return rewards as numbers, after a look at each.
+    """Check rewards, and return them as floats.
 
     Args:
         rewards: what a reward returned.
-        captions: how many it was given.
-        name: what errors call it.
+        captions: number of captions that it was given.
+        name: name of the reward in error messages.
 
     Raises:
-        UserError: there is not one for each caption, or one is neither a finite number nor `None`.
+        UserError: there is not one per caption, or one is neither a finite number nor `None`.
     """
     expected = f"it must return a list of {captions}, one finite number or None for each caption"
     try:
@@ -282,7 +280,7 @@ def checked_rewards(rewards: Any, captions: int, name: str) -> list[float | None
 
 
 def _number(value: Any) -> float:
-    """A number as a float, and all else as what is not finite."""
+    """Convert a number to a float; anything else becomes NaN or infinite."""
     if isinstance(value, str | bytes):
         return math.nan
     try:
@@ -298,5 +296,5 @@ def _texts_of(references: Mapping[str, Sequence[str]], clip_id: str) -> Sequence
 
 
 def _tokenize(caption: str) -> str:
-    # What can be printed holds no white space but blanks, and no control characters.
+    # Printable text has no control characters, and no white space but blanks.
     return light_tokenize(caption if caption.isprintable() else clean(caption))

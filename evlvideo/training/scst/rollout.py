@@ -1,4 +1,4 @@
-"""Captions that the model gives itself: drawn without gradient, and scored.
+"""Generates captions without gradient, and scores them.
 
 Notation: `B` clips, `S` candidates of each, `R = B·S`, `L` tokens.
 """
@@ -23,28 +23,28 @@ from evlvideo.training.scst.sampling import sample_captions
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Candidates of clips, with their rewards. Tokens are on the model's device, all else is known to the program."""
+    """Candidates of clips with their rewards. Tokens and mask are on the model's device, all else in host memory."""
 
     tokens: Tensor
     """New tokens, `(R, L)`."""
     mask: Tensor
-    """Which of them are a caption's, the ending included, `(R, L)`."""
+    """Which tokens belong to a caption, EOS token included, `(R, L)`."""
     lengths: list[int]
-    """How many of them are a caption's, `R`."""
+    """Number of tokens of each caption, `R`."""
     captions: list[str]
     """`R` texts."""
     ended: list[bool]
-    """Whether each came to its ending, `R`."""
+    """Whether each has its EOS token, `R`."""
     rewards: Tensor
-    """`(B, S)` on the CPU, NaN for what could not be scored."""
+    """`(B, S)` on the CPU, NaN for captions that could not be scored."""
     greedy_rewards: Tensor
-    """Of the likeliest token at each place, `(B)` on the CPU; what improves, whatever the baseline is."""
+    """Rewards of the greedy captions, `(B)` on the CPU. They show progress, whatever the baseline."""
 
     def by_batch(self, sizes: Sequence[int]) -> list["Rollout"]:
-        """Those of one batch after the other, without the columns that are empty there.
+        """Split the rollout into batches, and drop each one's empty columns.
 
         Args:
-            sizes: clips of each batch, `B` together.
+            sizes: number of clips in each batch, `B` in total.
         """
         return [self._of_clips(first, last) for first, last in pairwise(accumulate(sizes, initial=0))]
 
@@ -72,19 +72,19 @@ def roll_out(
     clip_ids: list[str],
     seeds: Sequence[int],
 ) -> Rollout:
-    """Caption clips, and score the captions in one call of the reward.
+    """Caption clips, and score all captions in one call of the reward.
 
     Args:
         captioner: the model.
-        processor: of the model.
+        processor: the model's processor.
         reward: scores captions.
-        scst: which candidates.
-        prompt: of `B` clips.
+        scst: how to choose candidates.
+        prompt: soft prompt of `B` clips.
         clip_ids: `B` names.
-        seeds: of what is drawn for each clip, `B`.
+        seeds: one per clip for its samples, `B`.
     """
     together = _candidates(captioner, processor, scst, prompt, seeds)  # (B, S + 1, L)
-    # Here the program waits for the device, once a step.
+    # The program waits for the device here, once a step.
     host, end = together.cpu(), captioner.config.end_token_id
     host = torch.cat([host[:, :-1].flatten(0, 1), host[:, -1]])  # (R + B, L), samples first
     captions, ended = processor.captions(host), (host == end).any(dim=1).tolist()
@@ -109,7 +109,7 @@ def _candidates(
     prompt: SoftPrompt,
     seeds: Sequence[int],
 ) -> Tensor:
-    """New tokens of the candidates of each clip, and behind them of its greedy caption, `(B, S + 1, L)`."""
+    """Generate each clip's candidates and, last, its greedy caption, `(B, S + 1, L)`."""
     clips, prompt_ids, most = len(prompt.embeddings), processor.prompt_ids(), scst.max_new_tokens
     if scst.candidates == "sampling":
         return sample_captions(captioner, scst, prompt, seeds, prompt_ids).unflatten(0, (clips, -1))

@@ -1,6 +1,7 @@
-"""Means of what happened in the steps since the last line of the log, over all processes."""
+"""Means over the steps since the last log line and over all processes."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 from accelerate.utils import gather_object
@@ -8,27 +9,38 @@ from torch import Tensor
 
 
 class RunningMeans:
-    """Sums and counts by name. What a device computes stays there until it is asked for."""
+    """Sums and counts by name. What a device computes stays on it until the means are taken."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
-        """Add `count` values that are `total` together: scalars of one device, or numbers."""
+        """Add `count` values with the sum `total`: scalars on one device, or numbers."""
         both = torch.stack([torch.as_tensor(value).detach().float() for value in (total, count)])
-        self._sums[name] = self._sums[name] + both if name in self._sums else both
+        known = self._sums.get(name)
+        # Sums that were restored are on the CPU.
+        self._sums[name] = both if known is None else known.to(both.device) + both
 
-    def take(self) -> dict[str, float]:
-        """The means so far over all processes, which must ask alike; then the next ones start.
-
-        What there was nothing of has no mean and is left out.
-        """
+    def sums(self) -> dict[str, tuple[float, float]]:
+        """Total and count by name, over all processes, all of which must call this."""
         own = {name: sums.tolist() for name, sums in self._sums.items()}
-        self._sums = {}
         totals: dict[str, float] = defaultdict(float)
         counts: dict[str, float] = defaultdict(float)
         for of_process in gather_object([own]):
             for name, (total, count) in of_process.items():
                 totals[name] += total
                 counts[name] += count
-        return {name: total / counts[name] for name, total in totals.items() if counts[name]}
+        return {name: (total, counts[name]) for name, total in totals.items()}
+
+    def take(self) -> dict[str, float]:
+        """Return the means over all processes, all of which must call this, and start anew.
+
+        A name without values has no mean and is left out.
+        """
+        sums = self.sums()
+        self._sums = {}
+        return {name: total / count for name, (total, count) in sums.items() if count}
+
+    def restore(self, sums: Mapping[str, tuple[float, float]]) -> None:
+        """Go on from what :meth:`sums` returned; with several processes, in one of them."""
+        self._sums = {name: torch.tensor(both) for name, both in sums.items()}

@@ -1,7 +1,7 @@
-"""Captions drawn at random, each clip's from a random stream of its own.
+"""Samples captions, with a random stream for each clip.
 
-By the Gumbel-max trick: the likeliest token after noise is a sample, and without noise it is the greedy choice.
-torch's multinomial draws the same way, but all rows from one stream, and makes the program wait for the device twice.
+Uses the Gumbel-max trick: the likeliest token after adding noise is a sample; without noise it is the greedy choice.
+torch's multinomial samples the same way, but all rows from one stream, and waits for the device twice.
 Notation: `B` clips, `S` samples of each, `V` vocabulary.
 """
 
@@ -23,17 +23,17 @@ def sample_captions(
     seeds: Sequence[int],
     prompt_ids: Tensor | None = None,
 ) -> Tensor:
-    """Sample captions, and the greedy one in the same go.
+    """Sample captions, and decode the greedy one in the same pass.
 
     Args:
         captioner: the model.
-        scst: how many samples of each clip, at what temperature, from what nucleus, and how long.
-        prompt: of `B` clips.
-        seeds: one of each clip.
+        scst: number of samples per clip, temperature, nucleus and length.
+        prompt: soft prompt of `B` clips.
+        seeds: one per clip.
         prompt_ids: tokens that every caption continues, `(L)`.
 
     Returns:
-        new tokens, `(B·(S + 1), ≤ max_new_tokens)`, of each clip the samples and then the greedy caption.
+        new tokens, `(B·(S + 1), ≤ max_new_tokens)`: for each clip its samples, then its greedy caption.
     """
     captions = scst.num_samples + 1
     processors = LogitsProcessorList()
@@ -54,9 +54,9 @@ class _Noise(LogitsProcessor):
     """Adds Gumbel noise to the logits of all captions of a clip but the last.
 
     Args:
-        seeds: one of each clip.
-        captions: of a clip.
-        device: of the logits.
+        seeds: one per clip.
+        captions: number of captions per clip.
+        device: device of the logits.
     """
 
     def __init__(self, seeds: Sequence[int], captions: int, device: torch.device) -> None:
@@ -68,6 +68,6 @@ class _Noise(LogitsProcessor):
         by_clip = scores.unflatten(0, (-1, self.captions))  # (B, S + 1, V)
         for of_clip, generator in zip(by_clip, self.generators, strict=True):
             noisy = of_clip[:-1]
-            # Minus the logarithm of an exponential variable, which is never 0, is a Gumbel variable.
+            # Minus the logarithm of an exponential variable (never 0) is a Gumbel variable.
             noisy -= torch.empty_like(noisy).exponential_(generator=generator).log_()
         return scores

@@ -1,4 +1,4 @@
-"""What the loss and the log need of logits, a few captions at a time, so that copies of the vocabulary stay small.
+"""Reduces logits to what the loss and the log need, a few captions at a time to keep vocabulary-sized copies small.
 
 Notation: `R` sampled captions, `L` tokens, `V` vocabulary.
 """
@@ -19,35 +19,34 @@ from evlvideo.training.scst.policy_loss import (
 )
 
 CHUNK_VALUES = 2**20
-"""Logits that are looked at together: 4 MB of them in float32, and at most some six times that in all."""
+"""Logits processed together: 4 MB in float32, and at most about six times that in all."""
 
 
 class TokenTerms(NamedTuple):
-    """What logits say of every sampled token; what stands behind an ending has no meaning."""
+    """Values for every sampled token; those after the EOS token are meaningless."""
 
     log_probability: Tensor
-    """Of the sampled token, `(R, L)`."""
+    """Log-probability of the sampled token, `(R, L)`."""
     divergence: Tensor
-    """From the model that the run started from, `(R, L)`; zeros where its logits were not given."""
+    """Divergence from the model that the run started from, `(R, L)`; zeros without its logits."""
     entropy: Tensor
-    """Of the distribution that was drawn from, in nats, `(R, L)`, without gradient."""
+    """Entropy of the sampled distribution in nats, `(R, L)`, without gradient."""
 
 
 def token_terms(
     logits: Tensor, samples: Tensor, *, temperature: float = 1.0, top_p: float = 1.0, start: Tensor | None = None
 ) -> TokenTerms:
-    """Look at sampled tokens, in float32.
+    """Compute log-probability, divergence and entropy of sampled tokens in float32.
 
-    For the backward pass nothing of the vocabulary's size is kept but the logits themselves, and which tokens are in
-    the nucleus; the rest is computed again.
+    Keeps only the logits and the nucleus at vocabulary size for the backward pass, and recomputes the rest.
 
     Args:
-        logits: that predict the samples, `(R, L, V)`.
-        samples: what was drawn, `(R, L)`.
-        temperature: of drawing.
-        top_p: of drawing.
-        start: logits of the model that the run started from, `(R, L, V)`. The divergence from it is of all tokens, not
-            of the nucleus: the two models' nuclei differ, and what is in one alone would be infinitely far.
+        logits: those that predict the samples, `(R, L, V)`.
+        samples: sampled tokens, `(R, L)`.
+        temperature: temperature of the samples.
+        top_p: nucleus of the samples.
+        start: logits of the model that the run started from, `(R, L, V)`. The divergence is over all tokens, not the
+            nucleus: a token in only one model's nucleus would make it infinite.
     """
     outside = None
     if top_p < 1:
@@ -58,7 +57,7 @@ def token_terms(
 
 
 class _ByRows(torch.autograd.Function):
-    """Terms of chunk after chunk; backward computes each chunk again, and writes its gradient into its place."""
+    """Computes terms chunk by chunk; backward recomputes each chunk and writes its gradient in place."""
 
     @staticmethod
     def forward(
@@ -96,7 +95,7 @@ class _ByRows(torch.autograd.Function):
 
 
 def _chunks(logits: Tensor) -> Iterator[slice]:
-    """Rows that are looked at together, one or more."""
+    """Slice the rows into chunks of one or more."""
     rows = max(1, CHUNK_VALUES // logits[0].numel())
     return (slice(first, first + rows) for first in range(0, len(logits), rows))
 

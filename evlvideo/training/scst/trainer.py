@@ -1,4 +1,4 @@
-"""Self-critical sequence training (SCST): captions are sampled, scored, and made more or less likely.
+"""Self-critical sequence training (SCST): samples captions, scores them, and makes them more or less likely.
 
 Source: Rennie et al., CVPR 2017. Notation: `B` clips, `S` samples and `K` reference captions of each, `R = B·S`, `L`
 tokens, `P` soft tokens, `V` vocabulary.
@@ -6,6 +6,7 @@ tokens, `P` soft tokens, `V` vocabulary.
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from evlvideo.errors import UserError
 from evlvideo.models.loss import caption_loss
 from evlvideo.models.processing import IGNORED
 from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
+from evlvideo.training.log_interval import LogInterval
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
 from evlvideo.training.scst.rewards import Reward
@@ -34,29 +36,29 @@ _NO_ADVANTAGE = 1e-6
 
 
 class SelfCriticalTrainer(CaptionTrainer):
-    """Trains on the reward of sampled captions, against a baseline.
+    """Trains on the reward of sampled captions against a baseline.
 
-    A step encodes its clips once, lets the language model read their soft prompts once, draws the captions of all its
-    batches in one go without gradient, scores them in one call, and recomputes their log-probabilities by
-    teacher-forced passes with gradient, batch by batch, which go on from the same soft prompts. Where a step has
-    several batches, each is encoded again when its turn comes, since the memory of all would not be there; what the
-    frozen tower made of it is kept. The loss is a mean over the tokens of all batches and processes of the step.
+    A step encodes its clips once and lets the language model read their soft prompts once. It samples the captions of
+    all its batches together without gradient, and scores them in one call. Teacher-forced passes with gradient then
+    recompute the log-probabilities, batch by batch, from the same soft prompts. If a step has several batches, each is
+    encoded again at its turn, to save memory; the frozen tower's output is kept. The loss is a mean over the tokens of
+    all batches and processes of the step.
 
-    Dropout is off, so that what is sampled from is what is trained. Which captions are drawn depends on the run's seed,
-    the step and the place of the clip in it, and not on how processes and batches share the step out.
+    Dropout is off, so the trained model is the sampled one. The samples depend on the run's seed, the step and the
+    clip's position in it, not on how processes and batches share the step out.
 
     Args:
         reward: scores captions.
         scst: samples, baseline and further terms of the loss.
-        kwargs: those of :class:`CaptionTrainer`. Items of `train_dataset` are clips; with cross-entropy in the loss
-            they are captions.
+        kwargs: arguments of :class:`CaptionTrainer`. Items of `train_dataset` are clips, or captions if the loss has
+            cross-entropy.
     """
 
     def __init__(self, *, reward: Reward, scst: ScstConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.reward = reward
         self.scst = scst
-        # Every batch's loss is its share of the whole step's.
+        # Every batch's loss is its share of the step's loss.
         self.loss_is_scaled_for_ga = True
         self._batches: list[dict[str, Any]] = []
         self._means = RunningMeans()
@@ -78,20 +80,20 @@ class SelfCriticalTrainer(CaptionTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Forward and backward pass of one batch; the first of a step draws the captions of all.
+        """Run forward and backward on one batch; the first batch of a step samples the captions of all.
 
-        Not when the batches are taken: a resumed run has its random state back only after that.
+        Sampling waits until here because a resumed run restores its random state after the batches are taken.
         """
         if "rollout" not in inputs:
             self.roll_out(self._batches)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def roll_out(self, batches: list[dict[str, Any]]) -> None:
-        """Draw and score captions for the batches of one step, in place.
+        """Sample and score captions for the batches of one step, in place.
 
-        Each batch gets its `rollout`, its `advantage`, `sampled_tokens` and `target_tokens`, over which the step's
-        losses are averaged, and, where nothing is trained in the tower, `features` in the place of `pixel_values`. A
-        batch that is alone also gets the `prompt` that its captions were drawn from, with gradient.
+        Each batch gets its `rollout`, its `advantage`, and the counts that the step's losses are averaged over,
+        `sampled_tokens` and `target_tokens`. If the tower trains nothing, `features` replace `pixel_values`. A batch
+        that is alone also gets the `prompt` that its captions were sampled from, with gradient.
         """
         captioner, alone = self.captioner, len(batches) == 1
         with torch.set_grad_enabled(alone):
@@ -121,7 +123,7 @@ class SelfCriticalTrainer(CaptionTrainer):
             batches[0]["prompt"] = prompt
 
     def _count_tokens(self, batches: list[dict[str, Any]]) -> None:
-        """Tell every batch what the step's losses are averaged over, without waiting for the device."""
+        """Add to every batch the counts that the step's losses are averaged over, without waiting for the device."""
         counts = {"sampled_tokens": torch.stack([batch["rollout"].mask.sum() for batch in batches]).sum()}
         if self.scst.cross_entropy_weight:
             counts["target_tokens"] = torch.stack([_targets(batch) for batch in batches]).sum()
@@ -130,17 +132,17 @@ class SelfCriticalTrainer(CaptionTrainer):
             batch.update(of_all_processes)
 
     def _sampling_seeds(self, batches: list[dict[str, Any]]) -> list[int]:
-        """One a clip, by its place among those of all batches and processes of the step."""
+        """Derive one seed per clip from its position among all batches and processes of the step."""
         processes, size = self.args.world_size, self.args.per_device_train_batch_size
-        places = [
-            (number * processes + self.args.process_index) * size + place
-            for number, batch in enumerate(batches)
-            for place in range(len(batch["clip_ids"]))
+        positions = [
+            (index * processes + self.args.process_index) * size + position
+            for index, batch in enumerate(batches)
+            for position in range(len(batch["clip_ids"]))
         ]
-        return sampling_seeds(self.args.seed, self.state.global_step, places)
+        return sampling_seeds(self.args.seed, self.state.global_step, positions)
 
     def _advantages(self, rollout: Rollout) -> Tensor:
-        """Reward minus baseline of each sample, `(R)`, on the CPU."""
+        """Subtract the baseline from each sample's reward, `(R)`, on the CPU."""
         baseline = BASELINES[self.scst.baseline](rollout.rewards, rollout.greedy_rewards)
         return advantages(rollout.rewards, baseline).flatten()
 
@@ -151,7 +153,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The batch's share of the step's loss; a batch without captions is a step of its own."""
+        """Compute the batch's share of the step's loss; a batch without captions is a step of its own."""
         if "rollout" not in inputs:
             self.roll_out([inputs])
         rollout: Rollout = inputs["rollout"]
@@ -176,16 +178,16 @@ class SelfCriticalTrainer(CaptionTrainer):
             self._means.add("kl", divergence, mask.sum())
         self._means.add("entropy", masked_sum(terms.entropy, mask), mask.sum())
         self.check_finite(loss, inputs["clip_ids"])
-        # Processes' gradients are averaged, and their losses are shares.
+        # Gradients are averaged over processes, but losses are shares of a sum.
         loss = loss * self.accelerator.num_processes
         return (loss, {}) if return_outputs else loss
 
     def _logits(self, model: nn.Module, inputs: dict[str, Any], rollout: Rollout) -> tuple[Tensor, Tensor | None]:
-        """One teacher-forced pass over the samples and, with cross-entropy, reference captions of each clip.
+        """Run one teacher-forced pass over each clip's samples and, with cross-entropy, its reference captions.
 
         Returns:
             logits that predict the samples, `(R, L, V)`, and those that predict the references, `(B·K, L' + 1, V)`, the
-            last one beyond their end; `None` without.
+            last one beyond their end; `None` without cross-entropy.
         """
         clips, samples, length = len(inputs["clip_ids"]), self.scst.num_samples, rollout.tokens.shape[1]
         given = {"prompt": inputs["prompt"]} if "prompt" in inputs else visual_inputs(inputs)
@@ -196,7 +198,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         opening = ids.shape[1] + 1 - length
         ids = _beside(ids, inputs["input_ids"], clips, self.processor.pad_token_id)
         masks = _beside(masks, inputs["attention_mask"], clips, 0)
-        # Of all texts, and of the last soft token, which predicts their first.
+        # All text positions, and the last soft token, which predicts the first of them.
         kept = ids.shape[1] + 1
         logits = model(**given, input_ids=ids, attention_mask=masks, logits_to_keep=kept).logits
         by_clip = logits.unflatten(0, (clips, -1))  # (B, S + K, kept, V)
@@ -204,7 +206,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         return predicting, by_clip[:, samples:, : inputs["labels"].shape[1] + 1].flatten(0, 1)
 
     def _texts_of_samples(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """What predicts the samples, opening, prompt and all tokens but the last, `(R, O + L − 1)`; and its mask."""
+        """Join BOS, prompt and all sampled tokens but the last, `(R, O + L − 1)`, and make the mask."""
         ids = [self.processor.bos_token_id]
         prompt = self.processor.prompt_ids()
         if prompt is not None:
@@ -215,7 +217,7 @@ class SelfCriticalTrainer(CaptionTrainer):
 
     @torch.no_grad()
     def _start_logits(self, inputs: dict[str, Any], rollout: Rollout) -> Tensor:
-        """What the model that the run started from predicts of the samples, `(R, L, V)`."""
+        """Compute the logits of the model that the run started from, `(R, L, V)`."""
         ids, mask = self._texts_of_samples(rollout)
         texts = {"input_ids": ids, "attention_mask": mask, "logits_to_keep": rollout.tokens.shape[1]}
         given: dict[str, Any] = {**visual_inputs(inputs), **texts}
@@ -223,12 +225,12 @@ class SelfCriticalTrainer(CaptionTrainer):
         return logits
 
     def _note_captions(self, rollout: Rollout, advantage: Tensor) -> None:
-        """What the samples of a step are like on this process; all of it is in the program's memory."""
+        """Add a step's samples to the running means; all values are in host memory."""
         rewards, greedy, samples = rollout.rewards, rollout.greedy_rewards, len(rollout.captions)
         spread = (rewards - rewards.nanmean(dim=1, keepdim=True)).square().nanmean(dim=1).sqrt()
         for name, values in {"reward": rewards, "reward_std": spread, "greedy_reward": greedy}.items():
             self._means.add(name, values.nansum(), values.isfinite().sum())
-        # Of a whole step: every process adds its part of one.
+        # A count per step, of which every process adds its part.
         self._means.add("unscored_samples", rewards.isnan().sum(), 1 / self.accelerator.num_processes)
         self._means.add("zero_advantage_share", (advantage.abs() < _NO_ADVANTAGE).sum(), samples)
         self._means.add("sample_tokens", sum(rollout.lengths), samples)
@@ -237,10 +239,10 @@ class SelfCriticalTrainer(CaptionTrainer):
         self._means.add("bad_endings", bad_ending_share(rollout.captions) * samples, samples)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the means since the last training line of what the samples of all processes were like.
+        """Log, with the means of all processes' samples since the last training line.
 
         Raises:
-            UserError: the samples show that training has gone wrong, and the run is to stop then.
+            UserError: training has collapsed, and `scst.stop_on_collapse` is set.
         """
         signs: list[str] = []
         if "loss" in logs:
@@ -249,6 +251,15 @@ class SelfCriticalTrainer(CaptionTrainer):
         super().log(logs, start_time)
         if signs:
             self._name_collapse(signs)
+
+    def open_interval(self) -> LogInterval:
+        """Gather the sums since the last log line, those of the samples too; all processes must call this."""
+        return replace(super().open_interval(), sums=self._means.sums())
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.accelerator.is_main_process:
+            self._means.restore(self.interval.sums)
 
     def _name_collapse(self, signs: list[str]) -> None:
         found = f"Training may have collapsed at step {self.state.global_step}: {'; '.join(signs)}."
@@ -262,13 +273,13 @@ class SelfCriticalTrainer(CaptionTrainer):
 
 
 def _targets(batch: dict[str, Any]) -> Tensor:
-    """How many targets a batch's reference captions have."""
+    """Count the targets of a batch's reference captions."""
     count: Tensor = batch["labels"].ne(IGNORED).sum()
     return count
 
 
 def _beside(samples: Tensor, references: Tensor, clips: int, filler: int) -> Tensor:
-    """`(B·S, L)` and `(B·K, L')` clip by clip, filled on the right to one length: `(B·(S + K), max(L, L'))`."""
+    """Join `(B·S, L)` and `(B·K, L')` clip by clip, padded on the right: `(B·(S + K), max(L, L'))`."""
     length = max(samples.shape[1], references.shape[1])
     both = [F.pad(group, (0, length - group.shape[1]), value=filler) for group in (samples, references)]
     return torch.cat([group.unflatten(0, (clips, -1)) for group in both], dim=1).flatten(0, 1)

@@ -8,10 +8,11 @@ from torch.distributions import Categorical, kl_divergence
 from evlvideo.training.scst.baselines import loo_baseline
 from evlvideo.training.scst.policy_loss import (
     divergence,
-    drawing_log_probabilities,
     entropy,
+    log_probabilities_inside,
     masked_sum,
     of_samples,
+    outside_nucleus,
     policy_loss,
     sampled_tokens_mask,
 )
@@ -19,6 +20,12 @@ from evlvideo.training.scst.policy_loss import (
 END = 0
 VOCABULARY = 4
 LENGTH = 3
+
+
+def distribution(logits: Tensor, samples: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+    """Log-probabilities of what samples come from, `(R, L, V)`, all at once."""
+    outside = outside_nucleus(logits, samples, temperature, top_p) if top_p < 1 else None
+    return log_probabilities_inside(logits, temperature, outside)
 
 
 @pytest.mark.parametrize(
@@ -39,34 +46,34 @@ def test_mask_ends_with_the_first_ending(sample: list[int], mask: list[int]) -> 
 def test_log_probabilities_are_those_of_the_categorical_distribution(temperature: float) -> None:
     logits, samples = torch.randn(2, 5, 7), torch.randint(7, (2, 5))
     expected = Categorical(logits=logits / temperature)
-    found = drawing_log_probabilities(logits, samples, temperature)
+    found = distribution(logits, samples, temperature)
     torch.testing.assert_close(of_samples(found, samples), expected.log_prob(samples))
     torch.testing.assert_close(entropy(found), expected.entropy())
 
 
 def test_log_probabilities_are_float32_for_half_precision_logits() -> None:
     logits, samples = torch.randn(2, 5, 7, dtype=torch.bfloat16), torch.randint(7, (2, 5))
-    found = of_samples(drawing_log_probabilities(logits, samples), samples)
+    found = of_samples(distribution(logits, samples), samples)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, Categorical(logits=logits.float()).log_prob(samples))
 
 
 def test_a_nucleus_is_renormalised_and_leaves_nothing_outside() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(1, 1, 4)
-    found = drawing_log_probabilities(logits, torch.tensor([[1]]), top_p=0.75).exp()
+    found = distribution(logits, torch.tensor([[1]]), top_p=0.75).exp()
     torch.testing.assert_close(found, torch.tensor([[[0.625, 0.375, 0.0, 0.0]]]))
 
 
 def test_the_temperature_comes_before_the_nucleus() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(1, 1, 4)
-    found = drawing_log_probabilities(logits, torch.tensor([[0]]), temperature=0.25, top_p=0.75).exp()
+    found = distribution(logits, torch.tensor([[0]]), temperature=0.25, top_p=0.75).exp()
     assert found.tolist() == [[[1.0, 0.0, 0.0, 0.0]]]
 
 
 def test_what_was_drawn_is_in_the_nucleus_also_where_rounding_leaves_it_out() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(1, 1, 4).clone().requires_grad_()
     samples = torch.tensor([[3]])
-    found = of_samples(drawing_log_probabilities(logits, samples, top_p=0.75), samples)
+    found = of_samples(distribution(logits, samples, top_p=0.75), samples)
     assert found.item() == pytest.approx(torch.tensor(0.05 / 0.85).log().item())
     found.sum().backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
@@ -74,7 +81,7 @@ def test_what_was_drawn_is_in_the_nucleus_also_where_rounding_leaves_it_out() ->
 
 def test_tokens_of_probability_zero_add_no_entropy() -> None:
     logits = torch.tensor([[[0.0, 0.0, -torch.inf]]])
-    found = entropy(drawing_log_probabilities(logits, torch.zeros(1, 1, dtype=torch.long)))
+    found = entropy(distribution(logits, torch.zeros(1, 1, dtype=torch.long)))
     assert found.item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
 
 
@@ -174,7 +181,7 @@ class Language:
         rewards = self.rewards[chosen].unflatten(0, (clips, samples))
         advantage = (rewards - loo_baseline(rewards)).flatten()
         tokens = self.padded[chosen]
-        log_probability = of_samples(drawing_log_probabilities(self.logits(tokens), tokens), tokens)
+        log_probability = of_samples(distribution(self.logits(tokens), tokens), tokens)
         loss = policy_loss(log_probability, sampled_tokens_mask(tokens, END), advantage)
         return torch.autograd.grad(loss, self.table)[0]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from toy_run import Toy, make_trainer
 
 from evlvideo.models.language import SoftPrompt
-from evlvideo.training.scst.policy_loss import drawing_log_probabilities, of_samples
+from evlvideo.training.scst.policy_loss import log_probabilities_inside, of_samples
 from evlvideo.training.scst.rollout import Rollout, roll_out
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
 
@@ -50,7 +50,7 @@ def log_probabilities(trainer: SelfCriticalTrainer, prompt: SoftPrompt, samples:
     logits = trainer.captioner(
         prompt=prompt, input_ids=text, attention_mask=torch.ones_like(text), logits_to_keep=text.shape[1]
     ).logits[:, :-1]
-    return of_samples(drawing_log_probabilities(logits, samples), samples)
+    return of_samples(log_probabilities_inside(logits), samples)
 
 
 def test_the_greedy_caption_beside_samples_is_the_greedy_caption(toy: Toy, tmp_path: Path) -> None:

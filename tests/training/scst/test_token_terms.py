@@ -9,10 +9,22 @@ from torch.distributions import Categorical, kl_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evlvideo.training.scst import token_terms as module
-from evlvideo.training.scst.policy_loss import divergence, drawing_log_probabilities, entropy, of_samples
+from evlvideo.training.scst.policy_loss import (
+    divergence,
+    entropy,
+    log_probabilities_inside,
+    of_samples,
+    outside_nucleus,
+)
 from evlvideo.training.scst.token_terms import token_terms
 
 ROWS, LENGTH, VOCABULARY = 5, 4, 37
+
+
+def distribution(logits: Tensor, samples: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+    """Log-probabilities of what samples come from, `(R, L, V)`, all at once."""
+    outside = outside_nucleus(logits, samples, temperature, top_p) if top_p < 1 else None
+    return log_probabilities_inside(logits, temperature, outside)
 
 
 @pytest.fixture(params=[1, 2 * LENGTH * VOCABULARY, 10**6])
@@ -35,10 +47,8 @@ def test_values_and_gradients_are_those_of_the_formulas(logits: Tensor, temperat
     found = token_terms(logits, samples, temperature=temperature, top_p=top_p, start=start)
     (slope,) = torch.autograd.grad((weight[0] * found.log_probability + weight[1] * found.divergence).sum(), logits)
 
-    everything = drawing_log_probabilities(logits, samples, temperature, top_p)
-    apart = divergence(
-        drawing_log_probabilities(logits, samples, temperature), drawing_log_probabilities(start, samples, temperature)
-    )
+    everything = distribution(logits, samples, temperature, top_p)
+    apart = divergence(distribution(logits, samples, temperature), distribution(start, samples, temperature))
     expected = of_samples(everything, samples)
     (expected_slope,) = torch.autograd.grad((weight[0] * expected + weight[1] * apart).sum(), logits)
     for one, other in zip((*found, slope), (expected, apart, entropy(everything), expected_slope), strict=True):

@@ -1,0 +1,38 @@
+"""Keeps the sums since the last log line in a checkpoint, so that a resumed run logs the same means."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from evlvideo.files import read_json, write_json
+
+INTERVAL_NAME = "log_interval.json"
+"""The file's name in a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogInterval:
+    """Sums over the steps since the last log line."""
+
+    last_logged_step: int | None = None
+    """Step of the last log line; `None` in checkpoints that kept no interval."""
+    loss: float = 0.0
+    """Sum of the losses, as a mean over processes."""
+    sums: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Totals and counts of other means, over all processes."""
+    processes: int | None = None
+    """Number of processes that trained; `None` if unknown."""
+
+
+def write_interval(checkpoint: Path, interval: LogInterval) -> None:
+    """Write an interval beside a checkpoint's weights."""
+    write_json(checkpoint / INTERVAL_NAME, asdict(interval))
+
+
+def read_interval(checkpoint: Path) -> LogInterval:
+    """Read a checkpoint's interval; an empty one if the checkpoint has none, as older ones do."""
+    path = checkpoint / INTERVAL_NAME
+    if not path.is_file():
+        return LogInterval()
+    content = read_json(path)
+    sums = {name: (total, count) for name, (total, count) in content.pop("sums").items()}
+    return LogInterval(**content, sums=sums)
