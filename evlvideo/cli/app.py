@@ -343,7 +343,7 @@ def sweep(
 
     outcome = run_sweep(plan_sweep(config, settings or [], out, checkpoint=evaluate_only), split=split, console=console)
     show(to_rich(outcome))
-    typer.echo(f"The table and the figure are {out}/sweep.md and {out}/sweep.svg, beside .csv, .json and .png.")
+    say(f"The table and the figure are {out}/sweep.md and {out}/sweep.svg, beside .csv, .json and .png.")
 
 
 @app.command()
