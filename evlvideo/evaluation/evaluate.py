@@ -11,14 +11,14 @@ from torch.utils.data import Dataset
 
 from evlvideo.assembly.architecture import changed_by_run
 from evlvideo.assembly.clips import read_clips
-from evlvideo.assembly.datasets import evaluation_data
+from evlvideo.assembly.datasets import evaluation_dataset
 from evlvideo.assembly.models import open_model, trained_parameters
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
-from evlvideo.inference.predict import generate_captions
+from evlvideo.inference.captioning import generate_captions
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.models.checkpoint import checkpoint_directory
@@ -67,7 +67,7 @@ def evaluate(
         out = run
     clips = read_clips(config.data, split)
     model, processor = open_model(run, config)
-    dataset: Dataset[dict[str, Any]] = evaluation_data(config.data, model, processor, clips, split)
+    dataset: Dataset[dict[str, Any]] = evaluation_dataset(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
     # METEOR reads its tables while the model captions.

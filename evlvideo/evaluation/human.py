@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from evlvideo.data.annotation.splits import facts_of, locate, read_split
+from evlvideo.data.annotation.facts import facts_of
+from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_captions
@@ -63,7 +64,7 @@ def human_row(
     """Score the first caption of every clip, by `sen_id` if there is one, against the other captions of the clip.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotation.splits.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
         root: directory of the dataset; the media files need not be there. `mini` needs none.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
@@ -75,7 +76,7 @@ def human_row(
     facts_of(dataset)
     if root is None and dataset != "mini":
         raise UserError(f"The data set {dataset!r} has no root; name the directory of its annotation with --root.")
-    clips = read_split(dataset, split, locate(dataset, root), check_files=False)
+    clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False)
     human = human_captions({clip.clip_id: clip.captions for clip in clips}, f"{dataset}:{split}")
     scores = score_captions(human.captions, human.references, metrics, tokenizer)
     return EvaluationResult(

@@ -7,7 +7,7 @@ from typing import Any
 
 from evlvideo.assembly.clips import references_of
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.captioned import CaptionedClip, evidence_subsets
+from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_captions

@@ -13,7 +13,7 @@ from pathlib import Path
 from evlvideo.comparison.compare import Comparison, compare
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.splits import locate
+from evlvideo.data.annotation.splits import dataset_root
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.parallel import parallel_trainings
@@ -60,7 +60,7 @@ def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
 
 
 def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
-    locate("mini", None)  # rendered once, before the processes start
+    dataset_root("mini", None)  # rendered once, before the processes start
     with parallel_trainings(min(_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
 
         def evaluate_run(name: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evlvideo.config.checks import flat_settings
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
+from evlvideo.config.settings import flat_settings
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.processes import is_main
 from evlvideo.results.records import EvaluationResult
@@ -20,7 +20,8 @@ from evlvideo.results.run_directory import (
     SUMMARY_NAME,
     evaluation_directory,
 )
-from evlvideo.training.run import newest_checkpoint, train
+from evlvideo.training.resuming import newest_checkpoint
+from evlvideo.training.run import train
 
 logger = logging.getLogger(__name__)
 

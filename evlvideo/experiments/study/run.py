@@ -57,7 +57,7 @@ def run_study(
                 against=against,
                 over_seeds=True,
                 gallery_clips=gallery_clips if last else 0,
-                pictures=pictures if last else 0,
+                inspected_clips=pictures if last else 0,
             )
     return comparison
 

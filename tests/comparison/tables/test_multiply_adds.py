@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evlvideo.comparison.rows.runs import EvaluatedRun, read_runs
+from evlvideo.comparison.rows.row import Row, system_row
+from evlvideo.comparison.rows.runs import read_runs
+from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.tables import multiply_adds
 from evlvideo.comparison.tables.multiply_adds import add_multiply_adds
-from evlvideo.comparison.tables.table import Entry, build_table, run_entry
+from evlvideo.comparison.tables.table import build_table
 from evlvideo.config.loading import save_config
 from evlvideo.estimate import run_costs
 from evlvideo.results.run_directory import run_config
@@ -16,13 +18,13 @@ if TYPE_CHECKING:
     from toy_run import Toy
 
 
-def evaluated(make_run: Any, name: str, directory: Path | None = None, **decoding: Any) -> EvaluatedRun:
+def evaluated(make_run: Any, name: str, directory: Path | None = None, **decoding: Any) -> System:
     read = read_runs([make_run(name, decoding=decoding)], "test")[0]
     return replace(read, directory=directory or read.directory)
 
 
-def with_costs(*runs: EvaluatedRun) -> tuple[dict[str, Entry], list[str]]:
-    made, remarks = add_multiply_adds([run_entry(run) for run in runs], runs)
+def with_costs(*runs: System) -> tuple[dict[str, Row], list[str]]:
+    made, remarks = add_multiply_adds([system_row(run) for run in runs], runs)
     return {entry.name: entry for entry in made}, remarks
 
 

@@ -10,7 +10,8 @@ from toy_run import Toy
 
 from evlvideo.cli.app import main
 from evlvideo.config.loading import save_config
-from evlvideo.config.run import ModelConfig, RunConfig
+from evlvideo.config.model import ModelConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments import resumable
