@@ -1,6 +1,6 @@
-"""One command in several processes: joined, or stopped where each would do the whole work alone.
+"""Join the processes of one command, or stop them if each would do the whole work alone.
 
-`torchrun --nproc_per_node 2 -m evlvideo …` starts several; so does `accelerate launch`, where there are GPUs.
+`torchrun --nproc_per_node 2 -m evlvideo …` starts several; so does `accelerate launch` on GPUs.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 LONGEST_WAIT = timedelta(hours=2)
-"""How long a process waits for the others where they meet; captions of a split do not all take the same time."""
+"""Time limit of waiting for the other processes, whose shares of a split do not take the same time."""
 
 _JOINED_BY = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Numbers of processes, as set by launchers whose processes can be joined."""
+"""Number of processes, as set by launchers whose processes can be joined."""
 _STARTED_BY = (*_JOINED_BY, "SLURM_STEP_NUM_TASKS")
 _LOCAL_RANKS = (
     "LOCAL_RANK",
@@ -37,20 +37,20 @@ _meetings = count()
 
 
 def join_processes() -> "PartialState":
-    """Join the processes of this command; every command that several can share calls it before it does anything.
+    """Join the processes of this command. Commands that several processes can share call it first.
 
     Returns:
-        accelerate's state, which says how many there are, and which of them this is.
+        accelerate's state, with the number of processes and the index of this one.
 
     Raises:
-        UserError: a launcher started several, and they cannot be joined, so that each would do all of the work.
+        UserError: a launcher started several that cannot be joined, so that each would do all of the work.
     """
     import torch
     from accelerate import PartialState
 
     started = max(_number(name) for name in _JOINED_BY)
     if started > 1 and not torch.accelerator.is_available():
-        # Where there is nothing but a CPU, accelerate asks for this before it joins anything, and so does transformers.
+        # On a CPU, accelerate and transformers need this before they join processes.
         os.environ["ACCELERATE_USE_CPU"] = "true"
     cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
     try:
@@ -71,8 +71,8 @@ def _check_not_alone(seen: int) -> None:
         if _number(name) > seen:
             raise UserError(
                 f"{name} says that {_number(name)} processes were started, and this one sees {seen}: each would do all "
-                f"of the work. Start them with {_command(_number(name))}; set ACCELERATE_USE_CPU=true where they are "
-                f"not to use a GPU; or unset {name} where this process is meant to be alone."
+                f"of the work. Start them with {_command(_number(name))}; set ACCELERATE_USE_CPU=true if they should "
+                f"not use a GPU; or unset {name} if this process is meant to be alone."
             )
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("MASTER_ADDR") == "127.0.0.1"
     if launched and not any(name in os.environ for name in _JOINED_BY):
@@ -83,16 +83,13 @@ def _check_not_alone(seen: int) -> None:
 
 
 def on_main_process(work: Callable[[], Result]) -> Result:
-    """Let one process work while the others wait, for as long as it takes.
-
-    Args:
-        work: run by the main process alone.
+    """Run `work` in the main process while the others wait, for as long as it takes.
 
     Returns:
-        what it returned, in every process.
+        the result of `work`, in every process.
 
     Raises:
-        UserError: what it raised, in every process.
+        UserError: raised by `work`; in every process.
     """
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
@@ -108,7 +105,7 @@ def on_main_process(work: Callable[[], Result]) -> Result:
         except UserError as error:
             outcome = [None, error]
         store.set(done, "")
-    # A collective has a time limit, which Java's METEOR need not keep to.
+    # Collectives have a time limit, and METEOR may take longer.
     while not store.check([done]):
         time.sleep(_POLL_SECONDS)
     result, failure = broadcast_object_list(outcome)
@@ -131,7 +128,7 @@ def wait_for_all() -> None:
 
 
 def is_main() -> bool:
-    """Whether what concerns all processes is this one's to say; without importing torch where nothing else did."""
+    """Return whether this is the main process, which speaks for all, without importing torch."""
     if "accelerate" not in sys.modules:
         return True
     from accelerate import PartialState
@@ -140,7 +137,7 @@ def is_main() -> bool:
 
 
 def is_first_to_say(message: str) -> bool:
-    """Whether no other process has said the same; of the processes that have not been joined, one a machine says it."""
+    """Return whether no other process has said the same. Before processes are joined, one a machine says it."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.distributed.is_initialized():
         return not any(_number(name) for name in _LOCAL_RANKS)
@@ -152,14 +149,14 @@ def is_first_to_say(message: str) -> bool:
 
 
 def _store() -> Any:
-    """What joined processes read and write without the time limit of collectives. Torch has no public name for it."""
+    """Return the store of joined processes, which has no time limit. Torch has no public name for it."""
     from torch.distributed import distributed_c10d
 
     return distributed_c10d._get_default_store()
 
 
 def _number(name: str) -> int:
-    """An environment variable as a number; 0 where it is none."""
+    """Return an environment variable as a number, or 0."""
     value = os.environ.get(name, "")
     return int(value) if value.isdigit() else 0
 

@@ -44,7 +44,9 @@ def say(line: str) -> None:
 
 
 def show(renderable: object) -> None:
-    """Print a table or text, as wide as the terminal."""
+    """Print a table or text, as wide as the terminal, from one of the processes that share a command."""
+    if not is_main():
+        return
     from rich.console import Console
 
     Console().print(renderable)

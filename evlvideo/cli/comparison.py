@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evlvideo.cli.options import Against, Changes, Clips, Pictures, RunFile, SplitToEvaluate
-from evlvideo.terminal import prepare, show
+from evlvideo.terminal import prepare, say, show
 
 if TYPE_CHECKING:
     from evlvideo.comparison.compare import Comparison
@@ -114,7 +114,7 @@ def sweep(
 
     outcome = run_sweep(plan_sweep(config, settings or [], out, checkpoint=evaluate_only), split=split, console=console)
     show(to_rich(outcome))
-    typer.echo(f"The table and the figure are {out}/sweep.md and {out}/sweep.svg, beside .csv, .json and .png.")
+    say(f"The table and the figure are {out}/sweep.md and {out}/sweep.svg, beside .csv, .json and .png.")
 
 
 def _show(comparison: "Comparison") -> None:

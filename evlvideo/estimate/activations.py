@@ -1,7 +1,6 @@
-"""Bytes that a forward pass keeps for the backward pass.
+"""Measure the bytes that a forward pass keeps for the backward pass.
 
-Measured on tensors without values that take themselves to be on a GPU, so that autocast follows its rules for one
-(which are not those for the CPU), whether or not there is a GPU.
+Tensors have no values and claim to be on a GPU, so that autocast follows its rules for GPUs, with or without one.
 """
 
 import warnings
@@ -21,17 +20,17 @@ DEVICE = "cuda"
 
 
 def saved_bytes(model: EvlVideoForCaptioning, inputs: dict[str, Any], autocast: torch.dtype | None) -> int:
-    """What a training pass keeps: every storage that is saved for the backward pass, once, without weights.
+    """Return the bytes saved by a training pass: every storage once, without weights.
 
-    Weights that autocast copies to half precision are kept as copies, and counted.
+    Half-precision copies of weights that autocast makes are counted.
 
     Args:
         model: in training mode.
         inputs: arguments of its forward pass.
-        autocast: type that is computed in; `None` computes in the weights' own.
+        autocast: dtype of autocast. If None, autocast is off.
     """
     weights = {_storage_key(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    # What no output depends on is let go during the pass, and its storage's place may be taken by another.
+    # What no output depends on is freed during the pass, and another storage may reuse its key.
     alive: WeakSet[_Saved] = WeakSet()
 
     def save(tensor: Tensor) -> _Saved:
@@ -62,10 +61,10 @@ def _storage_key(tensor: Tensor) -> int:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Takes the memory-efficient kernel for every attention.
+    """Use the memory-efficient kernel for every attention.
 
-    Left to itself, torch would choose by the GPU it finds, and without one fall back to plain products, which keep all
-    attention weights. Flash kernels keep as much as this one: queries, keys, values, output and a number a row.
+    By default, torch chooses by the GPU, and without one falls back to plain products, which keep all attention
+    weights. Flash kernels keep as much as this one: queries, keys, values, output and a number a row.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -85,7 +84,7 @@ def _memory_efficient_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """`F.scaled_dot_product_attention`; with `enable_gqa` the fewer keys and values are kept as they are."""
+    """Compute `F.scaled_dot_product_attention`; with `enable_gqa`, the fewer keys and values are not repeated."""
     if torch.is_autocast_enabled(DEVICE):
         dtype = torch.get_autocast_dtype(DEVICE)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
@@ -98,7 +97,7 @@ def _memory_efficient_attention(
 
 @contextmanager
 def _autocast(dtype: torch.dtype | None) -> Iterator[None]:
-    """`torch.autocast` for a GPU, which would turn itself off where there is none."""
+    """Enable `torch.autocast` for a GPU, which would disable itself without one."""
     if dtype is None:
         yield
         return

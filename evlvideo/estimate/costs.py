@@ -1,4 +1,4 @@
-"""From an architecture and a workload to their costs."""
+"""Estimate the costs of an architecture under a workload."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,19 +27,18 @@ _ADAMW_MOMENTS = 2
 
 
 def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
-    """What training and captioning cost.
+    """Estimate what training and captioning cost.
 
-    The real model is built without values and run on inputs without values, so that nothing of it is a formula that
-    could differ from the code; billions of weights take some seconds and no memory.
+    The real model is built without values and run on inputs without values, so that no formula can differ from the
+    code. Billions of weights take some seconds and no memory.
 
     Args:
-        config: the architecture; its language model's sizes are read from where it names the model, where they are not
-            in `text_config`.
+        config: the architecture. Without `text_config`, the sizes of its language model are read from the model.
         workload: what is asked of it.
 
     Raises:
-        UserError: a workload that the architecture cannot take (too many frames or tokens), or a model that does
-            something whose cost is not known.
+        UserError: the workload has too many frames or tokens for the architecture, or the cost of an operation is
+            unknown.
     """
     config = _with_language_model_sizes(config)
     model = _build(config)
@@ -49,7 +48,7 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
     soft_tokens = _soft_tokens(model, workload)
     with _without_values():
         training_batch, captioning_clip = _count(model, workload, soft_tokens)
-    # Another one, since that model has been moved by now.
+    # A new one, as the first has been moved.
     kept = _saved_bytes(_build(config), workload)
     return Estimate(
         workload=workload,
@@ -64,10 +63,10 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
 
 
 def multiply_adds(config: EvlVideoConfig, workload: Workload) -> MultiplyAdds:
-    """What :func:`estimate` counts, without the memory, which takes as long.
+    """Count the multiply-adds of :func:`estimate`, without its memory, which takes as long.
 
     Raises:
-        UserError: as :func:`estimate` does.
+        UserError: as in :func:`estimate`.
     """
     model = _build(_with_language_model_sizes(config))
     soft_tokens = _soft_tokens(model, workload)
@@ -76,7 +75,7 @@ def multiply_adds(config: EvlVideoConfig, workload: Workload) -> MultiplyAdds:
 
 
 def _with_language_model_sizes(config: EvlVideoConfig) -> EvlVideoConfig:
-    """The architecture with its language model's sizes, read where they are not in it."""
+    """Return the architecture with the sizes of its language model, reading them if they are missing."""
     if config.text_config is not None:
         return config
     text = read_text_config(config.language_model)
@@ -89,22 +88,23 @@ def _build(config: EvlVideoConfig) -> EvlVideoForCaptioning:
 
 
 def _soft_tokens(model: EvlVideoForCaptioning, workload: Workload) -> int:
-    """Soft tokens of a clip, when they and the text have their place in the language model."""
+    """Return the soft tokens of a clip; raise if they and the text do not fit into the language model."""
     tokens = model.connector.num_output_tokens(model.vision_tower.num_tokens)
     soft_tokens = tokens * workload.num_frames if model.config.fusion == "concat" else tokens
-    # A caption that is generated has an opening token before it, and its last token is not read again.
+    # A generated caption has BOS before it, and its last token is not read again.
     asked = soft_tokens + max(workload.text_tokens, workload.new_tokens)
-    places = getattr(model.language_model.config, "max_position_embeddings", None)
-    if places is not None and asked > places:
+    positions = getattr(model.language_model.config, "max_position_embeddings", None)
+    if positions is not None and asked > positions:
         raise UserError(
             f"A clip has {soft_tokens} soft tokens and its text up to {asked - soft_tokens}, together {asked}; the "
-            f"language model has {places} places. Use fewer frames, a larger merge_r, fusion=mean_tokens, or less text."
+            f"language model has {positions} positions. Use fewer frames, a larger merge_r, "
+            "fusion=mean_tokens, or less text."
         )
     return soft_tokens
 
 
 def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
-    """How many numbers are in tensors, by the part that their name belongs to."""
+    """Count the values of tensors by the part that their name belongs to."""
     numbers = dict.fromkeys(("vision_tower", "connector", "contextualizer", "language_model"), 0)
     for name, tensor in tensors.items():
         part = "contextualizer" if is_contextualizer(name) else part_of(name) or "connector"
@@ -113,7 +113,7 @@ def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
 
 
 def _count(model: EvlVideoForCaptioning, workload: Workload, soft_tokens: int) -> tuple[ByPart, ByPart]:
-    """Multiply-adds of a training batch and of captioning one clip."""
+    """Count the multiply-adds of a training batch and of captioning one clip."""
     model.to_empty(device="cpu")
     training, encoding = count_passes(model.train(), *_inputs(model, workload, "cpu"))
     generation = count_generation(model, soft_tokens, workload)
@@ -121,7 +121,7 @@ def _count(model: EvlVideoForCaptioning, workload: Workload, soft_tokens: int) -
 
 
 def _saved_bytes(model: EvlVideoForCaptioning, workload: Workload) -> int:
-    """What a training pass keeps in the precision of the workload, into whose type the towers are brought."""
+    """Measure the bytes that a training pass keeps, with towers in the dtype of the workload."""
     dtype = _TYPES[workload.precision]
     for name, weight in model.named_parameters():
         if tower_of(name) is not None:
@@ -149,19 +149,19 @@ def _memory(weights: Mapping[str, Tensor], workload: Workload, activations: int)
 
 @contextmanager
 def _without_values() -> Iterator[None]:
-    """Every tensor that is made has a shape, a type and a device, and nothing in it."""
+    """Make tensors with a shape, a dtype and a device, but no values."""
     try:
         with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
             yield
     except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
         raise UserError(
-            f"The model does what depends on the values of its tensors ({error}), and there are none in an estimate; "
-            "no estimate can be given for it."
+            f"The model depends on the values of its tensors ({error}), and an estimate has none; no estimate can be "
+            "given for it."
         ) from error
 
 
 def _inputs(model: EvlVideoForCaptioning, workload: Workload, device: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """A batch of frames and of texts, without values."""
+    """Return a batch of frames and of texts, without values."""
     size = model.vision_tower.image_size
     pixels = torch.empty(workload.batch_size, workload.num_frames, 3, size, size, device=device)
     texts = workload.batch_size * workload.captions_per_clip

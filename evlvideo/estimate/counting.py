@@ -1,12 +1,12 @@
-"""Multiply-adds, counted while the real model runs on tensors without values.
+"""Count multiply-adds while the real model runs on tensors without values.
 
-Torch's counter has formulas for matrix products and convolutions, and for some fused kernels of attention. Attention
-runs as plain matrix products here: which fused kernel is taken depends on the machine, some kernels have no formula and
-would count as nothing, and the formula of others adds what their backward pass computes a second time to save memory.
-So the count is what the method needs, alike on every machine. A causal mask saves nothing in it.
+Torch has formulas for matrix products and convolutions, and for some fused kernels of attention. Here, attention runs
+as plain matrix products: the choice of a fused kernel depends on the machine, some kernels have no formula and would
+count as 0, and the formulas of others add what their backward pass recomputes to save memory. So the count is what the
+method needs, the same on every machine. A causal mask saves nothing.
 
-A part is counted by cutting the graph at its borders. The counter's own attribution to modules is not used, since in
-the backward pass it is wrong (it books the tower's under the language model).
+A part is counted by cutting the graph at its boundaries. Torch's attribution to modules is wrong in the backward pass:
+it books the tower under the language model.
 """
 
 import math
@@ -32,9 +32,9 @@ _MULTIPLIES = re.compile(r"(mm|mv|dot|conv\w*|attention\w*|bilinear\w*|cdist\w*|
 def _convolution_backward(
     gradient: Sequence[int], x: Sequence[int], weight: Sequence[int], *arguments: Any, **more: Any
 ) -> int:
-    """Twice the multiply-adds of each gradient that is asked for, which are those of the forward pass.
+    """Return twice the multiply-adds of each requested gradient, which cost as much as the forward pass.
 
-    Torch's own formula takes no account of groups, and would count a depthwise convolution a thousandfold.
+    Torch's formula ignores groups, and would count a depthwise convolution a thousandfold.
     """
     one = 2 * math.prod(gradient) * math.prod(weight[1:])
     input_asked, weight_asked, _ = arguments[-1]
@@ -42,16 +42,16 @@ def _convolution_backward(
 
 
 FORMULAS = {torch.ops.aten.convolution_backward: _convolution_backward}
-"""Formulas in the place of torch's, in the form in which its own counter takes them."""
+"""Formulas that replace torch's, in the form of its own counter."""
 
 _ALL_FORMULAS = {**flop_registry, **{packet: shape_wrapper(formula) for packet, formula in FORMULAS.items()}}
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up floating-point operations by torch's formulas, and stops at what multiplies and has none.
+    """Add up floating-point operations by torch's formulas; raise at operators that multiply and have none.
 
-    Torch's own counter gives the same numbers at several times the cost: it looks at modules too, and tries to take
-    every operator apart.
+    Torch's own counter gives the same numbers at several times the cost: it also tracks modules, and tries to decompose
+    every operator.
     """
 
     def __init__(self) -> None:
@@ -77,16 +77,16 @@ class _Counter(TorchDispatchMode):
 
 @cache
 def _is_made_of_others(func: Any) -> bool:
-    """Whether an operator runs others, which are counted in its place."""
+    """Return whether an operator decomposes into others, which are counted instead."""
     composite: bool = func.namespace == "aten" and func._can_decompose()
     return composite
 
 
 def count_multiply_adds(run: Callable[[], Any]) -> tuple[int, Any]:
-    """Multiply-adds of what `run` computes, on any device, and what it returns.
+    """Count the multiply-adds of `run`, on any device, and return them with its result.
 
     Raises:
-        UserError: an operator that multiplies and cannot be counted.
+        UserError: an operator multiplies and cannot be counted.
     """
     with sdpa_kernel(SDPBackend.MATH), _Counter() as counter:
         result = run()
@@ -107,7 +107,7 @@ class _Passes(NamedTuple):
 
 
 def count_passes(model: EvlVideoForCaptioning, pixels: Tensor, text: dict[str, Tensor]) -> tuple[ByPart, ByPart]:
-    """Forward and backward pass of a batch, and the forward pass alone.
+    """Count the forward and backward pass of a batch, and the forward pass alone.
 
     Args:
         model: in training mode.
@@ -118,7 +118,7 @@ def count_passes(model: EvlVideoForCaptioning, pixels: Tensor, text: dict[str, T
     features_in = features.detach().requires_grad_(features.requires_grad)
     connector_forward, prompt = count_multiply_adds(lambda: model.features_to_prompt(features_in))
     prompt_in = prompt.detach().requires_grad_()
-    # The trainer asks for no other logits.
+    # The trainer needs no other logits.
     kept = text["labels"].shape[1] + 1
     text_forward, output = count_multiply_adds(lambda: model(soft_prompt=prompt_in, logits_to_keep=kept, **text))
 
@@ -141,19 +141,19 @@ def count_passes(model: EvlVideoForCaptioning, pixels: Tensor, text: dict[str, T
 
 @torch.no_grad()
 def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, workload: Workload) -> int:
-    """Generating one caption by the language model, with beams and with a cache of keys and values.
+    """Count the generation of one caption, with beams and a cache of keys and values.
 
-    The loop of `generate` looks at values, which there are none of. What it runs is counted instead: the soft prompt
-    once, but for its last token, which is read with the opening one for every beam and gives the first token, and a
-    step for each further token. A step's cost is linear in the length of the cache, so that two steps tell all. Beams
-    are taken to run to the last token. A prompt of words for the language model is not in it.
+    The loop of `generate` depends on values, so its passes are counted instead: the soft prompt once, without its last
+    token; that token with BOS for every beam, which gives the first token; and a step for each further token. The cost
+    of a step is linear in the length of the cache, so two steps determine all. All beams are assumed to run to the last
+    token. A text prompt is not counted.
     """
-    beams, prefix = workload.num_beams, soft_tokens + 1  # the opening token
+    beams, prompt_tokens = workload.num_beams, soft_tokens + 1  # with BOS
     count, output = count_multiply_adds(lambda: _open_captions(model, beams, soft_tokens))
     steps = workload.new_tokens - 1
     if not steps:
         return count
-    first, second = (_count_step(model, beams, prefix + step, output.cache) for step in (0, 1))
+    first, second = (_count_step(model, beams, prompt_tokens + step, output.cache) for step in (0, 1))
     return count + steps * first + (second - first) * (steps * (steps - 1) // 2)
 
 
@@ -176,7 +176,7 @@ def _read(model: EvlVideoForCaptioning, embeddings: Tensor, cache: Any) -> Any:
 
 
 def _count_step(model: EvlVideoForCaptioning, beams: int, cached: int, cache: Any) -> int:
-    """Multiply-adds of one more token for every beam."""
+    """Count one more token for every beam."""
     language_model: Any = model.language_model
     ids = torch.zeros(beams, 1, dtype=torch.long, device=model.device)
     mask = torch.ones(beams, cached + 1, dtype=torch.long, device=model.device)
@@ -186,13 +186,13 @@ def _count_step(model: EvlVideoForCaptioning, beams: int, cached: int, cache: An
 
 
 def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int) -> tuple[_Passes, _Passes]:
-    """What is trained in the tower, and the one over merged tokens, run alone on tokens of their shapes."""
+    """Count what is trained in the tower and the contextualizer over merged tokens, each run alone."""
     tower = model.vision_tower
     shape = (batch, frames, tower.num_tokens, tower.dim)
     in_tower = merged = _Passes(0, 0)
     modules = [module for module in tower.modules() if isinstance(module, InTowerContextualizer)]
     if modules:
-        # Nothing before the first one is trained, so that its input takes no gradient. The others are alike.
+        # Nothing before the first is trained, so its input needs no gradient. The others are alike.
         others = _count_alone(modules[-1], shape, input_gradient=True)
         in_tower = _count_alone(modules[0], shape, input_gradient=False)
         in_tower += _Passes(*(number * (len(modules) - 1) for number in others))
@@ -207,7 +207,7 @@ def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int
 
 
 def _count_relations(model: EvlVideoForCaptioning, shape: tuple[int, ...]) -> _Passes:
-    """Frames reach them through frozen blocks, and take no gradient but for contextualizers there."""
+    """Count VideoChat's relations. Their inputs need gradients only if the tower has contextualizers."""
     relations = model.vision_tower.video_relations
     assert relations is not None
     in_tower = model.config.contextualizer == "in_tower"

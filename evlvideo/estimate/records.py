@@ -1,4 +1,4 @@
-"""What is asked of an estimate, and what it answers."""
+"""The workload of an estimate, and the estimate."""
 
 from dataclasses import dataclass, fields
 
@@ -11,10 +11,10 @@ PRECISIONS = ("bf16", "fp16", "fp32")
 class Workload:
     """One forward pass in training, and one caption, on one process.
 
-    Accumulation repeats the pass and holds no more memory, so that it is not asked for.
+    Gradient accumulation repeats the pass and takes no more memory, so it is not part of it.
 
     Raises:
-        UserError: a number below 1, or a precision that there is not; all problems are listed.
+        UserError: a number is below 1, or the precision is unknown; all problems are listed.
     """
 
     num_frames: int
@@ -22,9 +22,9 @@ class Workload:
     batch_size: int
     """Clips per process and forward pass."""
     captions_per_clip: int
-    """Captions of a clip in one step, for which it is encoded once."""
+    """Captions of a clip in one step; the clip is encoded once."""
     text_tokens: int
-    """Tokens that a caption is padded to, the opening and the ending one included."""
+    """Tokens that a caption is padded to, with BOS and EOS."""
     num_beams: int
     """Beams of generation; 1 is greedy."""
     new_tokens: int
@@ -48,22 +48,22 @@ class Workload:
 class ByPart:
     """A number for each part of the captioner.
 
-    What is inside the vision tower and trained, contextualizers or VideoChat's relations, is in `contextualizer` and
-    not in `vision_tower`; what published work calls the connector is `connector`, or `connector + contextualizer`.
+    What is trained inside the vision tower, contextualizers or VideoChat's relations, belongs to `contextualizer`. What
+    published work calls the connector is `connector`, or `connector + contextualizer`.
     """
 
     vision_tower: int
     """The frozen tower."""
     connector: int
-    """`ln_vision`, the projections and the connector itself, with what of it is frozen."""
+    """`ln_vision`, the projections and the connector itself, with its frozen weights."""
     contextualizer: int
-    """Contextualizers, in the tower or over merged tokens, or relations; 0 where there are none."""
+    """Contextualizers, in the tower or over merged tokens, or relations; 0 without them."""
     language_model: int
-    """The frozen language model, its word embeddings included."""
+    """The frozen language model, with its word embeddings."""
 
     @property
     def total(self) -> int:
-        """Over all parts."""
+        """Return the sum over all parts."""
         return self.vision_tower + self.connector + self.contextualizer + self.language_model
 
     def __floordiv__(self, divisor: int) -> "ByPart":
@@ -72,62 +72,61 @@ class ByPart:
 
 @dataclass(frozen=True, slots=True)
 class MultiplyAdds:
-    """What a workload computes, and nothing of the memory that it takes."""
+    """What a workload computes, without its memory."""
 
     soft_tokens: int
     """Soft tokens of a clip, before its text."""
     training_batch: ByPart
-    """Of one cross-entropy pass, forward and backward, of a whole batch."""
+    """Of one cross-entropy pass of a batch, forward and backward."""
     captioning_clip: ByPart
     """Of captioning one clip."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes that training holds on one GPU when the forward pass has ended, which is near its peak.
+    """Bytes that training holds on one GPU at the end of the forward pass, which is near its peak.
 
-    Not in it: the CUDA context (some 0.3 to 0.5 GiB), what the allocator loses to fragmentation, buffers that live
-    within one operator, gradients of activations during the backward pass, and the buckets of several processes, which
-    hold the gradients a second time.
+    Not included: the CUDA context (some 0.3 to 0.5 GiB), fragmentation, buffers within one operator, gradients of
+    activations during the backward pass, and the buckets of several processes, which hold the gradients twice.
     """
 
     weights: int
-    """Towers in the precision of the workload, all else in float32."""
+    """Towers in the precision of the workload, the rest in float32."""
     gradients: int
     """Of the trained weights, in float32."""
     optimizer: int
     """AdamW's two moments of each trained weight, in float32."""
     activations: int
-    """What the backward pass of a batch needs, with autocast's copies of trained weights in half precision."""
+    """What the backward pass of a batch needs, with autocast's half-precision copies of trained weights."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Return the sum."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a workload costs. Multiply-adds are those of matrix products and convolutions."""
+    """The costs of a workload. Multiply-adds are those of matrix products and convolutions."""
 
     workload: Workload
-    """What was asked."""
+    """The workload."""
     soft_tokens: int
     """Soft tokens of a clip, before its text."""
     parameters: ByPart
-    """All weights; one that is used in two places counts once."""
+    """All weights; a shared one counts once."""
     trained: ByPart
-    """Those that take gradients."""
+    """Trained weights."""
     saved: ByPart
     """Values that `save_pretrained` writes without `full`."""
     training_batch: ByPart
-    """Multiply-adds of one cross-entropy pass, forward and backward, of a whole batch."""
+    """Multiply-adds of one cross-entropy pass of a batch, forward and backward."""
     captioning_clip: ByPart
     """Multiply-adds of captioning one clip."""
     memory: Memory
-    """Bytes while training."""
+    """Bytes during training."""
 
     @property
     def training_clip(self) -> ByPart:
-        """Multiply-adds of one cross-entropy pass, forward and backward, for each clip of the batch."""
+        """Return the multiply-adds of one cross-entropy pass, forward and backward, for each clip of the batch."""
         return self.training_batch // self.workload.batch_size

@@ -1,4 +1,4 @@
-"""What a run asks of its model."""
+"""Estimate the costs of a run from its config."""
 
 import json
 from dataclasses import dataclass
@@ -13,20 +13,21 @@ from evlvideo.models.processing import MAX_TEXT_TOKENS
 
 
 def estimate_run(config: RunConfig) -> Estimate:
-    """What a run's steps and its captions cost on one process, with texts of the greatest length.
+    """Estimate the steps and the captions of a run on one process, with texts of the maximum length.
 
-    `auto` precision is taken to be bf16, what it is on a GPU. Of the self-critical stage, the training pass is the
-    teacher-forced one over all samples of a clip, and captioning is drawing them and the greedy caption.
+    `auto` precision counts as bf16, its meaning on a GPU. For SCST, training is the teacher-forced pass over all
+    samples of a clip, and captioning generates the samples and the greedy caption. Gradient checkpointing is not
+    considered: with it, training takes less memory.
 
     Raises:
-        UserError: the architecture cannot be read, or cannot take what the run asks.
+        UserError: the architecture cannot be read, or does not fit what the run asks.
     """
     return _estimate(run_architecture(config).to_json_string(), _workload(config))
 
 
 @dataclass(frozen=True, slots=True)
 class ClipCosts:
-    """What a table shows of a run's costs."""
+    """The costs of a run that tables show."""
 
     soft_tokens: int
     training: int
@@ -36,10 +37,10 @@ class ClipCosts:
 
 
 def clip_costs(config: RunConfig) -> ClipCosts:
-    """Soft tokens and multiply-adds of a clip, as :func:`estimate_run` has them, without the memory of training.
+    """Return the soft tokens and multiply-adds of a clip, as in :func:`estimate_run`, without measuring memory.
 
     Raises:
-        UserError: as :func:`estimate_run` does.
+        UserError: as in :func:`estimate_run`.
     """
     workload = _workload(config)
     counted = _multiply_adds(run_architecture(config).to_json_string(), workload)
@@ -61,7 +62,7 @@ def _workload(config: RunConfig) -> Workload:
     )
 
 
-# Runs of a sweep, of several seeds or of one table ask the same, and running a model takes seconds.
+# Runs of a sweep, of several seeds or of one table are alike, and running a model takes seconds.
 @lru_cache(maxsize=64)
 def _estimate(architecture: str, workload: Workload) -> Estimate:
     return estimate(EvlVideoConfig.from_dict(json.loads(architecture)), workload)

@@ -1,4 +1,4 @@
-"""An estimate as tables for a terminal."""
+"""Render an estimate as tables for a terminal."""
 
 from dataclasses import fields
 
@@ -20,7 +20,7 @@ _GIB = 2**30
 
 
 def estimate_table(estimate: Estimate) -> RenderableType:
-    """Parameters and multiply-adds by part, and memory, with what is in them said below."""
+    """Return tables of parameters and multiply-adds by part, and of memory, with remarks below."""
     asked = estimate.workload
     parameters = {"all": estimate.parameters, "trained": estimate.trained, "saved": estimate.saved}
     multiply_adds = {
@@ -49,7 +49,7 @@ def _by_part(columns: dict[str, ByPart]) -> Table:
 
 
 def _column(numbers: ByPart) -> list[str]:
-    """Each part and all of them, in a unit in which the smallest is still to be seen."""
+    """Return each part and their sum, in a unit that keeps the smallest visible."""
     parts = [getattr(numbers, part) for part in _PARTS]
     smallest = min((number for number in parts if number), default=0)
     power = max(0, min(3, (len(str(smallest)) - 1) // 3))

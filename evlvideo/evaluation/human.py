@@ -1,13 +1,56 @@
-"""How well people do: one caption of each clip against the others."""
+"""The human row: one caption of each clip scored against the others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from evlvideo.data.annotation.facts import facts_of
+from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.provenance import git_commit, versions
-from evlvideo.results.records import EvaluationResult, describe_references
+from evlvideo.results.records import EvaluationResult, References, describe_references
+
+HUMAN = "human"
+"""Name of the row."""
+SOURCE = "the first caption of each clip"
+"""Where its captions come from, as results and tables say it."""
+
+
+class HumanCaptions(NamedTuple):
+    """What the human row is scored from. Its references are one fewer than a system has, which costs some points."""
+
+    captions: dict[str, str]
+    """Clip → its first caption."""
+    references: dict[str, list[str]]
+    """Clip → its other captions."""
+    described: References
+    """The record of `references`."""
+
+
+def human_captions(captions: Mapping[str, Sequence[str]], source: str) -> HumanCaptions:
+    """Separate the first caption of every clip from the others.
+
+    Args:
+        captions: clip → what people wrote, in the annotation's order.
+        source: what results call `captions`, such as `msrvtt:test`.
+
+    Raises:
+        UserError: a clip has fewer than two captions.
+    """
+    alone = [clip_id for clip_id, texts in captions.items() if len(texts) < 2]
+    if alone:
+        raise UserError(
+            f"{len(alone)} of {len(captions)} clips of {source} have one caption, such as {alone[0]}; the human row "
+            "needs at least two for each. Leave out --human, or choose another split."
+        )
+    references = {clip_id: list(texts[1:]) for clip_id, texts in captions.items()}
+    return HumanCaptions(
+        captions={clip_id: texts[0] for clip_id, texts in captions.items()},
+        references=references,
+        described=describe_references(f"{source} without {SOURCE}", references),
+    )
 
 
 def human_row(
@@ -18,47 +61,36 @@ def human_row(
     metrics: Sequence[str] = METRICS,
     tokenizer: str | None = None,
 ) -> EvaluationResult:
-    """Score the first caption of every clip, by `sen_id` where there is one, against the other captions of the clip.
-
-    The references are one fewer than a system has, which costs some points: the line is a little low.
+    """Score the first caption of every clip, by `sen_id` if there is one, against the other captions of the clip.
 
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
-        root: directory of the data set; the media files need not be there. `mini` needs none.
-        metrics: which of :data:`evlvideo.metrics.names.ALL_METRICS`.
-        tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
+        root: directory of the dataset; the media files need not be there. `mini` needs none.
+        metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
+        tokenizer: `ptb` or `python`. Defaults to `ptb` if Java runs, else `python`.
 
     Raises:
         UserError: the split cannot be read, or a clip has fewer than two captions.
     """
-    from evlvideo.data.annotation.facts import facts_of
-    from evlvideo.data.annotation.splits import dataset_root, read_split
-
     facts_of(dataset)
     if root is None and dataset != "mini":
         raise UserError(f"The data set {dataset!r} has no root; name the directory of its annotation with --root.")
     clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False)
-    alone = [clip.clip_id for clip in clips if len(clip.captions) < 2]
-    if alone:
-        raise UserError(
-            f"{len(alone)} of {len(clips)} clips of {dataset}:{split} have one caption, such as {alone[0]}; the human "
-            "line needs two or more for each."
-        )
-    references = {clip.clip_id: list(clip.captions[1:]) for clip in clips}
-    scores = score_captions({clip.clip_id: clip.captions[0] for clip in clips}, references, metrics, tokenizer)
+    human = human_captions({clip.clip_id: clip.captions for clip in clips}, f"{dataset}:{split}")
+    scores = score_captions(human.captions, human.references, metrics, tokenizer)
     return EvaluationResult(
-        name="human",
+        name=HUMAN,
         dataset=dataset,
         split=split,
-        references=describe_references(f"{dataset}:{split} without the first caption of each clip", references),
+        references=human.described,
         tokenizer=scores.tokenizer,
         scores=scores.corpus,
         per_clip=scores.per_clip,
         clips_scored=len(scores.per_clip),
         clips_expected=len(clips),
         skipped=scores.skipped,
-        decoding={"system": "the first caption of each clip"},
+        decoding={"system": SOURCE},
         versions=versions(),
         commit=git_commit(),
     )

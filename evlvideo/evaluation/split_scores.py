@@ -1,7 +1,7 @@
 """From the captions of a split to its result: one way for our own runs and for other systems."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def score_split(
     config: RunConfig,
     split: str,
     *,
+    name: str,
     metrics: Sequence[str] = METRICS,
     meteor: MeteorProcess,
     **facts: Any,
@@ -30,44 +31,45 @@ def score_split(
     """Score the captions of a split.
 
     Args:
-        captions: clip id → caption. Clips that have none are named in the result, and the scores are those of the
-            others.
+        captions: clip id → caption. The result names the clips without one, and its scores are those of the others.
         clips: all clips of the split.
-        config: says which data set it is, and how the captions were decoded.
+        config: names the dataset and how the captions were decoded.
         split: its name.
-        metrics: which of :data:`evlvideo.metrics.names.ALL_METRICS`.
+        name: what tables call the system.
+        metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
         meteor: a running one.
-        facts: further fields of the result: its `name`, and where the captions came from.
+        facts: further fields of the result, such as where the captions came from.
     """
     references = references_of(clips)
     captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
     subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
     scores = score_captions(captions, captioned, metrics, subsets=subsets, meteor=meteor)
-    values: dict[str, Any] = {
-        "dataset": config.data.dataset,
-        "split": split,
-        "references": describe_references(f"{config.data.dataset}:{split}", references),
-        "tokenizer": scores.tokenizer,
-        "decoding": decoding_facts(config),
-        "versions": versions(),
-        "commit": git_commit(),
-        "seed": config.seed,
-        "scores": scores.corpus,
-        "per_clip": scores.per_clip,
-        "clips_scored": len(scores.per_clip),
-        "clips_expected": len(clips),
-        "missing_clips": [clip.clip_id for clip in clips if clip.clip_id not in captions],
-        "skipped": scores.skipped,
-        "evidence_scores": scores.subsets or None,
-        "evidence_clips": {name: len(members) for name, members in subsets.items()} or None,
-    }
-    return EvaluationResult(**(values | facts))
+    result = EvaluationResult(
+        name=name,
+        dataset=config.data.dataset,
+        split=split,
+        references=describe_references(f"{config.data.dataset}:{split}", references),
+        tokenizer=scores.tokenizer,
+        scores=scores.corpus,
+        per_clip=scores.per_clip,
+        clips_scored=len(scores.per_clip),
+        clips_expected=len(clips),
+        missing_clips=[clip.clip_id for clip in clips if clip.clip_id not in captions],
+        skipped=scores.skipped,
+        evidence_scores=scores.subsets or None,
+        evidence_clips={subset: len(members) for subset, members in subsets.items()} or None,
+        decoding=decoding_facts(config),
+        versions=versions(),
+        commit=git_commit(),
+        seed=config.seed,
+    )
+    return replace(result, **facts)
 
 
 def decoding_facts(config: RunConfig) -> dict[str, Any]:
-    """What captions depend on beside the model. The batch size is not among it."""
-    of_search, of_drawing = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
-    without = {"batch_size"} | (of_search if config.generation.do_sample else of_drawing)
+    """Return what captions depend on beside the model. The batch size is not part of it."""
+    of_beams, of_sampling = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
+    without = {"batch_size"} | (of_beams if config.generation.do_sample else of_sampling)
     generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
     return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}
 

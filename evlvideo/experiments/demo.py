@@ -1,4 +1,4 @@
-"""The whole chain in miniature: fine-tune every form, take the best to SCST, evaluate and compare all."""
+"""Run the whole chain in miniature: fine-tune every form, train the best with SCST, evaluate and compare all."""
 
 import logging
 import os
@@ -24,10 +24,10 @@ from evlvideo.results.run_directory import SUMMARY_NAME
 logger = logging.getLogger(__name__)
 
 FINE_TUNED = ("concat", "mean", "in_tower", "in_tower_positions", "merged", "merged_positions")
-"""Runs in the order of the poster's table."""
+"""Runs, in the order of the poster's table."""
 SCST = "scst"
 MOST_AT_A_TIME = 4
-"""Trainings on a machine of many cores; each takes some 1.2 GiB of memory."""
+"""Upper bound of parallel trainings; each takes some 1.2 GiB of memory."""
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -35,7 +35,7 @@ _PACKAGE = Path(__file__).parents[1]
 def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
     """Fine-tune, run SCST on the best, evaluate all on the test split, and compare.
 
-    As many runs are fine-tuned at a time as there are cores, and evaluated while SCST trains.
+    One run a core is fine-tuned in parallel; the runs are evaluated while SCST trains.
 
     Args:
         out: directory of the runs and the report; an earlier demo there is replaced.
@@ -43,7 +43,7 @@ def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
         from_scratch: train the mini checkpoint first.
 
     Raises:
-        UserError: `out` holds something else than a demo.
+        UserError: `out` holds something other than a demo.
         Interrupted: a signal stopped it.
     """
     started = time.perf_counter()
@@ -60,7 +60,7 @@ def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
 
 
 def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
-    dataset_root("mini", None)  # rendered by one process, and not by each
+    dataset_root("mini", None)  # rendered once, before the processes start
     with parallel_trainings(min(_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
 
         def evaluate_run(name: str) -> None:
@@ -79,12 +79,12 @@ def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
 
 
 def _cores() -> int:
-    """Those that this process may use, where the system tells."""
+    """Return the number of cores that this process may use, if the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def configs_directory() -> Path:
-    """The configs, in a wheel or beside the package in a checkout."""
+    """Return the directory of the configs: in the package of a wheel, beside it in a checkout."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
@@ -95,7 +95,7 @@ def _demo_config(name: str, out: Path, seed: int, init: str | None) -> RunConfig
 
 
 def _make_room(out: Path) -> None:
-    """Remove an earlier demo, and nothing that is not one."""
+    """Remove an earlier demo, and nothing else."""
     if not out.exists():
         return
     known = {*FINE_TUNED, SCST, "report", "mini-checkpoint"}

@@ -1,7 +1,7 @@
-"""Several short trainings at a time, each in a process of its own and on one thread.
+"""Run several short trainings in parallel, each in its own process on one thread.
 
-A small model trains hardly faster on two threads than on one, so that a machine's cores do more with a training each.
-What comes out does not depend on how many there are at a time, as sums in a training are always made by one thread.
+A small model hardly trains faster on two threads, so one training a core gets more done. Results do not depend on the
+number of parallel trainings, as each sums on one thread.
 """
 
 import multiprocessing
@@ -22,29 +22,29 @@ from evlvideo.terminal import prepare
 from evlvideo.training.run import train
 
 Start = Callable[[RunConfig], "Future[Path]"]
-"""Begins a training as soon as there is room for it; what comes of it is the run's directory."""
+"""Submits a training; the future holds the run's directory."""
 
 
 def train_quietly(config: RunConfig) -> Path:
-    """Train without a progress bar, which would draw over that of another training."""
+    """Train without a progress bar, which would overwrite those of other trainings."""
     return train(config, console=Console(quiet=True))
 
 
 @contextmanager
 def parallel_trainings(at_a_time: int, work: Callable[[RunConfig], Path] = train_quietly) -> Iterator[Start]:
-    """Train in processes while the block runs, and wait for those that are left at its end.
+    """Train in processes while the block runs, and wait for the rest at its end.
 
-    An error in the block, an interrupt, or the signal with which clusters end a job stops all of them in order.
+    An error in the block, an interrupt, or SIGTERM, by which clusters end a job, stops all trainings in order.
 
     Args:
-        at_a_time: how many.
-        work: what each does, importable by its name.
+        at_a_time: number of processes.
+        work: the function that each process runs; it must be importable.
 
     Raises:
         Interrupted: a signal came.
         UserError: the system ended a process.
     """
-    # A fork would inherit threads of torch that are not there.
+    # A forked process would lack the threads that torch believes it has.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(at_a_time, context, initializer=_begin) as pool, _interrupted_by_sigterm():
         try:
@@ -65,7 +65,7 @@ def parallel_trainings(at_a_time: int, work: Callable[[RunConfig], Path] = train
 def _begin() -> None:
     import torch
 
-    # A terminal sends it to all processes, and this one is stopped by the one that began it.
+    # A terminal signals all processes; this one is stopped by its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prepare()
     torch.set_num_threads(1)
@@ -73,7 +73,7 @@ def _begin() -> None:
 
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-    """Turn the signal into an error, so that trainings are stopped with this process. Only a main thread can."""
+    """Turn SIGTERM into an error, so that trainings stop with this process. Only the main thread can."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted("Stopped by a signal.")

@@ -1,4 +1,4 @@
-"""Many runs one after another, by a command that can be stopped: what is finished is kept, and the rest goes on."""
+"""Steps of a command that trains many runs and can be stopped: finished runs are kept, and the others resume."""
 
 import logging
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.config.settings import flat_settings
 from evlvideo.errors import Interrupted, UserError
+from evlvideo.processes import is_main
 from evlvideo.results.records import EvaluationResult
 from evlvideo.results.run_directory import (
     CHECKPOINTS_NAME,
@@ -26,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 def check_settings(configs: Iterable[RunConfig]) -> None:
-    """Make sure that what is in the directories of runs, if anything, is of these runs.
+    """Check that the directories of runs are empty or hold these runs.
 
     Raises:
-        UserError: a directory holds a run with other settings, which are named.
+        UserError: a directory holds a run with other settings; they are listed.
     """
     for config in configs:
         path = Path(config.output_dir) / CONFIG_NAME
@@ -45,24 +46,24 @@ def check_settings(configs: Iterable[RunConfig]) -> None:
 
 
 def train_unfinished(config: RunConfig, title: str, whole: str, console: Console | None) -> None:
-    """Train a run, or go on with it from its newest checkpoint; one that is trained already is left as it is.
+    """Train a run, or resume it from its newest checkpoint; leave a trained run as it is.
 
     Args:
-        config: of the run.
+        config: the run.
         title: what log lines call it.
-        whole: what the command that trains it is called.
+        whole: what messages call the command, such as `study`.
         console: where progress is drawn.
 
     Raises:
-        UserError: it cannot be trained.
+        UserError: the run cannot be trained.
         Interrupted: a signal stopped it.
     """
     directory = Path(config.output_dir)
     if (directory / SUMMARY_NAME).exists():
-        logger.info("%s: trained already", title)
+        log("%s: trained already", title)
         return
     resume = newest_checkpoint(directory / CHECKPOINTS_NAME) is not None
-    logger.info("%s: %s", title, "goes on from its newest checkpoint" if resume else "trains")
+    log("%s: %s", title, "resumes from its newest checkpoint" if resume else "trains")
     try:
         train(config, resume=resume, console=console)
     except Interrupted as error:
@@ -70,9 +71,15 @@ def train_unfinished(config: RunConfig, title: str, whole: str, console: Console
 
 
 def finished_evaluation(config: RunConfig, split: str, title: str) -> EvaluationResult | None:
-    """The result that an earlier call left; `None` where there is none."""
+    """Return the result of an earlier call, or None."""
     path = evaluation_directory(Path(config.output_dir), config.data.dataset, split) / RESULT_NAME
     if not path.is_file():
         return None
-    logger.info("%s: evaluated already", title)
+    log("%s: evaluated already", title)
     return EvaluationResult.load(path)
+
+
+def log(message: str, *values: object) -> None:
+    """Log a line, from the main process alone."""
+    if is_main():
+        logger.info(message, *values)

@@ -1,4 +1,4 @@
-"""What BLEU of many captions is computed from, by the counted n-grams that CIDEr is computed from as well."""
+"""Count what BLEU of many captions is computed from, with the n-gram tables of a CIDEr scorer."""
 
 from collections.abc import Sequence
 
@@ -12,22 +12,23 @@ _AT_A_TIME = 4096
 
 
 def bleu_counts(scorer: CiderD, hypotheses: Sequence[str], clip_ids: Sequence[str]) -> np.ndarray:
-    """Count what BLEU-1…4 (Papineni et al., ACL 2002) of captions is computed from; of a corpus, it is their sums.
+    """Count what BLEU-1…4 of captions is computed from. A corpus has the sums of its captions' counts.
+
+    Source: Papineni et al., ACL 2002.
 
     Args:
-        scorer: holds the counted references, without the end of text.
+        scorer: holds the counted references; made without `end_of_text`.
         hypotheses: tokenised captions.
         clip_ids: the clip of each.
 
     Returns:
-        whole numbers `(captions, 10)`: for n = 1…4, n-grams that a reference has, each at most as often as the
-        reference with most of it; for n = 1…4, n-grams of the caption; its words; the words of the reference whose
-        length is closest, the shorter one of two.
+        integers `(captions, 10)`: for n = 1…4, n-grams that match, clipped to the highest count in a reference; for
+        n = 1…4, n-grams of the caption; its length in words; the closest length of a reference, the shorter in a tie.
 
     Raises:
         UserError: a clip has no references.
     """
-    clips = scorer.places(clip_ids)
+    clips = scorer.indices(clip_ids)
     words = [text.split() for text in hypotheses]
     parts = [
         _count(scorer, words[start : start + _AT_A_TIME], clips[start : start + _AT_A_TIME])
@@ -52,9 +53,9 @@ def _count(scorer: CiderD, words: list[list[str]], clips: np.ndarray) -> np.ndar
 
 
 def _closest(lengths: np.ndarray, references: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Of each row's references, `(captions, R)`, the length that is closest, and of two the shorter one."""
+    """Return the closest of each row's reference lengths, `(captions, R)`, the shorter in a tie."""
     apart = np.abs(references - lengths[:, None])
-    # One number to order by both; no length is as large as the factor.
+    # One key sorts by both; no length reaches the factor.
     order = np.where(there, apart * (int(references.max()) + 1) + references, np.iinfo(np.int64).max)
     nearest: np.ndarray = np.take_along_axis(references, order.argmin(axis=1)[:, None], axis=1)[:, 0]
     return nearest

@@ -1,18 +1,17 @@
-"""How certain scores over clips are: intervals by the bootstrap, tests by approximate randomisation.
+"""Certainty of corpus scores: intervals by the bootstrap, tests by approximate randomization.
 
-A corpus score is a function of sums over clips: of the clips' scores where it is their mean, of n-gram counts and
-lengths where it is BLEU. So each resample is a vector of weights of the clips, and all resamples of all systems are one
-product of matrices.
+A corpus score is a function of sums over clips: of the clips' scores if it is their mean, of n-gram counts and lengths
+if it is BLEU. So a resample is a vector of weights of the clips, and all resamples of all systems are one matrix
+product.
 
-**Intervals** are percentiles of scores on clips drawn with replacement, as many as there are (Efron, Annals of
-Statistics 1979; for BLEU, Koehn, EMNLP 2004). All systems are scored on the same draws, so that the interval of a
-difference is that of pairs: what makes a clip hard for both does not widen it.
+**Intervals** are percentiles of scores on clips sampled with replacement, as many as there are (Efron, Annals of
+Statistics 1979; for BLEU, Koehn, EMNLP 2004). All systems share the resamples, so that intervals of differences are
+paired: clips that are hard for both systems do not widen them.
 
-**Tests** are two-sided approximate randomisation (Noreen, 1989): captions of two systems are exchanged on every clip
-with probability one half, and the p-value is the share of such exchanges whose difference is at least the one found,
-which counts as one of them. It is taken and not the bootstrap's share of draws with the other sign, since it tests the
-hypothesis that is asked about, that it makes no difference which system wrote a caption, and since the bootstrap calls
-differences significant too often (Riezler and Maxwell, ACL workshop on evaluation measures 2005).
+**Tests** are two-sided approximate randomization (Noreen, 1989): the captions of two systems are exchanged on every
+clip with probability one half. The p-value is the share of exchanges whose difference is at least the observed one,
+which counts as one of them. The null hypothesis is that it makes no difference which system wrote a caption. Bootstrap
+tests call differences significant too often (Riezler and Maxwell, ACL workshop on evaluation measures 2005).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,16 +23,16 @@ import numpy as np
 from evlvideo.metrics.sentence_scores import SMALL, TINY
 
 RESAMPLES = 10_000
-"""Draws for intervals, and exchanges for tests."""
+"""Resamples for intervals, and exchanges for tests."""
 LEVEL = 0.95
-"""Share of the draws that is inside an interval."""
+"""Share of the resamples inside an interval."""
 
 _ROWS = 256
-"""Resamples that are in memory at a time, fewer of many clips."""
+"""Resamples in memory at a time; fewer with many clips."""
 _WEIGHTS = 2**22
-"""Most weights of clips that are in memory at a time: 100 MB with what they are made of."""
+"""Upper bound of weights in memory at a time: 100 MB with intermediate arrays."""
 _SAME = 1e-12
-"""Differences that are this close are the same: sums in another order."""
+"""Differences this close are equal up to the order of summation."""
 _ORDERS = 4
 
 
@@ -42,35 +41,35 @@ class Statistics:
     """What the corpus score of one system is computed from."""
 
     per_clip: np.ndarray
-    """`(clips, K)`, of which sums over clips are taken."""
+    """`(clips, K)`, summed over clips."""
     score: Callable[[np.ndarray], np.ndarray]
-    """Sums over clips, `(…, K)`, to scores, `(…)`."""
+    """Turns sums over clips, `(…, K)`, into scores, `(…)`."""
 
     @property
     def value(self) -> float:
-        """The score over all clips."""
+        """Return the score over all clips."""
         return float(self.score(self.per_clip.sum(axis=0)))
 
 
 def mean_statistics(scores: Sequence[float]) -> Statistics:
-    """Statistics of a score that is the mean of its clips' scores."""
+    """Return statistics of a score that is the mean of its clips' scores."""
     return Statistics(np.asarray(scores, float)[:, None], partial(_mean, clips=len(scores)))
 
 
 def bleu_statistics(counts: np.ndarray) -> Statistics:
-    """Statistics of BLEU-4, which is no mean of its clips' scores.
+    """Return statistics of BLEU-4, which is not the mean of its clips' scores.
 
     Args:
-        counts: of each clip, of :func:`evlvideo.metrics.bleu_counts.bleu_counts`.
+        counts: counts of each clip, by :func:`evlvideo.metrics.bleu_counts.bleu_counts`.
     """
     return Statistics(counts.astype(float), _bleu)
 
 
 def averaged(parts: Sequence[Statistics]) -> Statistics:
-    """Statistics of the mean of several systems' scores, such as of one model trained with several seeds.
+    """Return statistics of the mean score of several systems, such as one model trained with several seeds.
 
     Args:
-        parts: of the same clips in the same order.
+        parts: statistics of the same clips in the same order.
     """
     if len(parts) == 1:
         return parts[0]
@@ -78,12 +77,12 @@ def averaged(parts: Sequence[Statistics]) -> Statistics:
 
 
 def bootstrap(systems: Sequence[Statistics], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Score systems on clips drawn with replacement, the same draws for all.
+    """Score systems on clips sampled with replacement, the same resamples for all.
 
     Args:
-        systems: of the same clips in the same order.
-        resamples: number of draws.
-        seed: of the draws.
+        systems: statistics of the same clips in the same order.
+        resamples: number of resamples.
+        seed: seeds the resamples.
 
     Returns:
         `(systems, resamples)`.
@@ -91,17 +90,17 @@ def bootstrap(systems: Sequence[Statistics], resamples: int = RESAMPLES, seed: i
     columns = np.hstack([system.per_clip for system in systems])
     clips = len(columns)
 
-    def drawn(rows: int, generator: np.random.Generator) -> np.ndarray:
+    def resampled(rows: int, generator: np.random.Generator) -> np.ndarray:
         chosen = generator.integers(clips, size=(rows, clips)) + clips * np.arange(rows)[:, None]
         return np.bincount(chosen.ravel(), minlength=rows * clips).reshape(rows, clips)
 
-    sums = _sums(columns, drawn, resamples, seed)
+    sums = _sums(columns, resampled, resamples, seed)
     ends = np.cumsum([system.per_clip.shape[1] for system in systems])[:-1]
     return np.stack([system.score(part) for system, part in zip(systems, np.split(sums, ends, axis=1), strict=True)])
 
 
 def interval(samples: np.ndarray) -> tuple[float, float]:
-    """The percentiles between which :data:`LEVEL` of the samples are."""
+    """Return the percentiles that enclose :data:`LEVEL` of the samples."""
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
@@ -114,9 +113,9 @@ def randomization_p_values(
     Identical systems, and all systems on a single clip, have p = 1.
 
     Args:
-        pairs: of the same clips in the same order, and of the same score.
-        shuffles: number of exchanges; no p-value is smaller than `1 / (shuffles + 1)`.
-        seed: of the exchanges.
+        pairs: statistics of the same clips in the same order, and of the same score.
+        shuffles: number of exchanges; the lower bound of a p-value is `1 / (shuffles + 1)`.
+        seed: seeds the exchanges.
     """
     if not pairs:
         return []
@@ -134,22 +133,22 @@ def randomization_p_values(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for being several: what is below a level then is, with that probability of any false find.
+    """Adjust the p-values of several tests, to control the probability of any false positive.
 
-    Source: Holm, Scandinavian Journal of Statistics 1979, the step-down form of Bonferroni's correction, which needs no
-    independence of the tests.
+    Source: Holm, Scandinavian Journal of Statistics 1979: the step-down form of Bonferroni's correction, which does not
+    need independent tests.
 
     Args:
-        p_values: of tests that are looked at together.
+        p_values: p-values of tests that are read together.
 
     Returns:
-        adjusted p-values in the same order, 1 at most.
+        adjusted p-values in the same order, at most 1.
     """
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted
 
 
@@ -163,7 +162,7 @@ def _p_value(first: Statistics, second: Statistics, moved: np.ndarray) -> float:
 def _sums(
     columns: np.ndarray, weights: Callable[[int, np.random.Generator], np.ndarray], resamples: int, seed: int
 ) -> np.ndarray:
-    """Weighted sums of columns over clips, `(resamples, K)`, some rows at a time."""
+    """Return weighted sums of columns over clips, `(resamples, K)`, some rows at a time."""
     generator = np.random.default_rng(seed)
     rows = max(1, min(_ROWS, _WEIGHTS // len(columns)))
     parts = [
@@ -185,7 +184,7 @@ def _average(sums: np.ndarray, parts: Sequence[Statistics]) -> np.ndarray:
 
 
 def _bleu(sums: np.ndarray) -> np.ndarray:
-    """BLEU-4 from sums over clips, with pycocoevalcap's smoothing."""
+    """Compute BLEU-4 from sums over clips, with pycocoevalcap's smoothing."""
     correct, guessed = sums[..., :_ORDERS], sums[..., _ORDERS : 2 * _ORDERS]
     words, closest = sums[..., -2], sums[..., -1]
     precision = ((correct + TINY) / (guessed + SMALL)).prod(axis=-1) ** (1 / _ORDERS)

@@ -5,9 +5,9 @@ of references of one clip. A hypothesis and a reference are compared by the clip
 their norms, times a Gaussian penalty on the difference of their lengths. The score is ten times the mean over n and
 references. pycocoevalcap's `Cider` is this formula with the frequencies of the evaluated references.
 
-The references are counted and weighted once (:mod:`evlvideo.metrics.ngrams.tables`), and the hypotheses of a call are
-scored some thousands at a time, in some tens of NumPy calls each. A score depends on nothing but the hypothesis, the
-clip and the frequencies: sums run in an order that the rest of the call has no part in.
+References are counted and weighted once (:mod:`evlvideo.metrics.ngrams.tables`). Hypotheses are scored some thousands
+at a time, in a few dozen NumPy calls. A score depends only on the hypothesis, the clip and the frequencies: the order
+of summation is independent of the rest of the call.
 """
 
 import math
@@ -33,24 +33,24 @@ from evlvideo.metrics.ngrams.tables import MAX_N, Counted, NgramTables, count_wo
 SIGMA = 6.0
 """Standard deviation of the length penalty, in words."""
 FREQUENCIES = ("split", "batch")
-"""Where document frequencies may come from: all documents, or the references of the clips of one call."""
+"""Sources of document frequencies: all documents, or the references of the clips in one call."""
 _AT_A_TIME = 4096
-"""Hypotheses that are compared together; more take memory and are no faster."""
+"""Hypotheses compared together; more take memory and are no faster."""
 
 
 class CiderD:
-    """Scores hypotheses against the references of their clips.
+    """Score hypotheses against the references of their clips.
 
-    All texts are tokenised: words separated by white space.
+    Texts are tokenized: words separated by white space.
 
     Args:
         references: the references of every clip that can be scored.
         document_references: the references of each document that frequencies are counted over, such as a training
-            split; those in `references` where nothing is given.
-        end_of_text: count the end as a word, in references, frequencies, and hypotheses that ended.
+            split. Defaults to `references`.
+        end_of_text: count EOS as a word, in references, frequencies, and hypotheses that ended.
 
     Raises:
-        UserError: there is no document, or a clip has no references.
+        UserError: there are no documents, or a clip has no references.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class CiderD:
         *,
         end_of_text: bool,
     ) -> Self:
-        """Make a scorer of what another one was made of, its public attributes."""
+        """Build a scorer from the public attributes of another."""
         scorer = cls.__new__(cls)
         scorer._set(clip_ids, tables, references, frequencies, documents)
         scorer.end_of_text = end_of_text
@@ -105,7 +105,7 @@ class CiderD:
         """Documents of each n-gram, `(n-grams)`."""
         self.documents = documents
         self._clips = {clip_id: index for index, clip_id in enumerate(clip_ids)}
-        # The last entry is for all n-grams outside the tables: ln N.
+        # The last entry is for n-grams outside the tables: ln N.
         self._idf = _idf(np.append(frequencies, 0), documents)
         self._squares: np.ndarray | None = None
 
@@ -126,13 +126,12 @@ class CiderD:
         Args:
             hypotheses: tokenised captions.
             clip_ids: the clip whose references each is compared with.
-            ended: whether each caption ended before it was cut off; counts only with `end_of_text`.
+            ended: whether each caption reached EOS; matters only with `end_of_text`. Defaults to all true.
             frequencies: `split` for those of the documents, or `batch` for those of the references of the clips in
-                `clip_ids`, each of which is one document. Of one clip alone, every n-gram weighs nothing and every
-                score is 0.
+                `clip_ids`, one document a clip. With a single clip, every weight and every score is 0.
 
         Raises:
-            UserError: a clip has no references, or `frequencies` is another word.
+            UserError: a clip has no references, or `frequencies` is unknown.
         """
         if frequencies not in FREQUENCIES:
             raise UserError(f"The frequencies are {frequencies!r}; allowed: {', '.join(FREQUENCIES)}.")
@@ -143,7 +142,7 @@ class CiderD:
             words_of(text, end_of_text=self.end_of_text and finished)
             for text, _, finished in zip(hypotheses, clip_ids, ended, strict=True)
         ]
-        clips = self.places(clip_ids)
+        clips = self.indices(clip_ids)
         of_batch = self._batch_idf(np.unique(clips)) if frequencies == "batch" else None
         return np.concatenate(
             [
@@ -153,7 +152,7 @@ class CiderD:
         )
 
     def _score(self, words: list[list[str]], clips: np.ndarray, of_batch: np.ndarray | None) -> np.ndarray:
-        """Score hypotheses with the weights of n-grams in the batch, or else with the split's."""
+        """Score hypotheses with the n-gram weights of the batch; if None, of the split."""
         distinct, clip_of = np.unique(clips, return_inverse=True)
         selected = select(self.references, self.tables.size, distinct)
         if of_batch is None:
@@ -161,8 +160,8 @@ class CiderD:
             return self._compare(words, clip_of, selected, self._idf, squares)
         return self._compare(words, clip_of, selected, of_batch, self._batch_squares(selected, of_batch))
 
-    def places(self, clip_ids: Sequence[str]) -> np.ndarray:
-        """Return the place of each clip among :attr:`clip_ids`.
+    def indices(self, clip_ids: Sequence[str]) -> np.ndarray:
+        """Return the index of each clip in :attr:`clip_ids`.
 
         Raises:
             UserError: a clip has no references.
@@ -181,7 +180,7 @@ class CiderD:
         hypotheses, most = len(words), selected.there.shape[1]
         found = self.tables.count(words)
         weights = found.counts * idf[found.ids]
-        # N-grams outside the tables are summed apart, as whole numbers, so that their order is of no effect.
+        # N-grams outside the tables are summed apart, as whole numbers, so that their order has no effect.
         own_squares = np.bincount(found.order * hypotheses + found.text, weights**2, minlength=MAX_N * hypotheses)
         own_squares = own_squares + found.unknown_squares.ravel() * idf[-1] ** 2
 
@@ -198,13 +197,13 @@ class CiderD:
         cosines = np.divide(products, scale, out=np.zeros(scale.shape), where=scale != 0).sum(axis=0)
         differences = np.array([len(text) for text in words])[:, None] - selected.lengths[clip_of]
         cosines *= np.exp(differences**2 / (-2 * SIGMA**2))
-        # Places of references that a clip does not have hold zeros; a running sum is blind to how many there are.
+        # References that a clip does not have are padded with zeros; a running sum does not depend on their number.
         sums = np.cumsum(cosines, axis=1)[:, -1]
         scores: np.ndarray = sums * 10 / (MAX_N * selected.there.sum(axis=1)[clip_of])
         return scores
 
     def _split_squares(self) -> np.ndarray:
-        """The squared norms of all references, `(MAX_N, references)`."""
+        """Return the squared norms of all references, `(MAX_N, references)`."""
         if self._squares is None:
             held, clips = self.references, len(self.clip_ids)
             squares = np.zeros((MAX_N, len(held.lengths)))
@@ -233,7 +232,7 @@ class CiderD:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays, the words and ids left out."""
+        """Return the bytes of the arrays, without words and ids."""
         arrays = [*self.references, *self.tables.keys, self.frequencies, self._idf, self._split_squares()]
         return sum(array.nbytes for array in arrays)
 
@@ -248,7 +247,7 @@ def _idf(frequencies: np.ndarray, documents: int) -> np.ndarray:
 
 
 def _document_frequencies(counted: Counted, size: int, documents: slice) -> np.ndarray:
-    """In how many of the groups each n-gram is, `(n-grams)` int32."""
+    """Count the groups that contain each n-gram, `(n-grams)` int32."""
     first, _, _ = documents.indices(len(counted.groups_from) - 1)
     start = counted.groups_from[first]
     ids = counted.ids[start:]

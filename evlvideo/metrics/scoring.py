@@ -1,13 +1,13 @@
-"""BLEU-1…4, METEOR, ROUGE-L and CIDEr, on one tokenisation of everything.
+"""Score captions by BLEU-1…4, METEOR, ROUGE-L, CIDEr and SPICE, on one tokenization of everything.
 
-CIDEr is our own (:mod:`evlvideo.metrics.cider`), which equals pycocoevalcap's and counts references once for all
-systems; the others are pycocoevalcap's. Those are called one by one: its own evaluation class also starts SPICE, whose
-models are downloaded.
+CIDEr is our own (:mod:`evlvideo.metrics.cider`): it equals pycocoevalcap's and counts references once for all systems.
+The others are pycocoevalcap's scorers, called one by one, since its evaluation class always starts SPICE, whose models
+it downloads.
 
-Answers that this module defines where pycocoevalcap has none or breaks:
+Defined here, as pycocoevalcap breaks:
 
 - A caption without words scores 0 in every metric, and its references still count in the corpus scores.
-- Where METEOR or SPICE fails or there is no Java, it is in `skipped` with the reason, and the other metrics stand.
+- If METEOR or SPICE fails, or there is no Java, `skipped` holds the reason, and the other metrics stand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ class _Score(NamedTuple):
 
 @dataclass(frozen=True)
 class _Scored:
-    """What was computed, in the order of the clips."""
+    """Computed metrics, with clips in order."""
 
     metrics: dict[str, _Score]
     skipped: dict[str, str]
     """Metric → why it was not computed."""
     bleu_counts: list[dict[str, Any]]
-    """pycocoevalcap's counts of each clip; empty where BLEU was not asked for."""
+    """pycocoevalcap's counts of each clip; empty without BLEU."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Scores:
     per_clip: dict[str, dict[str, float]]
     """Clip → metric → score of its caption."""
     tokenizer: str
-    """The tokeniser that was used."""
+    """The tokenizer that was used."""
     skipped: dict[str, str]
     """Metric → why it was not computed."""
     subsets: dict[str, dict[str, float]]
@@ -72,15 +72,15 @@ def score_captions(
     Args:
         predictions: clip → caption, for exactly the clips of `references`.
         references: clip → what people wrote, at least one with a word in it.
-        metrics: which of :data:`ALL_METRICS`.
-        tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
+        metrics: some of :data:`ALL_METRICS`.
+        tokenizer: `ptb` or `python`. Defaults to `ptb` if Java runs, else `python`.
         subsets: name → clips to score on their own as well. BLEU is computed over the captions of the subset. METEOR,
             ROUGE-L and CIDEr are means of the clips' scores, so that CIDEr keeps the document frequencies of the whole.
-        meteor: a running METEOR, left open; where nothing is given, one is started and ended.
+        meteor: a running METEOR, left open. If None, one is started and ended.
 
     Raises:
         UserError: clips are missing or unknown (they are listed), references are empty, a name is unknown, or the
-            tokeniser cannot run.
+            tokenizer cannot run.
     """
     _check(predictions, references, metrics)
     tokenizer = tokenizer or default_tokenizer()
@@ -99,13 +99,13 @@ def score_tokenized(
     subsets: Mapping[str, Sequence[str]] | None = None,
     meteor: MeteorProcess | None = None,
 ) -> Scores:
-    """Score captions that are words already; see :func:`score_captions`.
+    """Score tokenized captions; see :func:`score_captions`.
 
     Args:
-        words: clip → caption, of all clips of the references or of some. Clips without a caption are in no score, and
-            not among the documents of CIDEr.
-        references: made once for any number of systems.
-        metrics: which of :data:`ALL_METRICS`; METEOR only where `meteor` is given.
+        words: clip → caption, for all clips of the references or some. Clips without a caption are in no score, and not
+            among the documents of CIDEr.
+        references: shared by any number of systems.
+        metrics: some of :data:`ALL_METRICS`; METEOR only with `meteor`.
         subsets: name → clips to score on their own as well.
         meteor: a running METEOR, left open.
 
@@ -117,19 +117,19 @@ def score_tokenized(
     empty = [clip_id for clip_id, texts in of_clips.items() if not any(texts)]
     if empty:
         raise UserError(f"{len(empty)} clips have no reference with a word in it: {_first(empty)}.")
-    # The order of the references, whatever that of the captions.
+    # In the order of the references.
     words = {clip_id: words[clip_id] for clip_id in of_clips}
     scored = _run(words, of_clips, references, metrics, meteor)
     names = [name for name in ALL_METRICS if name in scored.metrics]
     rows = zip(*(scored.metrics[name].per_clip for name in names), strict=True) if names else [()] * len(words)
-    places = {clip_id: place for place, clip_id in enumerate(words)}
+    indices = {clip_id: index for index, clip_id in enumerate(words)}
     return Scores(
         corpus={name: scored.metrics[name].corpus for name in names},
         per_clip={clip_id: dict(zip(names, row, strict=True)) for clip_id, row in zip(words, rows, strict=True)},
         tokenizer=references.tokenizer,
         skipped=scored.skipped,
         subsets={
-            subset: _subset([places[clip_id] for clip_id in members], scored)
+            subset: _subset([indices[clip_id] for clip_id in members], scored)
             for subset, members in (subsets or {}).items()
         },
     )
@@ -158,13 +158,13 @@ def _first(names: Sequence[str], shown: int = 10) -> str:
 def tokenize_together(
     captions: Sequence[Mapping[str, str]], references: Mapping[str, Sequence[str]], tokenizer: str
 ) -> tuple[list[dict[str, str]], TokenizedReferences]:
-    """Make words of the captions of several systems and of their references, in one pass.
+    """Tokenize the captions of several systems and their references in one pass.
 
     Returns:
         clip → caption of each system, and the references, with words separated by single spaces.
 
     Raises:
-        UserError: the tokeniser is unknown, or is `ptb` and cannot run.
+        UserError: the tokenizer is unknown, or is `ptb` and cannot run.
     """
     flat = [caption for of_system in captions for caption in of_system.values()]
     flat += [reference for group in references.values() for reference in group]
@@ -209,7 +209,7 @@ def _run(
 
 
 def _numbered(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -> tuple[Texts, Texts]:
-    """Captions and references by the number of the clip, in lists, as pycocoevalcap takes them."""
+    """Return captions and references in lists by clip index, as pycocoevalcap takes them."""
     hypotheses = {number: [caption] for number, caption in enumerate(words.values())}
     return hypotheses, {number: list(texts) for number, texts in enumerate(of_clips.values())}
 
@@ -217,7 +217,7 @@ def _numbered(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -
 def _subset(members: list[int], scored: _Scored) -> dict[str, float]:
     if not members:
         return {}
-    bleu = _bleu([scored.bleu_counts[place] for place in members]) if scored.bleu_counts else {}
+    bleu = _bleu([scored.bleu_counts[index] for index in members]) if scored.bleu_counts else {}
     return {
         name: bleu[name].corpus if name in bleu else sum(score.per_clip[i] for i in members) / len(members)
         for name in ALL_METRICS
@@ -226,7 +226,7 @@ def _subset(members: list[int], scored: _Scored) -> dict[str, float]:
 
 
 def _count_for_bleu(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Clip by clip, as pycocoevalcap counts, which would keep the n-grams of all references: 20 kB a clip."""
+    """Count clip by clip, as pycocoevalcap does, without keeping the n-grams of references (20 kB a clip)."""
     from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
 
     return [cook_test(words[clip_id], cook_refs(texts)) for clip_id, texts in of_clips.items()]
@@ -245,7 +245,7 @@ def _rouge_l(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) ->
     from pycocoevalcap.rouge.rouge import Rouge
 
     scorer = Rouge()
-    # The scorer reads a text without words as one empty word, which equals that of another such text.
+    # The scorer reads an empty text as one empty word, which matches that of another empty text.
     scores = [
         float(scorer.calc_score([caption], of_clips[clip_id])) if caption else 0.0 for clip_id, caption in words.items()
     ]

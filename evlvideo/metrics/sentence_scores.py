@@ -1,6 +1,6 @@
 """BLEU-4 and ROUGE-L of one caption against the references of its clip, as pycocoevalcap scores a clip.
 
-Texts are lists of words. What depends on the references alone is computed once.
+Texts are lists of words. References are prepared once.
 """
 
 import math
@@ -12,23 +12,23 @@ from typing import NamedTuple
 Words = Sequence[str]
 
 TINY, SMALL = 1e-15, 1e-9
-"""pycocoevalcap's smoothing: added to what is counted, and to what it is divided by."""
+"""pycocoevalcap's smoothing, added to numerators and to denominators."""
 _BETA = 1.2
 """Weight of recall in ROUGE-L."""
 _MAX_N = 4
 
 
 class BleuCounts(NamedTuple):
-    """What BLEU-4 of a caption is computed from; of a corpus, it is their sums."""
+    """What BLEU-4 of a caption is computed from. A corpus has the sums."""
 
     correct: list[int]
-    """For n = 1…4, n-grams that a reference has, each at most as often as the reference with most of it."""
+    """For n = 1…4, n-grams that match, clipped to the highest count in a reference."""
     guessed: list[int]
     """For n = 1…4, n-grams of the caption."""
     words: int
     """Words of the caption."""
     closest: int
-    """Words of the reference whose length is closest, the shorter one of two."""
+    """Closest length of a reference, the shorter in a tie."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class BleuReferences:
     """The references of a clip, for BLEU-4 (Papineni et al., ACL 2002)."""
 
     most: dict[tuple[str, ...], int]
-    """N-gram → how often the reference that has it most often has it."""
+    """N-gram → its highest count in a reference."""
     lengths: list[int]
     """Words of each reference."""
 
@@ -49,7 +49,7 @@ class BleuReferences:
         return cls(dict(most), [len(words) for words in references])
 
     def count(self, words: Words) -> BleuCounts:
-        """Count what BLEU-4 of a caption is computed from."""
+        """Count the n-grams of a caption."""
         correct = [0] * _MAX_N
         for ngram, count in Counter(_ngrams(words)).items():
             correct[len(ngram) - 1] += min(count, self.most.get(ngram, 0))
@@ -57,7 +57,7 @@ class BleuReferences:
         return BleuCounts(correct, [max(0, len(words) - order) for order in range(_MAX_N)], len(words), closest)
 
     def score(self, words: Words) -> float:
-        """Return smoothed BLEU-4 of a caption, with the length of the closest reference; 0 without words."""
+        """Return smoothed BLEU-4 of a caption, with the closest reference length; 0 without words."""
         if not words:
             return 0.0
         counts = self.count(words)
@@ -72,28 +72,28 @@ class BleuReferences:
 class RougeReferences:
     """The references of a clip, for ROUGE-L (Lin, 2004)."""
 
-    places: list[dict[str, int]]
-    """For each reference, word → its places, as bits."""
+    positions: list[dict[str, int]]
+    """For each reference, word → its positions, as bits."""
     lengths: list[int]
     """Words of each reference."""
 
     @classmethod
     def of(cls, references: Sequence[Words]) -> "RougeReferences":
-        """Note where each word stands."""
-        places: list[dict[str, int]] = []
+        """Record the positions of each word."""
+        positions: list[dict[str, int]] = []
         for words in references:
             bits: dict[str, int] = {}
-            for place, word in enumerate(words):
-                bits[word] = bits.get(word, 0) | 1 << place
-            places.append(bits)
-        return cls(places, [len(words) for words in references])
+            for position, word in enumerate(words):
+                bits[word] = bits.get(word, 0) | 1 << position
+            positions.append(bits)
+        return cls(positions, [len(words) for words in references])
 
     def score(self, words: Words) -> float:
-        """Return ROUGE-L of a caption: its best precision and its best recall in one; 0 without words."""
+        """Return ROUGE-L of a caption, from its best precision and its best recall; 0 without words."""
         if not words:
             return 0.0
         precision = recall = 0.0
-        for bits, length in zip(self.places, self.lengths, strict=True):
+        for bits, length in zip(self.positions, self.lengths, strict=True):
             common = _longest_common(words, bits, length)
             precision = max(precision, common / len(words))
             recall = max(recall, common / max(length, 1))
@@ -102,15 +102,15 @@ class RougeReferences:
         return (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision)
 
 
-def _longest_common(words: Words, places: dict[str, int], length: int) -> int:
-    """Length of the longest common subsequence, a row of the table at a time in the bits of a number.
+def _longest_common(words: Words, positions: dict[str, int], length: int) -> int:
+    """Return the length of the longest common subsequence, with each row of the table in the bits of an integer.
 
     Source: Hyyrö, Bit-parallel LCS-length computation revisited, AWOCA 2004.
     """
     full = (1 << length) - 1
     row = full
     for word in words:
-        matches = row & places.get(word, 0)
+        matches = row & positions.get(word, 0)
         row = (row + matches | row - matches) & full
     return length - row.bit_count()
 

@@ -1,10 +1,10 @@
-"""SPICE, by pycocoevalcap's Java program, for those who have its models.
+"""SPICE by pycocoevalcap's Java program, if its models are installed.
 
 Source: Anderson et al., ECCV 2016. It parses with models of Stanford CoreNLP, 400 MB, which are not in the package and
 are never downloaded here.
 
 Modifications to pycocoevalcap's class: nothing is downloaded or written into the installed package, there is a time
-limit, and a clip whose score is not a number has 0.
+limit, and a score that is not a number becomes 0.
 """
 
 import json
@@ -18,27 +18,27 @@ from pathlib import Path
 from evlvideo.metrics.java import NO_JAVA, find_java
 
 Texts = Mapping[int, list[str]]
-"""Tokenised texts by the number of the clip."""
+"""Clip index → tokenized texts."""
 
 _JAR = "spice-1.0.jar"
 _MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 NO_MODELS = "its models are not there; `python -m pycocoevalcap.spice.get_stanford_models` downloads them (400 MB)"
-"""Why SPICE was skipped, in the words that users read."""
+"""Reason for skipping SPICE, as users read it."""
 
 
 def spice(
     hypotheses: Texts, references: Texts, *, directory: Path | None = None, limit_seconds: float = 600
 ) -> tuple[float, list[float]] | str:
-    """Score tokenised captions.
+    """Score tokenized captions.
 
     Args:
-        hypotheses: one caption of each clip.
-        references: of each clip.
-        directory: of the program and, in `lib`, its models; pycocoevalcap's where nothing is named.
-        limit_seconds: how long it may take, plus a second for each clip.
+        hypotheses: one caption a clip.
+        references: references of each clip.
+        directory: holds the program and, in `lib`, its models. Defaults to pycocoevalcap's.
+        limit_seconds: time limit; a second is added for each clip.
 
     Returns:
-        the mean over the clips and each clip's score, in the order of `hypotheses`; or why there is none.
+        the mean over the clips and each clip's score, in the order of `hypotheses`; or the reason that there is none.
     """
     directory = directory or _package_directory()
     java = find_java()
@@ -71,7 +71,7 @@ def _read(result: Path, clips: list[int]) -> tuple[float, list[float]] | str:
         found = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(result.read_text("utf-8"))}
         values = [found[clip] for clip in clips]
     except (ValueError, KeyError, TypeError) as error:
-        return f"its Java program wrote what is no list of scores: {error!r}"
+        return f"its Java program did not write a list of scores: {error!r}"
     scores = [float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0 for value in values]
     return sum(scores) / len(scores), scores
 

@@ -1,7 +1,7 @@
-"""A CIDEr-D scorer as a file, so that a training split is counted once.
+"""Store a CIDEr-D scorer in a file, so that a training split is counted once.
 
-A safetensors file: the scorer's arrays, words and ids, and in its metadata what they were counted from. A file counted
-from anything else is refused.
+The file is safetensors: the scorer's arrays, words and ids, with what they were counted from in its metadata. A file
+counted from anything else is refused.
 """
 
 import json
@@ -22,25 +22,25 @@ from evlvideo.metrics.tokenizers.light import RULES_SHA256
 from evlvideo.metrics.tokenizers.tokenize import tokenize
 
 FORMAT = "evlvideo-scorer-1"
-"""Written into every file; a file with another one is refused."""
+"""Written into every file; other formats are refused."""
 
 
 @dataclass(frozen=True)
 class ScorerKey:
-    """What a scorer was counted from, each as text."""
+    """What a scorer was counted from, as text."""
 
     format: str
     """:data:`FORMAT`."""
     split: str
     """Name of the split, such as `msrvtt:train`."""
     references: str
-    """Digest of ids and captions that hypotheses are scored against."""
+    """Digest of the ids and captions that hypotheses are scored against."""
     documents: str
-    """Digest of ids and captions that frequencies are counted over."""
+    """Digest of the ids and captions that frequencies are counted over."""
     tokenizer: str
-    """The tokeniser and the digest of its rules."""
+    """The tokenizer and the digest of its rules."""
     end_of_text: str
-    """Whether the end is a word, `true` or `false`."""
+    """Whether EOS counts as a word, `true` or `false`."""
 
 
 def scorer_key(
@@ -50,7 +50,7 @@ def scorer_key(
     *,
     end_of_text: bool,
 ) -> ScorerKey:
-    """Return what the scorer of these captions, as people wrote them, is known by."""
+    """Return the key of the scorer of these captions, as people wrote them."""
     of_references = references_digest(references)
     return ScorerKey(
         format=FORMAT,
@@ -68,12 +68,12 @@ def build_scorer(
     *,
     end_of_text: bool,
 ) -> CiderD:
-    """Tokenise captions without Java, and count them.
+    """Tokenize captions without Java, and count them.
 
     Args:
         references: the captions of every clip that can be scored, as people wrote them.
-        documents: the captions that frequencies are counted over; `references` where nothing is given.
-        end_of_text: count the end as a word.
+        documents: the captions that frequencies are counted over. Defaults to `references`.
+        end_of_text: count EOS as a word.
     """
     tokenized = None if documents is None else tokenize(documents, "python").values()
     return CiderD(tokenize(references, "python"), tokenized, end_of_text=end_of_text)
@@ -88,18 +88,18 @@ def stored_scorer(
     end_of_text: bool,
     replace: bool = False,
 ) -> CiderD:
-    """Load the scorer of some captions, or build it and write it where there is none yet.
+    """Load the scorer of some captions; if there is no file yet, build and write it.
 
     Args:
         path: the file.
-        split: what it is called in the file.
+        split: name of the split in the file.
         references: as for :func:`build_scorer`.
         documents: as for :func:`build_scorer`.
         end_of_text: as for :func:`build_scorer`.
-        replace: write over a file that was counted from something else, rather than refuse it.
+        replace: overwrite a file that was counted from something else, rather than refuse it.
 
     Raises:
-        UserError: the file is no scorer, or one of something else, or cannot be written.
+        UserError: the file is not a scorer, was counted from something else, or cannot be written.
     """
     key = scorer_key(split, references, documents, end_of_text=end_of_text)
     if path.exists():
@@ -133,7 +133,7 @@ def load_scorer(path: Path, key: ScorerKey) -> CiderD:
     """Read a scorer.
 
     Raises:
-        UserError: the file is missing or no scorer, or is one of something else; all differences are listed.
+        UserError: the file is missing, is not a scorer, or was counted from something else; all differences are listed.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -141,10 +141,10 @@ def load_scorer(path: Path, key: ScorerKey) -> CiderD:
         with safe_open(path, framework="numpy") as file:
             found = file.metadata() or {}
             _check_key(path, found, key)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – it is no mapping
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – it is not a mapping
         return _scorer_of(arrays, end_of_text=key.end_of_text == "true")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is not a stored scorer: {error}. Remove it, and it is made again.") from error
+        raise UserError(f"{path} is not a stored scorer: {error}. Remove it to have it built again.") from error
 
 
 def _check_key(path: Path, found: Mapping[str, str], key: ScorerKey) -> None:

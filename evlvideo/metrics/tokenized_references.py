@@ -1,4 +1,4 @@
-"""References as words, counted once for all systems that are scored with them."""
+"""Tokenized references, counted once for all systems that are scored with them."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -12,11 +12,11 @@ from evlvideo.metrics.tokenizers.tokenize import tokenize, tokenize_lines
 
 
 class TokenizedReferences:
-    """What any number of systems are scored with. N-grams are counted when they are first asked for.
+    """References shared by any number of systems. N-grams are counted on first use.
 
     Args:
         words: clip → references, with words separated by single spaces.
-        tokenizer: what made the words.
+        tokenizer: the tokenizer that made the words.
     """
 
     def __init__(self, words: Mapping[str, Sequence[str]], tokenizer: str) -> None:
@@ -25,32 +25,32 @@ class TokenizedReferences:
 
     @classmethod
     def of(cls, references: Mapping[str, Sequence[str]], tokenizer: str) -> Self:
-        """Tokenise what people wrote.
+        """Tokenize what people wrote.
 
         Raises:
-            UserError: the tokeniser is unknown, or is `ptb` and cannot run.
+            UserError: the tokenizer is unknown, or is `ptb` and cannot run.
         """
         return cls(tokenize(references, tokenizer), tokenizer)
 
     def tokenize(self, captions: Mapping[str, str]) -> dict[str, str]:
-        """Make words of captions as of the references.
+        """Tokenize captions as the references were.
 
         Raises:
-            UserError: the tokeniser cannot run.
+            UserError: the tokenizer cannot run.
         """
         return dict(zip(captions, tokenize_lines(list(captions.values()), self.tokenizer), strict=True))
 
     def cider(self, words: Mapping[str, str]) -> np.ndarray:
-        """CIDEr of captions, `(captions)`, with the frequencies of the references of exactly their clips.
+        """Return CIDEr of captions, `(captions)`, with document frequencies from exactly their clips.
 
         Args:
-            words: clip → caption, of some of the clips or of all.
+            words: clip → caption, for some of the clips or all.
         """
         frequencies = "split" if len(words) == len(self.words) else "batch"
         return self._counted.score_all(list(words.values()), list(words), frequencies=frequencies)
 
     def bleu_counts(self, words: Mapping[str, str]) -> np.ndarray:
-        """What BLEU of captions is computed from; see :func:`evlvideo.metrics.bleu_counts.bleu_counts`."""
+        """Count what BLEU of captions is computed from; see :func:`evlvideo.metrics.bleu_counts.bleu_counts`."""
         return bleu_counts(self._counted, list(words.values()), list(words))
 
     @cached_property

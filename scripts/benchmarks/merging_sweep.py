@@ -37,13 +37,13 @@ def main() -> None:
     settings = [f"r={options.values}", "model.fusion=mean_tokens"]
     config = ROOT / "configs" / "mini" / "connectors" / "tomeformer.yaml"
     outcome = run_sweep(plan_sweep(config, settings, options.directory))
-    training = outcome.plan.variants[0].config.training
+    training = outcome.sweep.variants[0].config.training
     report = {
         "machine": {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()},
         "conditions": options.conditions,
         "versions": versions(),
         "commit": git_commit(),
-        "seed": outcome.plan.variants[0].config.seed,
+        "seed": outcome.sweep.variants[0].config.seed,
         "steps": training.max_steps,
         **outcome.record(),
     }

@@ -78,5 +78,5 @@ def test_what_is_kept_equals_what_a_real_pass_keeps(name: str, monkeypatch: pyte
 
 
 def test_more_tokens_than_the_language_model_has_places_are_refused() -> None:
-    with pytest.raises(UserError, match="the language model has 96 places"):
+    with pytest.raises(UserError, match="the language model has 96 positions"):
         estimate(tiny_config(**CONNECTORS["linear"] | {"fusion": "concat"}), workload(num_frames=6))

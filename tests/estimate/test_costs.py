@@ -116,7 +116,7 @@ def test_the_language_model_is_read_where_its_sizes_are_not_given(tmp_path: Path
 def test_more_tokens_than_the_language_model_has_places_are_refused(
     changes: dict[str, Any], asked: dict[str, int]
 ) -> None:
-    with pytest.raises(UserError, match="the language model has 96 places"):
+    with pytest.raises(UserError, match="the language model has 96 positions"):
         estimate(tiny_config(**changes), workload(**asked))
 
 

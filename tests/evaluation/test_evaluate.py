@@ -16,8 +16,9 @@ from evlvideo.assembly.models import open_model
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
-from evlvideo.evaluation.evaluate import ShuffledFrames, evaluate
+from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.score import score_lines
+from evlvideo.evaluation.shuffled_frames import ShuffledFrames
 from evlvideo.files import write_json
 from evlvideo.inference.captioning import generate_captions
 from evlvideo.metrics.names import METRICS

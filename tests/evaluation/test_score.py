@@ -2,11 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.score import score_files, score_lines, score_table
-from evlvideo.metrics.names import METRICS, format_score
+from evlvideo.evaluation.score import score_files, score_lines
+from evlvideo.metrics.names import METRICS
 
 WITHOUT_METEOR = [metric for metric in METRICS if metric != "meteor"]
 
@@ -35,24 +34,9 @@ def test_mismatch_is_an_error(files: tuple[Path, Path]) -> None:
         score_files(*files)
 
 
-def test_scores_print_times_100_with_one_decimal() -> None:
-    assert [format_score(value) for value in (0.7402, 1.582, 0.0, None)] == ["74.0", "158.2", "0.0", "–"]
-
-
 def test_lines_say_why_a_metric_is_missing(files: tuple[Path, Path]) -> None:
     result = score_files(*files, metrics=WITHOUT_METEOR, tokenizer="python")
     result.skipped["meteor"] = "no Java"
     lines = score_lines(result)
     assert lines[4].split() == ["METEOR", "–", "(no", "Java)"]
     assert lines[-1] == "2 of 2 clips, 3 references, tokenizer python"
-
-
-def test_table_shows_names_as_they_are(files: tuple[Path, Path]) -> None:
-    result = score_files(*files, name="[bold]mean", metrics=WITHOUT_METEOR, tokenizer="python")
-    result.skipped["meteor"] = "no Java"
-    console = Console(width=120)
-    with console.capture() as captured:
-        console.print(score_table([result]))
-    text = captured.get()
-    assert "[bold]mean" in text
-    assert "METEOR: no Java" in text

@@ -9,6 +9,7 @@ from evlvideo.metrics.java import find_java
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_captions, score_tokenized
 from evlvideo.metrics.tokenized_references import TokenizedReferences
+from evlvideo.metrics.tokenizers import ptb
 from evlvideo.metrics.tokenizers import tokenize as tokenization
 
 needs_java = pytest.mark.skipif(find_java() is None, reason="needs a Java runtime")
@@ -25,6 +26,7 @@ PREDICTIONS = {"three": "a woman is cooking", "two": "a dog is running", "one": 
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenization, "find_java", lambda: None)
+    monkeypatch.setattr(ptb, "find_java", lambda: None)
     monkeypatch.setattr("evlvideo.metrics.java.find_java", lambda: None)
 
 

@@ -57,8 +57,8 @@ def test_a_score_that_is_no_number_is_zero(monkeypatch: pytest.MonkeyPatch, dire
     [
         ("sys.exit('Exception in thread main')", "its Java program failed: Exception in thread main"),
         ("", "its Java program failed: status 0"),
-        ("pathlib.Path(out).write_text('[]')", "no list of scores"),
-        ("pathlib.Path(out).write_text('no json')", "no list of scores"),
+        ("pathlib.Path(out).write_text('[]')", "did not write a list of scores"),
+        ("pathlib.Path(out).write_text('no json')", "did not write a list of scores"),
         ("import time; time.sleep(60)", "took more than 2 seconds"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a study will do: every run is checked before anything is trained."""
+"""Plan a study: every run is checked before anything is trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from evlvideo.estimate.run_costs import clip_costs
 from evlvideo.experiments.resumable import check_settings
 
 _OWN = ("seed", "output_dir")
-"""Keys that the study itself sets."""
+"""Keys that the study sets."""
 _WHERE = "Nothing was trained; the study"
 
 
@@ -20,18 +20,18 @@ class StudyRun:
     """One config with one seed."""
 
     name: str
-    """Of the row: the config's file without its ending."""
+    """Name of the row: the config's file without its suffix."""
     seed: int
     config: RunConfig
 
     @property
     def title(self) -> str:
-        """What log lines call it."""
+        """Return what log lines call it."""
         return f"{self.name}, seed {self.seed}"
 
     @property
     def directory(self) -> Path:
-        """Of the run."""
+        """Return the directory of the run."""
         return Path(self.config.output_dir)
 
 
@@ -45,20 +45,20 @@ class Study:
     """Rows, in the order given."""
     seeds: tuple[int, ...]
     runs: tuple[StudyRun, ...]
-    """Seed by seed, so that a study that is stopped has whole comparisons."""
+    """Seed by seed, so that a stopped study has complete comparisons."""
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds with commas between them.
+    """Read comma-separated seeds.
 
     Raises:
-        UserError: one is no whole number of 0 or more, or is there twice.
+        UserError: a seed is not a whole number, at least 0, or is repeated.
     """
     parts = [part.strip() for part in text.split(",")]
     wrong = [part for part in parts if not (part.isascii() and part.isdecimal())]
     if wrong:
         raise UserError(
-            f"--seeds {text!r} has {wrong[0]!r}; give whole numbers, 0 or more, with commas between, such as 42,1,2."
+            f"--seeds {text!r} has {wrong[0]!r}; give whole numbers, at least 0, separated by commas, such as 42,1,2."
         )
     seeds = tuple(map(int, parts))
     twice = [seed for seed in seeds if seeds.count(seed) > 1]
@@ -68,17 +68,17 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def plan_study(configs: Sequence[Path], seeds: Sequence[int], out: Path, *, settings: Sequence[str] = ()) -> Study:
-    """Read the configs of a study, and make sure that every run can be made.
+    """Read the configs of a study, and check that every run can be trained.
 
     Args:
-        configs: runs, as YAML; each is a row, named as its file.
+        configs: runs, as YAML; each is a row, named after its file.
         seeds: each run is trained with each of them.
         out: directory of the study.
         settings: `key=value` for all runs.
 
     Raises:
-        UserError: there is no config, one is a change, two have one name, a setting is the study's own, or a config is
-            wrong (all problems are listed). Or a directory of the study holds a run with other settings.
+        UserError: there are no configs, one is a setting, two share a name, a setting belongs to the study, or a config
+            is wrong (all problems are listed); or a directory of the study holds a run with other settings.
     """
     changes = [str(path) for path in configs if "=" in str(path) and not path.exists()]
     if changes:
@@ -96,7 +96,7 @@ def plan_study(configs: Sequence[Path], seeds: Sequence[int], out: Path, *, sett
     for path in configs:
         try:
             config = load_config(path, list(settings))
-            # Builds the model without weights, so that what does not fit together is said before hours of training.
+            # Builds the model without weights, to find what does not fit together before hours of training.
             clip_costs(config)
             runs.append(config)
         except UserError as error:

@@ -1,20 +1,16 @@
-"""Run a planned study: train and evaluate what is not finished, and compare the rows over their seeds."""
+"""Run a planned study: train and evaluate unfinished runs, and compare the rows over their seeds."""
 
-import logging
-
-from accelerate import PartialState
 from rich.console import Console
 
 from evlvideo.comparison.compare import Comparison, compare
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import evaluate
-from evlvideo.experiments.resumable import finished_evaluation, train_unfinished
+from evlvideo.experiments.resumable import finished_evaluation, log, train_unfinished
 from evlvideo.experiments.study.plan import Study, StudyRun
-
-logger = logging.getLogger(__name__)
+from evlvideo.processes import is_main
 
 REPORT = "report"
-"""Directory of the comparison, in the study's."""
+"""Directory of the comparison inside the study."""
 
 
 def run_study(
@@ -28,34 +24,34 @@ def run_study(
 ) -> Comparison | None:
     """Train and evaluate every run, and compare them, a row for each config.
 
-    What an earlier call has finished is kept, and what was stopped goes on from its newest checkpoint. A table without
-    a gallery is written after each seed that was not finished before, of the seeds so far.
+    Finished runs are kept, and stopped ones resume from their newest checkpoint. After each newly finished seed, a
+    table without a gallery is written, of the seeds so far.
 
     Args:
-        study: as :func:`~evlvideo.experiments.study.plan.plan_study` makes it.
+        study: made by :func:`~evlvideo.experiments.study.plan.plan_study`.
         split: the split to evaluate on.
-        against: name of the row that the others are tested against; the first where nothing is named.
+        against: name of the row that the others are tested against. Defaults to the first.
         gallery_clips: clips shown in the report.
-        pictures: clips of those on which models are shown from the inside.
+        pictures: number of those clips on which models are shown from the inside.
         console: where progress is drawn.
 
     Returns:
-        the comparison; `None` in the processes beside the main one.
+        the comparison; None in all processes but the main one.
 
     Raises:
-        UserError: a run cannot be trained or evaluated, or there is no such row as `against`.
+        UserError: a run cannot be trained or evaluated, or `against` is not a row.
         Interrupted: a signal stopped it.
     """
     if against is not None and against not in study.names:
-        raise UserError(f"--against {against!r} is no row; allowed: {', '.join(study.names)}.")
+        raise UserError(f"--against {against!r} is not a row; allowed: {', '.join(study.names)}.")
     comparison, changed = None, False
-    for place, run in enumerate(study.runs, start=1):
-        changed |= _finish(run, f"{run.title} ({place} of {len(study.runs)})", split, console)
-        last, whole_seed = place == len(study.runs), place % len(study.names) == 0
-        if (last or (whole_seed and changed)) and PartialState().is_main_process:
+    for number, run in enumerate(study.runs, start=1):
+        changed |= _finish(run, f"{run.title} ({number} of {len(study.runs)})", split, console)
+        last, whole_seed = number == len(study.runs), number % len(study.names) == 0
+        if (last or (whole_seed and changed)) and is_main():
             changed = False
             comparison = compare(
-                [done.directory for done in study.runs[:place]],
+                [done.directory for done in study.runs[:number]],
                 out=study.out / REPORT,
                 split=f"{run.config.data.dataset}:{split}",
                 against=against,
@@ -67,9 +63,9 @@ def run_study(
 
 
 def _finish(run: StudyRun, title: str, split: str, console: Console | None) -> bool:
-    """Train and evaluate a run; whether it was evaluated now, and not before."""
+    """Train and evaluate a run, and return whether it was evaluated now."""
     train_unfinished(run.config, title, "study", console)
     found = finished_evaluation(run.config, split, title)
     result = found or evaluate(run.directory, split=split)
-    logger.info("%s: %s CIDEr %.1f", run.title, split, 100 * result.scores["cider"])
+    log("%s: %s CIDEr %.1f", run.title, split, 100 * result.scores["cider"])
     return found is None

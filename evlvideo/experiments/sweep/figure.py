@@ -1,4 +1,4 @@
-"""The figure of a sweep: the score and the price, each against what was swept."""
+"""Draw the figure of a sweep: score and cost, each against the swept key."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,19 +23,19 @@ _STYLE: dict[Any, Any] = {
 _ON_WHITE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 _CLOSE = 0.1
 """Share of the axis that a label takes."""
-# Without a date, so that the same numbers give the same file.
+# No date, so that the same numbers give the same file.
 _METADATA: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".png": {}}
 
 
 def draw_figure(outcome: Outcome, paths: Sequence[Path]) -> None:
     """Draw the poster's third figure: CIDEr, and training time beside it, against tokens merged.
 
-    Of a checkpoint that was only evaluated, the price is the multiply-adds of captioning; of another key than
-    `model.merge_r`, the values themselves are on the horizontal axis.
+    If a checkpoint was only evaluated, the cost is the multiply-adds of captioning. For other keys than
+    `model.merge_r`, the horizontal axis shows the values.
 
     Args:
-        outcome: with one point or more.
-        paths: files, by their suffix as SVG or PNG.
+        outcome: has at least one point.
+        paths: files; their suffix tells SVG or PNG.
     """
     with rc_context(_STYLE):
         figure = Figure(figsize=(8.4, 3.4), layout="constrained", dpi=150)
@@ -43,15 +43,15 @@ def draw_figure(outcome: Outcome, paths: Sequence[Path]) -> None:
         left, right = figure.subplots(1, 2)
         scores = [None if (score := point.scores.get("cider")) is None else 100 * score for point in outcome.points]
         _panel(left, outcome, scores, "CIDEr", _COLORS[0])
-        prices, title = _price(outcome)
-        _panel(right, outcome, prices, title, _COLORS[1])
-        right.set_ylim(0, 1.15 * max((price for price in prices if price), default=1.0))
+        costs, title = _costs(outcome)
+        _panel(right, outcome, costs, title, _COLORS[1])
+        right.set_ylim(0, 1.15 * max((cost for cost in costs if cost), default=1.0))
         for path in paths:
             with replacing(path) as temporary:
                 figure.savefig(temporary, format=path.suffix[1:], metadata=_METADATA[path.suffix])
 
 
-def _price(outcome: Outcome) -> tuple[list[float | None], str]:
+def _costs(outcome: Outcome) -> tuple[list[float | None], str]:
     if outcome.trained:
         seconds = [point.training_seconds for point in outcome.points]
         if max((value for value in seconds if value is not None), default=0) < 600:
@@ -61,15 +61,15 @@ def _price(outcome: Outcome) -> tuple[list[float | None], str]:
 
 
 def _panel(axes: Axes, outcome: Outcome, values: Sequence[float | None], title: str, color: str) -> None:
-    places, ticks = _places(outcome)
-    points = zip(places, values, outcome.points, strict=True)
+    positions, ticks = _positions(outcome)
+    points = zip(positions, values, outcome.points, strict=True)
     drawn = [(place, value, point) for place, value, point in points if value is not None]
     drawn.sort(key=lambda entry: entry[:2])
     axes.plot([place for place, _, _ in drawn], [value for _, value, _ in drawn], color=color, linewidth=1.2, zorder=1)
     for place, value, point in drawn:
         whole = point.clips_scored == point.clips_expected
         axes.scatter([place], [value], s=26, color=color if whole else "white", edgecolors=color, zorder=2)
-    if outcome.plan.key == MERGE_R:
+    if outcome.sweep.key == MERGE_R:
         for labels, place, value, below in _together(drawn):
             axes.annotate(
                 f"r={labels}",
@@ -83,17 +83,17 @@ def _panel(axes: Axes, outcome: Outcome, values: Sequence[float | None], title: 
         axes.margins(x=0.1, y=0.15)
         axes.set_xlabel("tokens of a frame merged, over all layers")
     else:
-        axes.set_xlabel(outcome.plan.key)
+        axes.set_xlabel(outcome.sweep.key)
     if ticks:
-        axes.set_xticks(places, ticks)
+        axes.set_xticks(positions, ticks)
     axes.set_ylabel(title)
     axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _places(outcome: Outcome) -> tuple[list[float], list[str] | None]:
-    """Where points stand on the horizontal axis, and what stands below them where that is no number."""
-    if outcome.plan.key == MERGE_R:
+def _positions(outcome: Outcome) -> tuple[list[float], list[str] | None]:
+    """Return the positions of points on the horizontal axis, and their labels if values are not numbers."""
+    if outcome.sweep.key == MERGE_R:
         return [point.merged_tokens for point in outcome.points], None
     values = [point.value for point in outcome.points]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -102,9 +102,9 @@ def _places(outcome: Outcome) -> tuple[list[float], list[str] | None]:
 
 
 def _together(drawn: Sequence[tuple[float, float, Point]]) -> Iterator[tuple[str, float, float, bool]]:
-    """Labels of points from left to right: where each stands, and whether below its point.
+    """Yield the labels of points from left to right, each with its position and whether it is below its point.
 
-    Points at one place share a label, and of two that are close the second's stands below.
+    Points at one position share a label. If two are close, the second label is below.
     """
     groups: dict[float, list[tuple[float, float, Point]]] = {}
     for entry in drawn:

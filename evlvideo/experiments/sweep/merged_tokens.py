@@ -1,4 +1,4 @@
-"""How many tokens a connector merges in each layer, by its architecture alone."""
+"""Count the tokens that a connector merges in each layer, from its architecture alone."""
 
 from dataclasses import dataclass
 
@@ -14,20 +14,20 @@ class Merging:
     """Tokens merged in each layer of a connector."""
 
     tokens: int
-    """Of a frame, before the first layer."""
+    """Tokens of a frame before the first layer."""
     most_in_first: int
-    """Most that the first layer can merge."""
+    """Upper bound for the first layer."""
     asked: tuple[int, ...]
-    """As `merge_r` says."""
+    """For each layer, as `merge_r` asks."""
     done: tuple[int, ...]
-    """With each layer's cap: half of the tokens that are left and are no class token."""
+    """For each layer, capped at half of its tokens, the class token not counted."""
 
 
 def merging_of(architecture: EvlVideoConfig) -> Merging:
     """Count the merged tokens of a frame.
 
     Raises:
-        UserError: timm has no such vision tower, or `merge_r` does not fit the connector's layers.
+        UserError: timm does not have the vision tower, or `merge_r` does not fit the connector's layers.
     """
     with torch.device("meta"):
         tower = VisionTower(
@@ -35,7 +35,7 @@ def merging_of(architecture: EvlVideoConfig) -> Merging:
             overrides=architecture.vision_overrides,
             final_norm=architecture.vision_final_norm,
         )
-    # A connector beside the TomeFormer has no r, and merges nothing.
+    # Only the TomeFormer has r; other connectors merge nothing.
     r = architecture.merge_r
     asked = [] if r is None else merge_schedule(r, architecture.bert.num_hidden_layers)
     left, done = tower.num_tokens, []

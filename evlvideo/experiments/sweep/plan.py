@@ -1,4 +1,4 @@
-"""What a sweep will do: every value is checked, and what it costs is counted, before anything is trained."""
+"""Plan a sweep: every value is checked, and its costs are counted, before anything is trained."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from evlvideo.yaml_values import parse_overrides
 
 MERGE_R = "model.merge_r"
 _SHORT = {"r": MERGE_R}
-"""Keys by their short names."""
+"""Short name → key."""
 _NAMES = {key: short for short, key in _SHORT.items()}
 _OF_TRAINING = ("training.", "scst.", "stage", "connector_init")
 _WITH_WEIGHTS = ("connector", "contextualizer", "contextualizer_blocks", "frame_positions", "lora_r", "lora_targets")
@@ -31,21 +31,21 @@ class Variant:
     """One value of a sweep."""
 
     value: Any
-    """As YAML reads it."""
+    """As parsed from YAML."""
     label: str
-    """As it was given."""
+    """As given on the command line."""
     config: RunConfig
-    """The run with this value, in a directory of its own."""
+    """The run with this value, with its own directory."""
     merged_tokens: int
     """Tokens of a frame that the connector merges away, over all layers."""
     soft_tokens: int
-    """Soft tokens of a clip that are left for the language model."""
+    """Soft tokens of a clip that the language model gets."""
     training_multiply_adds: int
-    """Of one cross-entropy pass, forward and backward, for each clip."""
+    """Of one cross-entropy pass, forward and backward, of a clip."""
     captioning_multiply_adds: int
     """Of captioning one clip."""
     notes: tuple[str, ...]
-    """What is to be known of the value."""
+    """Remarks on the value."""
 
     @property
     def directory(self) -> Path:
@@ -112,7 +112,7 @@ def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: 
 
 
 def _swept(settings: Sequence[str]) -> tuple[str, list[str], list[str]]:
-    """The swept key, its values, and the other settings."""
+    """Return the swept key, its values, and the other settings."""
     swept: dict[str, list[str]] = {}
     others = []
     for setting in settings:
@@ -126,14 +126,14 @@ def _swept(settings: Sequence[str]) -> tuple[str, list[str], list[str]]:
     if len(swept) != 1:
         found = f"Several keys have several values ({', '.join(swept)})" if swept else "No key has several values"
         raise UserError(
-            f"{found}; give exactly one key several, with commas between, such as r=0,4,8 or data.num_frames=1,2,4."
+            f"{found}; give several to exactly one key, separated by commas, such as r=0,4,8 or data.num_frames=1,2,4."
         )
     key, texts = swept.popitem()
     return key, texts, others
 
 
 def _split(values: str) -> list[str]:
-    """Parts between commas that stand outside of brackets."""
+    """Split at commas outside of brackets."""
     parts, depth = [""], 0
     for character in values:
         depth += (character in "[{(") - (character in "]})")
@@ -146,20 +146,20 @@ def _split(values: str) -> list[str]:
 
 def _problems_of_texts(name: str, texts: Sequence[str]) -> Iterator[str]:
     if "" in texts:
-        yield f"{name} has nothing between two commas"
+        yield f"{name} has an empty value between two commas"
     for text in dict.fromkeys(texts):
         if texts.count(text) > 1:
-            yield f"{name}={text} is there {texts.count(text)} times"
+            yield f"{name}={text} is given {texts.count(text)} times"
         if name == "r" and text and not text.isdecimal() and not text.startswith("["):
-            yield f"r is {text}; it must be a whole number, 0 or more, or a list with one a layer in [ ]"
+            yield f"r is {text}; it must be a whole number, at least 0, or a list in [ ] with one for each layer"
 
 
 def _variant(key: str, text: str, config: RunConfig) -> Variant:
     merging = merging_of(run_architecture(config))
     if key == MERGE_R and merging.asked[0] > merging.most_in_first:
         raise UserError(
-            f"the first layer has {merging.tokens} tokens and can merge {merging.most_in_first} at most, half of those "
-            "that are no class token"
+            f"the first layer has {merging.tokens} tokens and can merge at most {merging.most_in_first}, half of them "
+            "without the class token"
         )
     costs = clip_costs(config)
     return Variant(
@@ -175,7 +175,7 @@ def _variant(key: str, text: str, config: RunConfig) -> Variant:
 
 
 def _check_weights(checkpoint: str, config: RunConfig) -> None:
-    """Without training, a checkpoint cannot be given parts that it has no weights of."""
+    """Raise if a checkpoint that is only evaluated would get parts without weights."""
     saved = EvlVideoConfig.from_pretrained(checkpoint_directory(checkpoint))
     for name in _WITH_WEIGHTS:
         wanted, there = getattr(config.model, name), getattr(saved, name)
@@ -195,7 +195,7 @@ def _cap(merging: Merging) -> Iterator[str]:
 
 
 def _with_twins(name: str, variants: Sequence[Variant]) -> Iterator[Variant]:
-    """Say of values that merge as many tokens as an earlier one that they do."""
+    """Note the values that merge as many tokens as an earlier one."""
     first: dict[tuple[int, int], str] = {}
     for variant in variants:
         twin = first.setdefault((variant.merged_tokens, variant.soft_tokens), variant.label)

@@ -1,4 +1,4 @@
-"""What came out of a sweep, as records and as a table."""
+"""The outcome of a sweep, as records and as a table."""
 
 import csv
 import io
@@ -22,22 +22,22 @@ _LEGEND = (
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One value and what came out."""
+    """One value and its outcome."""
 
     value: Any
     label: str
     run: str
-    """Directory of its run."""
+    """Directory of the run."""
     merged_tokens: int
     """Tokens of a frame that the connector merges away."""
     soft_tokens: int
     """Tokens of a clip that the language model is given."""
     training_multiply_adds: int
-    """Of one cross-entropy pass for each clip."""
+    """Of one cross-entropy pass of a clip."""
     captioning_multiply_adds: int
     """Of captioning one clip."""
     training_seconds: float | None
-    """`None` where a checkpoint was only evaluated."""
+    """None if a checkpoint was only evaluated."""
     trained_parameters: int | None
     clips_scored: int
     clips_expected: int
@@ -49,7 +49,7 @@ class Point:
 
     @classmethod
     def of(cls, variant: Variant, result: EvaluationResult) -> "Point":
-        """Put together what was planned and what was measured."""
+        """Combine what was planned and what was measured."""
         notes = list(variant.notes)
         if result.missing_clips:
             notes.append(
@@ -75,38 +75,38 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A sweep, as far as it has come."""
+    """The values of a sweep that are finished."""
 
-    plan: Sweep
+    sweep: Sweep
     split: str
     points: tuple[Point, ...]
 
     @property
     def trained(self) -> bool:
-        """Whether each value was trained."""
-        return self.plan.checkpoint is None
+        """Return whether each value was trained."""
+        return self.sweep.checkpoint is None
 
     @property
     def title(self) -> str:
-        """What was swept, where."""
-        dataset = self.plan.variants[0].config.data.dataset
-        source = "trained with each value" if self.trained else f"{self.plan.checkpoint}, not trained again"
-        return f"{self.plan.key} on {dataset}:{self.split}, {source}"
+        """Return what was swept, and on which split."""
+        dataset = self.sweep.variants[0].config.data.dataset
+        source = "trained with each value" if self.trained else f"{self.sweep.checkpoint}, not trained again"
+        return f"{self.sweep.key} on {dataset}:{self.split}, {source}"
 
     def record(self) -> dict[str, Any]:
-        """Everything, as plain values."""
+        """Return everything as plain values for JSON."""
         return {
-            "key": self.plan.key,
-            "checkpoint": self.plan.checkpoint,
-            "dataset": self.plan.variants[0].config.data.dataset,
+            "key": self.sweep.key,
+            "checkpoint": self.sweep.checkpoint,
+            "dataset": self.sweep.variants[0].config.data.dataset,
             "split": self.split,
-            "values": [variant.label for variant in self.plan.variants],
+            "values": [variant.label for variant in self.sweep.variants],
             "points": [asdict(point) for point in self.points],
         }
 
 
 def _columns(outcome: Outcome) -> list[str]:
-    titles = [outcome.plan.name, "merged", "soft", *(TITLES[metric] for metric in SCORES)]
+    titles = [outcome.sweep.name, "merged", "soft", *(TITLES[metric] for metric in SCORES)]
     if outcome.trained:
         titles += ["train s", "train G"]
     return [*titles, "caption G"]
@@ -122,13 +122,13 @@ def _cells(outcome: Outcome, point: Point) -> list[str]:
 
 
 def _below(outcome: Outcome) -> list[str]:
-    notes = [f"{outcome.plan.name}={point.label}: {note}." for point in outcome.points for note in point.notes]
+    notes = [f"{outcome.sweep.name}={point.label}: {note}." for point in outcome.points for note in point.notes]
     reasons = {f"{TITLES[metric]}: {reason}." for point in outcome.points for metric, reason in point.skipped.items()}
     return [_LEGEND, *notes, *sorted(reasons)]
 
 
 def to_rich(outcome: Outcome) -> Table:
-    """For a terminal."""
+    """Render for a terminal."""
     table = Table(*_columns(outcome), title=escape(outcome.title))
     for column in table.columns:
         column.justify = "right"
@@ -139,7 +139,7 @@ def to_rich(outcome: Outcome) -> Table:
 
 
 def to_markdown(outcome: Outcome) -> str:
-    """A Markdown table, with a title and notes."""
+    """Render as a Markdown table, with a title and notes."""
     titles = _columns(outcome)
     rows: list[Sequence[str]] = [titles, ["---:"] * len(titles), *(_cells(outcome, point) for point in outcome.points)]
     lines = [f"**{outcome.title}**", "", *(f"| {' | '.join(row)} |" for row in rows)]
@@ -147,7 +147,7 @@ def to_markdown(outcome: Outcome) -> str:
 
 
 def to_csv(outcome: Outcome) -> str:
-    """One row a value; numbers in full, scores as fractions."""
+    """Render one row a value; numbers in full, scores as fractions."""
     metrics = list(dict.fromkeys(metric for point in outcome.points for metric in point.scores))
     plain = [name for name in Point.__slots__ if name not in ("value", "scores", "skipped", "notes")]
     buffer = io.StringIO()

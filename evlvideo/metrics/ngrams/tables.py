@@ -1,8 +1,8 @@
-"""N-grams as numbers: tables that give every n-gram of a corpus an id, and counts of them in texts.
+"""N-grams as integers: tables that give every n-gram of a corpus an id, and counts of n-grams in texts.
 
-Words are numbered. An n-gram is a pair of the (n − 1)-gram before its last word and that word; as one number,
-`id × words + word`, pairs stand in a sorted table, and the place there is the id. So a table of a million n-grams is
-eight million bytes, looked up for a whole batch by one binary search, and exact: nothing is hashed.
+Words are numbered. An n-gram is the pair of its first n − 1 words, by their id, and its last word. Pairs are encoded as
+`id × words + word` and sorted in a table, where the index is the id. A table of a million n-grams takes eight million
+bytes, is searched for a whole batch at once, and is exact: nothing is hashed.
 """
 
 from collections.abc import Sequence
@@ -14,25 +14,25 @@ import numpy as np
 MAX_N = 4
 """Longest n-grams."""
 _GROUPS = 4096
-"""Groups that are sorted together; more take memory and are no faster."""
+"""Groups sorted together; more take memory and are no faster."""
 _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
 END_OF_TEXT = "<end of text>"
-"""The word that stands for the end of a caption. It holds spaces, so that no word of a caption equals it."""
+"""The word that stands for EOS. It contains spaces, so that no word of a caption equals it."""
 
 
 class Counted(NamedTuple):
-    """N-grams of texts in groups; one entry for each n-gram of each text, sorted by group, n-gram and text."""
+    """N-grams of grouped texts: one entry for each n-gram of each text, sorted by group, n-gram and text."""
 
     groups_from: np.ndarray  # (groups + 1) int64: where the entries of a group start
     ids: np.ndarray  # (entries) int32
-    texts: np.ndarray  # (entries) uint8 to int32: the text's place in its group
+    texts: np.ndarray  # (entries) uint8 to int32: the text's index in its group
     counts: np.ndarray  # (entries) uint8 to int32
     texts_from: np.ndarray  # (groups + 1) int64: where the texts of a group start
     lengths: np.ndarray  # (texts) int64, in words
 
 
 class Found(NamedTuple):
-    """N-grams of a few texts: those of the tables, sorted by order, text and id, and the sizes of the others."""
+    """N-grams of a few texts: known ones, sorted by order, text and id, and the squared counts of the others."""
 
     order: np.ndarray  # (entries) int64: n − 1
     text: np.ndarray  # (entries) int64
@@ -42,11 +42,11 @@ class Found(NamedTuple):
 
 
 class NgramTables:
-    """Ids of n-grams: first the words', then those of two words, and so on.
+    """Ids of n-grams: unigrams first, then bigrams, and so on.
 
     Args:
-        words: by their number.
-        keys: for n = 2…4, the n-grams in ascending order, each as `place of its beginning among the (n − 1)-grams ×
+        words: the vocabulary; the index is the number of a word.
+        keys: for n = 2…4, the n-grams in ascending order, each as `index of its first n − 1 words in their table ×
             words + number of its last word`.
     """
 
@@ -59,7 +59,7 @@ class NgramTables:
 
     @property
     def size(self) -> int:
-        """Number of n-grams."""
+        """Return the number of n-grams."""
         return int(self.starts[-1])
 
     def order_of(self, ids: np.ndarray) -> np.ndarray:
@@ -67,7 +67,7 @@ class NgramTables:
         return np.searchsorted(self.starts[1:-1], ids, side="right")
 
     def count(self, texts: Sequence[Sequence[str]]) -> Found:
-        """Count the n-grams of some texts, given as words."""
+        """Count the n-grams of texts, given as words."""
         numbers, words = self._word_numbers(texts)
         text_of, left = _layout(np.fromiter(map(len, texts), np.int64, len(texts)))
         unknown_squares = np.zeros((MAX_N, len(texts)))
@@ -93,16 +93,16 @@ class NgramTables:
         return Found(order_of, text_of, ids, counts, unknown_squares)
 
     def _word_numbers(self, texts: Sequence[Sequence[str]]) -> tuple[np.ndarray, int]:
-        """Return the number of every word, and how many there are with those that are new."""
+        """Return the number of every word, and the size of the vocabulary with the new words."""
         flat = list(chain.from_iterable(texts))
         numbers = np.fromiter(map(self._numbers.get, flat, repeat(-1)), np.int64, len(flat))
         new: dict[str, int] = {}
-        for place in np.flatnonzero(numbers < 0).tolist():
-            numbers[place] = new.setdefault(flat[place], len(self.words) + len(new))
+        for index in np.flatnonzero(numbers < 0).tolist():
+            numbers[index] = new.setdefault(flat[index], len(self.words) + len(new))
         return numbers, len(self.words) + len(new)
 
     def _longer(self, order: int, beginnings: np.ndarray, last: np.ndarray, words: int) -> np.ndarray:
-        """Return the places of n-grams in their table, or numbers beyond its size, equal for equal n-grams."""
+        """Return the indices of n-grams in their table; equal unknown ones share a number beyond its size."""
         table, shorter = self.keys[order - 1], self.starts[order] - self.starts[order - 1]
         ids = look_up(table, beginnings * len(self.words) + last)
         ids[(beginnings >= shorter) | (last >= len(self.words))] = -1
@@ -112,7 +112,7 @@ class NgramTables:
 
 
 def words_of(text: str, *, end_of_text: bool) -> list[str]:
-    """Return the words of a tokenised text, with its end as one more where that counts."""
+    """Return the words of a tokenized text, followed by EOS with `end_of_text`."""
     words = text.split()
     if end_of_text:
         words.append(END_OF_TEXT)
@@ -120,7 +120,7 @@ def words_of(text: str, *, end_of_text: bool) -> list[str]:
 
 
 def count_words(groups: Sequence[Sequence[str]], *, end_of_text: bool) -> tuple[NgramTables, Counted]:
-    """Number and count the n-grams of tokenised texts in groups, such as the references of clips."""
+    """Number and count the n-grams of grouped texts, such as the references of clips."""
     numbered: dict[str, int] = {}
     flat: list[int] = []
     lengths: list[int] = []
@@ -143,16 +143,17 @@ def count_words(groups: Sequence[Sequence[str]], *, end_of_text: bool) -> tuple[
 def _count_groups(
     size: int, ids: Sequence[np.ndarray], text_of: Sequence[np.ndarray], texts_from: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Count the n-grams of some groups, whose texts start at `texts_from`.
+    """Count the n-grams of consecutive groups, whose texts start at `texts_from`.
 
     Args:
         size: number of n-grams in the tables.
-        ids: for each n, of every n-gram of every text.
+        ids: for each n, the id of every n-gram.
         text_of: for each n, the text of every n-gram, ascending.
-        texts_from: where the texts of a group start, and the last one's end.
+        texts_from: where the texts of each group start, and where the last group ends.
 
     Returns:
-        entries of each group; and, sorted by group, n-gram and text, the id, the text and the count of every entry.
+        the number of entries of each group; and, sorted by group, n-gram and text, the id, the text and the count of
+        every entry.
     """
     first, end = texts_from[0], texts_from[-1]
     spans = [slice(*np.searchsorted(texts, [first, end])) for texts in text_of]
@@ -161,7 +162,7 @@ def _count_groups(
     most = int(numbers.max(initial=1))
     group_of_text = np.repeat(np.arange(len(numbers)), numbers)
     place_of_text = np.arange(end - first) - (texts_from[:-1] - first)[group_of_text]
-    # Group, n-gram and text as one number, to sort by all three.
+    # One key for group, n-gram and text, to sort by all three.
     entries = group_of_text[text] * max(size, 1)
     entries += np.concatenate([of_order[span] for of_order, span in zip(ids, spans, strict=True)])
     entries, counts = np.unique(entries * most + place_of_text[text], return_counts=True)
@@ -171,14 +172,14 @@ def _count_groups(
 
 
 def smallest(numbers: np.ndarray, least: type[np.generic] = np.uint8) -> np.ndarray:
-    """Numbers that are not negative, in a type that holds them."""
+    """Cast non-negative integers to the smallest type that holds them, and `least`."""
     return numbers.astype(np.promote_types(np.min_scalar_type(int(numbers.max(initial=0))), least))
 
 
 def _number_ngrams(
     numbers: np.ndarray, lengths: np.ndarray, words: int
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Return the tables of n = 2…4, and for each n the id and the text of every n-gram there is."""
+    """Return the tables of n = 2…4, and for each n the id and the text of every n-gram."""
     text_of, left = _layout(lengths)
     places, ids, start = np.arange(len(numbers)), numbers, words
     keys, all_ids, all_texts = [], [numbers.astype(np.int32)], [text_of.astype(np.int32)]
@@ -194,10 +195,10 @@ def _number_ngrams(
 
 
 def look_up(table: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Return the place of each key in an ascending table, or −1."""
+    """Return the index of each key in an ascending table, or −1."""
     if not len(table):
         return np.full(len(keys), -1)
-    # Keys in ascending order touch the table in ascending order, which is six times as fast as at random.
+    # Sorted keys read the table in order, which is six times as fast as at random.
     order = np.argsort(keys)
     places = np.empty(len(keys), np.int64)
     places[order] = np.minimum(np.searchsorted(table, keys[order]), len(table) - 1)
@@ -206,19 +207,19 @@ def look_up(table: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 
 def _layout(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For texts one after the other: the text of every word, and the words from it to the end of its text."""
+    """Return, for concatenated texts, the text of every word, and how many words are left in its text from it on."""
     return np.repeat(np.arange(len(lengths)), lengths), np.repeat(np.cumsum(lengths), lengths) - np.arange(
         lengths.sum()
     )
 
 
 def starts(sizes: np.ndarray) -> np.ndarray:
-    """Where each of several runs starts, and where the last one ends."""
+    """Return where each of several spans starts, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
 def ranges(first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """`first[0], first[0] + 1, …` as many as `lengths[0]`, then those of the next."""
+    """Concatenate the ranges that start at `first` and have `lengths`."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     return np.repeat(first - ends + lengths, lengths) + np.arange(total)

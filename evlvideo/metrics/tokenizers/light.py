@@ -1,10 +1,9 @@
-"""A tokeniser of captions that needs no Java and follows the PTB conventions that pycocoevalcap's scores are built on.
+"""A tokenizer that needs no Java and follows the PTB conventions behind pycocoevalcap's scores.
 
 Lower case; contractions and possessives split (`don't` → `do n't`, `dog's` → `dog 's`, `gonna` → `gon na`); hyphenated
 words, numbers, abbreviations, addresses and words joined by a slash kept whole; brackets written `-lrb-` …; the
 punctuation of :data:`PUNCTUATION` dropped, which leaves brackets and symbols in. The rules were written from the PTB
-tokeniser's output, not from its grammar: words are the same on ordinary captions, and what is known to differ stands in
-the tests.
+tokenizer's output, not from its grammar: words are equal on ordinary captions, and the tests list known differences.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ from functools import lru_cache
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )
-"""What pycocoevalcap drops after tokenisation. Its brackets are in upper case, so lower-case brackets stay."""
+"""Tokens that pycocoevalcap drops. Its brackets are in upper case, so lower-case brackets stay."""
 
 _ASSIMILATED = {
     "cannot": "can not",
@@ -65,23 +64,23 @@ _TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _DROPPED = re.compile(r"['\"`.,:;?!-]|''|``|\.\.+|--+|[\ufe00-\ufe0f\U00010000-\U0010ffff]")
-# What follows, or an end far away, decides about these, so they are not cut at white space first.
+# These depend on what follows, so they are not split at white space first.
 _NEEDS_CONTEXT = re.compile(r"\bno\.|<", re.IGNORECASE)
 
 _RULES = (_TOKEN.pattern, _DROPPED.pattern, _NEEDS_CONTEXT.pattern, _SAME, _BRACKETS, _ASSIMILATED)
 RULES_SHA256 = hashlib.sha256(repr(_RULES).encode()).hexdigest()
-"""Digest of the rules, for what is stored of their words."""
+"""Digest of the rules, for files that store their words."""
 
 
 def light_tokenize(caption: str) -> str:
     """Return the words of one caption, lower-case, separated by single spaces.
 
-    The caption is on one line (:func:`evlvideo.metrics.tokenizers.tokenize.clean`).
+    The caption is on one line; see :func:`evlvideo.metrics.tokenizers.tokenize.clean`.
     """
     text = caption
     if "&" in text or not text.isascii():
         text = _TO_ASCII.sub(lambda found: _SAME[found.group()], text)
-    # Most captions are done with by the first two tests, in a tenth of the expression's time.
+    # Two quick tests settle most captions, in a tenth of the expression's time.
     whole = ("." in text or "<" in text) and _NEEDS_CONTEXT.search(text)
     return " ".join(filter(None, map(_words, [text] if whole else text.split())))
 

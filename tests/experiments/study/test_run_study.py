@@ -137,7 +137,7 @@ def test_a_stop_leaves_the_table_of_whole_seeds_and_says_where_it_was(
 
 def test_a_row_that_is_not_there_is_refused_before_anything_is_trained(configs: list[Path], tmp_path: Path) -> None:
     study = plan_study(configs, (5,), tmp_path / "study")
-    with pytest.raises(UserError, match="--against 'mena' is no row; allowed: mean, concat"):
+    with pytest.raises(UserError, match="--against 'mena' is not a row; allowed: mean, concat"):
         run_study(study, against="mena", console=QUIET)
     assert not study.out.exists()
 

@@ -70,13 +70,13 @@ def test_lists_with_one_number_a_layer_are_values(plan: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["r=0,-1"], "r is -1; it must be a whole number, 0 or more"),
+        (["r=0,-1"], "r is -1; it must be a whole number, at least 0"),
         (["r=0,many"], "r is many; it must be a whole number"),
         (["r=0,2.5"], "r is 2.5; it must be a whole number"),
-        (["r=0,9"], r"r=9: the first layer has 17 tokens and can merge 8 at most, half"),
+        (["r=0,9"], r"r=9: the first layer has 17 tokens and can merge at most 8, half"),
         (["r=0,[1,2,3]"], r"(?s)r=\[1,2,3\]: .*merge_r has 3 numbers for 2 layers"),
-        (["r=0,,4"], "r has nothing between two commas"),
-        (["r=4,0,4"], "r=4 is there 2 times"),
+        (["r=0,,4"], "r has an empty value between two commas"),
+        (["r=4,0,4"], "r=4 is given 2 times"),
         (["r=4"], "No key has several values"),
         ([], "No key has several values"),
         (["r=0,4", "data.num_frames=1,2"], r"Several keys have several values \(model.merge_r, data.num_frames\)"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from evlvideo.errors import UserError
 from evlvideo.metrics.java import find_java
+from evlvideo.metrics.tokenizers import ptb
 from evlvideo.metrics.tokenizers import tokenize as tokenization
 from evlvideo.metrics.tokenizers.light import PUNCTUATION, light_tokenize
 from evlvideo.metrics.tokenizers.tokenize import clean, tokenize, tokenize_lines
@@ -57,7 +58,7 @@ def test_both_tokenizers_agree() -> None:
     assert [line.split() for line in python] == [line.split() for line in ptb]
 
 
-# What else is known to differ: caption → words of the light tokeniser, words of PTB.
+# What else is known to differ: caption → words of the light tokenizer, words of PTB.
 DIFFERENT = {
     "chilli-1/2 cup": ("chilli-1/2 cup", "chilli-1 / 2 cup"),
     "#tag_one": ("#tag_one", "#tag _ one"),
@@ -127,7 +128,8 @@ def test_unknown_tokenizer() -> None:
 
 
 def test_ptb_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenization, "find_java", lambda: None)
+    for module in (tokenization, ptb):
+        monkeypatch.setattr(module, "find_java", lambda: None)
     assert tokenization.default_tokenizer() == "python"
     with pytest.raises(UserError, match="no Java runtime"):
         tokenize_lines(["a"], "ptb")
@@ -136,7 +138,7 @@ def test_ptb_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
 HAND_MADE: dict[str, list[str]] = json.loads(
     (Path(__file__).parents[2] / "fixtures" / "tokenizers" / "hand_made.json").read_text(encoding="utf-8")
 )
-# Captions of the hand-made set whose words differ: words of the light tokeniser, words of PTB.
+# Captions of the hand-made set whose words differ: words of the light tokenizer, words of PTB.
 DIFFERENT_BY_CLASS = {
     "quotes": {"'tisn't": ("tis n't", "'t is n't")},
     "unicode": {
