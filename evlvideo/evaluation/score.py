@@ -3,16 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evlvideo.errors import UserError
 from evlvideo.metrics.caption_metrics import ALL_METRICS, METRICS, score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 TITLES = {"bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR",
           "rouge_l": "ROUGE-L", "cider": "CIDEr", "spice": "SPICE"}  # fmt: skip
@@ -97,18 +93,3 @@ def score_lines(result: EvaluationResult) -> list[str]:
         listed = ", ".join(result.missing_clips[:_LISTED]) + (", …" if len(result.missing_clips) > _LISTED else "")
         lines.append(f"PARTIAL: {len(result.missing_clips)} clips could not be decoded and are in no score: {listed}")
     return lines
-
-
-def score_table(results: Sequence[EvaluationResult]) -> "Table":
-    """Return one row a system, with a caption that says why a metric is missing."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("system", *(TITLES[metric] for metric in METRICS))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for result in results:
-        table.add_row(escape(result.name), *(format_score(result.scores.get(metric)) for metric in METRICS))
-    reasons = {f"{TITLES[metric]}: {reason}" for result in results for metric, reason in result.skipped.items()}
-    table.caption = escape("; ".join(sorted(reasons))) or None
-    return table

@@ -2,10 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.score import format_score, score_files, score_lines, score_table
+from evlvideo.evaluation.score import format_score, score_files, score_lines
 from evlvideo.metrics.caption_metrics import METRICS
 
 WITHOUT_METEOR = [metric for metric in METRICS if metric != "meteor"]
@@ -45,14 +44,3 @@ def test_lines_say_why_a_metric_is_missing(files: tuple[Path, Path]) -> None:
     lines = score_lines(result)
     assert lines[4].split() == ["METEOR", "–", "(no", "Java)"]
     assert lines[-1] == "2 of 2 clips, 3 references, tokenizer python"
-
-
-def test_table_shows_names_as_they_are(files: tuple[Path, Path]) -> None:
-    result = score_files(*files, name="[bold]mean", metrics=WITHOUT_METEOR, tokenizer="python")
-    result.skipped["meteor"] = "no Java"
-    console = Console(width=120)
-    with console.capture() as captured:
-        console.print(score_table([result]))
-    text = captured.get()
-    assert "[bold]mean" in text
-    assert "METEOR: no Java" in text

@@ -80,7 +80,7 @@ def draw_learning_curves(runs: Sequence[System]) -> list[Chart]:
 
 
 def _points(run: System, key: str) -> Points:
-    return run.history.get(key, ())
+    return run.training_log.get(key, ())
 
 
 def draw(title: str, y_label: str, names: Sequence[str], lines: Sequence[Points], remark: str = "") -> Chart | None:
