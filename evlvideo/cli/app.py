@@ -93,8 +93,8 @@ def estimate(
 
     run = load_config(config, overrides)
     prepare()
-    from evlvideo.estimate import estimate_table
-    from evlvideo.estimate.of_run import estimate_run
+    from evlvideo.estimate.run_costs import estimate_run
+    from evlvideo.estimate.table import estimate_table
 
     show(estimate_table(estimate_run(run)))
 
@@ -151,11 +151,11 @@ def score(
     if human is not None and (predictions is not None or references is not None):
         raise UserError("--human scores a data set's own captions; leave --predictions and --references away.")
     prepare()
-    from evlvideo.evaluation.human import human_line
+    from evlvideo.evaluation.human import human_row
     from evlvideo.evaluation.score import score_files, score_lines
 
     if human is not None:
-        result = human_line(human, split or "test", root, metrics=_metrics(spice))
+        result = human_row(human, split or "test", root, metrics=_metrics(spice))
     else:
         assert predictions is not None and references is not None
         result = score_files(predictions, references, split=split, metrics=_metrics(spice))
@@ -367,7 +367,7 @@ def demo(
 
 
 def _metrics(spice: bool) -> tuple[str, ...]:
-    from evlvideo.metrics.caption_metrics import ALL_METRICS, METRICS
+    from evlvideo.metrics.names import ALL_METRICS, METRICS
 
     return ALL_METRICS if spice else METRICS
 

@@ -22,7 +22,7 @@ from evlvideo.comparison.tables.significance import Resampling, add_significance
 from evlvideo.comparison.tables.table import Table, build_table
 from evlvideo.errors import UserError
 from evlvideo.files import write_json, write_text
-from evlvideo.metrics.resampling import RESAMPLES
+from evlvideo.metrics.bootstrap import RESAMPLES
 from evlvideo.results.records import EvaluationResult
 
 

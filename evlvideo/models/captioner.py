@@ -33,10 +33,10 @@ from evlvideo.models.connectors.options import TOMEFORMER
 from evlvideo.models.connectors.tomeformer import TomeFormer
 from evlvideo.models.connectors.videochat import VideoRelations
 from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.models.gradient_checkpointing import Checkpoint, checkpoint_layers
 from evlvideo.models.language import SoftPrompt, add_lora
 from evlvideo.models.loss import caption_loss
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
-from evlvideo.models.recomputation import Checkpoint, keep, layers_of, recompute
 from evlvideo.models.trainable import is_trained, tower_of
 from evlvideo.models.vision import VisionTower
 
@@ -129,12 +129,10 @@ class EvlVideoForCaptioning(PreTrainedModel):
 
         Where nothing in a tower is trained, it runs without gradient and keeps nothing anyway.
         """
-        for layers in (self.vision_tower.layers, layers_of(self.connector), layers_of(self.language_model)):
-            if enable:
-                recompute(layers, gradient_checkpointing_func, every=every_n_layers)
-            else:
-                for layer in layers:
-                    keep(layer)
+        func = gradient_checkpointing_func if enable else None
+        self.vision_tower.checkpoint_blocks(func, every=every_n_layers)
+        for part in (self.connector, self.language_model):
+            checkpoint_layers(part, func, every=every_n_layers)
 
     def _init_weights(self, module: nn.Module) -> None:
         """BERT's initialisation for what is trained; towers bring their own weights."""

@@ -17,7 +17,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from evlvideo.errors import UserError
 from evlvideo.files import give_ordinary_permissions, read_json, write_json
 from evlvideo.models.language import add_lora
-from evlvideo.models.towers import MANIFEST_NAME, PACKAGE_PREFIX, TowerRecord, check_same_tower, fingerprint, locate
+from evlvideo.models.towers import (
+    MANIFEST_NAME,
+    PACKAGE_PREFIX,
+    TowerRecord,
+    check_same_tower,
+    fingerprint,
+    resolve_source,
+)
 from evlvideo.models.trainable import tower_of, without_lora
 
 if TYPE_CHECKING:
@@ -38,7 +45,7 @@ def checkpoint_directory(name: str, *, revision: str | None = None, token: str |
         UserError: nothing there, or a directory without a checkpoint.
     """
     if name == MINI_CHECKPOINT:
-        name = locate(f"{PACKAGE_PREFIX}mini/evlgen")
+        name = resolve_source(f"{PACKAGE_PREFIX}mini/evlgen")
     path = Path(name)
     if path.is_dir():
         missing = [file for file in ("config.json", "model.safetensors") if not (path / file).is_file()]
@@ -156,7 +163,7 @@ def read_text_config(name: str) -> PreTrainedConfig:
         UserError: there is no such language model.
     """
     try:
-        config = AutoConfig.from_pretrained(locate(name))
+        config = AutoConfig.from_pretrained(resolve_source(name))
     except (OSError, ValueError) as error:
         raise UserError(f"The language model {name!r} could not be read: {error}") from error
     # Where this machine keeps it would go into every checkpoint.
@@ -166,7 +173,7 @@ def read_text_config(name: str) -> PreTrainedConfig:
 
 def _load_language_model(name: str) -> Any:
     try:
-        return AutoModelForCausalLM.from_pretrained(locate(name), dtype="auto")
+        return AutoModelForCausalLM.from_pretrained(resolve_source(name), dtype="auto")
     except (OSError, ValueError) as error:
         raise UserError(f"The language model {name!r} could not be read: {error}") from error
 
@@ -176,7 +183,7 @@ def _load_vision_weights(model: "EvlVideoForCaptioning") -> None:
     if config.vision_weights == "timm":
         state = _timm_weights(config.vision_tower, config.vision_overrides or {})
     else:
-        state = read_weights(Path(locate(config.vision_weights)))
+        state = read_weights(Path(resolve_source(config.vision_weights)))
     vit = model.vision_tower.vit
     own = {name: value for name, value in vit.state_dict().items() if ".temporal_merge." not in name}
     if not config.vision_final_norm:

@@ -7,7 +7,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, raise_problems
+from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
 from evlvideo.models.connectors.options import (
     CONNECTORS,
     TOMEFORMER,
@@ -17,8 +18,6 @@ from evlvideo.models.connectors.options import (
 )
 from evlvideo.models.tokens.merging import REDUCTIONS, merge_schedule
 
-FUSIONS = ("mean", "mean_tokens", "concat")
-CONTEXTUALIZERS = ("none", "in_tower", "merged")
 _MERGE_R = 19
 _CHANNELS = 3
 _MULTIHEADED = ("blip2", "video_llama", "videochat")
@@ -112,9 +111,7 @@ class EvlVideoConfig(PreTrainedConfig):
             self.merge_reduction = self.merge_reduction or REDUCTIONS[0]
         if is_frame_by_frame(self.connector, self.connector_options or {}):
             self.fusion = self.fusion or FUSIONS[0]
-        problems = self._problems()
-        if problems:
-            raise UserError("The model's configuration has a problem:\n" + "\n".join(f"  - {p}" for p in problems))
+        raise_problems("The model's configuration", self._problems())
         self.connector_options = asdict(self.options) or None
 
     @property

@@ -15,7 +15,7 @@ from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, 
 
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.towers import locate
+from evlvideo.models.towers import resolve_source
 from evlvideo.models.vision import VisionTower
 
 IGNORED = -100
@@ -68,7 +68,7 @@ class EvlVideoProcessor(ProcessorMixin):
             UserError: the language model brings no tokenizer, or one without an opening token.
         """
         try:
-            tokenizer = AutoTokenizer.from_pretrained(locate(config.language_model))
+            tokenizer = AutoTokenizer.from_pretrained(resolve_source(config.language_model))
         except (OSError, ValueError) as error:
             raise UserError(f"The language model {config.language_model!r} brings no tokenizer: {error}") from error
         if len(tokenizer) < _FEWEST_TOKENS:

@@ -38,7 +38,7 @@ class TowerRecord:
         return asdict(self)
 
 
-def locate(source: str) -> str:
+def resolve_source(source: str) -> str:
     """Resolve where weights come from: `package:` names a folder inside this package, all else stays as it is."""
     if source.startswith(PACKAGE_PREFIX):
         return str(_PACKAGE_ASSETS / source.removeprefix(PACKAGE_PREFIX))

@@ -26,7 +26,7 @@ from evlvideo.comparison.tables.significance import Resampling, add_significance
 from evlvideo.comparison.tables.table import build_table
 from evlvideo.files import write_json
 from evlvideo.metrics.meteor import MeteorProcess
-from evlvideo.metrics.tokenization import default_tokenizer
+from evlvideo.metrics.tokenizers.tokenize import default_tokenizer
 from evlvideo.results.prediction_files import write_predictions
 from evlvideo.results.provenance import git_commit, versions
 

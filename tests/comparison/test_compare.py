@@ -8,7 +8,7 @@ import pytest
 from evlvideo.comparison.compare import compare
 from evlvideo.comparison.page import gallery
 from evlvideo.comparison.page.clip_media import ClipFrames
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 SCRIPT = "<script>alert(1)</script>"

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.score import format_score, score_files, score_lines
-from evlvideo.metrics.caption_metrics import METRICS
+from evlvideo.evaluation.score import score_files, score_lines
+from evlvideo.metrics.names import METRICS, format_score
 
 WITHOUT_METEOR = [metric for metric in METRICS if metric != "meteor"]
 

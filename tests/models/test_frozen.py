@@ -9,7 +9,7 @@ from tiny_models import MakeModel
 from torch import nn
 
 from evlvideo.errors import UserError
-from evlvideo.models.towers import TowerRecord, check_same_tower, fingerprint, locate
+from evlvideo.models.towers import TowerRecord, check_same_tower, fingerprint, resolve_source
 from evlvideo.models.trainable import is_decayed, is_trained, tower_of, trained_part
 
 
@@ -117,13 +117,14 @@ def test_source_inside_the_package_is_found_there() -> None:
     import evlvideo
 
     assert (
-        Path(locate("package:mini/vit.safetensors")) == Path(evlvideo.__file__).parent / "assets/mini/vit.safetensors"
+        Path(resolve_source("package:mini/vit.safetensors"))
+        == Path(evlvideo.__file__).parent / "assets/mini/vit.safetensors"
     )
 
 
 @pytest.mark.parametrize("source", ["facebook/opt-2.7b", "/some/where", "relative/folder"])
 def test_any_other_source_stays_as_it_is(source: str) -> None:
-    assert locate(source) == source
+    assert resolve_source(source) == source
 
 
 @pytest.fixture

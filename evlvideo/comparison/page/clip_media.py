@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 FRAMES = 4
@@ -93,7 +93,7 @@ def decode_frames(clip: CaptionedClip) -> ClipFrames:
         UserError: the file is missing or cannot be decoded.
     """
     # Imported late: a comparison without a gallery needs neither decoders nor torch.
-    from evlvideo.data.video.guarded import decode_clip_guarded
+    from evlvideo.data.video.guarded import decode_frames_guarded
     from evlvideo.data.video.sampling import uniform
 
     seconds = 0.0
@@ -104,7 +104,7 @@ def decode_frames(clip: CaptionedClip) -> ClipFrames:
         enough = max(FRAMES, math.ceil(seconds * PREVIEW_RATES[1]))
         return uniform(frames, rate, min(frames, PREVIEW_FRAMES, enough))
 
-    decoded = decode_clip_guarded(
+    decoded = decode_frames_guarded(
         clip.video,
         choose,
         _DECODED_SIDE,

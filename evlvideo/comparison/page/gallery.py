@@ -20,7 +20,8 @@ from evlvideo.comparison.rows.row import system_row
 from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.tables.kinds import KindScores, kind_scores
 from evlvideo.comparison.tables.wins import PerClip, Wins, count_wins, rounded
-from evlvideo.data.annotation.splits import CaptionedClip, locate, read_split
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -217,7 +218,7 @@ def _read_clips(runs: Sequence[System]) -> tuple[Sequence[CaptionedClip], list[s
     if data is None:
         return [], ["No run says where its clips are, so there are no frames or references to show."]
     try:
-        root = locate(data.dataset, Path(data.root) if data.root else None)
+        root = dataset_root(data.dataset, Path(data.root) if data.root else None)
         video_root = Path(data.video_root) if data.video_root else None
         return read_split(data.dataset, result.split or "", root, video_root, check_files=False), []
     except UserError as error:

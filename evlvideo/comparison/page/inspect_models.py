@@ -11,9 +11,9 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from evlvideo.assembly.datasets import evaluation_dataset
+from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import without_language_model
-from evlvideo.assembly.precision import resolve_precision, tower_dtype
+from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.comparison.page.clip_media import ByteBudget, PageImage, encode_jpeg, encode_png
 from evlvideo.comparison.page.frame_attention import (
     in_tower_attention,
@@ -24,7 +24,7 @@ from evlvideo.comparison.page.frame_attention import (
 from evlvideo.comparison.page.inspection import AttentionView, ClipViews, Inspection, MergingView, SystemView
 from evlvideo.comparison.page.token_groups import paint_groups, patch_groups
 from evlvideo.comparison.rows.system import System
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, load_trained_weights
@@ -81,7 +81,7 @@ def _of_run(
 ) -> Iterator[tuple[str, tuple[PageImage, ...], SystemView]]:
     config = run_config(directory)
     model, processor = open_without_language_model(directory, config.training.precision)
-    dataset = evaluation_dataset(config.data, processor, clips)
+    dataset = video_dataset(config.data, processor, clips)
     items = [dataset[place] for place in range(len(clips))]
     readable = [item for item in items if "bad" not in item]
     if not readable:
@@ -110,7 +110,7 @@ def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForC
         UserError: the run has no checkpoint, or one that does not open.
     """
     directory = checkpoint_directory(str(run))
-    dtype = tower_dtype(resolve_precision(precision))
+    dtype = DTYPES[resolve_precision(precision)]
     model = without_language_model(EvlVideoConfig.from_pretrained(directory), directory, tower_dtype=dtype)
     load_trained_weights(model, directory)
     for name, part in model.named_children():

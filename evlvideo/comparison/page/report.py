@@ -16,7 +16,7 @@ from evlvideo.comparison.page.learning_curves import Tick, nice_ticks
 from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.tables.kinds import KindScores
 from evlvideo.comparison.tables.table import Table
-from evlvideo.evaluation.score import format_score
+from evlvideo.metrics.names import format_score
 
 DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set"}
 _COLOURS = 8

@@ -25,7 +25,7 @@ from evlvideo.comparison.rows.seeds import SeedGroup, group_seeds
 from evlvideo.comparison.rows.system import System, check_scored_alike
 from evlvideo.errors import UserError
 from evlvideo.metrics.meteor import MeteorProcess
-from evlvideo.metrics.tokenization import default_tokenizer
+from evlvideo.metrics.tokenizers.tokenize import default_tokenizer
 from evlvideo.results.reference_files import has_splits
 
 _NOTHING = (

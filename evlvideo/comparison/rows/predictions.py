@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evlvideo.comparison.rows.references import TableReferences
 from evlvideo.errors import UserError
-from evlvideo.metrics.tokenization import clean
+from evlvideo.metrics.tokenizers.tokenize import clean
 from evlvideo.results.prediction_files import read_pairs
 
 _LISTED = 10

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evlvideo.comparison.rows.system import System
-from evlvideo.config.run import DataConfig
-from evlvideo.data.annotation.captioned import CaptionedClip, evidence_subsets
-from evlvideo.data.annotation.splits import DATASETS, facts_of, locate, read_split
+from evlvideo.config.data import DataConfig
+from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
+from evlvideo.data.annotation.facts import DATASETS, facts_of
+from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 from evlvideo.results.records import References, describe_references
 from evlvideo.results.reference_files import load_references, splits_of
@@ -55,7 +56,7 @@ def references_of_dataset(
     """Read the references of a split of a dataset. The media files may be missing.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotation.splits.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
         root: its directory. Not needed for `mini`.
         data: where its clips are. Defaults to the root alone.
@@ -66,7 +67,7 @@ def references_of_dataset(
     facts_of(dataset)
     if root is None and dataset != "mini":
         raise UserError(f"The dataset {dataset!r} has no root; name the directory of its annotation with --root.")
-    root = locate(dataset, root)
+    root = dataset_root(dataset, root)
     clips = read_split(dataset, split, root, check_files=False)
     captions = {clip.clip_id: list(clip.captions) for clip in clips}
     return TableReferences(

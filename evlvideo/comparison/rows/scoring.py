@@ -9,8 +9,9 @@ from evlvideo.comparison.rows.predictions import CheckedPredictions, read_checke
 from evlvideo.comparison.rows.references import TableReferences
 from evlvideo.comparison.rows.system import System
 from evlvideo.errors import UserError
-from evlvideo.metrics.caption_metrics import METRICS, score_tokenized, tokenize_together
 from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.metrics.names import METRICS
+from evlvideo.metrics.scoring import score_tokenized, tokenize_together
 from evlvideo.metrics.tokenized_references import TokenizedReferences
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, References, describe_references

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evlvideo.comparison.rows.training_log import TrainingLog
-from evlvideo.config.run import DataConfig, RunConfig
+from evlvideo.config.data import DataConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.records import EvaluationResult
 

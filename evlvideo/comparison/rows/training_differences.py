@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from evlvideo.comparison.rows.seeds import SeedGroup
-from evlvideo.config.checks import flat_settings
 from evlvideo.config.run import RunConfig
+from evlvideo.config.settings import flat_settings
 
 _NO_DIFFERENCE = ("model.", "seed", "output_dir", "data.root", "data.video_root", "data.num_workers",
                   "training.log_steps", "training.keep_checkpoints", "training.arguments.report_to",

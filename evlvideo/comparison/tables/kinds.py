@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from evlvideo.comparison.tables.wins import PerClip
-from evlvideo.evaluation.score import format_score
+from evlvideo.metrics.names import format_score
 
 
 @dataclass(frozen=True, slots=True)

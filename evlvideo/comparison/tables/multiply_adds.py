@@ -6,7 +6,8 @@ from typing import Any
 
 from evlvideo.comparison.rows.row import Row
 from evlvideo.comparison.rows.system import System
-from evlvideo.config.run import GenerationConfig, RunConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
 
@@ -41,7 +42,7 @@ def _cost(run: System) -> tuple[int, int] | str:
     if run.directory is None or not (run.directory / CONFIG_NAME).is_file():
         return f"a run without {CONFIG_NAME} does not tell what it asked of its model."
     # Imported late: not every table has runs.
-    from evlvideo.estimate.of_run import clip_costs
+    from evlvideo.estimate.run_costs import clip_costs
 
     try:
         # From the run's own checkpoint: the one that it started from may be gone.

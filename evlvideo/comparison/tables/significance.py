@@ -8,8 +8,7 @@ from evlvideo.comparison.rows.scoring import TokenizedCaptions
 from evlvideo.comparison.rows.seeds import SeedGroup
 from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.tables.table import MARKS
-from evlvideo.evaluation.score import TITLES
-from evlvideo.metrics.resampling import (
+from evlvideo.metrics.bootstrap import (
     RESAMPLES,
     Statistics,
     averaged,
@@ -20,6 +19,7 @@ from evlvideo.metrics.resampling import (
     mean_statistics,
     randomization_p_values,
 )
+from evlvideo.metrics.names import TITLES
 
 _MEANS = ("cider", "meteor", "rouge_l")
 _AGREES = 1e-6

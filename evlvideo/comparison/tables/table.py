@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evlvideo.comparison.rows.row import SCORES, Interval, Regime, Row, subset_key
-from evlvideo.evaluation.score import TITLES, format_score
+from evlvideo.metrics.names import TITLES, format_score
 
 COSTS = {
     "trained_parameters": "trained parameters",

@@ -22,7 +22,7 @@ from evlvideo.files import replacing
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import copy_weights, read_text_config, read_weights
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.towers import locate
+from evlvideo.models.towers import resolve_source
 from evlvideo.models.trainable import tower_of
 
 ORIGIN_NAME = "published.safetensors"
@@ -208,7 +208,7 @@ def _published_state(model: EvlVideoForCaptioning) -> dict[str, Tensor]:
 
 def vision_values(vision: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """The tower: its sizes, and where its weights come from."""
-    path = Path(locate(vision))
+    path = Path(resolve_source(vision))
     if path.is_file():
         sizes = _eva_sizes(path, read_weights(path), overrides)
         return {"vision_tower": EVLGEN_TOWER, "vision_weights": vision, "vision_overrides": sizes | overrides}

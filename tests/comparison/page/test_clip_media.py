@@ -19,7 +19,7 @@ from evlvideo.comparison.page.clip_media import (
     gather_media,
     spread_images,
 )
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 

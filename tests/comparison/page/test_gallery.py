@@ -11,7 +11,7 @@ from evlvideo.comparison.page.report import render_report
 from evlvideo.comparison.rows.row import system_row
 from evlvideo.comparison.rows.runs import read_runs
 from evlvideo.comparison.tables.table import build_table
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 CONFIG = "data: {dataset: msrvtt, root: nowhere}\n"

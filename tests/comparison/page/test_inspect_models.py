@@ -56,10 +56,10 @@ def test_the_frames_are_those_that_the_models_get(systems, toy, monkeypatch):
     monkeypatch.setattr(module, "encode_jpeg", lambda frame: pictures.append(frame) or encode_jpeg(frame))
     clip = toy.clips("test")[0]
     inspect_models(systems[:1], [clip])
-    from evlvideo.data.video.decode import decode_clip
+    from evlvideo.data.video.decode import decode_frames
     from evlvideo.data.video.sampling import uniform
 
-    frames = decode_clip(clip.video, lambda count, rate: uniform(count, rate, FRAMES), IMAGE_SIZE).frames
+    frames = decode_frames(clip.video, lambda count, rate: uniform(count, rate, FRAMES), IMAGE_SIZE).frames
     assert np.abs(np.stack(pictures).astype(int) - frames).max() <= 1
 
 

@@ -12,7 +12,7 @@ from browser import DOWN, ENTER, SPACE, TAB, Browser, chromium, is_installed
 from evlvideo.comparison.compare import compare
 from evlvideo.comparison.page import gallery
 from evlvideo.comparison.page.clip_media import ClipFrames
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="chromium and chromedriver are not installed")

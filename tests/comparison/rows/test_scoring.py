@@ -16,7 +16,7 @@ from evlvideo.comparison.rows.row import Row
 from evlvideo.comparison.rows.scoring import ScoringRequest, parse_prediction_files
 from evlvideo.errors import UserError
 from evlvideo.evaluation.score import score_files
-from evlvideo.metrics import caption_metrics as metrics
+from evlvideo.metrics import scoring as metrics
 from evlvideo.results.records import describe_references
 
 MSRVTT = Path(__file__).parents[4] / "shared" / "data" / "msrvtt"

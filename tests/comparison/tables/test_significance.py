@@ -11,7 +11,7 @@ from evlvideo.comparison.rows.scoring import TokenizedCaptions
 from evlvideo.comparison.rows.seeds import SeedGroup
 from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.tables.significance import Resampling, add_significance
-from evlvideo.metrics.caption_metrics import score_tokenized
+from evlvideo.metrics.scoring import score_tokenized
 from evlvideo.metrics.tokenized_references import TokenizedReferences
 
 REFERENCES = {

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
-from evlvideo.config.checks import CHOICES
+from evlvideo.config.loading import config_of
+from evlvideo.errors import UserError
 from evlvideo.models.connectors.options import CONNECTORS, OPTIONS, make_options, problems_of_options
 
 
 def test_runs_may_name_every_connector() -> None:
-    assert CHOICES["model.connector"] == CONNECTORS
+    with pytest.raises(UserError, match=f"allowed: {', '.join(CONNECTORS)}$"):
+        config_of(["model.connector=other"])
 
 
 @pytest.mark.parametrize("connector", CONNECTORS)
