@@ -28,11 +28,11 @@ from evlvideo.results.records import EvaluationResult
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was compared, and where it was written."""
+    """A table and the report with it."""
 
     table: Table
     report: Path
-    """The HTML page; `table.md`, `table.csv`, `table.json` and `table.tex` are beside it."""
+    """The HTML page, beside `table.md`, `table.csv`, `table.json` and `table.tex`."""
 
 
 def compare(
@@ -50,34 +50,34 @@ def compare(
     seed: int = 0,
     read_frames: FrameReader = decode_frames,
 ) -> Comparison:
-    """Put evaluated runs and other systems in one table, and write it with learning curves and a gallery of clips.
+    """Compare evaluated runs and other systems: write a table, and a page with learning curves and a gallery of clips.
 
     Args:
         run_directories: runs, in the order of their rows.
-        out: directory that gets `report.html` and the tables.
-        split: the split that all were scored on; or with its data set, `msrvtt:test`. For runs and data sets it is
-            `test` where nothing is named; of a file of references, all of its clips.
-        request: what is scored here beside the runs.
-        against: name of the row that the others are tested against; the first run where nothing is named.
-        over_seeds: whether runs that differ in their seed alone have one row, of their means.
-        resamples: draws for intervals, and exchanges for tests.
-        gallery_clips: clips shown in the report; 0 shows none.
-        inspected_clips: clips of the gallery on which the runs' models are shown from the inside; 0 opens no model.
-        quoted: also show published numbers for this data set and split, marked as quoted.
-        seed: decides which clips are shown, and which are drawn for intervals and tests.
-        read_frames: gives the frames of a clip to show.
+        out: directory for `report.html` and the tables.
+        split: the split that all were scored on, or with its dataset, `msrvtt:test`. Defaults to `test` for runs and
+            datasets, and to all clips of a file of references.
+        request: what to score beside the runs.
+        against: name of the row that the others are tested against. Defaults to the first run.
+        over_seeds: whether runs that differ in their seed alone share one row, of their means.
+        resamples: resamples of an interval and exchanges of a test.
+        gallery_clips: number of clips in the report.
+        inspected_clips: number of clips of the gallery on which to show the inside of the models. 0 opens no model.
+        quoted: whether to add published numbers for this dataset and split, marked as quoted.
+        seed: seed of the gallery, the intervals and the tests.
+        read_frames: reads the frames of a clip to show.
 
     Raises:
-        UserError: there is nothing to compare, a run has no evaluation on the split, captions are not of its clips, or
-            not all were scored the same way.
+        UserError: there is nothing to compare, a run has no evaluation on the split, captions do not match its clips,
+            or not all were scored the same way.
     """
     _check_numbers(out, gallery_clips, inspected_clips, resamples)
     gathered = gather_systems(run_directories, split, request or ScoringRequest(), against, over_seeds=over_seeds)
-    shown = [row.shown for row in gathered.rows]
+    shown = [group.representative for group in gathered.groups]
     plan = Resampling(gathered.against, resamples, seed)
     table = _build(gathered, plan, quoted)
     gallery = build_gallery(shown, gallery_clips, seed, read_frames)
-    page = render_report(table, shown, gallery, _insights(shown, gallery, inspected_clips))
+    page = render_report(table, shown, gallery, _inspect(shown, gallery, inspected_clips))
     _write(out, page, table, shown, plan)
     return Comparison(table, out / "report.html")
 
@@ -88,12 +88,12 @@ def _check_numbers(out: Path, gallery_clips: int, inspected_clips: int, resample
     if inspected_clips < 0:
         raise UserError(f"The models are to be shown on {inspected_clips} clips; give 0 or more.")
     if resamples < 1:
-        raise UserError(f"Intervals are to be made of {resamples} draws; give 1 or more, such as {RESAMPLES}.")
+        raise UserError(f"Intervals are to be made of {resamples} resamples; give 1 or more, such as {RESAMPLES}.")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a directory for the report.")
 
 
-def _insights(systems: Sequence[System], gallery: Gallery, inspected_clips: int) -> Inspection:
+def _inspect(systems: Sequence[System], gallery: Gallery, inspected_clips: int) -> Inspection:
     clips = [clip for card in gallery.cards if (clip := gallery.clips.get(card.clip_id))][:inspected_clips]
     if not clips:
         return Inspection()
@@ -103,33 +103,33 @@ def _insights(systems: Sequence[System], gallery: Gallery, inspected_clips: int)
 
 
 def _build(gathered: Gathered, plan: Resampling, quoted: bool) -> Table:
-    systems = gathered.systems
-    result = systems[0].result
-    published = quoted_rows(result.dataset, result.split or "") if quoted else []
-    entries, certainty = add_significance(
-        [group_row(row) for row in _in_order(gathered.rows)], gathered.rows, gathered.words, plan
+    groups, result = gathered.groups, gathered.systems[0].result
+    rows, significance = add_significance(
+        [group_row(group) for group in _in_order(groups)], groups, gathered.words, plan
     )
-    entries, counted = add_multiply_adds(entries, [row.shown for row in gathered.rows])
-    people = [entry for entry in entries if entry.is_human]
-    remarks = [
-        *gathered.remarks,
-        *seed_remarks(gathered.rows),
-        *certainty,
-        *counted,
-        *_people(systems),
-        *_stages(systems),
-        *training_difference_remarks(gathered.rows),
-        *_different_versions(systems),
-    ]
+    rows, counted = add_multiply_adds(rows, [group.representative for group in groups])
+    published = quoted_rows(result.dataset, result.split or "") if quoted else []
+    remarks = [*gathered.remarks, *seed_remarks(groups), *significance, *counted, *_system_remarks(gathered)]
     if quoted and not published:
         remarks.append(f"There are no published numbers to quote for {_split_name(result)}.")
-    rows = [*people, *published, *(entry for entry in entries if not entry.is_human)]
-    return build_table(_title(result), rows, remarks)
+    human = [row for row in rows if row.is_human]
+    measured = [row for row in rows if not row.is_human]
+    return build_table(_title(result), [*human, *published, *measured], remarks)
 
 
-def _in_order(rows: Sequence[SeedGroup]) -> list[SeedGroup]:
-    """Rows in the order of the table: what was only scored here first."""
-    return sorted(rows, key=lambda row: row.shown.regime == "trained")
+def _system_remarks(gathered: Gathered) -> list[str]:
+    systems = gathered.systems
+    return [
+        *_human_remarks(systems),
+        *_stage_remarks(systems),
+        *training_difference_remarks(gathered.groups),
+        *_version_remarks(systems),
+    ]
+
+
+def _in_order(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
+    """Put the rows that were only scored here first."""
+    return sorted(groups, key=lambda group: group.representative.regime == "trained")
 
 
 def _title(result: EvaluationResult) -> str:
@@ -141,25 +141,27 @@ def _split_name(result: EvaluationResult) -> str:
     return f"{result.dataset}:{result.split}" if result.split else result.dataset
 
 
-def _people(systems: Sequence[System]) -> list[str]:
+def _human_remarks(systems: Sequence[System]) -> list[str]:
     if any(system.is_human for system in systems):
         return [
-            "human: the first caption of each clip, scored against the others, one reference fewer than systems have, "
-            "which costs some points; it is tested against no row."
+            "human: the first caption of each clip, scored against the others. It has one reference fewer than the "
+            "systems, which costs some points, and is not tested against any row."
         ]
     return []
 
 
-def _stages(runs: Sequence[System]) -> list[str]:
-    if any(run.training.get("stage") == "scst" for run in runs):
-        return ["Training seconds are each run's own; a self-critical run comes on top of the run that it starts from."]
+def _stage_remarks(systems: Sequence[System]) -> list[str]:
+    if any(system.training.get("stage") == "scst" for system in systems):
+        return [
+            "Training seconds cover each run alone; a self-critical run comes on top of the run that it starts from."
+        ]
     return []
 
 
-def _different_versions(runs: Sequence[System]) -> list[str]:
-    """Name the packages whose versions differ between the evaluations; scores may still be the same."""
-    packages = sorted(set().union(*(run.result.versions for run in runs)))
-    differing = [name for name in packages if len({run.result.versions.get(name) for run in runs}) > 1]
+def _version_remarks(systems: Sequence[System]) -> list[str]:
+    """Name the packages whose versions differ between the evaluations. Scores may still be the same."""
+    packages = sorted(set().union(*(system.result.versions for system in systems)))
+    differing = [name for name in packages if len({system.result.versions.get(name) for system in systems}) > 1]
     return [f"Evaluated with different versions of {', '.join(differing)}."] if differing else []
 
 

@@ -1,4 +1,4 @@
-"""Clips as small pictures and small films that a page carries inside itself, within a budget of bytes."""
+"""Encodes clips as small images and preview clips that a page embeds, within a budget of bytes."""
 
 import base64
 import io
@@ -14,19 +14,19 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 FRAMES = 4
-"""Pictures of a clip."""
+"""Number of images of a clip."""
 LONGEST_SIDE = 128
-"""Pixels of a picture's longer side."""
+"""Longer side of an image in pixels."""
 _QUALITY = 82
 
 PREVIEW_SIDE = 160
-"""Pixels of a film's longer side."""
+"""Longer side of a preview clip in pixels."""
 PREVIEW_FRAMES = 64
-"""Most frames of a film, spread over the whole clip."""
+"""Upper bound on the frames of a preview clip, spread over the whole clip."""
 PREVIEW_RATES = (5.0, 12.0)
-"""Lowest and highest rate of a film, in frames per second; a clip that would need a lower one is shown faster."""
+"""Lowest and highest rate of a preview clip in frames per second. A clip that needs a lower one plays faster."""
 PREVIEW_BYTES = 96_000
-"""Most bytes of a film, as it stands in the page."""
+"""Upper bound on the encoded bytes of a preview clip."""
 _DECODED_SIDE = 120
 """Shorter side in pixels to which frames are scaled while they are decoded."""
 
@@ -38,16 +38,16 @@ class ClipFrames:
     frames: Sequence[np.ndarray]
     """uint8 (H, W, 3) each, in order."""
     seconds: float = 0.0
-    """How long the clip lasts; 0 where it is not to be played."""
+    """Duration of the clip. 0 if it is not to be played."""
 
 
 FrameReader: TypeAlias = Callable[[CaptionedClip], ClipFrames]
-"""Gives frames of a clip. Raises UserError where the clip cannot be read."""
+"""Reads the frames of a clip. Raises UserError if it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageImage:
-    """A picture as a `data:` address, with its size in pixels."""
+    """An image as a `data:` URL, with its size in pixels."""
 
     address: str
     width: int
@@ -56,29 +56,29 @@ class PageImage:
 
 @dataclass(frozen=True, slots=True)
 class PreviewClip:
-    """A clip to be played, as a `data:` address, with its size in pixels."""
+    """A preview clip as a `data:` URL, with its size in pixels."""
 
     address: str
     width: int
     height: int
     speed: float
-    """How much faster than the clip it is shown; 1 is the clip's own speed."""
+    """Speed relative to the clip."""
 
 
 class ByteBudget:
-    """How many bytes of pictures and films a page may still take in.
+    """The bytes left for the images and preview clips of a page.
 
     Args:
-        total: bytes, counted as they stand in the page.
+        total: encoded bytes.
     """
 
     def __init__(self, total: int) -> None:
         self.left = total
         self.spent = False
-        """Whether something was refused for want of room."""
+        """Whether something was refused for lack of room."""
 
     def take(self, wanted: int) -> bool:
-        """Take bytes out, if there are as many."""
+        """Take bytes if there are enough left."""
         self.spent = self.spent or wanted > self.left
         if self.spent:
             return False
@@ -87,12 +87,12 @@ class ByteBudget:
 
 
 def decode_frames(clip: CaptionedClip) -> ClipFrames:
-    """Decode frames spread evenly over a clip, the way frames are taken at evaluation, but more of them.
+    """Decode frames spread evenly over a clip, sampled as at evaluation, but more of them.
 
     Raises:
         UserError: the file is missing or cannot be decoded.
     """
-    # Decoders and torch come late: a comparison without a gallery needs neither.
+    # Imported late: a comparison without a gallery needs neither decoders nor torch.
     from evlvideo.data.video.guarded import decode_frames_guarded
     from evlvideo.data.video.sampling import uniform
 
@@ -116,13 +116,13 @@ def decode_frames(clip: CaptionedClip) -> ClipFrames:
 
 
 def spread_images(footage: ClipFrames) -> tuple[PageImage, ...]:
-    """Make pictures of frames spread over a clip; a shorter clip has one for each of its frames."""
+    """Encode images of frames spread over a clip, at most one for each frame."""
     count, total = min(FRAMES, len(footage.frames)), len(footage.frames)
     return tuple(encode_jpeg(footage.frames[place * total // count]) for place in range(count))
 
 
 def encode_jpeg(frame: np.ndarray) -> PageImage:
-    """Turn a frame, uint8 (H, W, 3), into a JPEG no longer than `LONGEST_SIDE`; small frames keep their size."""
+    """Encode a frame, uint8 (H, W, 3), as JPEG. Shrinks it to `LONGEST_SIDE` if it is larger."""
     image = Image.fromarray(frame)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
@@ -131,7 +131,7 @@ def encode_jpeg(frame: np.ndarray) -> PageImage:
 
 
 def encode_png(pixels: np.ndarray) -> PageImage:
-    """Turn flat colours, uint8 (H, W, 3), into a PNG of their size."""
+    """Encode flat colours, uint8 (H, W, 3), as PNG of the same size."""
     image = Image.fromarray(pixels)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
@@ -139,14 +139,14 @@ def encode_png(pixels: np.ndarray) -> PageImage:
 
 
 def encode_preview(footage: ClipFrames, most_bytes: int = PREVIEW_BYTES) -> PreviewClip | None:
-    """Turn a clip into H.264, which every browser plays.
+    """Encode a clip as H.264, which every browser plays.
 
     Args:
         footage: frames, all of one size.
-        most_bytes: most bytes of the address.
+        most_bytes: upper bound on the bytes of the URL.
 
     Returns:
-        the film, or `None` where there is nothing to play, nothing to encode with, or not enough room.
+        the preview clip, or `None` if there is nothing to play, no encoder, or not enough room.
     """
     import av
 
@@ -154,7 +154,7 @@ def encode_preview(footage: ClipFrames, most_bytes: int = PREVIEW_BYTES) -> Prev
         return None
     lowest, highest = PREVIEW_RATES
     rate = min(max(len(footage.frames) / footage.seconds, lowest), highest)
-    width, height = _film_size(*footage.frames[0].shape[:2])
+    width, height = _preview_size(*footage.frames[0].shape[:2])
     bits = int(most_bytes * 0.7 * 8 / (len(footage.frames) / rate))  # base64 adds a third
     options = {"crf": "27", "preset": "veryfast", "maxrate": str(bits), "bufsize": str(bits)}
     buffer = io.BytesIO()
@@ -174,39 +174,39 @@ def encode_preview(footage: ClipFrames, most_bytes: int = PREVIEW_BYTES) -> Prev
     return PreviewClip(address, width, height, speed=round(rate) * footage.seconds / len(footage.frames))
 
 
-def _film_size(height: int, width: int) -> tuple[int, int]:
-    """Width and height that H.264 takes, which are even, with the longer one at most `PREVIEW_SIDE`."""
+def _preview_size(height: int, width: int) -> tuple[int, int]:
+    """Return the even width and height that H.264 needs, at most `PREVIEW_SIDE`."""
     scale = min(1.0, PREVIEW_SIDE / max(height, width))
     return max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)
 
 
 def data_address(kind: str, content: bytes) -> str:
-    """Write bytes of a media type as an address that holds them itself."""
+    """Write bytes of a media type as a `data:` URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 @dataclass(frozen=True, slots=True)
 class ClipMedia:
-    """What is shown of one clip, and why it is not more."""
+    """The images and the preview clip of one clip, or why they are missing."""
 
-    pictures: tuple[PageImage, ...] = ()
-    film: PreviewClip | None = None
+    images: tuple[PageImage, ...] = ()
+    preview: PreviewClip | None = None
     problem: str = ""
-    """Why the clip cannot be read; empty where it can, or where no room was left for it."""
+    """Why the clip cannot be read. Empty if it can, or if no room was left."""
 
     @property
     def poster(self) -> PageImage:
-        """What a film shows before it plays."""
-        return self.pictures[len(self.pictures) // 2]
+        """The image that a preview clip shows before it plays."""
+        return self.images[len(self.images) // 2]
 
 
 def gather_media(
     clips: Sequence[CaptionedClip], budget: ByteBudget, read_frames: FrameReader = decode_frames
 ) -> dict[str, ClipMedia]:
-    """Make pictures and films of clips, in their order, until the budget is spent.
+    """Encode images and preview clips in order until the budget is spent.
 
-    Each clip has an equal share of what is left: a film that does not fit it is left out, and the pictures stand alone.
-    Pictures that do not fit what is left for all are the last that were tried; the clips after them are not decoded.
+    Each clip has an equal share of the bytes left. A preview clip that exceeds the share is left out. Once images do
+    not fit, no further clips are decoded.
     """
     made: dict[str, ClipMedia] = {}
     for place, clip in enumerate(clips):
@@ -219,13 +219,13 @@ def gather_media(
 
 def _reel(footage: ClipFrames, budget: ByteBudget, clips_left: int) -> ClipMedia:
     share = budget.left // clips_left
-    reel = ClipMedia(spread_images(footage))
-    size = sum(len(picture.address) for picture in reel.pictures)
+    media = ClipMedia(spread_images(footage))
+    size = sum(len(picture.address) for picture in media.images)
     if not budget.take(size):
         return ClipMedia()
-    room = share - size - len(reel.poster.address)  # the poster stands in the page once more
+    room = share - size - len(media.poster.address)  # the poster stands in the page once more
     film = encode_preview(footage, min(PREVIEW_BYTES, room)) if room > 0 else None
     if film is None:
-        return reel
-    budget.take(len(film.address) + len(reel.poster.address))
-    return ClipMedia(reel.pictures, film)
+        return media
+    budget.take(len(film.address) + len(media.poster.address))
+    return ClipMedia(media.images, film)

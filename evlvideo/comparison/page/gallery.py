@@ -1,4 +1,4 @@
-"""Clips to look at: a spread sample, each with frames or film, every system's caption and the references."""
+"""Samples clips for a gallery, each with images, every system's caption and the references."""
 
 import logging
 import random
@@ -27,33 +27,33 @@ from evlvideo.errors import UserError
 logger = logging.getLogger(__name__)
 
 MEDIA_BYTES = 7_500_000
-"""Most bytes of pictures and films, so that the page stays under 10 MB with its text."""
+"""Upper bound on the bytes of images and preview clips. With its text, the page stays under 10 MB."""
 TEXT_BYTES = 700_000
-"""Most bytes of the text of cards with what is around it: some hundreds of clips."""
+"""Upper bound on the bytes of the text and markup of cards: some hundred clips."""
 LONGEST_TEXT = 5_000
-"""Characters of a caption or a reference that are shown."""
+"""Upper bound on the shown characters of a caption or reference."""
 MOST_KINDS = 100
-"""Kinds of clips with a line of their own."""
+"""Upper bound on the kinds of clips in the table of kinds."""
 _CARD, _CAPTION, _REFERENCE = 1_000, 500, 40
-"""Bytes around the text of a card, of each of its captions and of each of its references."""
+"""Bytes of markup of a card, of each caption and of each reference."""
 
 _CATEGORIES = ("music", "people", "gaming", "sports", "news", "education", "TV shows", "movies", "animation",
                "vehicles", "how-to", "travel", "science", "animals", "kids", "documentary", "food", "cooking",
                "beauty", "advertisement")  # fmt: skip
-"""MSR-VTT's categories, by their number."""
+"""Categories of MSR-VTT in the order of their indices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What one system said about a clip."""
+    """The caption of one system for a clip."""
 
     system: int
-    """Place of the system among all of the comparison."""
+    """Index of the system in the comparison."""
     name: str
     text: str | None
-    """`None` where the system was not run on the clip."""
+    """`None` if the system has no caption of the clip."""
     cider: float | None
-    """A fraction, or `None` where the clip was not scored."""
+    """A fraction. `None` if the clip was not scored."""
     best: bool
 
 
@@ -63,40 +63,40 @@ class Card:
 
     clip_id: str
     group: str
-    """Evidence class or category; empty where the clip has neither."""
-    reel: ClipMedia
+    """Evidence class or category. Empty if the clip has neither."""
+    media: ClipMedia
     captions: tuple[Caption, ...]
     references: tuple[str, ...]
     scores: tuple[float | None, ...]
-    """The systems' CIDEr, `None` where one was not scored or cannot be compared."""
+    """CIDEr of each system. `None` for one that was not scored or is not comparable."""
     spread: float
-    """How far the systems' CIDEr lie apart."""
+    """Range of the systems' CIDEr."""
 
     @property
-    def pictures(self) -> tuple[PageImage, ...]:
-        """Frames from start to end; none where the clip cannot be read."""
-        return self.reel.pictures
+    def images(self) -> tuple[PageImage, ...]:
+        """Frames from start to end. Empty if the clip cannot be read."""
+        return self.media.images
 
     @property
-    def film(self) -> PreviewClip | None:
-        """The clip to be played, where there was room for it."""
-        return self.reel.film
+    def preview(self) -> PreviewClip | None:
+        """The preview clip, if there was room for it."""
+        return self.media.preview
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """The cards, what is missing from them, and how the systems stand on all clips of the split."""
+    """The cards, and how the systems compare on all clips of the split."""
 
     cards: tuple[Card, ...]
     remarks: tuple[str, ...]
     kinds: tuple[KindScores, ...]
     """CIDEr by group, over all clips."""
     contenders: tuple[int, ...]
-    """Places of the systems whose scores on a clip can be compared."""
+    """Indices of the systems whose scores on a clip are comparable."""
     wins: Wins
-    """Who has the higher CIDEr on how many of all clips."""
+    """Counts of clips on which one system has a higher CIDEr than another."""
     clips: Mapping[str, CaptionedClip]
-    """The annotations of the cards' clips, as far as they can be read."""
+    """Annotations of the clips of the cards, as far as they can be read."""
 
     @property
     def groups(self) -> dict[str, int]:
@@ -107,15 +107,15 @@ class Gallery:
 def build_gallery(
     runs: Sequence[System], count: int, seed: int = 0, read_frames: FrameReader = decode_frames
 ) -> Gallery:
-    """Sample clips and gather what there is to see of them.
+    """Sample clips and gather their captions, references and images.
 
-    Annotations or videos that cannot be read leave out references or pictures, and a remark says so.
+    If annotations or videos cannot be read, a remark replaces references or images.
 
     Args:
         runs: evaluated runs on one split.
-        count: clips to show.
-        seed: decides which clips; the same seed gives the same clips.
-        read_frames: gives the frames of a clip.
+        count: number of clips.
+        seed: seed of the sample.
+        read_frames: reads the frames of a clip.
     """
     clips, remarks = _read_clips(runs)
     places = {clip.clip_id: place for place, clip in enumerate(clips)}
@@ -131,7 +131,7 @@ def build_gallery(
     made = gather_media(list(shown.values()), ByteBudget(MEDIA_BYTES), read_frames)
     remarks += [*left_out, *_missing_pictures(list(made.values()))]
     of_all = [_cider(run) for run in runs]
-    # People are scored against fewer references than the systems beside them, and do not compete.
+    # The human row is scored against fewer references and does not compete.
     scores = [{} if run.is_human else of_run for run, of_run in zip(runs, of_all, strict=True)]
     cards = tuple(
         _card(clip_id, groups[clip_id], shown.get(clip_id), made.get(clip_id, ClipMedia()), runs, scores)
@@ -149,7 +149,7 @@ def build_gallery(
 def _as_many_as_fit(
     chosen: Sequence[str], known: Mapping[str, CaptionedClip], runs: Sequence[System]
 ) -> tuple[list[str], list[str]]:
-    """The first of the chosen clips whose text the page has room for, and a sentence on the others."""
+    """Keep the first clips whose text fits the page, with a remark on the others."""
     left = TEXT_BYTES
     fitting: list[str] = []
     for clip_id in chosen:
@@ -165,7 +165,7 @@ def _as_many_as_fit(
 
 
 def _shown_text(text: str) -> str:
-    """A text, or the beginning of a very long one, with its length."""
+    """Shorten a very long text and add its length."""
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … ({len(text):,} characters)"
 
 
@@ -179,12 +179,12 @@ def _cider(run: System) -> PerClip:
 
 
 def choose_clips(groups: Mapping[str, str], count: int, seed: int = 0) -> list[str]:
-    """Draw up to `count` clips, taking from every group in turn.
+    """Sample up to `count` clips, taking from every group in turn.
 
     Args:
-        groups: group by clip. The order of its keys does not matter.
-        count: most clips to draw.
-        seed: the same seed draws the same clips.
+        groups: clip → group. The order of the keys does not matter.
+        count: upper bound on the clips.
+        seed: seed of the sample.
     """
     generator = random.Random(seed)
     piles: dict[str, list[str]] = {}
@@ -199,9 +199,9 @@ def choose_clips(groups: Mapping[str, str], count: int, seed: int = 0) -> list[s
 
 
 def group_of(clip: CaptionedClip, dataset: str) -> str:
-    """Name a clip's evidence class or, without one, its category; empty where it has neither.
+    """Name the evidence class of a clip, or else its category. Empty if it has neither.
 
-    Categories have names in MSR-VTT; another data set's are numbers.
+    Categories have names in MSR-VTT and numbers in other datasets.
     """
     if clip.evidence is not None:
         return clip.evidence.replace("_", " ")
@@ -212,7 +212,7 @@ def group_of(clip: CaptionedClip, dataset: str) -> str:
 
 
 def _read_clips(runs: Sequence[System]) -> tuple[Sequence[CaptionedClip], list[str]]:
-    """Read the split's annotations through the first run that says where they are."""
+    """Read the annotations of the split through the first run whose config has their location."""
     result = runs[0].result
     data = next((run.data for run in runs if run.data is not None and run.data.dataset == result.dataset), None)
     if data is None:
@@ -226,10 +226,10 @@ def _read_clips(runs: Sequence[System]) -> tuple[Sequence[CaptionedClip], list[s
 
 
 def _missing_pictures(made: Sequence[ClipMedia]) -> list[str]:
-    problems = [reel.problem for reel in made if reel.problem]
-    without = sum(not reel.pictures and not reel.problem for reel in made)
+    problems = [media.problem for media in made if media.problem]
+    without = sum(not media.images and not media.problem for media in made)
     remarks = []
-    if problems and not any(reel.pictures for reel in made):
+    if problems and not any(media.images for media in made):
         remarks.append(f"The videos cannot be read, so the clips are shown without frames. The first: {problems[0]}")
     elif len(problems) == 1:
         remarks.append(f"1 clip is shown without frames: {problems[0]}")
@@ -246,7 +246,7 @@ def _card(
     clip_id: str,
     group: str,
     clip: CaptionedClip | None,
-    reel: ClipMedia,
+    media: ClipMedia,
     runs: Sequence[System],
     scores: Sequence[PerClip],
 ) -> Card:
@@ -265,7 +265,7 @@ def _card(
     return Card(
         clip_id=clip_id,
         group=group,
-        reel=reel,
+        media=media,
         captions=captions,
         references=tuple(map(_shown_text, clip.captions)) if clip is not None else (),
         scores=tuple(rounded(of_clip[clip_id]) if clip_id in of_clip else None for of_clip in scores),

@@ -1,4 +1,4 @@
-"""Pictures of what goes on inside the compared models on a few clips, from the checkpoints of their runs."""
+"""Opens the checkpoints of runs and records what their models merge and attend to on a few clips."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -37,15 +37,15 @@ from evlvideo.results.run_directory import run_config
 logger = logging.getLogger(__name__)
 
 MOST_FRAMES = 16
-"""Frames of a clip that are painted, the first ones."""
+"""Number of first frames of a clip to paint."""
 PICTURE_BYTES = 1_500_000
-"""Most bytes of pictures, as they stand in a page beside those of the gallery."""
+"""Upper bound on the encoded bytes of images, in addition to the gallery."""
 
 
 def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> Inspection:
     """Run the vision towers and connectors of trained runs on clips.
 
-    Nothing that goes wrong here ends the comparison: a remark says what is missing.
+    Failures never end the comparison: a remark says what is missing.
 
     Args:
         runs: the compared systems.
@@ -57,7 +57,7 @@ def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> In
     frames: dict[str, tuple[PageImage, ...]] = {}
     budget, remarks = ByteBudget(PICTURE_BYTES), []
     for system, run in enumerate(runs):
-        if run.directory is None:  # captions from elsewhere, or of people
+        if run.directory is None:  # captions from elsewhere
             continue
         try:
             for clip_id, pictures, insight in _of_run(system, run.name, run.directory, clips):
@@ -66,9 +66,9 @@ def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> In
                 if budget.take(sum(len(picture.address) for picture in new)):
                     frames.setdefault(clip_id, pictures)
                     seen[clip_id].append(insight)
-        except Exception as error:  # models, files and devices fail in ways of their own, and the table is there
+        except Exception as error:  # whatever fails here, the table is valid
             if not isinstance(error, UserError):
-                logger.warning("no pictures of %s", run.name, exc_info=True)
+                logger.warning("no images of %s", run.name, exc_info=True)
             remarks.append(f"{run.name} is not shown from the inside: {str(error) or type(error).__name__}")
     if budget.spent:
         remarks.append("Not all systems are shown on all of these clips, which would make the page too large.")
@@ -100,7 +100,7 @@ def _of_run(
 
 
 def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
-    """Open a run's checkpoint as far as its soft prompt, on this process's GPU or on the CPU.
+    """Open the checkpoint of a run without its language model, on this process's GPU or the CPU.
 
     Args:
         run: its directory.
@@ -120,7 +120,7 @@ def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForC
 
 
 def shown_frames(pixel_values: Tensor) -> list[np.ndarray]:
-    """What the model is given, to be painted: uint8 `(T, 3, height, width)` → uint8 (height, width, 3) each."""
+    """Convert the input of the model for painting: uint8 `(T, 3, height, width)` → uint8 (height, width, 3) each."""
     return list(pixel_values.permute(0, 2, 3, 1).numpy())
 
 
@@ -128,15 +128,15 @@ def shown_frames(pixel_values: Tensor) -> list[np.ndarray]:
 def inside(
     model: EvlVideoForCaptioning, pixel_values: Tensor, frames: Sequence[np.ndarray]
 ) -> tuple[MergingView | None, AttentionView | None]:
-    """Look at a model while it encodes one clip.
+    """Record what a model does while it encodes one clip.
 
     Args:
         model: in eval mode; its language model is not used.
         pixel_values: the clip, `(1, T, 3, height, width)`.
-        frames: the same, to be painted, uint8 (height, width, 3) each.
+        frames: the same for painting, uint8 (height, width, 3) each.
 
     Returns:
-        what it merges and what it attends to, `None` for each that the model does not do.
+        merging and attention. `None` for what the model does not do.
     """
     watched = InTowerContextualizer | MergedContextualizer | TomeFormer
     with _inputs_of([part for part in model.modules() if isinstance(part, watched)]) as inputs:
@@ -148,7 +148,7 @@ def inside(
 
 @contextmanager
 def _inputs_of(parts: Sequence[nn.Module]) -> Iterator[list[tuple[Any, Tensor]]]:
-    """Collect what parts of a model are given, in the order in which they run."""
+    """Collect the inputs of parts of a model in the order of execution."""
     inputs: list[tuple[Any, Tensor]] = []
 
     def note(part: nn.Module, arguments: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What was seen inside the compared models on a few clips, ready to be drawn."""
+"""Records of what the compared models merge and attend to, ready to be drawn."""
 
 from dataclasses import dataclass
 
@@ -7,30 +7,30 @@ from evlvideo.comparison.page.clip_media import PageImage
 
 @dataclass(frozen=True, slots=True)
 class MergingView:
-    """One system's merged tokens of a clip."""
+    """Merged tokens of a clip in one system."""
 
     before: int
     """Tokens of a frame, class token included."""
     after: int
-    """Tokens that are left of a frame; where frames were averaged before, of all of them."""
+    """Tokens left of a frame, or of all frames if they were averaged before."""
     averaged: bool
-    """Whether frames were averaged before, so that all have the same groups."""
+    """Whether frames were averaged before, so that all share their groups."""
     painted: tuple[PageImage, ...]
     """Frames in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionView:
-    """One system's attention over the frames of a clip."""
+    """Attention over the frames of a clip in one system."""
 
     form: str
     """`in_tower` or `merged`."""
     shares: tuple[float, ...]
-    """How much of the attention each frame gets; they sum to 1."""
+    """Share of the attention for each frame. They sum to 1."""
     rows: tuple[tuple[float, ...], ...]
-    """The same for each frame that attends, in the tower, or for each token of the context, over merged tokens."""
+    """The shares for each attending frame (in the tower) or each context token (over merged tokens)."""
     gate: float
-    """Size of the gate that the context goes through, averaged over the tower's blocks; 0 adds nothing."""
+    """Absolute value of the gate on the context, averaged over blocks. 0 adds nothing."""
 
     @property
     def highest(self) -> float:
@@ -40,10 +40,10 @@ class AttentionView:
 
 @dataclass(frozen=True, slots=True)
 class SystemView:
-    """What one system did with a clip."""
+    """The view of one system on a clip."""
 
     system: int
-    """Place of the system among all of the comparison."""
+    """Index of the system in the comparison."""
     name: str
     merging: MergingView | None
     attention: AttentionView | None
@@ -51,17 +51,17 @@ class SystemView:
 
 @dataclass(frozen=True, slots=True)
 class ClipViews:
-    """What the systems did with a clip."""
+    """The views of all systems on a clip."""
 
     clip_id: str
     frames: tuple[PageImage, ...]
-    """Frames as the first of the systems got them."""
-    insights: tuple[SystemView, ...]
+    """Frames as the first of the systems sees them."""
+    views: tuple[SystemView, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was seen inside the systems, and why it is not more."""
+    """What was seen inside the systems, and remarks on what is missing."""
 
     clips: tuple[ClipViews, ...] = ()
     remarks: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Line charts as plain geometry: where ticks, lines and dots stand. The page's template draws them."""
+"""Lays out learning curves: positions of ticks, lines and dots, which the template draws."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ WIDTH, HEIGHT = 440, 264
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 42
 """Margins around the plotted area."""
 MOST_POINTS = 150
-"""A longer training curve is averaged over neighbouring points down to this many."""
+"""Longer training curves are averaged over neighbouring points down to this number."""
 MOST_DOTS = 40
-"""A curve with more points has no dots."""
+"""Curves with more points have no dots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A measured point, and what to say about it."""
+    """A measured point with its tooltip."""
 
     x: float
     y: float
@@ -36,11 +36,11 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One system's line."""
+    """The line of one system."""
 
     name: str
     system: int
-    """Place of the system among all of the comparison, which gives it its colour everywhere."""
+    """Index of the system in the comparison, which determines its colour."""
     path: str
     """Points of an SVG polyline."""
     dots: tuple[Dot, ...]
@@ -57,14 +57,14 @@ class Chart:
     y_ticks: tuple[Tick, ...]
     curves: tuple[Curve, ...]
     summary: str
-    """The last value of each line, for those who do not see the chart."""
+    """Last value of each line, as alternative text."""
     remark: str = ""
 
 
 def draw_learning_curves(runs: Sequence[System]) -> list[Chart]:
-    """Draw the learning curves of the runs: training loss, reward, validation CIDEr, each where it was logged.
+    """Lay out training loss, reward and validation CIDEr of the runs, as far as logged.
 
-    The loss is drawn for cross-entropy runs only: self-critical training minimises another quantity.
+    The loss is for cross-entropy runs only: self-critical training minimises another quantity.
     """
     cross_entropy = [_points(run, "loss") if run.training.get("stage") != "scst" else () for run in runs]
     left_out = any(run.training.get("stage") == "scst" for run in runs) and any(cross_entropy)
@@ -80,11 +80,11 @@ def draw_learning_curves(runs: Sequence[System]) -> list[Chart]:
 
 
 def _points(run: System, key: str) -> Points:
-    return run.history.get(key, ())
+    return run.training_log.get(key, ())
 
 
 def draw(title: str, y_label: str, names: Sequence[str], lines: Sequence[Points], remark: str = "") -> Chart | None:
-    """Lay out one line for each name; `None` where no line has a point."""
+    """Lay out one line for each name. `None` if no line has a point."""
     points = [point for line in lines for point in line]
     if not points:
         return None
@@ -122,7 +122,7 @@ def draw(title: str, y_label: str, names: Sequence[str], lines: Sequence[Points]
 
 
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Choose round values that enclose `low` and `high`, at 1, 2 or 5 times a power of ten apart."""
+    """Choose round values that enclose `low` and `high`, spaced by 1, 2 or 5 times a power of ten."""
     if high <= low:
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin

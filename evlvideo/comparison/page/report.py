@@ -1,4 +1,4 @@
-"""The comparison as one HTML page that needs nothing beside itself."""
+"""Renders the comparison as one self-contained HTML page."""
 
 import base64
 import hashlib
@@ -20,20 +20,20 @@ from evlvideo.metrics.names import format_score
 
 DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set"}
 _COLOURS = 8
-"""Colours in the style sheet; further systems repeat them with other dashes."""
+"""Colours in the style sheet. Further systems repeat them with other dashes."""
 
 
-def render_report(table: Table, runs: Sequence[System], gallery: Gallery, insights: Inspection) -> str:
-    """Write the page.
+def render_report(table: Table, runs: Sequence[System], gallery: Gallery, inspection: Inspection) -> str:
+    """Render the page.
 
     Args:
-        table: of scores and costs.
+        table: scores and costs.
         runs: the compared systems, in the order of their colours.
-        gallery: clips to look at, and how the systems stand on all clips.
-        insights: what was seen inside the models.
+        gallery: sampled clips, wins, and scores by kind of clip.
+        inspection: what was seen inside the models.
 
-    All text is escaped. The page forbids itself every request, and every script and style but its own two, by a
-    content security policy that holds their digests.
+    Escapes all text. A content security policy forbids every request, and all scripts and styles but the page's own,
+    whose digests it holds.
     """
     style, script = _resource("report.css"), _resource("report.js")
     environment = Environment(
@@ -64,15 +64,15 @@ def render_report(table: Table, runs: Sequence[System], gallery: Gallery, insigh
         geometry=learning_curves,
         gallery=gallery,
         kind_axis=_kind_axis(gallery.kinds),
-        fast_films=any(card.film is not None and card.film.speed > 1.05 for card in gallery.cards),
-        insights=insights,
+        fast_previews=any(card.preview is not None and card.preview.speed > 1.05 for card in gallery.cards),
+        inspection=inspection,
     )
-    # Half of a surrogate pair, which JSON allows, cannot be written as UTF-8.
+    # JSON allows lone surrogates, UTF-8 does not.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def shared_facts(runs: Sequence[System]) -> dict[str, str]:
-    """Give what the runs of a comparison have in common, in words, for people."""
+    """Return the facts that all runs of a comparison share."""
     result = runs[0].result
     facts = {
         "data set": DATASET_TITLES.get(result.dataset, result.dataset),
@@ -99,7 +99,7 @@ def _versions(run: System) -> str:
 
 
 def _alike(runs: Sequence[System]) -> str:
-    """Say what all systems share beside the clips; how captions from elsewhere were decoded is not known."""
+    """Say what all systems share beside the clips. The decoding of captions from elsewhere is unknown."""
     here = all(run.regime == "trained" for run in runs)
     return "references, decoding and metrics" if here else "references and metrics"
 
@@ -121,7 +121,7 @@ def _provenance(run: System, with_versions: bool) -> dict[str, str]:
 
 
 def _short(commit: str | None) -> str | None:
-    """Shorten a commit, but keep the word that its code was changed."""
+    """Shorten a commit but keep `-dirty`."""
     return commit and commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
@@ -144,12 +144,12 @@ def _system_class(system: int) -> str:
 
 
 def _pieces(name: str) -> list[str]:
-    """Split a name after the signs that join its words, where a line may break."""
+    """Split a name after separators, where a line may break."""
     return re.split(r"(?<=[_/:.-])(?=[^_/:.-])", name)
 
 
 def _header_spans(table: Table) -> list[tuple[str, int]]:
-    """Give the headings above the columns with how many each covers; none where no column has one."""
+    """Return the headings above the columns with their spans. Empty if no column has one."""
     spans: list[tuple[str, int]] = []
     for column in table.columns:
         if spans and spans[-1][0] == column.group:
@@ -160,14 +160,14 @@ def _header_spans(table: Table) -> list[tuple[str, int]]:
 
 
 def _bars(table: Table) -> list[float | None]:
-    """Give the length of each row's CIDEr bar in percent of the longest."""
+    """Return the length of each CIDEr bar in percent of the longest."""
     values = [row.cells[0].value for row in table.rows]
     longest = max((value for value in values if value is not None), default=0.0)
     return [None if value is None or longest <= 0 else round(100 * value / longest, 1) for value in values]
 
 
 def _kind_axis(kinds: Sequence[KindScores]) -> list[Tick]:
-    """Lay out an axis of CIDEr ×100 that holds the means of all kinds, its positions in percent."""
+    """Lay out an axis of CIDEr ×100 for the means of all kinds, with positions in percent."""
     values = [100 * mean for kind in kinds for mean in kind.means if mean is not None]
     if not values:
         return []

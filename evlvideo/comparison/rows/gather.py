@@ -1,4 +1,4 @@
-"""All systems of a table: runs and captions from elsewhere, scored on the same clips with the same references."""
+"""Gathers the systems of a table: runs and captions from elsewhere, scored on the same clips and references."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,107 +36,109 @@ _NOTHING = (
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What was scored here."""
+    """The systems of a table."""
 
     systems: Sequence[System]
-    """Runs, captions from elsewhere, people."""
-    rows: Sequence[SeedGroup]
-    """The same, as they stand in the table."""
+    """Runs, captions from elsewhere, human captions."""
+    groups: Sequence[SeedGroup]
+    """The same, grouped into groups."""
     words: TokenizedCaptions | None
-    """Their captions and references, tokenised; `None` where the references cannot be read."""
+    """Their captions and references, tokenised. `None` if the references cannot be read."""
     against: str | None
-    """The row that the others are tested against; `None` where there is none."""
+    """The row that the others are tested against. `None` if there is none."""
     remarks: Sequence[str]
-    """Sentences on what is missing."""
+    """Remarks on what is missing."""
 
 
 def gather_systems(
     run_directories: Sequence[Path],
     split: str | None,
-    others: ScoringRequest,
+    request: ScoringRequest,
     against: str | None = None,
     *,
     over_seeds: bool = False,
 ) -> Gathered:
-    """Read runs, and score captions from elsewhere as the runs were.
+    """Read runs, and score captions from elsewhere in the same way.
 
-    Where there are only runs, references that cannot be read are no error: a remark says so.
+    If there are only runs, references that cannot be read are not an error but a remark.
 
     Args:
-        run_directories: runs, in the order of their rows.
+        run_directories: runs, in the order of their groups.
         split: the split that all were scored on.
-        others: what is scored here beside the runs.
-        against: the row that the others are tested against; where nothing is named, the first run, or without runs the
-            first file of captions. Rows of a part of the clips, and people's own, pair with no other.
-        over_seeds: whether runs that differ in their seed alone have one row.
+        request: what to score beside the runs.
+        against: the row that the others are tested against. Defaults to the first run, or else to the first file
+            of captions. Partial rows and the human row pair with no other.
+        over_seeds: whether to group runs that differ in their seed alone.
 
     Raises:
-        UserError: there is nothing to compare, or not all of it was scored the same way or can be; what of it is said.
+        UserError: there is nothing to compare, or not all of it was or can be scored the same way.
     """
-    _check_asked(run_directories, others)
+    _check_asked(run_directories, request)
     found = read_runs(run_directories, split or "test") if run_directories else []
-    # What is said of the whole table is taken from the first; other systems that were run here have their own decoding.
+    # Facts of the whole table come from the first. Baselines have a decoding of their own.
     runs = sorted(found, key=lambda run: run.regime != "trained")
     check_scored_alike(runs)
-    rows = group_seeds(runs) if over_seeds else [SeedGroup.of_one(run) for run in runs]
-    _refuse_equal_names(rows, others)
-    if others:
-        return _score(rows, runs, _references(runs, split, others), others, against)
-    chosen = _choose(_pairing(rows), [row.name for row in rows], against)
+    groups = group_seeds(runs) if over_seeds else [SeedGroup.of_one(run) for run in runs]
+    _refuse_equal_names(groups, request)
+    if request:
+        return _score(groups, runs, _references(runs, split, request), request, against)
+    chosen = _choose(_pairing(groups), [group.name for group in groups], against)
     try:
-        references = _references(runs, split, others)
+        references = _references(runs, split, request)
         words = tokenize_table(references, _captions(runs, references), runs[0].result.tokenizer)
     except UserError as error:
-        if others.references is not None or others.dataset is not None:
+        if request.references is not None or request.dataset is not None:
             raise
-        return Gathered(runs, rows, None, chosen, [f"The references are not at hand: {error}"])
-    return Gathered(runs, rows, words, chosen, [])
+        return Gathered(runs, groups, None, chosen, [f"The references are not at hand: {error}"])
+    return Gathered(runs, groups, words, chosen, [])
 
 
-def _check_asked(run_directories: Sequence[Path], others: ScoringRequest) -> None:
-    if not run_directories and not others:
+def _check_asked(run_directories: Sequence[Path], request: ScoringRequest) -> None:
+    if not run_directories and not request:
         raise UserError(_NOTHING)
-    if others.references is not None and others.dataset is not None:
+    if request.references is not None and request.dataset is not None:
         raise UserError("Name --references or --dataset, not both.")
-    if others.root is not None and others.dataset is None:
-        raise UserError(f"--root {others.root} is the directory of a data set; name it with --dataset.")
-    if not run_directories and others.references is None and others.dataset is None:
+    if request.root is not None and request.dataset is None:
+        raise UserError(f"--root {request.root} is the directory of a dataset; name it with --dataset.")
+    if not run_directories and request.references is None and request.dataset is None:
         raise UserError(
-            "There are no runs that say what captions are scored against; name a file with --references, or a data set "
+            "There are no runs that say what captions are scored against; name a file with --references, or a dataset "
             "with --dataset NAME --root DIR."
         )
 
 
-def _refuse_equal_names(rows: Sequence[SeedGroup], others: ScoringRequest) -> None:
-    taken = {name for row in rows for name in (row.name, *(run.name for run in row.runs))}
-    shared = sorted(name for name in taken if name in others.predictions or (others.human and name == HUMAN))
+def _refuse_equal_names(groups: Sequence[SeedGroup], request: ScoringRequest) -> None:
+    taken = {name for group in groups for name in (group.name, *(run.name for run in group.systems))}
+    shared = sorted(name for name in taken if name in request.predictions or (request.human and name == HUMAN))
     if shared:
-        raise UserError(f"{', '.join(shared)} is the name of a run and of other captions; name the captions otherwise.")
+        raise UserError(
+            f"{', '.join(shared)} is the name of a run and of other captions; give the captions another name."
+        )
 
 
-def _references(runs: Sequence[System], split: str | None, others: ScoringRequest) -> TableReferences:
-    """The references of the table: those named, or else the runs'."""
+def _references(runs: Sequence[System], split: str | None, request: ScoringRequest) -> TableReferences:
+    """Read the references that are named, or else those of the runs."""
     if runs:
         split = runs[0].result.split
-    if others.references is not None:
-        named = split if not runs or has_splits(others.references) else None
-        found = references_of_file(others.references, named)
-    elif others.dataset is not None:
-        found = references_of_dataset(others.dataset, split or "test", others.root)
+    if request.references is not None:
+        named = split if not runs or has_splits(request.references) else None
+        found = references_of_file(request.references, named)
+    elif request.dataset is not None:
+        found = references_of_dataset(request.dataset, split or "test", request.root)
     else:
         return references_of_runs(runs)
     check_references(found, runs)
-    # What references say makes them the same, whatever their file is called.
+    # Equal references are the same whatever their file is called.
     result = runs[0].result if runs else found
     return replace(found, dataset=result.dataset, split=result.split)
 
 
-def _pairing(rows: Sequence[SeedGroup]) -> list[str]:
-    return [row.name for row in rows if row.comparable]
+def _pairing(groups: Sequence[SeedGroup]) -> list[str]:
+    return [group.name for group in groups if group.comparable]
 
 
 def _choose(pairing: Sequence[str], known: Collection[str], against: str | None) -> str | None:
-    """The row that others are tested against, of those that pair."""
+    """Choose the row that others are tested against among those that pair."""
     if against is None:
         return pairing[0] if pairing else None
     if against not in pairing:
@@ -146,35 +148,35 @@ def _choose(pairing: Sequence[str], known: Collection[str], against: str | None)
 
 
 def _score(
-    rows: Sequence[SeedGroup],
+    groups: Sequence[SeedGroup],
     runs: Sequence[System],
     references: TableReferences,
-    others: ScoringRequest,
+    request: ScoringRequest,
     against: str | None,
 ) -> Gathered:
-    checked = read_requested(others, references)
-    whole = [name for name in others.predictions if len(checked[name].captions) == len(references.captions)]
-    # Before what takes minutes.
-    chosen = _choose([*_pairing(rows), *whole], {*(row.name for row in rows), *checked}, against)
+    checked = read_requested(request, references)
+    whole = [name for name in request.predictions if len(checked[name].captions) == len(references.captions)]
+    # Before the scoring, which takes minutes.
+    chosen = _choose([*_pairing(groups), *whole], {*(group.name for group in groups), *checked}, against)
     tokenizer = runs[0].result.tokenizer if runs else default_tokenizer()
     with MeteorProcess() as meteor:
-        # METEOR reads its tables while texts are tokenised.
+        # METEOR loads its tables while texts are tokenised.
         captions = {name: of.captions for name, of in checked.items()}
         words = tokenize_table(references, {**_captions(runs, references), **captions}, tokenizer)
-        scored = score_predictions(checked, others, references, words, meteor)
+        scored = score_predictions(checked, request, references, words, meteor)
     remarks = [
-        f"{name} ({printable(others.predictions[name])}): {'; '.join(of.left_out)}."
+        f"{name} ({printable(request.predictions[name])}): {'; '.join(of.left_out)}."
         for name, of in checked.items()
         if of.left_out
     ]
-    # People last, since their references are fewer.
+    # The human row last, since it has fewer references.
     scored.sort(key=lambda system: system.is_human)
     check_scored_alike([*runs, *scored])
-    return Gathered([*runs, *scored], [*rows, *map(SeedGroup.of_one, scored)], words, chosen, remarks)
+    return Gathered([*runs, *scored], [*groups, *map(SeedGroup.of_one, scored)], words, chosen, remarks)
 
 
 def _captions(runs: Sequence[System], references: TableReferences) -> Mapping[str, Mapping[str, str]]:
-    """The captions of runs, of clips that the references have."""
+    """Return the captions of runs for clips that the references have."""
     return {
         run.name: {clip_id: text for clip_id, text in run.predictions.items() if clip_id in references.captions}
         for run in runs

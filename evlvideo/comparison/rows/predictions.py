@@ -1,4 +1,4 @@
-"""Whether a file of captions is one caption for every clip of a table, and what is wrong where it is not."""
+"""Reads files of predictions and checks that they hold one caption for every clip of a table."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,24 +15,24 @@ _LISTED = 10
 
 @dataclass(frozen=True, slots=True)
 class CheckedPredictions:
-    """Captions of clips of the table, one for each."""
+    """Captions of clips of the table, one each."""
 
     captions: dict[str, str]
     """Clip → caption, in the order of the references."""
     left_out: tuple[str, ...]
-    """Sentences on what the file has beside them, or lacks; empty where it is as it should be."""
+    """What the file lacks or has in excess. Empty if it is complete."""
 
 
 def read_checked_predictions(
     files: Mapping[str, Path], references: TableReferences, allow_partial: bool
 ) -> dict[str, CheckedPredictions]:
-    """Read the captions of systems, and hold them against the clips of the references.
+    """Read the captions of systems and check them against the clips of the references.
 
     Args:
         files: system → its file, in any form of :mod:`evlvideo.results.prediction_files`.
         references: the clips.
-        allow_partial: keep what can be scored where a file is not whole. A clip with several captions is left out,
-            since nothing tells which of them is meant.
+        allow_partial: keep what can be scored of incomplete files. A clip with several captions is left out, since
+            nothing tells which of them is meant.
 
     Raises:
         UserError: a file cannot be read or has no caption of any clip; or, without `allow_partial`, clips without
@@ -50,14 +50,14 @@ def read_checked_predictions(
         raise UserError(
             f"Captions do not match the {len(references.captions):,} clips of {where}, of which each needs one:\n"
             + "\n".join(problems)
-            + "\nMend the files"
-            + ("." if allow_partial else ", or score what is there with --allow-partial, which marks the rows.")
+            + "\nFix the files"
+            + ("." if allow_partial else ", or score what can be scored with --allow-partial, which marks the rows.")
         )
     return checked
 
 
 def _check(pairs: Sequence[tuple[str, str]], references: TableReferences) -> tuple[dict[str, str], list[str]]:
-    """Return what can be scored, and sentences on all else."""
+    """Return what can be scored, and the problems with the rest."""
     counts = Counter(clip_id for clip_id, _ in pairs)
     given = dict(pairs)
     wanted = references.captions
@@ -84,7 +84,7 @@ def _check(pairs: Sequence[tuple[str, str]], references: TableReferences) -> tup
 
 
 def _other_splits(extra: Sequence[str], references: TableReferences) -> str:
-    """Say of which splits clips are, as far as it is known."""
+    """Say which splits clips belong to, as far as known."""
     split_of = references.split_of()
     found = Counter(split_of[clip_id] for clip_id in extra if clip_id in split_of)
     if not found:

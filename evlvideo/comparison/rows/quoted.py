@@ -1,10 +1,10 @@
-"""Numbers that others published, as quoted rows. They are not measured here, and the table says so."""
+"""Quoted rows: published numbers, not measured here and marked as such."""
 
-from evlvideo.comparison.rows.row import Row
+from evlvideo.comparison.rows.row import SCORES, Row
 
 _POSTER = "EVLGen (Jian et al., ACL 2024, arXiv 2310.03291), poster, MSR-VTT test"
 
-# CIDEr, BLEU-4, METEOR, ROUGE-L, as printed.
+# In the order of SCORES, as printed.
 _POSTER_MSRVTT: dict[str, tuple[float, float, float, float]] = {
     "Video-LLaMA": (59.3, 47.7, 29.6, 63.7),
     "VideoChat": (58.0, 46.5, 29.5, 63.4),
@@ -18,7 +18,7 @@ _POSTER_MSRVTT: dict[str, tuple[float, float, float, float]] = {
 
 
 def quoted_rows(dataset: str, split: str) -> list[Row]:
-    """Give the quoted rows for a data set and split; none where nothing was published for it.
+    """Return the quoted rows of a dataset and split. Empty if nothing was published for it.
 
     Source: the MSR-VTT captioning table of EVLGen's poster.
     """
@@ -29,9 +29,7 @@ def quoted_rows(dataset: str, split: str) -> list[Row]:
             name=name,
             regime="quoted",
             source=_POSTER,
-            values=dict(
-                zip(("cider", "bleu_4", "meteor", "rouge_l"), (round(score / 100, 4) for score in scores), strict=True)
-            ),
+            values=dict(zip(SCORES, (round(score / 100, 4) for score in scores), strict=True)),
         )
         for name, scores in _POSTER_MSRVTT.items()
     ]

@@ -1,4 +1,4 @@
-"""The clips and references that all rows of a table are scored on."""
+"""The clips and references on which all rows of a table are scored."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,32 +14,32 @@ from evlvideo.results.records import References, describe_references
 from evlvideo.results.reference_files import load_references, splits_of
 
 SplitOf = Callable[[], Mapping[str, str]]
-"""Gives clip → split, of clips beyond those of the table, as far as they are known."""
+"""Returns clip → split for clips that are not in the table, as far as known."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableReferences:
-    """What the captions of a table are scored against."""
+    """The references that the captions of a table are scored against."""
 
     dataset: str
-    """The data set, or the file's name where it is none that is known."""
+    """The dataset, or the name of the file if it is not a known one."""
     split: str | None
     description: References
     captions: Mapping[str, Sequence[str]]
     """Clip → references."""
     subsets: Mapping[str, Sequence[str]]
-    """Evidence → clips, where the annotation has it."""
+    """Evidence → clips, if the annotation has it."""
     data: DataConfig | None
-    """Where the clips are; `None` where that is not known."""
+    """Where the clips are. `None` if unknown."""
     split_of: SplitOf
-    """For clips that are none of the table's: which split they are of."""
+    """Finds the split of clips that are not in the table."""
 
 
 def references_of_runs(runs: Sequence[System]) -> TableReferences:
-    """Read the references that runs were scored with, through the first run that says where they are.
+    """Read the references that runs were scored with, through the first run whose config has their location.
 
     Raises:
-        UserError: no run says it, or the annotation cannot be read or is another one by now.
+        UserError: no run has it, or the annotation cannot be read or has changed since.
     """
     result = runs[0].result
     data = next((run.data for run in runs if run.data is not None and run.data.dataset == result.dataset), None)
@@ -53,20 +53,20 @@ def references_of_runs(runs: Sequence[System]) -> TableReferences:
 def references_of_dataset(
     dataset: str, split: str, root: Path | None, data: DataConfig | None = None
 ) -> TableReferences:
-    """Read the references of a data set's split; the media files need not be there.
+    """Read the references of a split of a dataset. The media files may be missing.
 
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
-        root: its directory; `mini` needs none.
-        data: where its clips are, where that is more than the root.
+        root: its directory. Not needed for `mini`.
+        data: where its clips are. Defaults to the root alone.
 
     Raises:
-        UserError: the data set or split is unknown, or its annotation cannot be read.
+        UserError: the dataset or split is unknown, or its annotation cannot be read.
     """
     facts_of(dataset)
     if root is None and dataset != "mini":
-        raise UserError(f"The data set {dataset!r} has no root; name the directory of its annotation with --root.")
+        raise UserError(f"The dataset {dataset!r} has no root; name the directory of its annotation with --root.")
     root = dataset_root(dataset, root)
     clips = read_split(dataset, split, root, check_files=False)
     captions = {clip.clip_id: list(clip.captions) for clip in clips}
@@ -82,14 +82,14 @@ def references_of_dataset(
 
 
 def references_of_file(path: Path, split: str | None) -> TableReferences:
-    """Read a file of references; MSR-VTT's official JSON is known as that data set's.
+    """Read a file of references. Recognises the official JSON of MSR-VTT.
 
     Args:
         path: a file that :func:`evlvideo.results.reference_files.load_references` reads.
-        split: one of its splits; needed where it has several.
+        split: one of its splits. Required if it has several.
 
     Raises:
-        UserError: the file cannot be read, does not have the split, or has several and none was named.
+        UserError: the file cannot be read, lacks the split, or has several and none was named.
     """
     captions = load_references(path, split)
     splits = splits_of(path)
@@ -110,10 +110,10 @@ def references_of_file(path: Path, split: str | None) -> TableReferences:
 
 
 def check_references(references: TableReferences, runs: Sequence[System]) -> None:
-    """Make sure that references are those that runs were scored with.
+    """Check that runs were scored with these references.
 
     Raises:
-        UserError: they are not.
+        UserError: they were not.
     """
     ours = references.description
     for run in runs:
@@ -127,14 +127,14 @@ def check_references(references: TableReferences, runs: Sequence[System]) -> Non
 
 
 def msrvtt_splits() -> dict[str, str]:
-    """MSR-VTT's clips → the captioning split that each is of, from its numbering."""
+    """Map the clips of MSR-VTT to their captioning split, from their numbering."""
     names = [(name, count) for name, count in DATASETS["msrvtt"].clips().items() if count is not None]
     in_order = [name for name, count in names for _ in range(count)]
     return {f"video{number}": name for number, name in enumerate(in_order)}
 
 
 def _official_msrvtt_split(captions: Mapping[str, Sequence[str]]) -> str | None:
-    """The split of MSR-VTT that references are, by their clips and how many captions each has; `None` for others."""
+    """Recognise a split of MSR-VTT by its clips and their number of captions. `None` for other references."""
     of = msrvtt_splits()
     found = {of.get(clip_id) for clip_id in captions}
     name = found.pop() if len(found) == 1 else None
@@ -145,7 +145,7 @@ def _official_msrvtt_split(captions: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def _splits_under(dataset: str, root: Path) -> dict[str, str]:
-    """Clip → split of all splits of a data set that can be read."""
+    """Map clips to splits, for all splits of a dataset that can be read."""
     found: dict[str, str] = {}
     for name in DATASETS[dataset].clips():
         try:

@@ -9,8 +9,8 @@ from evlvideo.comparison.rows.seeds import SeedGroup
 from evlvideo.comparison.rows.system import System
 
 Regime = Literal["trained", "scored", "quoted"]
-"""How a row came about: a run that was trained and scored here, captions of another system that were scored here on the
-same clips, or numbers that others published."""
+"""Origin of a row: a run trained and scored here, captions of another system scored here on the same clips, or numbers
+that others published."""
 
 SCORES = ("cider", "bleu_4", "meteor", "rouge_l")
 """Metrics in the order of EVLGen's poster."""
@@ -19,7 +19,7 @@ Interval: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is known of one system."""
+    """The numbers of one row."""
 
     name: str
     regime: Regime
@@ -30,72 +30,72 @@ class Row:
     clips_scored: int | None = None
     clips_expected: int | None = None
     source: str | None = None
-    """Where a quoted row is from, or the file of a scored one."""
+    """The publication of a quoted row, or the file of a scored one."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     """95 % interval over clips by column key, in the unit of the value."""
     p_values: Mapping[str, float] = field(default_factory=dict)
-    """By column key: how likely so large a difference from the chosen row is, were there none in any row."""
+    """By column key: probability of so large a difference from the chosen row if no row differed."""
     differences: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
-    """By column key: the value minus the chosen row's, and the two ends of its 95 % interval."""
+    """By column key: the value minus the chosen row's, and the lower and upper bound of its 95 % interval."""
     is_human: bool = False
-    """Whether it was scored against other references than the other rows, as people are; it is never the best."""
+    """Whether it is the human row. It has one reference fewer than the others and is never the best."""
 
     by_seed: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    """Scores of each seed by column key, where the values are means over seeds."""
+    """Scores of each seed by column key, if the values are means over seeds."""
 
     @property
     def comparable(self) -> bool:
-        """Whether its scores may be ranked with those of other rows: measured here, on all clips, alike."""
+        """Whether its scores rank with others: measured here, on all clips, against the same references."""
         return self.regime != "quoted" and not self.partial and not self.is_human
 
     @property
     def partial(self) -> bool:
-        """Whether fewer clips were scored than the split has."""
+        """Whether not all clips of the split were scored."""
         return None not in (self.clips_scored, self.clips_expected) and self.clips_scored != self.clips_expected
 
 
-def system_row(run: System) -> Row:
-    """Take the columns of the table from a system that was scored here, whether it was trained here or not."""
-    result = run.result
+def system_row(system: System) -> Row:
+    """Make the row of a system that was scored here, trained here or not."""
+    result = system.result
     values: dict[str, float | None] = {key: result.scores.get(key) for key in SCORES}
     values |= {subset_key(name): scores.get("cider") for name, scores in (result.evidence_scores or {}).items()}
-    if run.regime == "trained":
-        values |= {"trained_parameters": run.trained_parameters, "training_seconds": run.training_seconds}
+    if system.regime == "trained":
+        values |= {"trained_parameters": system.trained_parameters, "training_seconds": system.training_seconds}
     values["clips_per_second"] = result.clips_per_second
     skipped = dict(result.skipped)
     if "cider" in skipped:
         skipped |= {subset_key(name): skipped["cider"] for name in result.evidence_scores or {}}
     return Row(
-        name=run.name,
-        regime=run.regime,
+        name=system.name,
+        regime=system.regime,
         values=values,
         reasons=skipped,
         clips_scored=result.clips_scored,
         clips_expected=result.clips_expected,
-        source=run.source,
-        is_human=run.is_human,
+        source=system.source,
+        is_human=system.is_human,
     )
 
 
-def group_row(pool: SeedGroup) -> Row:
-    """Take the columns of a row: of one system, or the means over seeds and how far they are apart."""
-    entries = [system_row(run) for run in pool.runs]
-    if len(entries) == 1:
-        return replace(entries[0], name=pool.name)
-    means = {key: _mean([entry.values.get(key) for entry in entries]) for key in entries[0].values}
-    found = [value for entry in entries if (value := entry.values.get("cider")) is not None]
+def group_row(group: SeedGroup) -> Row:
+    """Make the row of one system, or of the means over seeds with their spread."""
+    rows = [system_row(system) for system in group.systems]
+    if len(rows) == 1:
+        return replace(rows[0], name=group.name)
+    means = {key: _mean([row.values.get(key) for row in rows]) for key in rows[0].values}
+    found = [value for row in rows if (value := row.values.get("cider")) is not None]
     if means.get("cider") is not None:
         means |= {"cider_sd": stdev(found), "cider_lowest": min(found), "cider_highest": max(found)}
     by_seed = {
-        seed: {key: value for key in SCORES if (value := entry.values.get(key)) is not None}
-        for seed, entry in zip(pool.seeds, entries, strict=True)
+        seed: {key: value for key in SCORES if (value := row.values.get(key)) is not None}
+        for seed, row in zip(group.seeds, rows, strict=True)
     }
-    reasons = {key: reason for entry in entries for key, reason in entry.reasons.items()}
-    return replace(entries[0], name=pool.name, values=means, reasons=reasons, by_seed=by_seed)
+    reasons = {key: reason for row in rows for key, reason in row.reasons.items()}
+    return replace(rows[0], name=group.name, values=means, reasons=reasons, by_seed=by_seed)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean where every run has a value; a whole number stays one."""
+    """The mean if every seed has a value. A value that all share is kept as it is."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
@@ -103,5 +103,5 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def subset_key(subset: str) -> str:
-    """The column of a subset's CIDEr."""
+    """Return the column key of the CIDEr on a subset."""
     return f"cider_{subset}"

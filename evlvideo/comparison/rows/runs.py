@@ -1,4 +1,4 @@
-"""What a comparison needs of a run directory, and whether several of them may stand in one table."""
+"""Reads evaluated runs from their directories."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,11 +27,11 @@ def read_runs(directories: Sequence[Path], split: str) -> list[System]:
 
     Args:
         directories: run directories.
-        split: the split they were scored on, `test`; or with its data set, `msrvtt:test`.
+        split: the split they were scored on, such as `test`, or with its dataset, `msrvtt:test`.
 
     Raises:
-        UserError: no runs are given, a directory is not a run or is given twice, some have no evaluation on the split
-            (all are listed, each with the command to run), or a file of a run cannot be read.
+        UserError: no run is given, a directory is not a run or is given twice, runs have no evaluation on the split
+            (lists all of them with the command to run), or a file cannot be read.
     """
     if not directories:
         raise UserError("There are no runs to compare; name at least one run directory, such as runs/msrvtt-image.")
@@ -50,7 +50,7 @@ def read_runs(directories: Sequence[Path], split: str) -> list[System]:
 
 
 def _unique_names(directories: Sequence[Path]) -> list[str]:
-    """Name each directory by as few of its last parts as tell it from the others."""
+    """Name each directory by as few of its last parts as make it unique."""
     resolved = [directory.resolve() for directory in directories]
     for given, path in zip(directories, resolved, strict=True):
         if resolved.count(path) > 1:
@@ -60,20 +60,20 @@ def _unique_names(directories: Sequence[Path]) -> list[str]:
         depth = 1
         while sum(other.parts[-depth:] == path.parts[-depth:] for other in resolved) > 1:
             depth += 1
-        # Names of directories may hold bytes that no text has.
+        # Names of directories may hold bytes that are not text.
         names.append("/".join(path.parts[-depth:]).encode("utf-8", "replace").decode("utf-8"))
     return names
 
 
 def _find_evaluation(directory: Path, dataset: str, split: str) -> Path | None:
-    """Find the directory of a run's evaluation on a split; of several, the one on the run's own data set."""
+    """Find the directory of an evaluation on a split. If there are several, take the one on the run's own dataset."""
     found = sorted(path.parent for path in directory.glob(f"{EVALUATIONS_NAME}/{dataset or '*'}-{split}/{RESULT_NAME}"))
     if len(found) > 1:
         config = _read_config(directory)
         own = [path for path in found if config is not None and path.name == f"{config.data.dataset}-{split}"]
         if not own:
             named = ", ".join(f"{path.name.removesuffix(f'-{split}')}:{split}" for path in found)
-            raise UserError(f"{directory} was evaluated on several data sets; name one of them as the split: {named}.")
+            raise UserError(f"{directory} was evaluated on several datasets; name one of them as the split: {named}.")
         return own[0]
     return found[0] if found else None
 
@@ -91,7 +91,7 @@ def _refuse_unevaluated(
 
 
 def _read_run(name: str, directory: Path, evaluation: Path) -> System:
-    # Another system that was run here leaves what a run does, but for what training writes.
+    # A baseline leaves the files of a run except for those of training.
     trained = any((directory / written).is_file() for written in (SUMMARY_NAME, LOG_NAME))
     config = _read_config(directory)
     return System(
@@ -99,7 +99,7 @@ def _read_run(name: str, directory: Path, evaluation: Path) -> System:
         directory=directory,
         result=EvaluationResult.load(evaluation / RESULT_NAME),
         predictions=read_predictions(evaluation / PREDICTIONS_NAME),
-        history=read_training_log(directory / LOG_NAME),
+        training_log=read_training_log(directory / LOG_NAME),
         training=_read_training(directory / SUMMARY_NAME),
         data=config.data if config else None,
         regime="trained" if trained else "scored",

@@ -1,4 +1,4 @@
-"""Rows of captions that came from elsewhere: other systems' files, and people's own captions."""
+"""Scores captions that come from elsewhere: predictions of other systems, and human captions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,25 +17,25 @@ from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, References, describe_references
 
 HUMAN = "human"
-"""Name of people's own row."""
+"""Name of the human row."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """What stands in a table beside runs, and what it is scored on."""
+    """What to score beside the runs of a table, and against which references."""
 
     predictions: Mapping[str, Path] = field(default_factory=dict)
-    """System → its file of captions."""
+    """System → file of its captions."""
     references: Path | None = None
-    """A file of references; those of the runs, or of `dataset`, where there is none."""
+    """A file of references. Defaults to those of `dataset` or of the runs."""
     dataset: str | None = None
-    """A data set whose references are taken, where there are no runs."""
+    """A dataset whose references are used."""
     root: Path | None = None
     """Directory of `dataset`."""
     human: bool = False
-    """Whether people have a row: the first caption of each clip, scored against the others."""
+    """Whether to add the human row: the first caption of each clip, scored against the others."""
     allow_partial: bool = False
-    """Whether files that are not whole are scored as far as they go."""
+    """Whether to score incomplete files as far as they go."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to score."""
@@ -44,27 +44,27 @@ class ScoringRequest:
 
 @dataclass(frozen=True)
 class TokenizedCaptions:
-    """Tokenised texts of a table, made in one pass."""
+    """Tokenised captions and references of a table."""
 
     references: TokenizedReferences
     captions: Mapping[str, Mapping[str, str]]
     """System → clip → caption."""
 
-    def references_of(self, people: bool) -> TokenizedReferences:
-        """The references that systems are scored with, or those that people are."""
-        return self._peoples if people else self.references
+    def references_of(self, human: bool) -> TokenizedReferences:
+        """Return the references of a system, or of the human row."""
+        return self._without_first if human else self.references
 
     @cached_property
-    def _peoples(self) -> TokenizedReferences:
+    def _without_first(self) -> TokenizedReferences:
         others = {clip_id: texts[1:] for clip_id, texts in self.references.words.items()}
         return TokenizedReferences(others, self.references.tokenizer)
 
 
 def parse_prediction_files(given: Sequence[str]) -> dict[str, Path]:
-    """Read `NAME=FILE`; a file alone is named as it is called, without its ending.
+    """Parse `NAME=FILE`. The name defaults to that of the file without its ending.
 
     Raises:
-        UserError: a name or a file is empty, or two have the same name.
+        UserError: a name or file is empty, or a name is used twice.
     """
     files: dict[str, Path] = {}
     for text in given:
@@ -81,35 +81,35 @@ def parse_prediction_files(given: Sequence[str]) -> dict[str, Path]:
 
 
 def printable(name: object) -> str:
-    """A name of a file as text; it may hold bytes that no text has."""
+    """Return the name of a file, which may hold undecodable bytes, as text."""
     return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
-def read_requested(others: ScoringRequest, references: TableReferences) -> dict[str, CheckedPredictions]:
-    """Read the captions of all systems beside runs, people's first.
+def read_requested(request: ScoringRequest, references: TableReferences) -> dict[str, CheckedPredictions]:
+    """Read all captions to be scored, the human ones first.
 
     Raises:
-        UserError: a file cannot be read or is not whole, or a clip has too few captions for people to have a row.
+        UserError: a file cannot be read or is incomplete, or a clip has too few captions for the human row.
     """
-    checked = read_checked_predictions(others.predictions, references, others.allow_partial)
-    if not others.human:
+    checked = read_checked_predictions(request.predictions, references, request.allow_partial)
+    if not request.human:
         return checked
     if HUMAN in checked:
-        raise UserError(f"{HUMAN!r} is the name of people's own row; name the predictions otherwise.")
+        raise UserError(f"{HUMAN!r} is the name of the human row; give the predictions another name.")
     alone = [clip_id for clip_id, texts in references.captions.items() if len(texts) < 2]
     if alone:
         raise UserError(
-            f"{len(alone)} of {len(references.captions)} clips have one caption, such as {alone[0]}; people's own row "
-            "needs two or more for each. Leave --human away."
+            f"{len(alone)} of {len(references.captions)} clips have one caption, such as {alone[0]}; the human row "
+            "needs at least two for each. Leave --human away."
         )
-    people = {clip_id: texts[0] for clip_id, texts in references.captions.items()}
-    return {HUMAN: CheckedPredictions(people, ()), **checked}
+    first = {clip_id: texts[0] for clip_id, texts in references.captions.items()}
+    return {HUMAN: CheckedPredictions(first, ()), **checked}
 
 
 def tokenize_table(
     references: TableReferences, captions: Mapping[str, Mapping[str, str]], tokenizer: str
 ) -> TokenizedCaptions:
-    """Make words of the references, and of the captions of all systems, in one pass.
+    """Tokenise the references and the captions of all systems in one pass.
 
     Raises:
         UserError: the tokeniser cannot run.
@@ -120,22 +120,22 @@ def tokenize_table(
 
 def score_predictions(
     checked: Mapping[str, CheckedPredictions],
-    others: ScoringRequest,
+    request: ScoringRequest,
     references: TableReferences,
     words: TokenizedCaptions,
     meteor: MeteorProcess,
 ) -> list[System]:
-    """Score captions, with references and captions that are words already.
+    """Score tokenised captions.
 
     Args:
         checked: system → captions.
-        others: where they are from.
+        request: origin of the captions.
         references: what they are scored against.
-        words: of all systems and references.
+        words: the same captions and the references, tokenised.
         meteor: a running METEOR.
     """
     return [
-        _score(name, captions.captions, others.predictions.get(name), references, words, meteor)
+        _score(name, captions.captions, request.predictions.get(name), references, words, meteor)
         for name, captions in checked.items()
     ]
 
@@ -148,16 +148,16 @@ def _score(
     words: TokenizedCaptions,
     meteor: MeteorProcess,
 ) -> System:
-    people = path is None
+    human = path is None
     subsets = {
         kind: [clip_id for clip_id in clips if clip_id in captions] for kind, clips in references.subsets.items()
     }
-    scores = score_tokenized(words.captions[name], words.references_of(people), METRICS, subsets, meteor)
+    scores = score_tokenized(words.captions[name], words.references_of(human), METRICS, subsets, meteor)
     result = EvaluationResult(
         name=name,
         dataset=references.dataset,
         split=references.split,
-        references=_without_first(references) if people else references.description,
+        references=_without_first(references) if human else references.description,
         tokenizer=scores.tokenizer,
         scores=scores.corpus,
         per_clip=scores.per_clip,
@@ -175,12 +175,12 @@ def _score(
         directory=None,
         result=result,
         predictions=captions,
-        history={},
+        training_log={},
         training={},
         data=references.data,
         regime="scored",
         source="the first caption of each clip" if path is None else printable(path),
-        is_human=people,
+        is_human=human,
     )
 
 

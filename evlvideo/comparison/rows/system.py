@@ -1,4 +1,4 @@
-"""A system of a comparison, and whether several of them may stand in one table."""
+"""A scored system, and whether several of them may stand in one table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,38 +14,38 @@ from evlvideo.results.records import EvaluationResult
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A system whose captions of one split were scored here: a run, or captions that came from elsewhere."""
+    """Captions of one split and their scores: of a run, of another system, or of humans."""
 
     name: str
-    """The run's directory, with its parents where several runs share it; or the name that captions were given with."""
+    """Name of the run's directory, with parents if several runs share it; or the name given with the captions."""
     directory: Path | None
-    """The run's directory; `None` for captions from elsewhere."""
+    """Directory of the run. `None` for captions from elsewhere."""
     result: EvaluationResult
     predictions: Mapping[str, str]
-    """Clip to caption."""
-    history: TrainingLog
+    """Clip → caption."""
+    training_log: TrainingLog
     """What the run logged while it trained."""
     training: Mapping[str, Any]
-    """`training.json`, empty where the run has none."""
+    """`training.json`. Empty if the run has none."""
     data: DataConfig | None
-    """Where the clips are, from `config.yaml`; `None` where the run has none."""
+    """Where the clips are, from `config.yaml`. `None` if the run has none."""
     regime: Literal["trained", "scored"] = "trained"
-    """Whether it was trained here, or is another system, whose captions were only scored here."""
+    """Whether it was trained here or only scored here."""
     source: str | None = None
-    """Where another system's captions are from; `None` for what was trained here."""
+    """Origin of the captions of another system. `None` for a run trained here."""
     is_human: bool = False
-    """Whether it was scored against other references than the systems beside it, as people are."""
+    """Whether these are human captions, which are scored against one reference fewer."""
     config: RunConfig | None = None
-    """What it was run with, from `config.yaml`; `None` where there is none."""
+    """Config of the run, from `config.yaml`. `None` if there is none."""
 
     @property
     def comparable(self) -> bool:
-        """Whether it was scored on all clips, with the references of the others, so that it pairs with them."""
+        """Whether it was scored on all clips with the shared references, so that it pairs with other systems."""
         return not self.is_human and self.result.clips_scored == self.result.clips_expected
 
     @property
     def trained_parameters(self) -> int | None:
-        """Parameters that were trained, from the result or else from the run."""
+        """Number of trained parameters, from the result or else from the run."""
         return _first(self.result.trained_parameters, self.training.get("trained_parameters"))
 
     @property
@@ -60,32 +60,31 @@ def _first(*values: Any) -> Any:
 
 _DIGEST = "references' digest"
 _MUST_AGREE: dict[str, Callable[[EvaluationResult], Any]] = {
-    "data set": lambda result: result.dataset,
+    "dataset": lambda result: result.dataset,
     "split": lambda result: result.split,
     "clips of the split": lambda result: result.clips_expected,
     _DIGEST: lambda result: result.references.sha256[:12],
     "tokenisation": lambda result: result.tokenizer,
     "decoding": lambda result: result.decoding or None,
 }
-"""What makes scores comparable, by its name. Where the references lie does not matter, only what they say."""
+"""What must agree for scores to be comparable. The location of the references does not matter, only their content."""
 
 
-def check_scored_alike(runs: Sequence[System]) -> None:
-    """Make sure that systems were scored on the same clips, in the same way.
+def check_scored_alike(systems: Sequence[System]) -> None:
+    """Check that systems were scored on the same clips in the same way.
 
-    How captions from elsewhere were decoded is not known, and people's have references of their own, so that they are
-    not held against the others in this.
+    Ignores the decoding of captions from elsewhere, which is unknown, and the references of the human row.
 
     Raises:
-        UserError: they were not; every difference is listed with the runs on either side.
+        UserError: they were not. Lists every difference with the systems on either side.
     """
     differences = []
     for title, of in _MUST_AGREE.items():
         sides: dict[str, list[str]] = {}
-        for run in runs:
-            if (title == "decoding" and run.regime == "scored") or (title == _DIGEST and run.is_human):
+        for system in systems:
+            if (title == "decoding" and system.regime == "scored") or (title == _DIGEST and system.is_human):
                 continue
-            sides.setdefault(_spell(of(run.result)), []).append(run.name)
+            sides.setdefault(_spell(of(system.result)), []).append(system.name)
         if len(sides) > 1:
             listed = "; ".join(f"{value} ({', '.join(names)})" for value, names in sides.items())
             differences.append(f"  - {title}: {listed}")

@@ -1,4 +1,4 @@
-"""Whether the rows of a table were trained alike: models compare only on the same data and the same budget."""
+"""Settings in which the runs of a table differ beside their models: data and budget should be the same."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,28 +13,28 @@ _NO_DIFFERENCE = ("model.", "seed", "output_dir", "data.root", "data.video_root"
                   "training.log_steps", "training.keep_checkpoints", "training.arguments.report_to",
                   "training.arguments.dataloader_",
                   "generation.batch_size")  # fmt: skip
-"""Beginnings of keys that are what is compared, or change no number."""
+"""Prefixes of keys that are the object of the comparison, or change no number."""
 _LISTED = 6
 
 
-def training_difference_remarks(rows: Sequence[SeedGroup]) -> list[str]:
-    """Sentences on what rows of one stage were not trained alike in, beside what their models are."""
+def training_difference_remarks(groups: Sequence[SeedGroup]) -> list[str]:
+    """Say in which settings the runs of one stage differ, apart from their models."""
     stages: dict[str, dict[str, RunConfig]] = {}
-    for row in rows:
-        config = row.shown.config
-        if config is not None and row.shown.regime == "trained":
-            stages.setdefault(config.stage, {})[row.name] = config
+    for group in groups:
+        config = group.representative.config
+        if config is not None and group.representative.regime == "trained":
+            stages.setdefault(config.stage, {})[group.name] = config
     return [remark for configs in stages.values() for remark in _remarks(configs)]
 
 
 def differing_settings(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, list[str]]]:
-    """Settings outside the `model` section that runs differ in.
+    """Find settings outside the `model` section in which runs differ.
 
     Args:
-        configs: by the name of the run.
+        configs: name of the run → config.
 
     Returns:
-        key → value, as JSON → names of the runs that have it.
+        key → value, as JSON → names of the runs with it.
     """
     differing = {}
     settings = {name: flat_settings(asdict(config)) for name, config in configs.items()}

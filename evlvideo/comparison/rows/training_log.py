@@ -1,4 +1,4 @@
-"""What a run logged while it trained: one series of points for each quantity."""
+"""Reads the training log of a run: one series of points for each quantity."""
 
 import json
 import math
@@ -9,16 +9,16 @@ from typing import TypeAlias
 from evlvideo.errors import UserError
 
 Points: TypeAlias = tuple[tuple[int, float], ...]
-"""Pairs of step and value, by rising step."""
+"""Pairs of step and value in the order of the steps."""
 TrainingLog: TypeAlias = Mapping[str, Points]
-"""Points by the name of the quantity, such as `loss` or `validation_cider`."""
+"""Quantity, such as `loss` or `validation_cider` → points."""
 
 
 def read_training_log(path: Path) -> TrainingLog:
     """Read a run's `log.jsonl`.
 
-    A resumed run can log a step twice; the later line counts. A run that was killed can end in half a line, which is
-    left out, as are values that are not finite numbers. A run without the file has an empty history.
+    A resumed run can log a step twice: the later line counts. Ignores half a line at the end, left by a killed run, and
+    values that are not finite numbers. A run without the file has an empty log.
 
     Raises:
         UserError: the file cannot be read, or a line before the last is not a JSON object.

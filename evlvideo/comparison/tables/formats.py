@@ -1,4 +1,4 @@
-"""A table for the terminal, for Markdown, for spreadsheets and for programs; for papers see `latex`."""
+"""Writes a table for the terminal and as Markdown, CSV and JSON records. For LaTeX see `latex`."""
 
 import csv
 import io
@@ -20,20 +20,20 @@ _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 def to_rich(table: Table) -> RenderableType:
     """Draw the table for a terminal, in parts that fit 80 columns: scores with intervals below them, groups, costs.
 
-    Names are taken as they are, never as markup.
+    Names are never read as markup.
     """
     drawn: list[RenderableType] = []
-    for title, places in table.parts.items():
-        drawn += [*([Text()] if drawn else []), _draw(table, places, title)]
+    for title, columns in table.parts.items():
+        drawn += [*([Text()] if drawn else []), _draw(table, columns, title)]
     return Group(*drawn, *(Text(line, style="dim") for line in _below(table)))
 
 
-def _draw(table: Table, places: Sequence[int], title: str) -> RichTable:
-    """Draw some columns, with the rows that have something in them."""
-    rows = table.rows_with(places)
-    # Names stand beside scores and not beside the intervals below them.
+def _draw(table: Table, columns: Sequence[int], title: str) -> RichTable:
+    """Draw some columns, with the rows that have a value in them."""
+    rows = table.rows_with(columns)
+    # Names align with scores, not with the intervals below them.
     vertical: Literal["top", "bottom"] = (
-        "top" if any(row.cells[place].interval for row in rows for place in places) else "bottom"
+        "top" if any(row.cells[index].interval for row in rows for index in columns) else "bottom"
     )
     drawn = RichTable(
         title=Text(title),
@@ -44,15 +44,15 @@ def _draw(table: Table, places: Sequence[int], title: str) -> RichTable:
         show_edge=False,
     )
     drawn.add_column("system", overflow="fold", vertical=vertical, min_width=10)
-    for place in places:
-        # As narrow as its numbers and the words of its title allow: names need the room.
-        cells = [row.cells[place] for row in rows]
-        heading = table.columns[place].title
+    for index in columns:
+        # As narrow as its numbers and the words of its title allow, to leave room for names.
+        cells = [row.cells[index] for row in rows]
+        heading = table.columns[index].title
         texts = [*heading.split(), *map(_plain, cells), *(cell.interval_text for cell in cells)]
         drawn.add_column(heading, justify="right", vertical=vertical, width=max(map(len, texts)))
     for row in rows:
         style = "dim" if row.regime == "quoted" else ""
-        drawn.add_row(Text(_label(row), style=style), *(_two_lines(row.cells[place]) for place in places))
+        drawn.add_row(Text(_label(row), style=style), *(_two_lines(row.cells[index]) for index in columns))
     return drawn
 
 
@@ -79,27 +79,26 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Write the table as CSV with plain numbers, nothing where there is no value.
+    """Write the table as CSV with plain numbers. Missing values are empty.
 
-    Scores are ×100 with one decimal, all else as it is. After the table's own columns come, for each score, the ends of
-    its interval and the p-value.
+    Scores are ×100 with one decimal. After the columns of the table follow the interval and p-value of each score.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    scores = [place for place, column in enumerate(table.columns) if column.key in SCORES]
+    scores = [index for index, column in enumerate(table.columns) if column.key in SCORES]
     keys = [column.key for column in table.columns]
-    further = [f"{keys[place]}_{name}" for place in scores for name in ("low", "high", "p")]
+    further = [f"{keys[index]}_{name}" for index in scores for name in ("low", "high", "p")]
     writer.writerow(["system", "regime", "clips_scored", "clips_expected", *keys, *further])
     for row in table.rows:
         entry = row.row
         numbers = [_number(column, cell) for column, cell in zip(table.columns, row.cells, strict=True)]
-        certainty = [text for place in scores for text in _certainty(row.cells[place])]
+        certainty = [text for index in scores for text in _certainty(row.cells[index])]
         writer.writerow([entry.name, entry.regime, entry.clips_scored, entry.clips_expected, *numbers, *certainty])
     return out.getvalue()
 
 
 def to_records(table: Table) -> list[dict[str, Any]]:
-    """Give the rows in full precision, scores as fractions, for JSON."""
+    """Return the rows in full precision for JSON, scores as fractions."""
     return [
         {
             "system": row.row.name,
@@ -157,5 +156,5 @@ def _line(cells: list[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Keep text from being read as Markdown or HTML, or from ending the table's line."""
+    """Escape Markdown and HTML, and join lines."""
     return re.sub(r"([\\`*_\[\]<>|~])", r"\\\1", " ".join(text.split())).replace("&", "&amp;")

@@ -10,28 +10,28 @@ from evlvideo.metrics.names import format_score
 
 @dataclass(frozen=True, slots=True)
 class KindScores:
-    """Mean scores on the clips of one kind, one a system."""
+    """Mean score of each system on the clips of one kind."""
 
     name: str
     clips: int
     means: tuple[float | None, ...]
-    """Fractions; `None` where a system has no score on any clip of the kind."""
+    """Fractions. `None` for a system without a score on any clip of the kind."""
     best: tuple[bool, ...]
-    """Values that print like the highest, where systems differ."""
+    """Which means print like the highest. All false if systems do not differ."""
 
 
 def kind_scores(
     scores: Sequence[PerClip], kinds: Mapping[str, str], apart: AbstractSet[int] = frozenset()
 ) -> tuple[KindScores, ...]:
-    """Average each system's scores over the clips of each kind.
+    """Average the scores of each system over the clips of each kind.
 
     Args:
-        scores: score by clip, one mapping a system.
-        kinds: kind by clip; clips of none have an empty one and are left out.
-        apart: places of systems that are shown but never the best, since they were scored otherwise.
+        scores: for each system, clip → score.
+        kinds: clip → kind. Clips with an empty kind are left out.
+        apart: indices of systems that were scored otherwise: shown, but never the best.
 
     Returns:
-        one entry a kind, by name.
+        one entry per kind, sorted by name.
     """
     members: dict[str, list[str]] = {}
     for clip_id, kind in kinds.items():

@@ -1,4 +1,4 @@
-"""A table for a paper, with booktabs."""
+"""Writes a table for a paper, with booktabs."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ _SPECIAL = {
 
 
 def to_latex(table: Table, scored_on: str) -> str:
-    r"""Write the table for LaTeX, to be read with `\input`; it needs the packages booktabs and, for quotes, fontenc.
+    r"""Write the table as LaTeX for `\input`. Needs the packages booktabs and, for quotes, fontenc.
 
-    Scores, their groups and costs stand below each other, so that each part fits a column of text.
+    Scores, their groups and costs follow one another, so that each part fits a column of text.
 
     Args:
-        table: rows; where the regime changes from one to the next, a rule parts them.
+        table: the table. A rule separates rows of different regimes.
         scored_on: split, references and tokenisation, for the caption.
     """
     caption = (
@@ -31,7 +31,7 @@ def to_latex(table: Table, scored_on: str) -> str:
         r"\centering\small\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{caption}}}",
         r"\label{tab:comparison}",
-        *(line for place, part in enumerate(table.parts.items()) for line in _part(table, place, *part)),
+        *(line for number, part in enumerate(table.parts.items()) for line in _part(table, number, *part)),
         *_notes(table),
         r"\end{table}",
     ]
@@ -39,34 +39,34 @@ def to_latex(table: Table, scored_on: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is, on one line."""
+    """Escape text for LaTeX, on one line."""
     return "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
 
 
-def _part(table: Table, place: int, title: str, places: Sequence[int]) -> list[str]:
-    """One tabular; the first has the regimes."""
-    first = place == 0
-    numbers = "r" * len(places)
+def _part(table: Table, number: int, title: str, columns: Sequence[int]) -> list[str]:
+    """Write one tabular. The first has the regimes."""
+    first = number == 0
+    numbers = "r" * len(columns)
     return [
         *([] if first else [r"\par\medskip", rf"\textit{{{escape_latex(title)}}}\par\smallskip"]),
         rf"\begin{{tabular}}{{l{'l' if first else ''}{numbers}}}",
         r"\toprule",
-        _line(["system", *(["regime"] if first else []), *(_heading(table.columns[place].title) for place in places)]),
+        _line(["system", *(["regime"] if first else []), *(_heading(table.columns[index].title) for index in columns)]),
         r"\midrule",
-        *_body(table.rows_with(places), places, with_regime=first),
+        *_body(table.rows_with(columns), columns, with_regime=first),
         r"\bottomrule",
         r"\end{tabular}",
     ]
 
 
-def _body(rows: Sequence[PrintedRow], places: Sequence[int], *, with_regime: bool) -> list[str]:
+def _body(rows: Sequence[PrintedRow], columns: Sequence[int], *, with_regime: bool) -> list[str]:
     lines = []
     for number, row in enumerate(rows):
         if number and row.regime != rows[number - 1].regime:
             lines.append(r"\midrule")
         tags = [tag for tag in row.tags if tag != row.regime]
         name = " ".join([row.row.name, *(f"({tag})" for tag in tags)])
-        cells = [row.cells[place] for place in places]
+        cells = [row.cells[index] for index in columns]
         regime = [row.regime] if with_regime else []
         lines.append(_line([escape_latex(name), *regime, *map(_cell, cells)]))
         if any(cell.interval for cell in cells):
@@ -90,7 +90,7 @@ def _interval(cell: Cell) -> str:
 
 
 def _heading(title: str) -> str:
-    """A title over as many lines as it has words, as wide as its longest."""
+    """Stack the words of a title."""
     words = [escape_latex(word) for word in title.split()]
     stacked = r"\\".join(words)
     return stacked if len(words) == 1 else rf"\shortstack[r]{{{stacked}}}"

@@ -1,4 +1,4 @@
-"""Multiply-adds of the runs of a table, counted from their configs."""
+"""Counts the multiply-adds of runs from their configs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -14,38 +14,38 @@ from evlvideo.results.run_directory import CONFIG_NAME, run_config
 _KEYS = ("training_multiply_adds", "captioning_multiply_adds")
 
 
-def add_multiply_adds(entries: Sequence[Row], systems: Sequence[System]) -> tuple[list[Row], list[str]]:
-    """Give the entries of runs what a clip costs in training and in captioning, or the reason why that is not known.
+def add_multiply_adds(rows: Sequence[Row], systems: Sequence[System]) -> tuple[list[Row], list[str]]:
+    """Add to the rows of runs the cost of a clip in training and captioning, or the reason why it is unknown.
 
     Returns:
-        the entries, and a sentence on what the numbers are, where there is one.
+        the rows, and a remark that explains the numbers if there are any.
     """
     runs = {system.name: _cost(system) for system in systems if system.regime == "trained"}
-    made = [_with(entry, runs[entry.name]) if entry.regime == "trained" else entry for entry in entries]
+    made = [_with(row, runs[row.name]) if row.regime == "trained" else row for row in rows]
     if not any(isinstance(cost, tuple) for cost in runs.values()):
         return made, []
     return made, [
-        "MACs are multiply-adds a clip, counted from each run's config and not measured: matrix products and "
+        "MACs are multiply-adds per clip, counted from each run's config and not measured: matrix products and "
         "convolutions of all parts, frozen ones included; training is one forward and backward pass with all captions "
         "or samples of a clip, captioning is as evaluated."
     ]
 
 
-def _with(entry: Row, cost: tuple[int, int] | str) -> Row:
+def _with(row: Row, cost: tuple[int, int] | str) -> Row:
     if isinstance(cost, str):
-        return replace(entry, reasons={**entry.reasons, **dict.fromkeys(_KEYS, cost)})
-    return replace(entry, values={**entry.values, **dict(zip(_KEYS, cost, strict=True))})
+        return replace(row, reasons={**row.reasons, **dict.fromkeys(_KEYS, cost)})
+    return replace(row, values={**row.values, **dict(zip(_KEYS, cost, strict=True))})
 
 
 def _cost(run: System) -> tuple[int, int] | str:
-    """Multiply-adds of a clip in training and in captioning, or why there are none."""
+    """Count the multiply-adds of a clip in training and captioning, or say why they are unknown."""
     if run.directory is None or not (run.directory / CONFIG_NAME).is_file():
         return f"a run without {CONFIG_NAME} does not tell what it asked of its model."
-    # Late, as not every table has runs.
+    # Imported late: not every table has runs.
     from evlvideo.estimate.run_costs import clip_costs
 
     try:
-        # The run's own checkpoint, since what it started from may be gone.
+        # From the run's own checkpoint: the one that it started from may be gone.
         config = replace(run_config(run.directory), init=str(run.directory), architecture=None)
         return clip_costs(config).training, clip_costs(_as_evaluated(config, run.result.decoding)).captioning
     except (UserError, OSError) as error:

@@ -1,4 +1,4 @@
-"""How certain the numbers of a table are: an interval for each score, and a test of each row against a chosen one."""
+"""Confidence intervals of scores, and significance tests of each row against a chosen one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from evlvideo.metrics.names import TITLES
 
 _MEANS = ("cider", "meteor", "rouge_l")
 _AGREES = 1e-6
-"""How far a score computed again may be from the one that is stored."""
+"""Tolerance between a recomputed score and the stored one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,46 +31,46 @@ class Resampling:
     """How intervals and tests are made."""
 
     against: str | None
-    """The row that the others are tested against; `None` where there is none."""
+    """The row that the others are tested against. `None` for no tests."""
     resamples: int = RESAMPLES
-    """Draws for an interval, and exchanges for a test."""
+    """Resamples of an interval and exchanges of a test."""
     seed: int = 0
-    """Of both."""
+    """Seed of both."""
 
 
 def add_significance(
-    entries: Sequence[Row], pools: Sequence[SeedGroup], words: TokenizedCaptions | None, plan: Resampling
+    rows: Sequence[Row], groups: Sequence[SeedGroup], words: TokenizedCaptions | None, plan: Resampling
 ) -> tuple[list[Row], list[str]]:
-    """Give entries their intervals, differences and p-values.
+    """Add intervals, differences and p-values to rows.
 
     Args:
-        entries: rows; those of no system, which only quote, stay as they are.
-        pools: what was scored here, one a row.
-        words: tokenised captions and references, for BLEU-4; without them it has no intervals.
-        plan: how.
+        rows: rows of the table. Quoted ones stay as they are.
+        groups: the systems behind the other rows.
+        words: tokenised captions and references. If None, BLEU-4 has no intervals.
+        plan: number of resamples, seed, and the row to test against.
 
     Returns:
-        the entries, and sentences on what the numbers are.
+        the rows, and remarks that explain the numbers.
     """
-    statistics = {pool.name: _averages([_statistics(run, words) for run in pool.runs]) for pool in pools}
-    found: dict[str, Row] = {entry.name: entry for entry in entries if entry.regime != "quoted"}
-    for names in _groups(pools):
+    statistics = {group.name: _averages([_statistics(run, words) for run in group.systems]) for group in groups}
+    found: dict[str, Row] = {row.name: row for row in rows if row.regime != "quoted"}
+    for names in _paired(groups):
         _add({(name, metric): of for name in names for metric, of in statistics[name].items()}, found, plan)
-    made = [found[entry.name] if entry.regime != "quoted" else entry for entry in entries]
+    made = [found[row.name] if row.regime != "quoted" else row for row in rows]
     return made, _remarks(made, plan)
 
 
-def _groups(pools: Sequence[SeedGroup]) -> list[list[str]]:
-    """Names of rows that were scored on the same clips with the same references, so that they pair."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for pool in pools:
-        clips = tuple(sorted(pool.shown.result.per_clip))
-        groups.setdefault(clips if pool.comparable else (pool.name, "alone"), []).append(pool.name)
-    return list(groups.values())
+def _paired(groups: Sequence[SeedGroup]) -> list[list[str]]:
+    """Group the names of rows that were scored on the same clips with the same references, so that they pair."""
+    by_clips: dict[tuple[str, ...], list[str]] = {}
+    for group in groups:
+        clips = tuple(sorted(group.representative.result.per_clip))
+        by_clips.setdefault(clips if group.comparable else (group.name, "alone"), []).append(group.name)
+    return list(by_clips.values())
 
 
 def _averages(of_runs: Sequence[Mapping[str, Statistics]]) -> dict[str, Statistics]:
-    """Statistics of the means over runs, of those scores that every run has."""
+    """Average the statistics of several systems, for each score that all of them have."""
     return {
         metric: averaged([statistics[metric] for statistics in of_runs])
         for metric in of_runs[0]
@@ -79,9 +79,9 @@ def _averages(of_runs: Sequence[Mapping[str, Statistics]]) -> dict[str, Statisti
 
 
 def _statistics(system: System, words: TokenizedCaptions | None) -> dict[str, Statistics]:
-    """Statistics of those scores of a system that what is known of its clips gives again."""
+    """Collect the statistics of the scores that can be recomputed from the clips of a system."""
     result = system.result
-    # Sorted, so that systems that list the same clips in another order are still pairs.
+    # Sorted, so that systems pair even if they list their clips in another order.
     clips = sorted(result.per_clip)
     found = {
         metric: mean_statistics([result.per_clip[clip_id][metric] for clip_id in clips])
@@ -95,19 +95,19 @@ def _statistics(system: System, words: TokenizedCaptions | None) -> dict[str, St
     return {
         metric: statistics
         for metric, statistics in found.items()
-        # METEOR is no mean of its clips' scores; see the remark.
+        # METEOR is not the mean of its clips' scores; see the remark.
         if metric in result.scores and (metric == "meteor" or abs(statistics.value - result.scores[metric]) < _AGREES)
     }
 
 
 def _add(statistics: Mapping[tuple[str, str], Statistics], found: dict[str, Row], plan: Resampling) -> None:
-    """Give entries the numbers of scores, by system and metric, that are over the same clips."""
+    """Compute the numbers of scores over the same clips, by row and metric, and add them to the rows."""
     if not statistics:
         return
     keys = list(statistics)
     samples = dict(zip(keys, bootstrap(list(statistics.values()), plan.resamples, plan.seed), strict=True))
     for name, metric in keys:
-        # 0 but for METEOR, whose corpus score is not the mean.
+        # 0 except for METEOR, whose corpus score is not the mean.
         shift = (found[name].values[metric] or 0.0) - statistics[name, metric].value
         low, high = interval(samples[name, metric])
         intervals = {**found[name].intervals, metric: (low + shift, high + shift)}
@@ -118,7 +118,7 @@ def _add(statistics: Mapping[tuple[str, str], Statistics], found: dict[str, Row]
     p_values = _adjusted(tested, randomization_p_values(pairs, plan.resamples, plan.seed))
     for (name, metric), (first, second), p_value in zip(tested, pairs, p_values, strict=True):
         low, high = interval(samples[name, metric] - samples[base, metric])
-        # Sums of equal numbers can differ in their last digit.
+        # Sums of equal numbers can differ in the last digit.
         difference = round(second.value - first.value, 12), round(low, 12), round(high, 12)
         found[name] = replace(
             found[name],
@@ -128,42 +128,42 @@ def _add(statistics: Mapping[tuple[str, str], Statistics], found: dict[str, Row]
 
 
 def _adjusted(tested: Sequence[tuple[str, str]], p_values: Sequence[float]) -> list[float]:
-    """Correct the p-values of each metric for the number of rows that are tested against the same one."""
+    """Correct the p-values of each metric for the number of tested rows."""
     adjusted = list(p_values)
     for metric in {metric for _, metric in tested}:
-        places = [place for place, (_, of) in enumerate(tested) if of == metric]
-        for place, p_value in zip(places, holm([p_values[place] for place in places]), strict=True):
-            adjusted[place] = p_value
+        indices = [index for index, (_, of) in enumerate(tested) if of == metric]
+        for index, p_value in zip(indices, holm([p_values[index] for index in indices]), strict=True):
+            adjusted[index] = p_value
     return adjusted
 
 
-def _remarks(entries: Sequence[Row], plan: Resampling) -> list[str]:
+def _remarks(rows: Sequence[Row], plan: Resampling) -> list[str]:
     remarks = []
-    having = {metric for entry in entries for metric in entry.intervals}
+    having = {metric for row in rows for metric in row.intervals}
     if having:
         remarks.append(
-            f"Intervals are 95 % percentiles of {plan.resamples:,} bootstrap draws of clips, seed {plan.seed}; they "
-            "say how much scores depend on the clips, and nothing about training with another seed. BLEU-4 is computed "
-            "anew for each draw; the others are means of the clips' scores, with CIDEr's document frequencies kept "
-            "from all clips."
+            f"Intervals are 95 % percentiles of {plan.resamples:,} bootstrap resamples of the clips, seed {plan.seed}; "
+            "they say how much scores depend on the clips, and nothing about training with another seed. BLEU-4 is "
+            "recomputed for each resample; the others are means of the clips' scores, with CIDEr's document "
+            "frequencies kept from all clips."
         )
     if "meteor" in having:
         remarks.append(
-            "METEOR adds up counts of all clips and is no mean of its clips' scores: its intervals are those of the "
-            "mean, moved to the score, and its tests compare the means."
+            "METEOR aggregates counts over all clips and is not the mean of its clips' scores: its intervals are those "
+            "of the mean, shifted to the score, and its tests compare the means."
         )
-    if any(entry.p_values for entry in entries):
+    if any(row.p_values for row in rows):
         marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(MARKS.items()))
         remarks.append(
             f"{marks}, better or worse than {plan.against}: two-sided approximate randomisation, {plan.resamples:,} "
             "exchanges, corrected within each score for the number of rows by Holm's method."
         )
-    measured = [entry for entry in entries if entry.regime != "quoted"]
+    measured = [row for row in rows if row.regime != "quoted"]
     without = [
         TITLES[metric]
         for metric in SCORES
-        if metric not in having and any(entry.values.get(metric) is not None for entry in measured)
+        if metric not in having and any(row.values.get(metric) is not None for row in measured)
     ]
     if without:
-        remarks.append(f"No intervals for {', '.join(without)}: what they are computed from is not at hand.")
+        remarks.append(f"No intervals for {', '.join(without)}: the data that they are computed from is missing.")
     return remarks

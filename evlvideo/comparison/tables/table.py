@@ -1,4 +1,4 @@
-"""The table of a comparison, before it is drawn anywhere: rows, columns, the best values, the notes."""
+"""Lays out the table of a comparison: columns, cells, best values, footnotes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ COSTS = {
     "training_seconds": "training seconds",
     "clips_per_second": "clips a second",
 }
-"""What a system costs; a column is there where a row has a number or a reason for it. MACs are multiply-adds a clip."""
+"""Costs of a system. A column appears if a row has a number or a reason for it. MACs are multiply-adds per clip."""
 OVER_SEEDS = {"cider_sd": "SD", "cider_lowest": "lowest", "cider_highest": "highest"}
-"""What seeds make of CIDEr, where a row is the mean of several."""
+"""Spread of CIDEr over seeds, for rows that are means of several."""
 EVIDENCE = ("one_frame", "several_frames", "frame_order")
-"""What it takes to tell a clip's captions, from least to most."""
+"""What is needed to tell the captions of a clip, from least to most."""
 MARKS = {0.01: "‡", 0.05: "†"}
-"""Level of significance → its mark, the strictest first."""
+"""Significance level → its mark, the strictest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Column:
     key: str
     title: str
     is_score: bool
-    """Scores are fractions printed ×100; other columns are counts."""
+    """Scores are fractions printed ×100. Other columns are counts."""
     group: str = ""
     """A heading above several columns."""
     ranked: bool = True
@@ -38,101 +38,101 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A number as it is shown."""
+    """A number as printed."""
 
     value: float | None
     text: str
     best: bool = False
     note: int | None = None
-    """Number of the footnote that says why there is no value, counted from 1."""
+    """Number of the footnote that says why the value is missing, counted from 1."""
     interval: Interval | None = None
-    """95 % interval over clips, in the unit of the value; `None` where it is not known."""
+    """95 % interval over clips, in the unit of the value. `None` if unknown."""
     p_value: float | None = None
-    """Of the difference from the chosen row; `None` where there is none."""
+    """Of the difference from the chosen row. `None` if not tested."""
     significance: str = ""
     """One of :data:`MARKS`, or empty."""
 
     @property
     def says_something(self) -> bool:
-        """Whether there is a value, or a reason for none."""
+        """Whether there is a value, or a reason for its absence."""
         return self.value is not None or self.note is not None
 
     @property
     def interval_text(self) -> str:
-        """The interval of a score ×100, such as `48.1–52.3`; empty where there is none."""
+        """The interval of a score ×100, such as `48.1–52.3`. Empty if there is none."""
         return "–".join(map(format_score, self.interval)) if self.interval else ""
 
 
 @dataclass(frozen=True, slots=True)
 class PrintedRow:
-    """One system's line."""
+    """A row as laid out."""
 
     row: Row
     tags: tuple[str, ...]
-    """What sets the row apart from the others, shown beside its name."""
+    """Labels shown beside the name."""
     cells: tuple[Cell, ...]
     """One for each column of the table."""
 
     @property
     def regime(self) -> Regime:
-        """How the row came about."""
+        """Origin of the row."""
         return self.row.regime
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows in the order given."""
+    """The whole table, its rows in the given order."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[PrintedRow, ...]
     footnotes: tuple[str, ...]
-    """Numbered from 1; cells point to them."""
+    """Numbered from 1. Cells refer to them."""
     remarks: tuple[str, ...]
     """Sentences about the whole table."""
 
     @property
     def parts(self) -> dict[str, list[int]]:
-        """Places of columns in parts that fit a page, by title: scores under the table's own, groups, costs."""
+        """Split the columns into parts that fit a page: title → indices of scores, groups, costs."""
         parts: dict[str, list[int]] = {self.title: []}
-        for place, column in enumerate(self.columns):
+        for index, column in enumerate(self.columns):
             title = self.title if column.key in SCORES else column.group or "Costs"
-            parts.setdefault(title, []).append(place)
+            parts.setdefault(title, []).append(index)
         return parts
 
-    def rows_with(self, places: Sequence[int]) -> Sequence["PrintedRow"]:
-        """Rows that have a value, or a reason for none, in one of the columns; all rows where that is none."""
-        return [row for row in self.rows if any(row.cells[place].says_something for place in places)] or self.rows
+    def rows_with(self, columns: Sequence[int]) -> Sequence["PrintedRow"]:
+        """Select the rows with a value, or a reason for its absence, in one of the columns. Defaults to all rows."""
+        return [row for row in self.rows if any(row.cells[column].says_something for column in columns)] or self.rows
 
 
-def build_table(title: str, entries: Sequence[Row], remarks: Sequence[str] = ()) -> Table:
-    """Lay entries out as a table.
+def build_table(title: str, rows: Sequence[Row], remarks: Sequence[str] = ()) -> Table:
+    """Lay rows out as a table.
 
-    The best value of a score column is marked among the rows that can be compared: not those that only quote, and not
-    those scored on a part of the split or against other references. Values that print alike are marked alike.
+    Marks the best value of each score column among comparable rows, which excludes quoted, partial and human ones.
+    Values that print alike are marked alike.
     """
-    columns = _columns(entries)
-    best = {column.key: _best(column, entries) for column in columns}
-    mixed = len({entry.regime for entry in entries}) > 1
+    columns = _columns(rows)
+    best = {column.key: _best(column, rows) for column in columns}
+    mixed = len({row.regime for row in rows}) > 1
     footnotes: list[str] = []
-    rows = []
-    for entry in entries:
-        cells = tuple(_cell(column, entry, best[column.key], footnotes) for column in columns)
-        rows.append(PrintedRow(entry, _tags(entry, mixed), cells))
-    return Table(title, columns, tuple(rows), tuple(footnotes), (*_own_remarks(columns, entries), *remarks))
+    printed = []
+    for row in rows:
+        cells = tuple(_cell(column, row, best[column.key], footnotes) for column in columns)
+        printed.append(PrintedRow(row, _tags(row, mixed), cells))
+    return Table(title, columns, tuple(printed), tuple(footnotes), (*_own_remarks(columns, rows), *remarks))
 
 
 def mark_of(p_value: float | None) -> str:
-    """The mark of the strictest level that a p-value is under; empty where there is none."""
+    """Return the mark of the strictest level above a p-value. Empty if there is none."""
     return next((mark for level, mark in MARKS.items() if p_value is not None and p_value < level), "")
 
 
-def _columns(entries: Sequence[Row]) -> tuple[Column, ...]:
-    present = {key for entry in entries for key in entry.values}
+def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    present = {key for row in rows for key in row.values}
     subsets = present - {*SCORES, *COSTS, *OVER_SEEDS}
     ordered = [subset_key(name) for name in EVIDENCE if subset_key(name) in subsets]
     ordered += sorted(subsets - set(ordered))
-    known = {key for entry in entries for key in COSTS if entry.values.get(key) is not None or key in entry.reasons}
+    known = {key for row in rows for key in COSTS if row.values.get(key) is not None or key in row.reasons}
     return (
         *(Column(key, TITLES[key], is_score=True) for key in SCORES),
         *(
@@ -148,30 +148,30 @@ def _columns(entries: Sequence[Row]) -> tuple[Column, ...]:
     )
 
 
-def _best(column: Column, entries: Sequence[Row]) -> str | None:
+def _best(column: Column, rows: Sequence[Row]) -> str | None:
     if not (column.is_score and column.ranked):
         return None
-    values = [value for entry in entries if entry.comparable and (value := entry.values.get(column.key)) is not None]
+    values = [value for row in rows if row.comparable and (value := row.values.get(column.key)) is not None]
     return _format(column, max(values)) if len(values) > 1 else None
 
 
-def _cell(column: Column, entry: Row, best: str | None, footnotes: list[str]) -> Cell:
-    value = entry.values.get(column.key)
+def _cell(column: Column, row: Row, best: str | None, footnotes: list[str]) -> Cell:
+    value = row.values.get(column.key)
     if value is not None:
         text = _format(column, value)
-        p_value = entry.p_values.get(column.key)
+        p_value = row.p_values.get(column.key)
         return Cell(
             value,
             text,
-            best=entry.comparable and text == best,
-            interval=entry.intervals.get(column.key),
+            best=row.comparable and text == best,
+            interval=row.intervals.get(column.key),
             p_value=p_value,
             significance=mark_of(p_value),
         )
-    reason = entry.reasons.get(column.key)
+    reason = row.reasons.get(column.key)
     if reason is None:
         return Cell(None, "–")
-    # Columns of one kind share their reasons.
+    # Columns of one kind share a footnote.
     title = TITLES.get(column.key) or COSTS.get(column.key, TITLES["cider"]).partition(",")[0]
     footnote = reason if reason.startswith(title) else f"{title}: {reason}"
     if footnote not in footnotes:
@@ -188,7 +188,7 @@ def _format(column: Column, value: float) -> str:
 
 
 def short_number(value: float) -> str:
-    """A large number with three digits and its unit, such as `2.54 T`."""
+    """Format a large number with three digits and its unit, such as `2.54 T`."""
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
         if value >= size:
             digits = 2 if value < 10 * size else 1 if value < 100 * size else 0
@@ -196,39 +196,39 @@ def short_number(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _tags(entry: Row, mixed: bool) -> tuple[str, ...]:
-    """The regime, where it does not go without saying, and what else sets a row apart."""
-    tags: list[str] = [entry.regime] if mixed or entry.regime != "trained" else []
-    if entry.by_seed:
-        tags.append(f"{len(entry.by_seed)} seeds")
-    if entry.is_human:
+def _tags(row: Row, mixed: bool) -> tuple[str, ...]:
+    """Label a row with its regime, unless all rows are trained, and with what sets it apart."""
+    tags: list[str] = [row.regime] if mixed or row.regime != "trained" else []
+    if row.by_seed:
+        tags.append(f"{len(row.by_seed)} seeds")
+    if row.is_human:
         tags.append("other references")
-    if entry.partial:
-        tags.append(f"{entry.clips_scored:,} of {entry.clips_expected:,} clips")
+    if row.partial:
+        tags.append(f"{row.clips_scored:,} of {row.clips_expected:,} clips")
     return tuple(tags)
 
 
-def _own_remarks(columns: Sequence[Column], entries: Sequence[Row]) -> list[str]:
+def _own_remarks(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
     remarks = []
     if any(column.group for column in columns):
         remarks.append(
             "One frame, several frames, frame order: CIDEr over the clips whose captions can be told from one frame, "
-            "only from several, only from their order."
+            "only from several, or only from their order."
         )
     if any(column.key == "clips_per_second" for column in columns):
         remarks.append(
-            "Clips a second are measured over a whole evaluation's captioning, with what it reads of each clip, videos "
-            "or stored features, on the machine that it ran on."
+            "Clips a second are measured over the captioning of a whole evaluation, including the reading of videos or "
+            "stored features, on the machine that it ran on."
         )
-    if any(entry.regime == "scored" for entry in entries):
+    if any(row.regime == "scored" for row in rows):
         remarks.append(
-            "Scored rows are captions of other systems, scored here as the other rows are; how those were trained and "
-            "decoded is their own."
+            "Scored rows are captions of other systems, scored here like the other rows; their training and decoding "
+            "may differ."
         )
-    sources = dict.fromkeys(entry.source for entry in entries if entry.regime == "quoted")
+    sources = dict.fromkeys(row.source for row in rows if row.regime == "quoted")
     remarks += [
         f"Quoted rows were not measured here: other models, data and budgets. Source: {source}." for source in sources
     ]
-    if any(entry.partial for entry in entries):
-        remarks.append("Rows scored on a part of the clips are not counted when the best value is marked.")
+    if any(row.partial for row in rows):
+        remarks.append("Rows scored on only a part of the clips are ignored when the best value is marked.")
     return remarks

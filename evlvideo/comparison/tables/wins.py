@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 PerClip: TypeAlias = Mapping[str, float]
-"""One system's score by clip."""
+"""Clip → score of one system."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wins:
-    """On how many clips which system has the higher score. A clip without a score is not counted for or against."""
+    """Counts of clips on which one system scores higher than another. Clips without a score do not count."""
 
     against: tuple[tuple[int, ...], ...]
-    """Row system above column system."""
+    """Clips on which the row system is above the column system."""
     compared: tuple[tuple[int, ...], ...]
     """Clips on which both have a score."""
     alone: tuple[int, ...]
-    """Clips on which a system is above every other one that was scored there."""
+    """Clips on which a system is above all others that were scored there."""
     clips: int
     """Clips on which at least two systems have a score."""
 
@@ -31,7 +31,7 @@ def count_wins(scores: Sequence[PerClip]) -> Wins:
     """Compare systems clip by clip; scores that agree to nine digits are a tie.
 
     Args:
-        scores: score by clip, one mapping a system.
+        scores: for each system, clip → score.
     """
     count = len(scores)
     against = [[0] * count for _ in range(count)]
@@ -40,9 +40,9 @@ def count_wins(scores: Sequence[PerClip]) -> Wins:
     for clip_id in set().union(*scores):
         there = [(system, rounded(of_clip[clip_id])) for system, of_clip in enumerate(scores) if clip_id in of_clip]
         for system, score in there:
-            for other, its_score in there:
+            for other, other_score in there:
                 compared[system][other] += system != other
-                against[system][other] += score > its_score
+                against[system][other] += score > other_score
         if len(there) > 1:
             clips += 1
             winner = sole_winner(there)
@@ -52,12 +52,12 @@ def count_wins(scores: Sequence[PerClip]) -> Wins:
 
 
 def sole_winner(scores: Sequence[tuple[int, float]]) -> int | None:
-    """Give the system whose score, of several, is above all others; `None` where the highest is shared."""
+    """Return the system with the highest of several scores. `None` if it is shared."""
     highest = max(score for _, score in scores)
     holders = [system for system, score in scores if score == highest]
     return holders[0] if len(holders) == 1 and len(scores) > 1 else None
 
 
 def rounded(score: float) -> float:
-    """Cut off digits in which equal captions can differ by the order of a sum."""
+    """Round off the digits in which equal captions can differ by the order of a sum."""
     return round(score, 9)

@@ -141,17 +141,17 @@ def test_clips_that_cannot_be_read_are_named_with_the_reason(tmp_path):
         return ClipFrames([np.zeros((8, 8, 3), np.uint8)] * 2)
 
     made = gather_media([clip("good", tmp_path), clip("bad", tmp_path)], ByteBudget(10**6), read_frames)
-    assert (made["bad"].problem, made["bad"].pictures) == ("bad.mp4 is cut off.", ())
-    assert (made["good"].problem, len(made["good"].pictures), made["good"].film) == ("", 2, None)
+    assert (made["bad"].problem, made["bad"].images) == ("bad.mp4 is cut off.", ())
+    assert (made["good"].problem, len(made["good"].images), made["good"].preview) == ("", 2, None)
 
 
 def test_a_missing_video_is_named(tmp_path):
     assert "gone.mp4" in gather_media([clip("gone", tmp_path)], ByteBudget(10**6))["gone"].problem
 
 
-def weight(reel) -> int:
-    addresses = [picture.address for picture in reel.pictures]
-    return sum(map(len, addresses)) + (len(reel.film.address) + len(reel.poster.address) if reel.film else 0)
+def weight(media) -> int:
+    addresses = [picture.address for picture in media.images]
+    return sum(map(len, addresses)) + (len(media.preview.address) + len(media.poster.address) if media.preview else 0)
 
 
 @pytest.mark.parametrize("total", [0, 60_000, 200_000, 10**7])
@@ -168,7 +168,7 @@ def test_what_a_page_takes_in_stays_within_its_budget(tmp_path, total):
     made = gather_media(clips, ByteBudget(total), read_frames)
     assert sum(map(weight, made.values())) <= total
     if total > 12 * one:
-        assert all(reel.film for reel in made.values())
+        assert all(media.preview for media in made.values())
 
 
 def test_films_give_way_before_pictures_do_and_nothing_is_decoded_in_vain(tmp_path):
@@ -182,6 +182,6 @@ def test_films_give_way_before_pictures_do_and_nothing_is_decoded_in_vain(tmp_pa
     pictures = sum(len(picture.address) for picture in spread_images(read_frames(clips[0])))
     asked.clear()
     made = list(gather_media(clips, ByteBudget(3 * pictures + 10), read_frames).values())
-    assert [bool(reel.pictures) for reel in made] == [True] * 3 + [False] * 3
-    assert not any(reel.film for reel in made)
+    assert [bool(media.images) for media in made] == [True] * 3 + [False] * 3
+    assert not any(media.preview for media in made)
     assert len(asked) == 4

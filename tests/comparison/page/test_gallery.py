@@ -60,7 +60,7 @@ def test_cards_hold_captions_scores_references_and_frames(make_run, annotated):
     assert [caption.best for caption in card.captions] == [False, True]
     assert card.spread == pytest.approx(1.7)
     assert card.references == ("a ball", "a red ball")
-    assert len(card.pictures) == 4
+    assert len(card.images) == 4
     assert built.groups == {"music": 3, "people": 3}
     assert built.remarks == ()
 
@@ -68,14 +68,14 @@ def test_cards_hold_captions_scores_references_and_frames(make_run, annotated):
 def test_missing_videos_leave_out_the_pictures_and_say_so(make_run, annotated):
     built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 3)
     assert len(built.cards) == 3
-    assert all(card.pictures == () and card.references for card in built.cards)
+    assert all(card.images == () and card.references for card in built.cards)
     assert "shown without frames" in built.remarks[0]
 
 
 def test_a_page_that_is_full_says_how_many_clips_have_no_frames(make_run, annotated, monkeypatch):
     monkeypatch.setattr(gallery, "MEDIA_BYTES", 5000)
     built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 6, read_frames=read_frames)
-    without = sum(not card.pictures for card in built.cards)
+    without = sum(not card.images for card in built.cards)
     assert 0 < without < 6
     assert built.remarks == (f"{without} of 6 clips are shown without frames, which would make the page too large.",)
 

@@ -46,7 +46,7 @@ def test_every_system_is_shown_on_every_clip(seen, toy):
     assert seen.remarks == ()
     assert [clip.clip_id for clip in seen.clips] == [clip.clip_id for clip in toy.clips("test")[:2]]
     for clip in seen.clips:
-        assert [(insight.system, insight.name) for insight in clip.insights] == list(enumerate(FORMS))
+        assert [(insight.system, insight.name) for insight in clip.views] == list(enumerate(FORMS))
         assert len(clip.frames) == FRAMES
 
 
@@ -65,7 +65,7 @@ def test_the_frames_are_those_that_the_models_get(systems, toy, monkeypatch):
 
 def test_merged_tokens_are_counted_and_painted(seen):
     for clip in seen.clips:
-        mean, _, merged = (insight.merging for insight in clip.insights)
+        mean, _, merged = (insight.merging for insight in clip.views)
         assert (mean.before, mean.after, mean.averaged) == (TOKENS, MERGED, True)
         assert (merged.before, merged.after, merged.averaged) == (TOKENS, MERGED, False)
         assert len(mean.painted) == len(merged.painted) == FRAMES
@@ -77,7 +77,7 @@ def test_merged_tokens_are_counted_and_painted(seen):
 
 def test_attention_is_shown_where_there_is_some(seen):
     for clip in seen.clips:
-        mean, in_tower, merged = (insight.attention for insight in clip.insights)
+        mean, in_tower, merged = (insight.attention for insight in clip.views)
         assert mean is None
         assert (in_tower.form, len(in_tower.rows), in_tower.gate) == ("in_tower", FRAMES, 1.0)
         assert (merged.form, len(merged.rows), merged.gate) == ("merged", MERGED, 1.0)
@@ -116,8 +116,8 @@ def test_a_picture_has_no_attention_over_frames(systems, toy, monkeypatch):
 
     monkeypatch.setattr(module, "run_config", one_frame)
     (clip,) = inspect_models(systems[1:2], toy.clips("test")[:1]).clips
-    assert clip.insights[0].attention is None
-    assert len(clip.insights[0].merging.painted) == 1
+    assert clip.views[0].attention is None
+    assert len(clip.views[0].merging.painted) == 1
 
 
 def test_systems_without_a_model_here_are_passed_over(toy):
@@ -131,7 +131,7 @@ def test_what_does_not_open_leaves_the_others_and_says_why(systems, toy, tmp_pat
     shutil.copytree(systems[0].directory, broken)
     (broken / "model.safetensors").write_bytes(b"no weights")
     found = inspect_models([system(empty), systems[0], system(broken)], toy.clips("test")[:1])
-    assert [insight.name for insight in found.clips[0].insights] == ["mean"]
+    assert [insight.name for insight in found.clips[0].views] == ["mean"]
     assert len(found.remarks) == 2
     assert found.remarks[0].startswith("empty is not shown from the inside: ")
     assert "empty holds no config.yaml" in found.remarks[0]
@@ -145,13 +145,13 @@ def test_what_nobody_foresaw_is_a_remark_too(systems, toy, monkeypatch, caplog):
     monkeypatch.setattr(module, "inside", fail)
     found = inspect_models(systems[:1], toy.clips("test")[:1])
     assert found == module.Inspection((), ("mean is not shown from the inside: out of memory",))
-    assert "no pictures of mean" in caplog.text
+    assert "no images of mean" in caplog.text
 
 
 def test_pictures_end_where_the_page_is_full(systems, toy, monkeypatch):
     monkeypatch.setattr(module, "PICTURE_BYTES", 20_000)
     found = inspect_models(systems, toy.clips("test")[:4])
-    shown = sum(len(clip.insights) for clip in found.clips)
+    shown = sum(len(clip.views) for clip in found.clips)
     assert 0 < shown < 12
     assert found.remarks == ("Not all systems are shown on all of these clips, which would make the page too large.",)
 

@@ -114,11 +114,11 @@ def test_long_captions_are_folded(make_run):
     assert "3,000 characters" in page
 
 
-def test_a_clip_that_plays_faster_than_it_is_says_so(make_run, annotated):
+def test_a_clip_that_plays_faster_than_recorded_says_so(make_run, annotated):
     footage = ClipFrames([np.full((48, 64, 3), 3 * place, np.uint8) for place in range(64)], seconds=64.0)
     page = page_of(read_runs([make_run("mean", config=CONFIG)], "test"), read_frames=lambda clip: footage)
     assert page.count("plays at 5.0×") == 6
-    assert page.count("5.0 times as fast as it is") == 6
+    assert page.count("5.0 times as fast as recorded") == 6
     assert page.count("autoplay") == 0
 
 

@@ -67,7 +67,7 @@ def test_a_run_without_training_facts_is_read(make_run):
     for name in ("training.json", "log.jsonl"):
         Path(run / name).unlink()
     read = read_runs([run], "test")[0]
-    assert (read.training, read.history, read.data) == ({}, {}, None)
+    assert (read.training, read.training_log, read.data) == ({}, {}, None)
     assert read.regime == "scored"
 
 
@@ -99,7 +99,7 @@ def test_runs_on_other_data_sets_are_refused_with_every_difference(make_run):
     )
     with pytest.raises(UserError) as raised:
         check_scored_alike(runs)
-    assert "data set: msrvtt (one); mini (two)" in str(raised.value)
+    assert "dataset: msrvtt (one); mini (two)" in str(raised.value)
     assert "references' digest: aaaa (one); bbbb (two)" in str(raised.value)
 
 

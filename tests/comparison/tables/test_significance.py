@@ -55,13 +55,13 @@ def test_intervals_are_around_the_scores(make_run: Any) -> None:
         assert low < value < high
 
 
-def test_meteors_interval_is_moved_to_its_score(make_run: Any) -> None:
+def test_meteors_interval_is_shifted_to_its_score(make_run: Any) -> None:
     per_clip = {clip: {"meteor": score} for clip, score in zip("abc", (0.1, 0.2, 0.3), strict=True)}
     system = run(make_run, scores={"meteor": 0.25}, per_clip=per_clip)
     found, remarks = certain([system])
     low, high = found["one"].intervals["meteor"]
     assert (low + high) / 2 == pytest.approx(0.25, abs=0.02)
-    assert any("moved to the score" in remark for remark in remarks)
+    assert any("shifted to the score" in remark for remark in remarks)
 
 
 def test_a_score_that_its_clips_do_not_give_has_no_interval(make_run: Any) -> None:
@@ -122,7 +122,7 @@ def test_quoted_rows_stay_as_they_are(make_run: Any) -> None:
 def test_the_remarks_name_the_seed_the_draws_and_the_row(make_run: Any) -> None:
     _, remarks = certain([run(make_run), run(make_run, "two", CAPTIONS | {"a": "a horse"})])
     text = " ".join(remarks)
-    assert "200 bootstrap draws of clips, seed 0" in text
+    assert "200 bootstrap resamples of the clips, seed 0" in text
     assert (
         "† p < 0.05, ‡ p < 0.01, better or worse than one: two-sided approximate randomisation, 200 exchanges" in text
     )
