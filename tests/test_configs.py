@@ -14,7 +14,7 @@ from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.models.architecture import read_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.connectors.options import CONNECTORS
+from evlvideo.models.connectors import CONNECTORS
 from evlvideo.training.run import training_arguments
 
 ROOT = Path(__file__).parents[1]

@@ -9,6 +9,7 @@ from evlvideo.config.reward_names import parse_reward
 from evlvideo.config.scst_presets import PRESETS
 from evlvideo.data.annotation.splits import DATASETS
 from evlvideo.errors import UserError
+from evlvideo.models.connectors import CONNECTORS
 
 TOWERS = "towers"
 """The `init` of a new model."""
@@ -17,15 +18,7 @@ SHARDS = "shards"
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "stage": ("caption", "scst"),
-    "model.connector": (
-        "tomeformer",
-        "blip2",
-        "video_llama",
-        "videochat",
-        "video_coca",
-        "linear",
-        "average_pool",
-    ),
+    "model.connector": tuple(CONNECTORS),
     "model.fusion": ("mean", "mean_tokens", "concat"),
     "model.contextualizer": ("none", "in_tower", "merged"),
     "data.dataset": tuple(DATASETS),

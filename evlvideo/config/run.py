@@ -17,8 +17,7 @@ class ModelConfig:
     """What turns vision tokens into soft ones: `tomeformer`, `blip2`, `video_llama`, `videochat`, `video_coca`,
     `linear` or `average_pool`. One that the checkpoint does not have starts at random."""
     connector_options: Any = None
-    """What the connector can be told beyond its sizes, by name, such as `num_queries`; see
-    evlvideo/models/connectors/options.py."""
+    """Options of the connector, by name, such as `num_queries`; its file in evlvideo/models/connectors has them."""
     fusion: str | None = None
     """Where frames become one: `mean` (before the connector), `mean_tokens` or `concat` (after it)."""
     contextualizer: str | None = None

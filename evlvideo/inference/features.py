@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.datasets import evaluation_dataset, feature_key
-from evlvideo.assembly.models import start_tower
+from evlvideo.assembly.models import start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision, tower_dtype
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.clip_table import ClipTable
@@ -70,7 +70,9 @@ def extract_features(
         raise UserError(f"The batch size is {batch_size}; it must be 1 or more.")
     root = Path(config.data.features)
     state = join_processes()
-    model, processor = start_tower(config, tower_dtype=tower_dtype(resolve_precision(config.training.precision)))
+    model, processor = start_model(
+        config, tower_dtype=tower_dtype(resolve_precision(config.training.precision)), language_model=False
+    )
     if model.config.needs_frames:
         raise UserError(
             "Contextualizers or relations inside the vision tower change what it makes of frames; its outputs can't be "

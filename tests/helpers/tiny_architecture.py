@@ -10,7 +10,7 @@ from transformers import OPTConfig
 from evlvideo.estimate import Estimate, Workload, estimate
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.options import TOMEFORMER
+from evlvideo.models.connectors import TOMEFORMER
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "image": {},

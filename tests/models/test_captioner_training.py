@@ -35,7 +35,7 @@ def copies(model: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
-BASE = re.compile(r"(ln_vision|vision_projection|language_projection)\.(weight|bias)|connector\..+")
+BASE = re.compile(r"(ln_vision|language_projection)\.(weight|bias)|connector\..+")
 CONTEXTUAL = {
     "none": re.compile(r"(?!)"),
     "in_tower": re.compile(r"vision_tower\.vit\.blocks\.[01]\.temporal_merge\..+"),
@@ -102,7 +102,7 @@ def test_frozen_towers_are_in_eval_mode_while_training(make_model: MakeModel) ->
     model = make_model(contextualizer="merged", fusion="concat").train()
     towers = (model.vision_tower, model.language_model)
     assert not [module for tower in towers for module in tower.modules() if module.training]
-    assert all(module.training for module in (model, *model.connector.modules(), model.contextualizer))
+    assert all(module.training for module in (model, *model.connector.modules(), model.connector.contextualizer))
 
 
 def test_dropout_of_the_connector_works_in_training_only(make_model: MakeModel) -> None:
@@ -149,8 +149,8 @@ def test_new_captioner_has_closed_gates_and_small_weights(make_config: MakeConfi
     for name, weight in model.named_parameters():
         if name.endswith("alpha") or "frame_positions" in name:
             assert not weight.any(), name
-    assert float(model.vision_projection.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
-    assert not model.vision_projection.bias.any()
+    assert float(model.connector.projection.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert not model.connector.projection.bias.any()
     assert torch.equal(model.ln_vision.weight, torch.ones(48))
 
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from evlvideo.assembly.datasets import evaluation_dataset
-from evlvideo.assembly.models import without_language_model
-from evlvideo.assembly.precision import resolve_precision, tower_dtype
+from evlvideo.assembly.models import open_model
 from evlvideo.comparison.page.frames import Budget, Picture, encode, encode_exactly
 from evlvideo.comparison.page.insights import Attention, ClipInsights, Insight, Insights, Merging
 from evlvideo.comparison.page.pictures import (
@@ -28,11 +26,8 @@ from evlvideo.comparison.rows.runs import EvaluatedRun
 from evlvideo.data.annotation.splits import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory, load_trained_weights
-from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.tomeformer import TomeFormer
+from evlvideo.models.connectors.tomeformer import TomeFormer, TomeFormerEncoder
 from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
-from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.results.run_directory import run_config
 
 logger = logging.getLogger(__name__)
@@ -81,7 +76,7 @@ def _of_run(
     system: int, name: str, directory: Path, clips: Sequence[CaptionedClip]
 ) -> Iterator[tuple[str, tuple[Picture, ...], Insight]]:
     config = run_config(directory)
-    model, processor = open_without_language_model(directory, config.training.precision)
+    model, processor = open_model(directory, config, language_model=False)
     dataset = evaluation_dataset(config.data, processor, clips)
     items = [dataset[place] for place in range(len(clips))]
     readable = [item for item in items if "bad" not in item]
@@ -98,26 +93,6 @@ def _of_run(
             tuple(encode(frame) for frame in frames[:MOST_FRAMES]),
             Insight(system, name, merging, attention),
         )
-
-
-def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
-    """Open a run's checkpoint as far as its soft prompt, on this process's GPU or on the CPU.
-
-    Args:
-        run: its directory.
-        precision: the run's `training.precision`.
-
-    Raises:
-        UserError: the run has no checkpoint, or one that does not open.
-    """
-    directory = checkpoint_directory(str(run))
-    dtype = tower_dtype(resolve_precision(precision))
-    model = without_language_model(EvlVideoConfig.from_pretrained(directory), directory, tower_dtype=dtype)
-    load_trained_weights(model, directory)
-    for name, part in model.named_children():
-        if name != "language_model":
-            part.to(PartialState().device)
-    return model.eval(), EvlVideoProcessor.from_pretrained(directory)
 
 
 def shown_frames(pixel_values: Tensor) -> list[np.ndarray]:
@@ -139,7 +114,7 @@ def inside(
     Returns:
         what it merges and what it attends to, `None` for each that the model does not do.
     """
-    watched = InTowerContextualizer | MergedContextualizer | TomeFormer
+    watched = InTowerContextualizer | MergedContextualizer | TomeFormerEncoder
     with _inputs_of([part for part in model.modules() if isinstance(part, watched)]) as inputs:
         model.encode(pixel_values.to(model.vision_tower.device))
     # In the model's own precision: in another, other tokens would be merged.
@@ -166,10 +141,10 @@ def _inputs_of(parts: Sequence[nn.Module]) -> Iterator[list[tuple[Any, Tensor]]]
 def _merging(
     model: EvlVideoForCaptioning, inputs: Sequence[tuple[Any, Tensor]], frames: Sequence[np.ndarray]
 ) -> Merging | None:
-    tokens = next((x for part, x in inputs if isinstance(part, TomeFormer)), None)
+    tokens = next((x for part, x in inputs if isinstance(part, TomeFormerEncoder)), None)
     if tokens is None or not isinstance(model.connector, TomeFormer):
         return None
-    merged, source = model.connector.forward_with_source(tokens)  # (T or 1, M, H), (T or 1, M, N)
+    merged, source = model.connector.bert.forward_with_source(tokens)  # (T or 1, M, H), (T or 1, M, N)
     prefix, grid = model.vision_tower.vit.num_prefix_tokens, model.vision_tower.vit.patch_embed.grid_size
     groups = [patch_groups(of_frame, prefix).reshape(grid) for of_frame in source]
     averaged = len(groups) < len(frames)

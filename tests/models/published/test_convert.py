@@ -11,10 +11,9 @@ from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.inference.caption_files import caption_files
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import read_weights
-from evlvideo.models.connectors.blip2 import Blip2
-from evlvideo.models.connectors.options import Blip2Options
+from evlvideo.models.connectors.blip2 import Blip2, Blip2Options
 from evlvideo.models.published.convert import described, from_published, to_published
+from evlvideo.models.weights import read_weights
 
 PUBLISHED = Path(__file__).parents[2] / "fixtures" / "opt-video"
 HEADS = ["vision_overrides.num_heads=4", "bert_config.num_attention_heads=4"]
