@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from evlvideo.config.run import RunConfig
     from evlvideo.errors import UserError
     from evlvideo.evaluation.evaluate import evaluate
-    from evlvideo.metrics.caption_metrics import score_captions
+    from evlvideo.metrics.scoring import score_captions
     from evlvideo.models.captioner import EvlVideoForCaptioning
     from evlvideo.models.configuration import EvlVideoConfig
     from evlvideo.models.processing import EvlVideoProcessor
@@ -27,7 +27,7 @@ _HOMES = {
     "UserError": "evlvideo.errors",
     "evaluate": "evlvideo.evaluation.evaluate",
     "load_config": "evlvideo.config.loading",
-    "score_captions": "evlvideo.metrics.caption_metrics",
+    "score_captions": "evlvideo.metrics.scoring",
     "train": "evlvideo.training.run",
 }
 

@@ -1,13 +1,46 @@
-"""The one exception that users cause."""
+"""The exceptions that users cause."""
+
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
     """A mistake in what the user gave: a path, a name, a config key.
 
-    The message is one clear sentence or list that holds the value, what is allowed, and what to do. The command line
-    prints it without a traceback and exits with status 2; library callers catch it like any other exception.
+    The message is one clear sentence or list with the value, what is allowed, and what to do. The command line prints
+    it without a traceback and exits with status 2; library callers catch it like any other exception.
     """
 
 
 class Interrupted(UserError):
-    """A run was stopped by a signal, and left a checkpoint from which it goes on."""
+    """A signal stopped a run, which left a checkpoint to resume from."""
+
+
+class ProblemsError(UserError):
+    """Several mistakes, found together.
+
+    Args:
+        message: lists all of them.
+        problems: one text for each.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+def raise_problems(where: str, problems: Iterable[str]) -> None:
+    """List all problems in one error, each once. Do nothing if there are none.
+
+    Args:
+        where: what has the problems, as the message begins.
+        problems: one text for each.
+
+    Raises:
+        ProblemsError: there are problems.
+    """
+    listed = list(dict.fromkeys(problems))
+    if listed:
+        count = "a problem" if len(listed) == 1 else f"{len(listed)} problems"
+        # Some problems are lists themselves; their lines are indented.
+        lines = "\n".join("  - " + problem.replace("\n", "\n  ") for problem in listed)
+        raise ProblemsError(f"{where} has {count}:\n{lines}", listed)

@@ -27,7 +27,7 @@ def parse_overrides(overrides: list[str]) -> dict[str, Any]:
     Raises:
         UserError: one is not of that form.
     """
-    return _plain("What was given as key=value", [{}, *map(_read_override, overrides)])
+    return _plain("The list of overrides", [{}, *map(_read_override, overrides)])
 
 
 def _plain(where: str, layers: list[Any]) -> dict[str, Any]:

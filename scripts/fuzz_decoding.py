@@ -21,9 +21,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.decode import BACKENDS
-from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.video.guarded import decode_frames_guarded
 
 FRAMES = 40
 SOURCES = {
@@ -101,7 +101,7 @@ def decode(path: Path, chance: random.Random, options: argparse.Namespace) -> tu
         return sorted(chance.randrange(frames) for _ in range(4))
 
     try:
-        decode_clip_guarded(path, choose, 64, backend=options.backend, time_limit_seconds=options.time_limit)
+        decode_frames_guarded(path, choose, 64, backend=options.backend, time_limit_seconds=options.time_limit)
     except DecodeError as error:
         reason = str(error)
         if "timed out after" in reason:

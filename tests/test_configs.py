@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from evlvideo.assembly.architecture import run_architecture
-from evlvideo.config.checks import TOWERS
 from evlvideo.config.loading import load_config
-from evlvideo.config.run import RunConfig
+from evlvideo.config.run import TOWERS, RunConfig
 from evlvideo.models.architecture import read_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors import CONNECTORS
-from evlvideo.training.run import training_arguments
+from evlvideo.training.arguments import training_arguments
 
 ROOT = Path(__file__).parents[1]
 EVLGEN_ARCHITECTURES = sorted((ROOT / "configs" / "architectures").glob("evlgen_*.yaml"))

@@ -14,12 +14,12 @@ from toy_run import ROOT, Toy, environment
 
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
-from evlvideo.data.loading import feature_store
+from evlvideo.data.loading.features import store as feature_store
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.files import read_json
 from evlvideo.inference.caption_files import caption_files
-from evlvideo.inference.features import extract_features
+from evlvideo.inference.extract_features import extract_features
 from evlvideo.processes import is_first_to_say, is_main, join_processes, on_main_process
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from evlvideo.config.checks import SHARDS
-from evlvideo.config.run import DataConfig, SourceConfig
+from evlvideo.config.data import SHARDS, DataConfig, SourceConfig
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.annotation.splits import CaptionedClip, locate
-from evlvideo.data.annotation.stored_clips import read_stored
-from evlvideo.data.loading.shards import ShardClips, find_shards
+from evlvideo.data.annotation.split_cache import read_cached_split
+from evlvideo.data.annotation.splits import dataset_root
+from evlvideo.data.loading.shards.clips import ShardClips, find_shards
 from evlvideo.data.video.quarantine import read_quarantine, without_quarantined
 from evlvideo.errors import UserError
 from evlvideo.processes import on_main_process, wait_for_all
@@ -27,9 +27,9 @@ def read_clips(data: DataConfig, split: str) -> ClipTable:
     Raises:
         UserError: the split cannot be read, or not all of its files are there; in every process.
     """
-    root = locate(data.dataset, Path(data.root) if data.root else None)
+    root = dataset_root(data.dataset, Path(data.root) if data.root else None)
     video_root = Path(data.video_root) if data.video_root else None
-    read = partial(read_stored, data.dataset, split, root, video_root)
+    read = partial(read_cached_split, data.dataset, split, root, video_root)
     state = PartialState()
     if state.num_processes == 1:
         return read()

@@ -9,25 +9,26 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.precision import precision_of
-from evlvideo.config.run import DataConfig, RunConfig
-from evlvideo.data.annotation.splits import CaptionedClip
-from evlvideo.data.loading.datasets import CaptionDataset
-from evlvideo.data.loading.feature_dataset import FeatureDataset
-from evlvideo.data.loading.feature_key import ALL_FRAMES, MEAN_FRAME, FeatureKey
-from evlvideo.data.loading.feature_store import FeatureReader, split_directory
+from evlvideo.config.data import DataConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.loading.caption_dataset import CaptionDataset
+from evlvideo.data.loading.features.dataset import FeatureDataset
+from evlvideo.data.loading.features.key import ALL_FRAMES, MEAN_FRAME, FeatureKey
+from evlvideo.data.loading.features.store import FeatureReader, split_directory
 from evlvideo.data.loading.mixture import Mixture
-from evlvideo.data.loading.shards import ShardClips, ShardDataset
+from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset
 from evlvideo.data.loading.transforms import TRANSFORM_VERSION, Transform, eval_transform, train_transform
-from evlvideo.data.media.source import TarMember
+from evlvideo.data.media.media import TarMember
 from evlvideo.data.video.decode import DECODING_VERSION
-from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import fingerprint
 
 
-def training_data(
+def training_dataset(
     config: RunConfig,
     model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
@@ -100,7 +101,7 @@ def _decode_member(
     media: TarMember, generator: torch.Generator, *, sampling: str, num_frames: int, size: int, keep_aspect: bool
 ) -> np.ndarray:
     sampler = SAMPLERS[sampling]
-    return decode_clip_guarded(
+    return decode_frames_guarded(
         media, lambda frames, rate: sampler(frames, rate, num_frames, generator), size, keep_aspect=keep_aspect
     ).frames
 
@@ -116,7 +117,7 @@ def evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Tran
     return eval_transform(processor.image_size, keep_aspect=data.keep_aspect)
 
 
-def evaluation_data(
+def evaluation_dataset(
     data: DataConfig,
     model: EvlVideoForCaptioning,
     processor: EvlVideoProcessor,
@@ -125,7 +126,7 @@ def evaluation_data(
 ) -> CaptionDataset | FeatureDataset:
     """Clips of a split as they are captioned: from features where the run has some, else from their videos."""
     if data.features is None:
-        return evaluation_dataset(data, processor, clips)
+        return video_dataset(data, processor, clips)
     return feature_dataset(data, processor, model, clips, split, per_caption=None)
 
 
@@ -167,9 +168,7 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
     )
 
 
-def evaluation_dataset(
-    data: DataConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip]
-) -> CaptionDataset:
+def video_dataset(data: DataConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip]) -> CaptionDataset:
     """Clips as they are captioned: frames chosen and scaled without any randomness."""
     return CaptionDataset(
         clips,

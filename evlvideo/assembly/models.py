@@ -7,9 +7,8 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_architecture
-from evlvideo.assembly.precision import resolve_precision, tower_dtype
-from evlvideo.config.checks import TOWERS
-from evlvideo.config.run import RunConfig
+from evlvideo.assembly.precision import DTYPES, resolve_precision
+from evlvideo.config.run import TOWERS, RunConfig
 from evlvideo.models.architecture import check_same_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
@@ -54,7 +53,7 @@ def open_model(
     model = EvlVideoForCaptioning.from_pretrained(
         directory,
         config=changed_by_run(EvlVideoConfig.from_pretrained(directory), config),
-        tower_dtype=tower_dtype(resolve_precision(config.training.precision)),
+        tower_dtype=DTYPES[resolve_precision(config.training.precision)],
         language_model=language_model,
     )
     for name, part in model.named_children():

@@ -29,11 +29,6 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 """Types by the name of their precision."""
 
 
-def tower_dtype(precision: str) -> torch.dtype:
-    """Frozen towers are kept in the type that they compute in."""
-    return DTYPES[precision]
-
-
 def precision_of(dtype: torch.dtype) -> str:
     """The name of a tower's type."""
     return next(name for name, named in DTYPES.items() if named == dtype)

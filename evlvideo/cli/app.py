@@ -93,8 +93,8 @@ def estimate(
 
     run = load_config(config, overrides)
     prepare()
-    from evlvideo.estimate import estimate_table
-    from evlvideo.estimate.of_run import estimate_run
+    from evlvideo.estimate.run_costs import estimate_run
+    from evlvideo.estimate.table import estimate_table
 
     show(estimate_table(estimate_run(run)))
 
@@ -151,11 +151,11 @@ def score(
     if human is not None and (predictions is not None or references is not None):
         raise UserError("--human scores a data set's own captions; leave --predictions and --references away.")
     prepare()
-    from evlvideo.evaluation.human import human_line
+    from evlvideo.evaluation.human import human_row
     from evlvideo.evaluation.score import score_files, score_lines
 
     if human is not None:
-        result = human_line(human, split or "test", root, metrics=_metrics(spice))
+        result = human_row(human, split or "test", root, metrics=_metrics(spice))
     else:
         assert predictions is not None and references is not None
         result = score_files(predictions, references, split=split, metrics=_metrics(spice))
@@ -268,11 +268,11 @@ def compare(
     """Put runs and other systems' captions into one table, and write a report to look at."""
     prepare()
     from evlvideo.comparison.compare import compare as compare_runs
-    from evlvideo.comparison.rows.scored import OtherSystems, named_files
-    from evlvideo.comparison.tables.renderers import to_rich
+    from evlvideo.comparison.rows.scoring import ScoringRequest, parse_prediction_files
+    from evlvideo.comparison.tables.formats import to_rich
 
-    others = OtherSystems(
-        predictions=named_files(predictions or []),
+    request = ScoringRequest(
+        predictions=parse_prediction_files(predictions or []),
         references=references,
         dataset=dataset,
         root=root,
@@ -283,11 +283,11 @@ def compare(
         runs or [],
         out=out,
         split=split,
-        others=others,
+        request=request,
         against=against,
         over_seeds=over_seeds,
         gallery_clips=clips,
-        pictures=pictures,
+        inspected_clips=pictures,
         quoted=quoted,
     )
     show(to_rich(comparison.table))
@@ -307,7 +307,7 @@ def study(
 ) -> None:
     """Train runs with several seeds, evaluate them, and compare their means. Goes on where it was stopped."""
     console = prepare()
-    from evlvideo.comparison.tables.renderers import to_rich
+    from evlvideo.comparison.tables.formats import to_rich
     from evlvideo.experiments.study.plan import parse_seeds, plan_study
     from evlvideo.experiments.study.run import run_study
 
@@ -358,7 +358,7 @@ def demo(
 ) -> None:
     """Run the whole chain in miniature: fine-tune, SCST, evaluate, compare."""
     prepare()
-    from evlvideo.comparison.tables.renderers import to_rich
+    from evlvideo.comparison.tables.formats import to_rich
     from evlvideo.experiments.demo import run_demo
 
     comparison = run_demo(out, seed=seed, from_scratch=from_scratch)
@@ -367,7 +367,7 @@ def demo(
 
 
 def _metrics(spice: bool) -> tuple[str, ...]:
-    from evlvideo.metrics.caption_metrics import ALL_METRICS, METRICS
+    from evlvideo.metrics.names import ALL_METRICS, METRICS
 
     return ALL_METRICS if spice else METRICS
 

@@ -78,14 +78,14 @@ def index_command(
     """
     console = prepare()
     if dataset is not None:
-        from evlvideo.data.annotation.stored_clips import read_stored
+        from evlvideo.data.annotation.split_cache import read_cached_split
 
         for name in split or ["train"]:
-            clips = read_stored(dataset, name, root, video_root)
+            clips = read_cached_split(dataset, name, root, video_root)
             typer.echo(f"{dataset}:{name}: {len(clips):,} clips, with all of their files.")
         return
-    from evlvideo.data.loading.index_shards import index_shards
-    from evlvideo.data.loading.shards import find_shards
+    from evlvideo.data.loading.shards.clips import find_shards
+    from evlvideo.data.loading.shards.indexing import index_shards
 
     found = index_shards(find_shards(root), index_root, processes=processes, console=console)
     bad = [shard for shard in found if shard.reason is not None]
@@ -123,7 +123,7 @@ def extract(
 
     run = load_config(config, overrides)
     console = prepare()
-    from evlvideo.inference.features import extract_features
+    from evlvideo.inference.extract_features import extract_features
 
     splits = split or list(dict.fromkeys((run.data.train_split, run.data.validation_split)))
     directory = extract_features(

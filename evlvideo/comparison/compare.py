@@ -4,24 +4,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evlvideo.comparison.page.frames import FramesFor, decoded_footage
+from evlvideo.comparison.page.clip_media import FrameReader, decode_frames
 from evlvideo.comparison.page.gallery import Gallery, build_gallery
-from evlvideo.comparison.page.insights import Insights
+from evlvideo.comparison.page.inspection import Inspection
 from evlvideo.comparison.page.report import DATASET_TITLES, render_report
-from evlvideo.comparison.rows.budgets import budget_remarks
-from evlvideo.comparison.rows.reported import quoted_entries
-from evlvideo.comparison.rows.runs import EvaluatedRun
-from evlvideo.comparison.rows.scored import OtherSystems
-from evlvideo.comparison.rows.seeds import SeedPool, seed_remarks
-from evlvideo.comparison.rows.systems import Systems, gather_systems
-from evlvideo.comparison.tables.certainty import Resampling, add_certainty
+from evlvideo.comparison.rows.gather import Gathered, gather_systems
+from evlvideo.comparison.rows.quoted import quoted_rows
+from evlvideo.comparison.rows.row import group_row
+from evlvideo.comparison.rows.scoring import ScoringRequest
+from evlvideo.comparison.rows.seeds import SeedGroup, seed_remarks
+from evlvideo.comparison.rows.system import System
+from evlvideo.comparison.rows.training_differences import training_difference_remarks
+from evlvideo.comparison.tables.formats import to_csv, to_markdown, to_records
 from evlvideo.comparison.tables.latex import to_latex
 from evlvideo.comparison.tables.multiply_adds import add_multiply_adds
-from evlvideo.comparison.tables.renderers import to_csv, to_markdown, to_records
-from evlvideo.comparison.tables.table import Table, build_table, pool_entry
+from evlvideo.comparison.tables.significance import Resampling, add_significance
+from evlvideo.comparison.tables.table import Table, build_table
 from evlvideo.errors import UserError
 from evlvideo.files import write_json, write_text
-from evlvideo.metrics.resampling import RESAMPLES
+from evlvideo.metrics.bootstrap import RESAMPLES
 from evlvideo.results.records import EvaluationResult
 
 
@@ -39,15 +40,15 @@ def compare(
     *,
     out: Path,
     split: str | None = None,
-    others: OtherSystems | None = None,
+    request: ScoringRequest | None = None,
     against: str | None = None,
     over_seeds: bool = False,
     resamples: int = RESAMPLES,
     gallery_clips: int = 24,
-    pictures: int = 3,
+    inspected_clips: int = 3,
     quoted: bool = False,
     seed: int = 0,
-    frames_for: FramesFor = decoded_footage,
+    read_frames: FrameReader = decode_frames,
 ) -> Comparison:
     """Put evaluated runs and other systems in one table, and write it with learning curves and a gallery of clips.
 
@@ -56,60 +57,60 @@ def compare(
         out: directory that gets `report.html` and the tables.
         split: the split that all were scored on; or with its data set, `msrvtt:test`. For runs and data sets it is
             `test` where nothing is named; of a file of references, all of its clips.
-        others: what is scored here beside the runs.
+        request: what is scored here beside the runs.
         against: name of the row that the others are tested against; the first run where nothing is named.
         over_seeds: whether runs that differ in their seed alone have one row, of their means.
         resamples: draws for intervals, and exchanges for tests.
         gallery_clips: clips shown in the report; 0 shows none.
-        pictures: clips, of those in the gallery, on which the runs' models are shown from the inside; 0 opens no model.
+        inspected_clips: clips of the gallery on which the runs' models are shown from the inside; 0 opens no model.
         quoted: also show published numbers for this data set and split, marked as quoted.
         seed: decides which clips are shown, and which are drawn for intervals and tests.
-        frames_for: gives the frames of a clip to show.
+        read_frames: gives the frames of a clip to show.
 
     Raises:
         UserError: there is nothing to compare, a run has no evaluation on the split, captions are not of its clips, or
             not all were scored the same way.
     """
-    _check_numbers(out, gallery_clips, pictures, resamples)
-    gathered = gather_systems(run_directories, split, others or OtherSystems(), against, over_seeds=over_seeds)
+    _check_numbers(out, gallery_clips, inspected_clips, resamples)
+    gathered = gather_systems(run_directories, split, request or ScoringRequest(), against, over_seeds=over_seeds)
     shown = [row.shown for row in gathered.rows]
     plan = Resampling(gathered.against, resamples, seed)
     table = _build(gathered, plan, quoted)
-    gallery = build_gallery(shown, gallery_clips, seed, frames_for)
-    page = render_report(table, shown, gallery, _insights(shown, gallery, pictures))
+    gallery = build_gallery(shown, gallery_clips, seed, read_frames)
+    page = render_report(table, shown, gallery, _insights(shown, gallery, inspected_clips))
     _write(out, page, table, shown, plan)
     return Comparison(table, out / "report.html")
 
 
-def _check_numbers(out: Path, gallery_clips: int, pictures: int, resamples: int) -> None:
+def _check_numbers(out: Path, gallery_clips: int, inspected_clips: int, resamples: int) -> None:
     if gallery_clips < 0:
         raise UserError(f"The gallery is to show {gallery_clips} clips; give 0 or more.")
-    if pictures < 0:
-        raise UserError(f"The models are to be shown on {pictures} clips; give 0 or more.")
+    if inspected_clips < 0:
+        raise UserError(f"The models are to be shown on {inspected_clips} clips; give 0 or more.")
     if resamples < 1:
         raise UserError(f"Intervals are to be made of {resamples} draws; give 1 or more, such as {RESAMPLES}.")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a directory for the report.")
 
 
-def _insights(systems: Sequence[EvaluatedRun], gallery: Gallery, pictures: int) -> Insights:
-    clips = [clip for card in gallery.cards if (clip := gallery.clips.get(card.clip_id))][:pictures]
+def _insights(systems: Sequence[System], gallery: Gallery, inspected_clips: int) -> Inspection:
+    clips = [clip for card in gallery.cards if (clip := gallery.clips.get(card.clip_id))][:inspected_clips]
     if not clips:
-        return Insights()
-    from evlvideo.comparison.page.look_inside import look_inside
+        return Inspection()
+    from evlvideo.comparison.page.inspect_models import inspect_models
 
-    return look_inside(systems, clips)
+    return inspect_models(systems, clips)
 
 
-def _build(gathered: Systems, plan: Resampling, quoted: bool) -> Table:
+def _build(gathered: Gathered, plan: Resampling, quoted: bool) -> Table:
     systems = gathered.systems
     result = systems[0].result
-    published = quoted_entries(result.dataset, result.split or "") if quoted else []
-    entries, certainty = add_certainty(
-        [pool_entry(row) for row in _in_order(gathered.rows)], gathered.rows, gathered.words, plan
+    published = quoted_rows(result.dataset, result.split or "") if quoted else []
+    entries, certainty = add_significance(
+        [group_row(row) for row in _in_order(gathered.rows)], gathered.rows, gathered.words, plan
     )
     entries, counted = add_multiply_adds(entries, [row.shown for row in gathered.rows])
-    people = [entry for entry in entries if entry.own_references]
+    people = [entry for entry in entries if entry.is_human]
     remarks = [
         *gathered.remarks,
         *seed_remarks(gathered.rows),
@@ -117,16 +118,16 @@ def _build(gathered: Systems, plan: Resampling, quoted: bool) -> Table:
         *counted,
         *_people(systems),
         *_stages(systems),
-        *budget_remarks(gathered.rows),
+        *training_difference_remarks(gathered.rows),
         *_different_versions(systems),
     ]
     if quoted and not published:
         remarks.append(f"There are no published numbers to quote for {_split_name(result)}.")
-    rows = [*people, *published, *(entry for entry in entries if not entry.own_references)]
+    rows = [*people, *published, *(entry for entry in entries if not entry.is_human)]
     return build_table(_title(result), rows, remarks)
 
 
-def _in_order(rows: Sequence[SeedPool]) -> list[SeedPool]:
+def _in_order(rows: Sequence[SeedGroup]) -> list[SeedGroup]:
     """Rows in the order of the table: what was only scored here first."""
     return sorted(rows, key=lambda row: row.shown.regime == "trained")
 
@@ -140,8 +141,8 @@ def _split_name(result: EvaluationResult) -> str:
     return f"{result.dataset}:{result.split}" if result.split else result.dataset
 
 
-def _people(systems: Sequence[EvaluatedRun]) -> list[str]:
-    if any(system.own_references for system in systems):
+def _people(systems: Sequence[System]) -> list[str]:
+    if any(system.is_human for system in systems):
         return [
             "human: the first caption of each clip, scored against the others, one reference fewer than systems have, "
             "which costs some points; it is tested against no row."
@@ -149,13 +150,13 @@ def _people(systems: Sequence[EvaluatedRun]) -> list[str]:
     return []
 
 
-def _stages(runs: Sequence[EvaluatedRun]) -> list[str]:
+def _stages(runs: Sequence[System]) -> list[str]:
     if any(run.training.get("stage") == "scst" for run in runs):
         return ["Training seconds are each run's own; a self-critical run comes on top of the run that it starts from."]
     return []
 
 
-def _different_versions(runs: Sequence[EvaluatedRun]) -> list[str]:
+def _different_versions(runs: Sequence[System]) -> list[str]:
     """Name the packages whose versions differ between the evaluations; scores may still be the same."""
     packages = sorted(set().union(*(run.result.versions for run in runs)))
     differing = [name for name in packages if len({run.result.versions.get(name) for run in runs}) > 1]
@@ -170,7 +171,7 @@ def _scored_on(result: EvaluationResult) -> str:
     )
 
 
-def _write(out: Path, page: str, table: Table, systems: Sequence[EvaluatedRun], plan: Resampling) -> None:
+def _write(out: Path, page: str, table: Table, systems: Sequence[System], plan: Resampling) -> None:
     result = systems[0].result
     record = {
         "dataset": result.dataset,

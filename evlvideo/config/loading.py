@@ -7,9 +7,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from evlvideo.config.checks import flat_settings, problems_of, raise_all
-from evlvideo.config.run import RunConfig, SourceConfig
+from evlvideo.config.data import SourceConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.config.scst_presets import PRESETS
+from evlvideo.config.settings import flat_settings
+from evlvideo.errors import ProblemsError, raise_problems
 from evlvideo.yaml_values import parse_overrides, read_values
 
 
@@ -23,42 +25,39 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
 
 
 def config_of(overrides: list[str]) -> RunConfig:
-    """The defaults, with `key=value` overrides.
+    """Return the defaults, with `key=value` overrides.
 
     Raises:
         UserError: there are unknown keys or wrong values; all of them are listed.
     """
-    return _checked(parse_overrides(overrides), "What was given as key=value")
+    return _checked(parse_overrides(overrides), "The list of overrides")
 
 
-def _checked(asked: dict[str, Any], where: str) -> RunConfig:
+def _checked(given: dict[str, Any], where: str) -> RunConfig:
     from omegaconf import OmegaConf
 
     run = OmegaConf.structured(RunConfig)
-    for key, value in _preset_values(asked).items():
+    for key, value in _preset_values(given).items():
         OmegaConf.update(run, key, value, merge=False)
-    problems = _set_values(run, asked, RunConfig)
-    defaults_and_values = OmegaConf.to_container(run)
-    assert isinstance(defaults_and_values, dict)
-    values: dict[str, Any] = {str(key): value for key, value in defaults_and_values.items()}
-    raise_all(problems + problems_of(flat_settings(values)), where)
-    loaded = OmegaConf.to_object(run)
+    problems = _set_values(run, given, RunConfig)
+    try:
+        loaded = OmegaConf.to_object(run)
+    except ProblemsError as error:  # RunConfig checks itself; keys of a wrong type have their defaults by now
+        problems += error.problems
+    raise_problems(where, problems)
     assert isinstance(loaded, RunConfig)
     return loaded
 
 
-def _preset_values(asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Values of the preset that is asked for; none where its name is wrong, which is reported with all else."""
-    scst = asked.get("scst")
+def _preset_values(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the values of the preset that is asked for; an unknown one is reported later, with all other problems."""
+    scst = given.get("scst")
     preset = PRESETS.get(str(scst.get("preset"))) if isinstance(scst, Mapping) else None
     return preset.values if preset is not None else {}
 
 
 def _set_values(run: Any, given: Any, section: type, prefix: str = "") -> list[str]:
     """Set what is right in `run`, a structured config, and return what is wrong: unknown keys and wrong types."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     types = get_type_hints(section)
     if not isinstance(given, Mapping):
         return [f"{prefix.rstrip('.')} is {given!r}; it is a section with the keys {', '.join(types)}"]
@@ -72,19 +71,29 @@ def _set_values(run: Any, given: Any, section: type, prefix: str = "") -> list[s
         elif is_dataclass(types[key]):
             problems += _set_values(run, value, types[key], f"{name}.")
         elif (entry := _entry_type(types[key])) and isinstance(value, list):
-            OmegaConf.update(run, name, [entry() for _ in value], merge=False)
-            problems += [
-                problem
-                for place, values in enumerate(value)
-                for problem in _set_values(run, values, entry, f"{name}[{place}].")
-            ]
+            problems += _set_entries(run, value, entry, name)
         else:
-            try:
-                OmegaConf.update(run, name, value, merge=False)
-            except OmegaConfBaseException:
-                shown = "null" if value is None else repr(value)
-                problems.append(f"{name} is {shown}; it must be {_describe(types[key])}")
+            problems += _set_value(run, value, types[key], name)
     return problems
+
+
+def _set_entries(run: Any, given: list[Any], entry: type, name: str) -> list[str]:
+    from omegaconf import OmegaConf
+
+    OmegaConf.update(run, name, [entry() for _ in given], merge=False)
+    found = (_set_values(run, values, entry, f"{name}[{index}].") for index, values in enumerate(given))
+    return [problem for problems in found for problem in problems]
+
+
+def _set_value(run: Any, value: Any, annotation: Any, name: str) -> list[str]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        OmegaConf.update(run, name, value, merge=False)
+    except OmegaConfBaseException:
+        return [f"{name} is {'null' if value is None else repr(value)}; it must be {_describe(annotation)}"]
+    return []
 
 
 def _hint(key: str, allowed: Mapping[str, Any], prefix: str) -> str:
@@ -100,7 +109,7 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _entry_type(annotation: Any) -> type | None:
-    """The section that every entry of a list is; `None` for what is no list of sections."""
+    """Return the type of a list's sections, or `None` if the annotation is no list of sections."""
     if get_origin(annotation) is not list:
         return None
     entry: type = get_args(annotation)[0]
@@ -115,7 +124,7 @@ _TYPE_NAMES = {
     list[int]: "a list of whole numbers",
     list[str]: "a list of names",
     list[SourceConfig]: "a list of sections, each with a dataset and a ratio",
-    dict[str, Any]: "a section of arguments by name",
+    dict[str, Any]: "a section of values by name",
     type(None): "null",
 }
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from evlvideo.errors import UserError
+from evlvideo.errors import raise_problems
 
 PRECISIONS = ("bf16", "fp16", "fp32")
 
@@ -41,8 +41,7 @@ class Workload:
         ]
         if self.precision not in PRECISIONS:
             problems.append(f"precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
-        if problems:
-            raise UserError("The workload has a problem:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        raise_problems("The workload", problems)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,22 +11,22 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
 from evlvideo.assembly.clips import read_clips, references_of
-from evlvideo.assembly.precision import resolve_precision, tower_dtype
+from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import config_of, load_config, save_config
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.errors import UserError
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
-from evlvideo.inference.baselines.clips import BadClip, ShownClip, ShownClips
+from evlvideo.inference.baselines.video import BadClip, ShownClip, ShownClips
 from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.processes import join_processes, on_main_process
+from evlvideo.progress import progress_bar
 from evlvideo.results.caption_log import CaptionLog
 from evlvideo.results.records import EvaluationResult
 from evlvideo.results.run_directory import CONFIG_NAME, SUMMARY_NAME, evaluation_directory
@@ -124,9 +124,7 @@ def caption_split(
     }
     log = CaptionLog(directory, facts, process=state.process_index)
     _check_directory(out, config.init, log, resume)
-    model = VideoTextModel(
-        processor, dtype=tower_dtype(precision), device=state.device, trust_remote_code=trust_remote_code
-    )
+    model = VideoTextModel(processor, dtype=DTYPES[precision], device=state.device, trust_remote_code=trust_remote_code)
     state.wait_for_everyone()  # no process writes captions before all have read what there was
     started = time.perf_counter()
     made = _caption(model, clips, config, log, console)
@@ -211,9 +209,8 @@ def _caption(
 
 
 def _shown(batches: Iterator[Any], total: int, console: Console | None) -> Iterator[Any]:
-    columns = (TextColumn("captioning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console or Console(stderr=True), transient=True) as bar:
-        yield from bar.track(batches, total=total)
+    with progress_bar(console) as bar:
+        yield from bar.track(batches, total=total, description="captioning")
 
 
 def _warn_of_empty(captions: dict[str, str]) -> None:

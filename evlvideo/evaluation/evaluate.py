@@ -13,16 +13,16 @@ from torch.utils.data import Dataset
 
 from evlvideo.assembly.architecture import changed_by_run
 from evlvideo.assembly.clips import read_clips
-from evlvideo.assembly.datasets import evaluation_data
+from evlvideo.assembly.datasets import evaluation_dataset
 from evlvideo.assembly.models import open_model, trained_parameters
 from evlvideo.config.run import RunConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
-from evlvideo.inference.predict import generate_captions
-from evlvideo.metrics.caption_metrics import METRICS
+from evlvideo.inference.captioning import generate_captions
 from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.metrics.names import METRICS
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.processes import join_processes, on_main_process
@@ -84,7 +84,7 @@ def evaluate(
         split: split of the run's data set.
         config: data and decoding to use in the place of the run's own; with `out`, also what to change in the model.
         shuffle_frames: caption clips whose frames are out of order.
-        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.names.ALL_METRICS`.
         meteor: a running one, for several evaluations in turn; else one is started for this.
         out: the directory that the result is of, where that is not the run.
 
@@ -104,7 +104,7 @@ def evaluate(
         out = run
     clips = read_clips(config.data, split)
     model, processor = open_model(run, config)
-    dataset: Dataset[dict[str, Any]] = evaluation_data(config.data, model, processor, clips, split)
+    dataset: Dataset[dict[str, Any]] = evaluation_dataset(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
     # METEOR reads its tables while the model captions.

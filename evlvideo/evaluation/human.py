@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evlvideo.errors import UserError
-from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.metrics.names import METRICS
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
 
 
-def human_line(
+def human_row(
     dataset: str,
     split: str = "test",
     root: Path | None = None,
@@ -22,21 +23,22 @@ def human_line(
     The references are one fewer than a system has, which costs some points: the line is a little low.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotation.splits.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
         root: directory of the data set; the media files need not be there. `mini` needs none.
-        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.names.ALL_METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
 
     Raises:
         UserError: the split cannot be read, or a clip has fewer than two captions.
     """
-    from evlvideo.data.annotation.splits import facts_of, locate, read_split
+    from evlvideo.data.annotation.facts import facts_of
+    from evlvideo.data.annotation.splits import dataset_root, read_split
 
     facts_of(dataset)
     if root is None and dataset != "mini":
         raise UserError(f"The data set {dataset!r} has no root; name the directory of its annotation with --root.")
-    clips = read_split(dataset, split, locate(dataset, root), check_files=False)
+    clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False)
     alone = [clip.clip_id for clip in clips if len(clip.captions) < 2]
     if alone:
         raise UserError(

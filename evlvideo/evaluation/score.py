@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evlvideo.errors import UserError
-from evlvideo.metrics.caption_metrics import ALL_METRICS, METRICS, score_captions
+from evlvideo.metrics.names import ALL_METRICS, METRICS, TITLES, format_score
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
@@ -14,9 +15,6 @@ from evlvideo.results.records import EvaluationResult, describe_references
 if TYPE_CHECKING:
     from rich.table import Table
 
-TITLES = {"bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR",
-          "rouge_l": "ROUGE-L", "cider": "CIDEr", "spice": "SPICE"}  # fmt: skip
-"""Metric → its name in print."""
 _LISTED = 10
 
 
@@ -34,7 +32,7 @@ def score_files(
         predictions: a file that :func:`evlvideo.results.prediction_files.read_predictions` reads.
         references: a file that :func:`evlvideo.results.reference_files.load_references` reads.
         name: how tables call the system; the name of the predictions' file where nothing is given.
-        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.names.ALL_METRICS`.
         tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
         split: the split of the references' file to score on; all of its clips where nothing is named.
 
@@ -75,11 +73,6 @@ def _check_whole(captions: Mapping[str, str], references: Path, splits: Mapping[
         f"{references} holds several splits: {listed}; {len(captions) - captioned.total()} captions are of none. "
         "Name the split to score with --split."
     )
-
-
-def format_score(value: float | None) -> str:
-    """Return a score times 100 with one decimal, as papers print it, or a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def score_lines(result: EvaluationResult) -> list[str]:

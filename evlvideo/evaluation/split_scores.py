@@ -7,9 +7,10 @@ from typing import Any
 
 from evlvideo.assembly.clips import references_of
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.captioned import CaptionedClip, evidence_subsets
-from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
 from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.metrics.names import METRICS
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import write_predictions
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
@@ -34,7 +35,7 @@ def score_split(
         clips: all clips of the split.
         config: says which data set it is, and how the captions were decoded.
         split: its name.
-        metrics: which of :data:`evlvideo.metrics.caption_metrics.ALL_METRICS`.
+        metrics: which of :data:`evlvideo.metrics.names.ALL_METRICS`.
         meteor: a running one.
         facts: further fields of the result: its `name`, and where the captions came from.
     """

@@ -13,10 +13,10 @@ from pathlib import Path
 from evlvideo.comparison.compare import Comparison, compare
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.splits import locate
+from evlvideo.data.annotation.splits import dataset_root
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.evaluation.evaluate import evaluate
-from evlvideo.experiments.side_by_side import side_by_side
+from evlvideo.experiments.parallel import parallel_trainings
 from evlvideo.files import read_json
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.results.run_directory import SUMMARY_NAME
@@ -60,8 +60,8 @@ def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
 
 
 def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
-    locate("mini", None)  # rendered by one process, and not by each
-    with side_by_side(min(_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
+    dataset_root("mini", None)  # rendered by one process, and not by each
+    with parallel_trainings(min(_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
 
         def evaluate_run(name: str) -> None:
             result = evaluate(out / name, meteor=meteor)

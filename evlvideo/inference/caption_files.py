@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from transformers import set_seed
 
-from evlvideo.assembly.datasets import evaluation_dataset
+from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
 from evlvideo.config.loading import config_of
 from evlvideo.config.run import RunConfig
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
-from evlvideo.inference.predict import stream_captions
+from evlvideo.inference.captioning import stream_captions
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.processes import join_processes
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
@@ -78,7 +78,7 @@ def caption_files(
     if prompt is not None:
         processor.prompt = prompt
     set_seed(config.seed)
-    dataset = evaluation_dataset(config.data, processor, [CaptionedClip(video.name, video, ()) for video in videos])
+    dataset = video_dataset(config.data, processor, [CaptionedClip(video.name, video, ()) for video in videos])
     captioned = stream_captions(
         model,
         processor,

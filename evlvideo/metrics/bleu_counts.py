@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from evlvideo.metrics.cider import CiderD
-from evlvideo.metrics.ngrams import MAX_N
-from evlvideo.metrics.reference_counts import match, select
+from evlvideo.metrics.ngrams.reference_counts import match, select
+from evlvideo.metrics.ngrams.tables import MAX_N
 
 _AT_A_TIME = 4096
 

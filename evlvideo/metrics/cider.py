@@ -5,7 +5,7 @@ of references of one clip. A hypothesis and a reference are compared by the clip
 their norms, times a Gaussian penalty on the difference of their lengths. The score is ten times the mean over n and
 references. pycocoevalcap's `Cider` is this formula with the frequencies of the evaluated references.
 
-The references are counted and weighted once (:mod:`evlvideo.metrics.ngrams`), and the hypotheses of a call are
+The references are counted and weighted once (:mod:`evlvideo.metrics.ngrams.tables`), and the hypotheses of a call are
 scored some thousands at a time, in some tens of NumPy calls each. A score depends on nothing but the hypothesis, the
 clip and the frequencies: sums run in an order that the rest of the call has no part in.
 """
@@ -17,8 +17,7 @@ from typing import Self
 import numpy as np
 
 from evlvideo.errors import UserError
-from evlvideo.metrics.ngrams import MAX_N, Counted, NgramTables, count_words, ranges, words_of
-from evlvideo.metrics.reference_counts import (
+from evlvideo.metrics.ngrams.reference_counts import (
     ReferenceCounts,
     Selected,
     compact,
@@ -29,6 +28,7 @@ from evlvideo.metrics.reference_counts import (
     references_of,
     select,
 )
+from evlvideo.metrics.ngrams.tables import MAX_N, Counted, NgramTables, count_words, ranges, words_of
 
 SIGMA = 6.0
 """Standard deviation of the length penalty, in words."""

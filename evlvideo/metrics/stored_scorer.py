@@ -15,11 +15,11 @@ import numpy as np
 from evlvideo.errors import UserError
 from evlvideo.files import replacing
 from evlvideo.metrics.cider import CiderD
-from evlvideo.metrics.light_tokenizer import RULES_SHA256
-from evlvideo.metrics.ngrams import NgramTables
-from evlvideo.metrics.reference_counts import ReferenceCounts
+from evlvideo.metrics.ngrams.reference_counts import ReferenceCounts
+from evlvideo.metrics.ngrams.tables import NgramTables
 from evlvideo.metrics.references_digest import references_digest
-from evlvideo.metrics.tokenization import tokenize
+from evlvideo.metrics.tokenizers.light import RULES_SHA256
+from evlvideo.metrics.tokenizers.tokenize import tokenize
 
 FORMAT = "evlvideo-scorer-1"
 """Written into every file; a file with another one is refused."""

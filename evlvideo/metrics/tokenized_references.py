@@ -8,7 +8,7 @@ import numpy as np
 
 from evlvideo.metrics.bleu_counts import bleu_counts
 from evlvideo.metrics.cider import CiderD
-from evlvideo.metrics.tokenization import tokenize, tokenize_lines
+from evlvideo.metrics.tokenizers.tokenize import tokenize, tokenize_lines
 
 
 class TokenizedReferences:

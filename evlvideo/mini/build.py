@@ -16,7 +16,6 @@ from typing import Any
 import av
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from evlvideo.cache import cache_directory
 from evlvideo.errors import UserError
@@ -24,6 +23,7 @@ from evlvideo.files import read_json, write_json
 from evlvideo.mini.captions import Caption, write_captions
 from evlvideo.mini.render import render_clip
 from evlvideo.mini.world import EVENTS, Scene, sample_scene
+from evlvideo.progress import progress_bar
 
 FORMAT_VERSION = 2
 """Grows when the same seed gives other clips or captions."""
@@ -149,9 +149,8 @@ def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
         subprocess.Popen([*command, str(first)], env=environment, stderr=subprocess.PIPE, text=True)
         for first in range(_WORKERS)
     ]
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        with progress_bar(Console(stderr=True) if progress else None) as bar:
             task = bar.add_task("Rendering the mini data set", total=len(_clips(facts)))
             while any(worker.poll() is None for worker in workers):
                 bar.update(task, completed=len(list((root / "videos").iterdir())))

@@ -28,10 +28,10 @@ from evlvideo.models.checkpoint import (
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.base import BlockReader, TowerShape
 from evlvideo.models.contextualizers import InTowerContextualizer
+from evlvideo.models.gradient_checkpointing import Checkpoint, checkpoint_layers
 from evlvideo.models.language import SoftPrompt, add_lora, check_positions
 from evlvideo.models.loss import caption_loss
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
-from evlvideo.models.recomputation import Checkpoint, keep, layers_of, recompute
 from evlvideo.models.towers import (
     TOWERS,
     TowerRecord,
@@ -112,12 +112,10 @@ class EvlVideoForCaptioning(PreTrainedModel):
 
         A tower in which nothing is trained runs without gradient and keeps no activations anyway.
         """
-        for layers in (self.vision_tower.layers, layers_of(self.connector), layers_of(self.language_model)):
-            if enable:
-                recompute(layers, gradient_checkpointing_func, every=every_n_layers)
-            else:
-                for layer in layers:
-                    keep(layer)
+        func = gradient_checkpointing_func if enable else None
+        self.vision_tower.checkpoint_blocks(func, every=every_n_layers)
+        for part in (self.connector, self.language_model):
+            checkpoint_layers(part, func, every=every_n_layers)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise what is trained as BERT does; towers bring their own weights."""

@@ -7,13 +7,12 @@ from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, raise_problems
+from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
 from evlvideo.models.connectors import CONNECTORS, TOMEFORMER, connector_class
 from evlvideo.models.connectors.base import Connector, make_options, problems_of_options
 from evlvideo.models.tokens.merging import REDUCTIONS
 
-FUSIONS = ("mean", "mean_tokens", "concat")
-CONTEXTUALIZERS = ("none", "in_tower", "merged")
 _MERGE_R = 19
 _CHANNELS = 3
 _OF_CONNECTOR = ("connector_options", "merge_r", "merge_reduction")
@@ -109,9 +108,7 @@ class EvlVideoConfig(PreTrainedConfig):
                 self.merge_reduction = self.merge_reduction or REDUCTIONS[0]
             if self.connector_class.takes_single_frames(self.options):
                 self.fusion = self.fusion or FUSIONS[0]
-        problems = self._problems()
-        if problems:
-            raise UserError("The model's configuration has a problem:\n" + "\n".join(f"  - {p}" for p in problems))
+        raise_problems("The model's configuration", self._problems())
         self.connector_options = asdict(self.options) or None
 
     @property

@@ -1,85 +1,116 @@
-"""The frozen vision tower: any timm ViT by name, where contextualizers sit in its blocks, and what is read of them.
+"""The frozen vision tower: a timm ViT by name, run block by block.
 
-Notation: `B` clips, `T` frames, `N` tokens of a frame (class token and patches), `D` channels.
+Notation: `B` clips, `T` frames, `N` tokens of a frame (prefix tokens and patches), `D` channels.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import timm
 import torch
+from timm.models.beit import Beit
+from timm.models.beit import Block as BeitBlock
+from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
+from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
+from timm.models.vision_transformer_relpos import RelPosBlock, ResPostRelPosBlock, VisionTransformerRelPos
 from torch import Tensor, nn
 
 from evlvideo.errors import UserError
 from evlvideo.models.contextualizers import InTowerContextualizer
+from evlvideo.models.gradient_checkpointing import Checkpoint
 from evlvideo.models.precision import autocast_by, in_own_precision
-from evlvideo.models.recomputation import Layer
+
+_FAMILIES = (VisionTransformer, Eva, Beit, VisionTransformerRelPos)
+_PRE_NORM = (Block, EvaBlock, BeitBlock, RelPosBlock)
+_POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
 
 
-class _Insertion:
-    """Adds a contextualizer's context to a block's stream after attention and its residual, before the MLP.
+def _stem(vit: Any, images: Tensor) -> tuple[Tensor, Sequence[dict[str, Any]]]:
+    """Embed patches, prefix tokens and positions, as the family's `forward_features` begins.
 
-    A pre-norm block computes `x = x + drop_path1(attention branch)`. The stream after attention is thus the block's
-    input plus what `drop_path1` returns, and adding the context to what it returns adds it to the stream, whatever
-    the block does around it (layer scale, rotary positions). The block's code and its weights' names stay as they are.
+    Its dropouts are left out: the tower is in eval mode.
 
-    The block may run several times for one backward pass, with other clips between: what it is given, and how many
-    frames that is, belongs to one run.
+    Args:
+        vit: a model of `_FAMILIES`.
+        images: `(B·T, 3, height, width)`.
+
+    Returns:
+        tokens `(B·T, N, D)`, and the keyword arguments of each block.
     """
-
-    def __init__(self, block: Any, contextualizer: InTowerContextualizer) -> None:
-        self.contextualizer = contextualizer
-        self.frames = 1
-        self._given: list[tuple[Tensor, int]] = []
-        self._block_forward = block.forward
-        block.forward = self.enter
-        block.drop_path1.register_forward_hook(self.add)
-
-    def enter(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Run the block."""
-        return self.forward(x, *args, frames=self.frames, **kwargs)
-
-    def forward(self, x: Tensor, *args: Any, frames: int, **kwargs: Any) -> Tensor:
-        """Run the block on clips of so many frames, `(B·T, N, D)` → `(B·T, N, D)`."""
-        self._given.append((x, frames))
-        try:
-            output: Tensor = self._block_forward(x, *args, **kwargs)
-            return output
-        finally:
-            self._given.pop()
-
-    def add(self, drop_path: nn.Module, arguments: tuple[Tensor, ...], attention: Tensor) -> Tensor:
-        """The attention branch, with the context of the stream."""
-        x, frames = self._given[-1]
-        stream = (x + attention).unflatten(0, (-1, frames))  # (B, T, N, D)
-        # The tower may be in half precision while what is trained is in float32.
-        context = self.contextualizer(stream.to(self.contextualizer.alpha.dtype))
-        return attention + context.flatten(0, 1).to(attention.dtype)
+    depth, x = len(vit.blocks), vit.patch_embed(images)
+    if isinstance(vit, VisionTransformer):
+        return vit.norm_pre(vit._pos_embed(x)), [{}] * depth
+    if isinstance(vit, Eva):
+        x, rope = vit._pos_embed(x)
+        by_block = rope if rope is not None and getattr(vit, "rope_mixed", False) else [rope] * depth
+        return vit.norm_pre(x), [{"rope": positions} for positions in by_block]
+    if vit.cls_token is not None:
+        x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], dim=1)
+    if isinstance(vit, Beit):
+        if vit.pos_embed is not None:
+            x = x + vit.pos_embed
+        return x, [{"shared_rel_pos_bias": vit.rel_pos_bias() if vit.rel_pos_bias is not None else None}] * depth
+    shared = vit.shared_rel_pos.get_bias() if vit.shared_rel_pos is not None else None
+    return x, [{"shared_rel_pos": shared}] * depth
 
 
-class _Reading:
-    """Keeps what blocks give, in their order."""
+def _run_block(block: Any, x: Tensor, *, frames: int, positions: dict[str, Any]) -> Tensor:
+    """Run a block, with its contextualizer, if it has one, between attention and MLP: `(B·T, N, D)` → the same."""
+    if not hasattr(block, "temporal_merge"):
+        output: Tensor = block(x, **positions)
+        return output
+    attention = _attention(block, x, **positions)
+    stream = (x + attention).unflatten(0, (-1, frames))  # (B, T, N, D)
+    # The tower may be in half precision, and what is trained is in float32.
+    context = block.temporal_merge(stream.to(block.temporal_merge.alpha.dtype)).flatten(0, 1)
+    x = x + (attention + context.to(attention.dtype))
+    return x + _mlp(block, x)
 
-    def __init__(self) -> None:
-        self.outputs: list[Tensor] = []
 
-    def note(self, block: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        self.outputs.append(output)
+def _attention(block: Any, x: Tensor, **positions: Any) -> Tensor:
+    """Compute what a block's attention adds to its input."""
+    if isinstance(block, _POST_NORM):
+        return block.norm1(block.attn(x, **positions))
+    return _scaled(block.attn(block.norm1(x), **positions), block.ls1 if hasattr(block, "ls1") else block.gamma_1)
+
+
+def _mlp(block: Any, x: Tensor) -> Tensor:
+    """Compute what a block's MLP adds to the tokens after attention."""
+    if isinstance(block, _POST_NORM):
+        return block.norm2(block.mlp(x))
+    return _scaled(block.mlp(block.norm2(x)), block.ls2 if hasattr(block, "ls2") else block.gamma_2)
+
+
+def _scaled(branch: Tensor, scale: nn.Module | Tensor | None) -> Tensor:
+    """Apply layer scale: a module in ViTs; a vector, or None, in EVA and BEiT."""
+    if scale is None:
+        return branch
+    return scale(branch) if isinstance(scale, nn.Module) else scale * branch
 
 
 class VisionTower(nn.Module):
     """A frozen timm ViT, `(B, T, 3, height, width)` → `(B, T, N, D)`.
 
-    It is in eval mode always and its weights take no gradient; contextualizers in its blocks do, and so do relations.
+    It is always in eval mode and its weights take no gradient. Contextualizers in its blocks and video relations are
+    trained.
+
+    Modifications: timm's blocks run in a loop, which adds contextualizers between attention and MLP, lets relations
+    read the last blocks, and checkpoints gradients in eval mode too. Names of weights stay timm's.
 
     Args:
-        name: timm's name of the model.
+        name: timm's name of the model, of one of these families: VisionTransformer (DeiT, CLIP, SigLIP, DINOv2 …), Eva
+            (also DINOv3, Perception Encoder), Beit, VisionTransformerRelPos.
         overrides: arguments for `timm.create_model`, such as `depth` or `img_size`.
-        final_norm: whether the tower's last norm is kept. EVLGen's has none.
-        image_mean: mean of each channel, with pixels from 0 to 1, by which uint8 frames are normalised; what timm says
-            of the tower where nothing is given.
+        final_norm: whether to keep the tower's last norm. EVLGen's tower has none.
+        image_mean: mean of each channel, with pixels from 0 to 1, to normalise uint8 frames by. Defaults to timm's for
+            the model.
         image_std: standard deviation of each channel, likewise.
+
+    Raises:
+        UserError: timm cannot make the model, or it is of another family.
     """
 
     vit: Any
@@ -95,29 +126,35 @@ class VisionTower(nn.Module):
     ) -> None:
         super().__init__()
         try:
-            self.vit = timm.create_model(name, pretrained=False, **{"num_classes": 0, **(overrides or {})})
+            vit = timm.create_model(name, pretrained=False, **{"num_classes": 0, **(overrides or {})})
         except (RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"timm cannot make the vision tower {name!r} with {overrides or {}}: {error}") from error
-        if not hasattr(self.vit, "blocks") or not hasattr(self.vit, "num_prefix_tokens"):
-            raise UserError(f"The vision tower {name!r} is not a ViT; name a timm model made of transformer blocks.")
+        if not isinstance(vit, _FAMILIES):
+            families = ", ".join(family.__name__ for family in _FAMILIES)
+            raise UserError(
+                f"The vision tower {name!r} is not a ViT of a family that can be run block by block: it is timm's "
+                f"{type(vit).__name__}; name a model of {families}, such as vit_base_patch16_clip_224."
+            )
+        self.vit = vit
         if not final_norm:
             self.vit.norm = nn.Identity()
         self.image_mean = tuple(image_mean or self.vit.pretrained_cfg["mean"])
         self.image_std = tuple(image_std or self.vit.pretrained_cfg["std"])
-        self._insertions: dict[int, _Insertion] = {}
-        self._reading = _Reading()
         self.video_relations: nn.Module | None = None
+        self._blocks_to_relate = 0
+        self._checkpoint: Checkpoint | None = None
+        self._checkpoint_every = 1
         self.vit.requires_grad_(False)
         self.eval()
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type in which the tower is kept, computes, and gives its tokens."""
+        """Type of the weights, of the computation, and of the tokens."""
         return self._weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the tower is."""
+        """Device of the weights."""
         return self._weight.device
 
     @property
@@ -126,7 +163,7 @@ class VisionTower(nn.Module):
         return weight
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """What the tower computes in, and the captioner around it."""
+        """Autocast to the tower's type, for the tower and the captioner around it."""
         return autocast_by(self._weight)
 
     @property
@@ -136,7 +173,7 @@ class VisionTower(nn.Module):
 
     @property
     def has_class_token(self) -> bool:
-        """Whether the token at place 0 is a class token."""
+        """Whether token 0 is a class token."""
         return bool(self.vit.num_prefix_tokens)
 
     @property
@@ -155,12 +192,17 @@ class VisionTower(nn.Module):
         rows, columns = self.vit.patch_embed.grid_size
         return int(rows), int(columns)
 
+    @property
+    def has_contextualizers(self) -> bool:
+        """Whether any block has a contextualizer."""
+        return any(hasattr(block, "temporal_merge") for block in self.vit.blocks)
+
     def insert_relations(self, relations: nn.Module, count: int) -> None:
-        """Let a module read what the last blocks give; what they give to each other stays as it is.
+        """Let a module read the outputs of the last blocks, which stay as they are.
 
         Args:
-            relations: from what `count` blocks give, each `(B, T, N, D)`, to a token of the clip, `(B, 1, D)`, which is
-                put behind the tokens of every frame.
+            relations: maps the outputs of `count` blocks, each `(B, T, N, D)`, to a token of the clip, `(B, 1, D)`,
+                which is appended to the tokens of every frame.
             count: how many of the last blocks.
 
         Raises:
@@ -170,8 +212,7 @@ class VisionTower(nn.Module):
         if count > depth:
             raise UserError(f"relation_blocks is {count}; the tower has {depth} blocks.")
         self.video_relations = relations
-        for block in self.vit.blocks[-count:]:
-            block.register_forward_hook(self._reading.note)
+        self._blocks_to_relate = count
 
     def insert_contextualizers(
         self, blocks: Sequence[int] | None, make_contextualizer: Callable[[], InTowerContextualizer]
@@ -179,32 +220,30 @@ class VisionTower(nn.Module):
         """Put a contextualizer between attention and MLP of the chosen blocks.
 
         Args:
-            blocks: their numbers, from 0; all of them where `None`.
+            blocks: their indices, from 0. If None, all blocks.
             make_contextualizer: makes one of the tower's width; called once a block.
 
         Raises:
             UserError: there is no such block, or the tower's blocks have no MLP after attention.
         """
         depth = len(self.vit.blocks)
-        for number in range(depth) if blocks is None else sorted(set(blocks)):
-            if not 0 <= number < depth:
-                raise UserError(f"contextualizer_blocks names block {number}; the tower has blocks 0 to {depth - 1}.")
-            block = self.vit.blocks[number]
-            if not (hasattr(block, "drop_path1") and hasattr(block, "norm2") and hasattr(block, "mlp")):
+        for index in range(depth) if blocks is None else sorted(set(blocks)):
+            if not 0 <= index < depth:
+                raise UserError(f"contextualizer_blocks names block {index}; the tower has blocks 0 to {depth - 1}.")
+            block = self.vit.blocks[index]
+            if not isinstance(block, _PRE_NORM + _POST_NORM):
                 raise UserError(
                     f"The tower's {type(block).__name__} has no place between attention and MLP; use "
-                    "contextualizer=merged, or a ViT whose blocks run one after the other."
+                    "contextualizer=merged, or a ViT whose attention and MLP run one after the other."
                 )
             block.temporal_merge = make_contextualizer()
-            self._insertions[number] = _Insertion(block, block.temporal_merge)
 
-    @property
-    def layers(self) -> list[Layer]:
-        """The blocks, each with what was put into it."""
-        return [self._insertions.get(number, block) for number, block in enumerate(self.vit.blocks)]
+    def checkpoint_blocks(self, checkpoint: Checkpoint | None, *, every: int = 1) -> None:
+        """Keep only the input of every `every`-th block for the backward pass. If None, keep all activations."""
+        self._checkpoint, self._checkpoint_every = checkpoint, every
 
     def train(self, mode: bool = True) -> "VisionTower":
-        """Stay in eval mode: a frozen tower has no dropout and updates no statistics. What reads its blocks has."""
+        """Set the mode of the relations. The tower stays in eval mode: no dropout, no updated statistics."""
         super().train(False)
         if self.video_relations is not None:
             self.video_relations.train(mode)
@@ -215,12 +254,12 @@ class VisionTower(nn.Module):
         """Encode clips.
 
         Args:
-            pixel_values: frames, `(B, T, 3, height, width)`: uint8, which are normalised here, or float, which are
-                taken to be normalised already.
+            pixel_values: frames, `(B, T, 3, height, width)`: uint8, to be normalised here, or float, already
+                normalised.
 
         Returns:
-            tokens after the last block (and its norm where kept), `(B, T, N, D)`; with relations `(B, T, N + 1, D)`,
-            the last one that of the clip, the same in every frame. Of the tower's type.
+            tokens after the last block (and the final norm, if kept), `(B, T, N, D)`, in the tower's type. With
+            relations `(B, T, N + 1, D)`: the last token is that of the clip, the same in every frame.
 
         Raises:
             UserError: the input has another number of dimensions.
@@ -231,29 +270,33 @@ class VisionTower(nn.Module):
                 "width). An image is a video of one frame."
             )
         batch, frames = pixel_values.shape[:2]
-        for insertion in self._insertions.values():
-            insertion.frames = frames
         images = self._normalised(pixel_values).flatten(0, 1).to(self.dtype)
-        self._reading.outputs.clear()
         # Without contextualizers nothing in the tower is trained, and keeping its activations would be waste.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self._insertions)):
-            tokens = self.vit.forward_features(images)  # (B·T, N, D)
-        # On a GPU, autocast leaves what comes out of a norm in float32.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.has_contextualizers):
+            tokens, outputs = self._run(images, frames)
+        # On a GPU, a norm gives float32 under autocast.
         tokens = tokens.to(self.dtype).unflatten(0, (batch, frames))
-        return tokens if self.video_relations is None else self._with_clip_token(tokens)
+        if self.video_relations is None:
+            return tokens
+        clip = self.video_relations([output.unflatten(0, (batch, frames)) for output in outputs])  # (B, 1, D)
+        return torch.cat([tokens, clip.to(tokens.dtype).unsqueeze(1).expand(-1, frames, -1, -1)], dim=2)
+
+    def _run(self, images: Tensor, frames: int) -> tuple[Tensor, Sequence[Tensor]]:
+        """Images `(B·T, 3, height, width)` to tokens and the outputs of the blocks to relate, each `(B·T, N, D)`."""
+        x, positions = _stem(self.vit, images)
+        outputs: deque[Tensor] = deque(maxlen=self._blocks_to_relate)
+        checkpoint = self._checkpoint if torch.is_grad_enabled() else None
+        for index, block in enumerate(self.vit.blocks):
+            run = partial(_run_block, block, frames=frames, positions=positions[index])
+            x = run(x) if checkpoint is None or index % self._checkpoint_every else checkpoint(run, x)
+            outputs.append(x)
+        return self.vit.norm(x), outputs
 
     def _normalised(self, pixel_values: Tensor) -> Tensor:
         if pixel_values.dtype != torch.uint8:
             return pixel_values
         images = pixel_values.float().div_(255)
-        # Numbers, not tensors: they need no place on a device, and stay what they are in whatever type the model is.
+        # Numbers, not tensors: they need no device, and keep their precision in a half-precision model.
         for channel, (mean, std) in enumerate(zip(self.image_mean, self.image_std, strict=True)):
             images.select(-3, channel).sub_(mean).div_(std)
         return images
-
-    def _with_clip_token(self, tokens: Tensor) -> Tensor:
-        assert self.video_relations is not None
-        blocks = [output.unflatten(0, tokens.shape[:2]) for output in self._reading.outputs]
-        self._reading.outputs.clear()
-        token = self.video_relations(blocks).to(tokens.dtype)  # (B, 1, D)
-        return torch.cat([tokens, token.unsqueeze(1).expand(-1, tokens.shape[1], -1, -1)], dim=2)

@@ -46,7 +46,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def _csv_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    from evlvideo.data.annotation.readers.common import read_table
+    from evlvideo.data.annotation.readers.text_files import read_table
 
     for place, (caption, *ids) in read_table(path, ("caption",), optional=ID_KEYS):
         clip_id = next((clip_id.strip() for clip_id in ids if clip_id.strip()), None)

@@ -3,9 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-from evlvideo.data.annotation.readers.common import read_json_object
+from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.annotation.readers.msrvtt import read_official
-from evlvideo.data.annotation.splits import DATASETS, read_references
+from evlvideo.data.annotation.readers.text_files import read_json_object
+from evlvideo.data.annotation.references import read_references
 from evlvideo.errors import UserError
 
 _WITH_SPLITS = {"dataset_coco.json": "coco", "dataset_flickr30k.json": "flickr30k", "captions.jsonl": "jsonl"}
@@ -15,7 +16,7 @@ _WITH_SPLITS = {"dataset_coco.json": "coco", "dataset_flickr30k.json": "flickr30
 def load_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
     """Read the references of every clip of a file, or of one of its splits.
 
-    Beside the forms of :func:`evlvideo.data.annotation.splits.read_references`, of which MSR-VTT's has splits,
+    Beside the forms of :func:`evlvideo.data.annotation.references.read_references`, of which MSR-VTT's has splits,
     Karpathy's `dataset_coco.json` and `dataset_flickr30k.json` and our own `captions.jsonl` are read, by their names.
 
     Args:

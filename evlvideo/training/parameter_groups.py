@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from evlvideo.config.run import LearningRatesConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.models.trainable import is_decayed, trained_part
 
 

@@ -23,7 +23,7 @@ def seed_process(seed: int, process: int) -> None:
     set_seed(seed if process == 0 else _derived(seed, process))
 
 
-def draw_seeds(seed: int, step: int, places: Sequence[int]) -> list[int]:
+def sampling_seeds(seed: int, step: int, places: Sequence[int]) -> list[int]:
     """Seeds of what is drawn for the clips of a step, by their place in it.
 
     A clip has the same place however many processes and accumulated batches share the step out, so that its captions

@@ -17,21 +17,22 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
 
-from evlvideo.config.run import GenerationConfig, LearningRatesConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
-from evlvideo.data.loading.worker_signals import leave_signals_to_parent
+from evlvideo.data.loading.loader import leave_signals_to_parent
 from evlvideo.errors import UserError
-from evlvideo.inference.predict import generate_captions
-from evlvideo.metrics.caption_metrics import score_tokenized
+from evlvideo.inference.captioning import generate_captions
+from evlvideo.metrics.scoring import score_tokenized
 from evlvideo.metrics.tokenized_references import TokenizedReferences
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses, check_weights
-from evlvideo.training.limits import seconds_of_log
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 from evlvideo.training.seeds import seed_process
+from evlvideo.training.stopping import seconds_of_log
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:

@@ -17,15 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evlvideo.comparison.rows.references import TableReferences, references_of_file
-from evlvideo.comparison.rows.scored import OtherSystems, read_others, score_others, tokenize_table
-from evlvideo.comparison.rows.seeds import SeedPool
-from evlvideo.comparison.tables.certainty import Resampling, add_certainty
+from evlvideo.comparison.rows.row import system_row
+from evlvideo.comparison.rows.scoring import ScoringRequest, read_requested, score_predictions, tokenize_table
+from evlvideo.comparison.rows.seeds import SeedGroup
+from evlvideo.comparison.tables.formats import to_csv, to_markdown, to_records
 from evlvideo.comparison.tables.latex import to_latex
-from evlvideo.comparison.tables.renderers import to_csv, to_markdown, to_records
-from evlvideo.comparison.tables.table import build_table, run_entry
+from evlvideo.comparison.tables.significance import Resampling, add_significance
+from evlvideo.comparison.tables.table import build_table
 from evlvideo.files import write_json
 from evlvideo.metrics.meteor import MeteorProcess
-from evlvideo.metrics.tokenization import default_tokenizer
+from evlvideo.metrics.tokenizers.tokenize import default_tokenizer
 from evlvideo.results.prediction_files import write_predictions
 from evlvideo.results.provenance import git_commit, versions
 
@@ -68,19 +69,19 @@ def measure(path: Path, directory: Path, resamples: int) -> Seconds:
     seconds: Seconds = {}
     with timed("references read", seconds):
         references = references_of_file(path, None)
-    others = OtherSystems(write_systems(references, directory), references=path)
+    others = ScoringRequest(write_systems(references, directory), references=path)
     with timed("captions read and checked", seconds):
-        checked = read_others(others, references)
+        checked = read_requested(others, references)
     with MeteorProcess() as meteor:
         with timed("all tokenised", seconds):
             captions = {name: of.captions for name, of in checked.items()}
             words = tokenize_table(references, captions, default_tokenizer())
         with timed("metrics of all systems", seconds):
-            systems = score_others(checked, others, references, words, meteor)
+            systems = score_predictions(checked, others, references, words, meteor)
     with timed("intervals and tests", seconds):
         plan = Resampling(systems[0].name, resamples)
-        entries, remarks = add_certainty(
-            [run_entry(system) for system in systems], [SeedPool.alone(system) for system in systems], words, plan
+        entries, remarks = add_significance(
+            [system_row(system) for system in systems], [SeedGroup.of_one(system) for system in systems], words, plan
         )
     with timed("table in every form", seconds):
         table = build_table("MSR-VTT, test split", entries, remarks)

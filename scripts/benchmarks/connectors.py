@@ -32,7 +32,7 @@ from evlvideo.experiments.study.run import REPORT, run_study
 from evlvideo.experiments.sweep.plan import plan_sweep
 from evlvideo.experiments.sweep.run import run_sweep
 from evlvideo.files import read_json, write_json
-from evlvideo.metrics.caption_metrics import score_captions
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_directory

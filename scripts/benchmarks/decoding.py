@@ -26,9 +26,9 @@ import av
 import numpy as np
 import torch
 
-from evlvideo.data.video.clip import Clip
-from evlvideo.data.video.decode import BACKENDS, decode_clip
-from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.video.decode import BACKENDS, decode_frames
+from evlvideo.data.video.frames import DecodedFrames
+from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.data.video.sampling import uniform
 from evlvideo.errors import UserError
 from evlvideo.files import write_json
@@ -105,11 +105,11 @@ def ways(count: int) -> dict[str, Callable[[Path], Any]]:
         return uniform(frames, rate, count)
 
     found: dict[str, Callable[[Path], Any]] = {
-        backend: lambda path, backend=backend: decode_clip(path, choose, SIZE, backend=backend)  # type: ignore[misc]
+        backend: lambda path, backend=backend: decode_frames(path, choose, SIZE, backend=backend)  # type: ignore[misc]
         for backend in BACKENDS
         if backend in ("auto", "pyav") or usable(backend)
     }
-    found["guarded"] = lambda path: decode_clip_guarded(path, choose, SIZE)
+    found["guarded"] = lambda path: decode_frames_guarded(path, choose, SIZE)
     if usable("decord"):
         found["published"] = lambda path: published(path, count)
     found["pytorchvideo"] = lambda path: with_pytorchvideo(path, count)
@@ -220,15 +220,15 @@ def comparison(folder: Path) -> str:
     backends = [backend for backend in BACKENDS if backend in ("auto", "pyav") or usable(backend)]
     lines = ["| file | backend | frames | size | rotation | PSNR to pyav, dB (least) |", "|---|---|---|---|---|---|"]
     for path in sorted(folder.iterdir()):
-        reference: Clip | None = None
+        reference: DecodedFrames | None = None
         for backend in sorted(backends, key=lambda name: name != "pyav"):
             try:
-                clip = decode_clip(path, lambda frames, rate: uniform(frames, rate, 8), backend=backend)
+                clip = decode_frames(path, lambda frames, rate: uniform(frames, rate, 8), backend=backend)
             except UserError as error:
                 lines.append(f"| {path.name} | {backend} | {str(error).replace(str(path), 'it')} | | | |")
                 continue
             reference = reference or clip
-            source = clip.source
+            source = clip.metadata
             lines.append(
                 f"| {path.name} | {backend} | {source.frames} {source.codec} | {source.width}×{source.height} | "
                 f"{source.rotation} | {likeness(reference.frames, clip.frames)} |"

@@ -22,7 +22,7 @@ from evlvideo.assembly.clips import read_clips
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.files import read_json, write_json
-from evlvideo.inference.features import extract_features
+from evlvideo.inference.extract_features import extract_features
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.run_directory import LOG_NAME, SUMMARY_NAME
 from evlvideo.training.run import train

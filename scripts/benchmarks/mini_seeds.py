@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 
 from evlvideo.assembly.clips import read_clips, references_of
-from evlvideo.assembly.datasets import evaluation_dataset
+from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.demo import FINE_TUNED, SCST, run_demo
 from evlvideo.files import read_json, write_json
-from evlvideo.inference.predict import generate_captions
-from evlvideo.metrics.caption_metrics import score_captions
+from evlvideo.inference.captioning import generate_captions
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult
@@ -100,7 +100,7 @@ def _greedy_cider(run: Path) -> float:
     clips = read_clips(config.data, "test")
     model, processor = open_model(run, config)
     generation = replace(config.generation, num_beams=1)
-    captions = generate_captions(model, processor, evaluation_dataset(config.data, processor, clips), generation)
+    captions = generate_captions(model, processor, video_dataset(config.data, processor, clips), generation)
     return round(100 * score_captions(captions, references_of(clips), metrics=("cider",)).corpus["cider"], 2)
 
 

@@ -31,10 +31,11 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from evlvideo.data.annotation.splits import read_split
 from evlvideo.files import write_json
-from evlvideo.metrics.caption_metrics import METRICS, score_captions
 from evlvideo.metrics.java import find_java, java_on_path
+from evlvideo.metrics.names import METRICS
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.metrics.stored_scorer import load_scorer, save_scorer, scorer_key
-from evlvideo.metrics.tokenization import tokenize, tokenize_lines
+from evlvideo.metrics.tokenizers.tokenize import tokenize, tokenize_lines
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.training.scst.rewards import CiderReward, SentenceReward
 

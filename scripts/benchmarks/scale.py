@@ -32,11 +32,11 @@ import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
 from evlvideo.assembly import models as assembly
-from evlvideo.config.run import DataConfig, SourceConfig
-from evlvideo.data.annotation.splits import DATASETS
-from evlvideo.data.loading.datasets import CaptionDataset
+from evlvideo.config.data import DataConfig, SourceConfig
+from evlvideo.data.annotation.facts import DATASETS
+from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.mixture import Mixture
-from evlvideo.data.loading.shards import ShardClips, ShardDataset
+from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset
 from evlvideo.files import write_json
 from evlvideo.results.provenance import git_commit, versions
 

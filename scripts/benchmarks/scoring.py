@@ -129,12 +129,12 @@ def score(directory: Path) -> dict[str, Any]:
 def compare_files(directory: Path) -> dict[str, Any]:
     """`evlvideo compare --predictions` of all systems, without METEOR."""
     from evlvideo.comparison.compare import compare
-    from evlvideo.comparison.rows import systems
-    from evlvideo.comparison.rows.scored import OtherSystems
+    from evlvideo.comparison.rows import gather
+    from evlvideo.comparison.rows.scoring import ScoringRequest
 
-    systems.MeteorProcess = NoMeteor  # type: ignore[misc, assignment]
-    others = OtherSystems({name: directory / f"{name}.json" for name in SYSTEMS}, directory / "references.json")
-    compare([], out=directory / "report", others=others)
+    gather.MeteorProcess = NoMeteor  # type: ignore[misc, assignment]
+    others = ScoringRequest({name: directory / f"{name}.json" for name in SYSTEMS}, directory / "references.json")
+    compare([], out=directory / "report", request=others)
     return {"page_mb": round((directory / "report" / "report.html").stat().st_size / 1e6, 2)}
 
 

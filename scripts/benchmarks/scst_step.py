@@ -24,7 +24,9 @@ import torch
 from torch import Tensor
 from transformers import OPTConfig, TrainingArguments
 
-from evlvideo.config.run import GenerationConfig, LearningRatesConfig, ScstConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.scst import ScstConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.files import write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory

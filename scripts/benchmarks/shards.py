@@ -32,11 +32,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from evlvideo.data.loading import shards as shards_module
-from evlvideo.data.loading.shards import ShardClips, ShardDataset, find_shards
-from evlvideo.data.media.source import TarMember
+from evlvideo.data.loading.shards import clips as shards_module
+from evlvideo.data.loading.shards.clips import ShardClips, ShardDataset, find_shards
+from evlvideo.data.media.media import TarMember
 from evlvideo.data.video.backends.image import resize
-from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.files import write_json
 from evlvideo.results.provenance import git_commit
 
@@ -203,7 +203,7 @@ def ours(clips: ShardClips, work: str, workers: int, key: int) -> Iterable[Any]:
     """Batches as this project gives them in training, with all that it does for each sample."""
 
     def decode(media: TarMember, generator: torch.Generator) -> np.ndarray:
-        return decode_clip_guarded(media, lambda frames, rate: [0], SIZE).frames
+        return decode_frames_guarded(media, lambda frames, rate: [0], SIZE).frames
 
     source = Content(clips) if work == "bytes" else ShardDataset(clips, decode=decode, transform=as_tensor, seed=0)
     walk = Walk(source, lambda place: clips.in_order(place, key))

@@ -22,7 +22,7 @@ from typing import Any
 import av
 import numpy as np
 
-from evlvideo.data.video.decode import open_clip
+from evlvideo.data.video.decode import open_video
 from evlvideo.data.video.index_cache import entry_of
 from evlvideo.data.video.sampling import uniform
 from evlvideo.files import write_json
@@ -104,7 +104,7 @@ def measured(path: Path, rounds: int) -> dict[str, Any]:
 
 def decode(path: Path, *, cached: bool) -> None:
     """Four frames of a clip."""
-    with open_clip(path, cached=cached) as clip:
+    with open_video(path, cached=cached) as clip:
         clip.read(uniform(clip.range.count, clip.range.rate, COUNT), SIZE)
 
 

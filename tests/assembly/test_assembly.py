@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from toy_run import FRAMES, IMAGE_SIZE, SPLITS, Toy
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
-from evlvideo.assembly.datasets import evaluation_dataset, train_dataset, training_data
+from evlvideo.assembly.datasets import train_dataset, training_dataset, video_dataset
 from evlvideo.assembly.models import open_model, start_model, trained_parameters
-from evlvideo.assembly.precision import resolve_precision, tower_dtype
-from evlvideo.config.run import DataConfig, SourceConfig
+from evlvideo.assembly.precision import resolve_precision
+from evlvideo.config.data import DataConfig, SourceConfig
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.errors import UserError
 from evlvideo.models.connectors import CONNECTORS
@@ -80,7 +80,7 @@ def test_training_frames_differ_by_walk_and_seed(toy: Toy, tmp_path: Path, proce
 
 
 def test_evaluation_frames_do_not_differ_by_walk(toy: Toy, tmp_path: Path, processor: EvlVideoProcessor) -> None:
-    dataset = evaluation_dataset(toy.config(tmp_path).data, processor, toy.clips("test"))
+    dataset = video_dataset(toy.config(tmp_path).data, processor, toy.clips("test"))
     first = dataset[1]["pixel_values"]
     assert torch.equal(dataset.item(1, walk=1)["pixel_values"], first)
     assert first.shape == (FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
@@ -195,10 +195,6 @@ def test_a_gpu_that_is_not_to_be_used_does_not_count(monkeypatch: pytest.MonkeyP
     assert resolve_precision("auto") == "fp32"
 
 
-def test_towers_are_of_the_type_they_compute_in() -> None:
-    assert [tower_dtype(name) for name in ("bf16", "fp16", "fp32")] == [torch.bfloat16, torch.float16, torch.float32]
-
-
 def test_trained_parameters_are_those_that_a_checkpoint_holds(toy: Toy, tmp_path: Path) -> None:
     model, _ = open_model(toy.checkpoint, toy.config(tmp_path))
     saved = load_file(toy.checkpoint / "model.safetensors")
@@ -209,7 +205,7 @@ def test_training_draws_from_several_sources_by_ratio(toy: Toy, tmp_path: Path) 
     sources = [SourceConfig("mini", str(toy.data), ratio=3), SourceConfig("mini", str(toy.data), split="validate")]
     config = toy.config(tmp_path)
     config = replace(config, data=replace(config.data, sources=sources))
-    mixture = training_data(
+    mixture = training_dataset(
         config, *start_model(config, tower_dtype=torch.float32), read_training_clips(config.data), per_caption=False
     )
     assert isinstance(mixture, Mixture)
@@ -226,7 +222,7 @@ def test_training_draws_from_shards(toy: Toy, tmp_path: Path) -> None:
             shard.add(tmp_path / "caption.txt", f"{clip.clip_id}.txt")
     config = toy.config(tmp_path)
     config = replace(config, data=replace(config.data, sources=[SourceConfig("shards", str(tmp_path))]))
-    mixture = training_data(
+    mixture = training_dataset(
         config, *start_model(config, tower_dtype=torch.float32), read_training_clips(config.data), per_caption=True
     )
     item = mixture[0]

@@ -250,14 +250,14 @@ class TestInterruption:
     def test_ctrl_c_in_a_run_exits_with_130_and_says_how_to_go_on(
         self, evlvideo: Command, config: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        original = run_module.StopInOrder.on_step_end
+        original = run_module.GracefulStop.on_step_end
 
-        def stop(self: run_module.StopInOrder, *args: object, **kwargs: object) -> object:
+        def stop(self: run_module.GracefulStop, *args: object, **kwargs: object) -> object:
             signal.raise_signal(signal.SIGINT)
             return original(self, *args, **kwargs)  # type: ignore[arg-type]
 
         with monkeypatch.context() as patch:
-            patch.setattr(run_module.StopInOrder, "on_step_end", stop)
+            patch.setattr(run_module.GracefulStop, "on_step_end", stop)
             done = evlvideo("train", config)
         assert done.code == 130
         assert "Stopped at step 1 of 2" in done.err and "--resume" in done.err and "Traceback" not in done.err

@@ -7,8 +7,8 @@ import pytest
 
 from evlvideo.comparison.compare import compare
 from evlvideo.comparison.page import gallery
-from evlvideo.comparison.page.frames import Footage
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.comparison.page.clip_media import ClipFrames
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 SCRIPT = "<script>alert(1)</script>"
@@ -34,9 +34,9 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.tags)
 
 
-def frames_for(clip: CaptionedClip) -> Footage:
+def read_frames(clip: CaptionedClip) -> ClipFrames:
     generator = np.random.default_rng(0)
-    return Footage([generator.integers(0, 255, (96, 128, 3), np.uint8)] * 4)
+    return ClipFrames([generator.integers(0, 255, (96, 128, 3), np.uint8)] * 4)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_the_same_runs_give_the_same_page(make_run, tmp_path):
 def test_text_is_never_markup(make_run, hostile, tmp_path):
     captions = {f"video{index}": SCRIPT for index in range(6)}
     runs = [make_run("<b>", captions=captions, config=CONFIG, tokenizer=SCRIPT, commit="</b>")]
-    page = Page(compare(runs, out=tmp_path / "out", frames_for=frames_for).report.read_text())
+    page = Page(compare(runs, out=tmp_path / "out", read_frames=read_frames).report.read_text())
     assert page.count("script") == 1
     assert page.count("b") == 0
     assert page.count("img") == 24
@@ -89,7 +89,9 @@ def test_a_caption_that_utf8_cannot_write_is_replaced(make_run, tmp_path):
 
 
 def test_the_page_asks_for_nothing_beside_itself(make_run, hostile, tmp_path):
-    source = compare([make_run("mean", config=CONFIG)], out=tmp_path / "out", frames_for=frames_for).report.read_text()
+    source = compare(
+        [make_run("mean", config=CONFIG)], out=tmp_path / "out", read_frames=read_frames
+    ).report.read_text()
     addresses = [
         value or ""
         for _, attributes in Page(source).tags
@@ -110,7 +112,7 @@ def test_quoted_rows_are_shown_on_request_only(make_run, tmp_path):
     run = make_run("mean")
     assert len(compare([run], out=tmp_path / "plain").table.rows) == 1
     table = compare([run], out=tmp_path / "quoted", quoted=True).table
-    assert [row.entry.regime for row in table.rows] == ["quoted"] * 8 + ["trained"]
+    assert [row.row.regime for row in table.rows] == ["quoted"] * 8 + ["trained"]
     assert '<span class="tag">quoted</span>' in (tmp_path / "quoted/report.html").read_text()
 
 
@@ -155,6 +157,6 @@ def test_a_hundred_clips_stay_under_ten_megabytes(make_run, monkeypatch, tmp_pat
     ]
     monkeypatch.setattr(gallery, "read_split", lambda *args, **kwargs: clips)
     runs = [make_run(f"system-{index}", captions=captions, config=CONFIG) for index in range(8)]
-    report = compare(runs, out=tmp_path / "out", gallery_clips=100, frames_for=frames_for).report
+    report = compare(runs, out=tmp_path / "out", gallery_clips=100, read_frames=read_frames).report
     assert Page(report.read_text()).count("article") == 100
     assert report.stat().st_size < 10_000_000

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import load_config, save_config
-from evlvideo.config.run import DataConfig, LearningRatesConfig, RunConfig, ScstConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.scst import ScstConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.errors import UserError
 
 Write = Callable[[str], Path]
@@ -138,7 +141,7 @@ def test_a_dotted_key_in_yaml_is_explained(write: Write) -> None:
         ("data.num_frames.x=1", "data.num_frames is {'x': 1}; it must be a whole number"),
         ("training.learning_rate=fast", "training.learning_rate is 'fast'; it must be a number"),
         ("data.augment=maybe", "data.augment is 'maybe'; it must be true or false"),
-        ("training.arguments=3", "training.arguments is 3; it must be a section of arguments by name"),
+        ("training.arguments=3", "training.arguments is 3; it must be a section of values by name"),
         ("training.learning_rates=3", "training.learning_rates is 3; it is a section with the keys connector"),
         ("training.learning_rates.lora=fast", "training.learning_rates.lora is 'fast'; it must be a number or null"),
         ("data.root=[1]", "data.root is [1]; it must be text or null"),
@@ -173,7 +176,7 @@ def test_a_wrong_type_names_key_value_and_what_is_expected(write: Write, overrid
         ("training.arguments.torch_compile=1", "training.arguments.torch_compile is 1; it must be true or false"),
         ("training.arguments.bf16=true", "training.arguments.bf16 is set by this program; use training.precision"),
         ("data.crop_scale_min=0", "data.crop_scale_min is 0.0; it must be above 0 and at most 1"),
-        ("data.horizontal_flip=2", "data.horizontal_flip is 2.0; it must be between 0 and 1"),
+        ("data.horizontal_flip=2", "data.horizontal_flip is 2.0; it must be at least 0 and at most 1"),
         ("scst.temperature=0", "scst.temperature is 0.0; it must be above 0"),
         ("scst.reward=cider", "scst.reward: The reward 'cider' is unknown; it must be one of cider_d, bleu_4, rouge_l"),
         ("scst.reward_frequencies=test", "scst.reward_frequencies is 'test'; allowed: train, batch"),

@@ -7,8 +7,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from evlvideo.estimate import activations, estimate
+from evlvideo.estimate import activations
 from evlvideo.estimate.activations import saved_bytes
+from evlvideo.estimate.costs import estimate
 
 
 class OneLayer(nn.Module):

@@ -9,8 +9,9 @@ from tiny_architecture import BERT_SIZES, CONNECTORS, costs_of, real_batch, real
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evlvideo.errors import UserError
-from evlvideo.estimate import activations, estimate
+from evlvideo.estimate import activations
 from evlvideo.estimate.activations import saved_bytes
+from evlvideo.estimate.costs import estimate
 from evlvideo.estimate.counting import count_multiply_adds
 
 every_connector = pytest.mark.parametrize("name", CONNECTORS)

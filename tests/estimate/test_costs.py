@@ -10,7 +10,8 @@ from tiny_architecture import SMALL_LLAMA, VARIANTS, costs_of, real_model, tiny_
 from transformers import LlamaConfig, MixtralConfig, OPTConfig
 
 from evlvideo.errors import UserError
-from evlvideo.estimate import Workload, estimate
+from evlvideo.estimate.costs import estimate
+from evlvideo.estimate.records import Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 

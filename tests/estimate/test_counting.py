@@ -5,7 +5,7 @@ from torch import nn
 from transformers import LlamaConfig
 
 from evlvideo.errors import UserError
-from evlvideo.estimate import estimate
+from evlvideo.estimate.costs import estimate
 from evlvideo.estimate.counting import count_multiply_adds
 from evlvideo.models.contextualizers import InTowerContextualizer
 

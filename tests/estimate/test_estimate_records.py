@@ -2,7 +2,7 @@ import pytest
 from tiny_architecture import workload
 
 from evlvideo.errors import UserError
-from evlvideo.estimate import ByPart, Memory
+from evlvideo.estimate.records import ByPart, Memory
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "4"])

@@ -5,7 +5,8 @@ import pytest
 from rich.console import Console
 from tiny_architecture import costs_of, workload
 
-from evlvideo.estimate import ByPart, Estimate, Memory, estimate_table
+from evlvideo.estimate.records import ByPart, Estimate, Memory
+from evlvideo.estimate.table import estimate_table
 
 
 def drawn(costs: Estimate, width: int = 100) -> str:

@@ -19,8 +19,8 @@ from evlvideo.errors import UserError
 from evlvideo.evaluation.baseline import baseline_config, caption_split
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.inference.baselines.video_text import VideoTextModel
-from evlvideo.metrics.caption_metrics import score_captions
 from evlvideo.metrics.references_digest import references_digest
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
 
@@ -37,10 +37,10 @@ from pathlib import Path
 from accelerate import PartialState
 PartialState(cpu=True)
 import toy_run
-from evlvideo.comparison.baselines.caption_split import caption_split
-from evlvideo.config import load_config
-from evlvideo.data.mini import build
-from evlvideo.evaluation import java
+from evlvideo.config.loading import load_config
+from evlvideo.evaluation.baseline import caption_split
+from evlvideo.metrics import java
+from evlvideo.mini import build
 build.SPLITS = toy_run.SPLITS
 java._java_on_path = java._java_of_package = lambda: None
 caption_split(load_config(sys.argv[1]), sys.argv[2], resume=True)

@@ -11,16 +11,18 @@ from torch.utils.data import Dataset
 from toy_run import Toy
 
 from evlvideo.assembly.clips import references_of
-from evlvideo.assembly.datasets import evaluation_dataset
+from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
-from evlvideo.config.run import GenerationConfig, RunConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import ShuffledFrames, evaluate
 from evlvideo.evaluation.score import score_lines
 from evlvideo.files import write_json
-from evlvideo.inference.predict import generate_captions
-from evlvideo.metrics.caption_metrics import METRICS, score_captions
+from evlvideo.inference.captioning import generate_captions
+from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.references_digest import references_digest
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
 
@@ -100,7 +102,7 @@ def captions_in_both_orders(toy: Toy, directory: Path, model: dict[str, Any]) ->
     run = toy.finished_run(directory, open_gates=True, **model)
     config = toy.config(run)
     captioner, processor = open_model(run, config)
-    dataset = evaluation_dataset(config.data, processor, [*toy.clips("test"), *toy.clips("train")])
+    dataset = video_dataset(config.data, processor, [*toy.clips("test"), *toy.clips("train")])
     # Of one length, so that there is much that can differ.
     generation = GenerationConfig(num_beams=2, max_new_tokens=12, min_new_tokens=12)
     straight = generate_captions(captioner, processor, dataset, generation)

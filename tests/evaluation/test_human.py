@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.human import human_line
-from evlvideo.metrics.caption_metrics import METRICS
+from evlvideo.evaluation.human import human_row
 from evlvideo.metrics.java import find_java
+from evlvideo.metrics.names import METRICS
 from evlvideo.results.records import EvaluationResult
 
 MSRVTT = Path(__file__).parents[3] / "shared" / "data" / "msrvtt"
@@ -23,7 +23,7 @@ def test_the_first_caption_is_scored_against_the_others(tmp_path: Path) -> None:
         '{"video": "a.mp4", "captions": ["a man runs", "a man runs", "a dog"], "split": "test", "id": "a"}',
         '{"video": "b.mp4", "captions": ["a cat", "the sky", "a box is red"], "split": "test", "id": "b"}',
     )
-    result = human_line("jsonl", "test", tmp_path, metrics=WITHOUT_METEOR, tokenizer="python")
+    result = human_row("jsonl", "test", tmp_path, metrics=WITHOUT_METEOR, tokenizer="python")
     assert result.per_clip["a"]["rouge_l"] == 1
     assert result.per_clip["b"]["rouge_l"] < 0.5
     assert (result.name, result.split, result.references.captions) == ("human", "test", 4)
@@ -31,7 +31,7 @@ def test_the_first_caption_is_scored_against_the_others(tmp_path: Path) -> None:
 
 def test_the_result_can_be_saved(tmp_path: Path) -> None:
     write(tmp_path, '{"video": "a.mp4", "captions": ["a", "b"], "split": "test", "id": "a"}')
-    result = human_line("jsonl", "test", tmp_path, metrics=["rouge_l"], tokenizer="python")
+    result = human_row("jsonl", "test", tmp_path, metrics=["rouge_l"], tokenizer="python")
     result.save(tmp_path / "r.json")
     assert EvaluationResult.load(tmp_path / "r.json") == result
 
@@ -43,17 +43,17 @@ def test_one_caption_is_not_enough(tmp_path: Path) -> None:
         '{"video": "b.mp4", "captions": ["a cat", "the sky"], "split": "test", "id": "b"}',
     )
     with pytest.raises(UserError, match="1 of 2 clips of jsonl:test have one caption, such as a"):
-        human_line("jsonl", "test", tmp_path)
+        human_row("jsonl", "test", tmp_path)
 
 
 def test_a_data_set_without_root() -> None:
     with pytest.raises(UserError, match=r"'msrvtt' has no root; .*--root"):
-        human_line("msrvtt")
+        human_row("msrvtt")
 
 
 def test_an_unknown_data_set() -> None:
     with pytest.raises(UserError, match="'msr-vtt'; allowed: msrvtt"):
-        human_line("msr-vtt")
+        human_row("msr-vtt")
 
 
 @pytest.mark.slow
@@ -62,6 +62,6 @@ def test_an_unknown_data_set() -> None:
 def test_one_human_against_the_others_on_msrvtt(tmp_path: Path) -> None:
     with zipfile.ZipFile(MSRVTT / "test_videodatainfo.json.zip") as archive:
         archive.extract("test_videodatainfo.json", tmp_path)
-    scores = human_line("msrvtt", "test", tmp_path, tokenizer="ptb").scores
+    scores = human_row("msrvtt", "test", tmp_path, tokenizer="ptb").scores
     printed = {metric: round(100 * scores[metric], 1) for metric in ("bleu_4", "meteor", "rouge_l", "cider")}
     assert printed == {"bleu_4": 30.4, "meteor": 27.7, "rouge_l": 53.6, "cider": 43.0}

@@ -5,8 +5,8 @@ import pytest
 from rich.console import Console
 
 from evlvideo.errors import UserError
-from evlvideo.evaluation.score import format_score, score_files, score_lines, score_table
-from evlvideo.metrics.caption_metrics import METRICS
+from evlvideo.evaluation.score import score_files, score_lines, score_table
+from evlvideo.metrics.names import METRICS, format_score
 
 WITHOUT_METEOR = [metric for metric in METRICS if metric != "meteor"]
 

@@ -91,7 +91,7 @@ def test_a_stopped_demo_says_that_it_starts_over(tmp_path: Path, monkeypatch: py
     def stop(*args: object, **kwargs: object) -> None:
         raise Interrupted("Stopped at step 3, go on with --resume.")
 
-    monkeypatch.setattr(demo, "side_by_side", stop)
+    monkeypatch.setattr(demo, "parallel_trainings", stop)
     with pytest.raises(Interrupted, match="it starts over when it is run again") as told:
         run_demo(tmp_path / "out", seed=1)
     assert "--resume" not in str(told.value)

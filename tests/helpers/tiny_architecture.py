@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transformers import OPTConfig
 
-from evlvideo.estimate import Estimate, Workload, estimate
+from evlvideo.estimate.costs import estimate
+from evlvideo.estimate.records import Estimate, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors import TOMEFORMER

@@ -17,23 +17,29 @@ from torch import nn
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from evlvideo.assembly.clips import read_clips, references_of
-from evlvideo.assembly.datasets import evaluation_data, training_data
+from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
 from evlvideo.assembly.models import start_model
-from evlvideo.assembly.precision import resolve_precision, tower_dtype
+from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.cli.app import main
+from evlvideo.config.data import DataConfig
+from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.loading import save_config
-from evlvideo.config.run import DataConfig, GenerationConfig, ModelConfig, RunConfig, ScstConfig, TrainingConfig
+from evlvideo.config.model import ModelConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.scst import ScstConfig
+from evlvideo.config.training import TrainingConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.splits import read_split
 from evlvideo.data.loading.collate import CaptionCollator
-from evlvideo.experiments.side_by_side import train_quietly
+from evlvideo.experiments.parallel import train_quietly
 from evlvideo.mini import build
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.run import training_arguments, trains_on_captions
-from evlvideo.training.scst.rewards import CiderReward
-from evlvideo.training.scst.trainer import Reward, SelfCriticalTrainer
+from evlvideo.training.arguments import training_arguments
+from evlvideo.training.run import trains_on_captions
+from evlvideo.training.scst.rewards import CiderReward, Reward
+from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer
 
 ROOT = Path(__file__).parents[2]
@@ -203,16 +209,16 @@ def switch_dropout_off(model: nn.Module) -> None:
 def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrainer:
     """The trainer of a run, before it trains."""
     precision = resolve_precision(config.training.precision)
-    model, processor = start_model(config, tower_dtype=tower_dtype(precision))
+    model, processor = start_model(config, tower_dtype=DTYPES[precision])
     train_clips, validation_clips = read_clips(config.data, "train"), read_clips(config.data, "validate")
     common: dict[str, Any] = {
         "model": model,
         "args": training_arguments(config, precision),
         "processor": processor,
-        "train_dataset": training_data(
+        "train_dataset": training_dataset(
             config, model, processor, {"train": train_clips}, per_caption=trains_on_captions(config)
         ),
-        "eval_dataset": evaluation_data(config.data, model, processor, validation_clips, "validate"),
+        "eval_dataset": evaluation_dataset(config.data, model, processor, validation_clips, "validate"),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
         "learning_rates": config.training.learning_rates,
         "generation": config.generation,
@@ -225,7 +231,8 @@ def make_trainer(config: RunConfig, reward: Reward | None = None) -> CaptionTrai
 
 def program(*arguments: str, setup: str = "") -> list[str]:
     """The command that runs `evlvideo` on the toy in a process of its own, after some lines of set-up."""
-    code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\nimport toy_run\n{setup}\ntoy_run.run()"
+    path = [str(ROOT), str(ROOT / "tests/helpers")]
+    code = f"import sys; sys.path[:0] = {path!r}\nimport toy_run\n{setup}\ntoy_run.run()"
     return [sys.executable, "-c", code, *arguments]
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from toy_run import Toy
 
-from evlvideo.assembly.datasets import evaluation_dataset
+from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
 from evlvideo.errors import UserError
 from evlvideo.inference import caption_files as caption_files_module
 from evlvideo.inference.caption_files import caption_files
-from evlvideo.inference.predict import generate_captions
+from evlvideo.inference.captioning import generate_captions
 from evlvideo.models.captioner import EvlVideoForCaptioning
 
 
@@ -32,7 +32,7 @@ def refuse_to_open(*args: Any, **kwargs: Any) -> None:
 def test_files_get_the_captions_that_an_evaluation_gives_them(toy: Toy, run: Path, videos: list[Path]) -> None:
     config = toy.config(run)
     model, processor = open_model(run, config)
-    dataset = evaluation_dataset(config.data, processor, toy.clips("test")[:3])
+    dataset = video_dataset(config.data, processor, toy.clips("test")[:3])
     expected = generate_captions(model, processor, dataset, config.generation)
     found = list(caption_files(videos, str(run)))
     assert [(file.video, file.captions) for file in found] == [

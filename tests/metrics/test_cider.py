@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evlvideo.errors import UserError
 from evlvideo.metrics.cider import CiderD
-from evlvideo.metrics.ngrams import END_OF_TEXT
+from evlvideo.metrics.ngrams.tables import END_OF_TEXT
 
 CASES = Path(os.environ.get("EVLVIDEO_PARITY_CASES") or Path(__file__).parents[1] / "fixtures" / "cider")
 FILES = sorted(CASES.rglob("cases.json"))
@@ -76,7 +76,7 @@ def test_many_hypotheses_have_the_scores_of_few_to_the_last_bit(
     scorer = CiderD(cases["references"])
     together = scores_of(scorer, cases["hypotheses"], frequencies=frequencies)
     monkeypatch.setattr("evlvideo.metrics.cider._AT_A_TIME", 3)
-    monkeypatch.setattr("evlvideo.metrics.ngrams._GROUPS", 2)
+    monkeypatch.setattr("evlvideo.metrics.ngrams.tables._GROUPS", 2)
     assert len(together) > 3
     assert scores_of(scorer, cases["hypotheses"], frequencies=frequencies) == together
     assert scores_of(CiderD(cases["references"]), cases["hypotheses"], frequencies=frequencies) == together

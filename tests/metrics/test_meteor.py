@@ -3,9 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from evlvideo.metrics.caption_metrics import score_captions
 from evlvideo.metrics.java import find_java
 from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.metrics.scoring import score_captions
 
 pytestmark = pytest.mark.skipif(find_java() is None, reason="needs a Java runtime")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from evlvideo.errors import UserError
-from evlvideo.metrics import caption_metrics as metrics
+from evlvideo.metrics import scoring as metrics
 from evlvideo.metrics import spice
-from evlvideo.metrics.caption_metrics import score_captions
+from evlvideo.metrics.scoring import score_captions
 
 HYPOTHESES = {0: ["a man sings"], 1: ["a dog runs"]}
 REFERENCES = {0: ["a man sings a song", "he sings"], 1: ["a dog is running"]}

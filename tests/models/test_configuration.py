@@ -9,7 +9,8 @@ from tiny_models import MakeConfig
 from transformers import AutoConfig, BertConfig, OPTConfig
 
 from evlvideo.errors import UserError
-from evlvideo.models.configuration import CONTEXTUALIZERS, FUSIONS, EvlVideoConfig
+from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
+from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors import CONNECTORS
 
 

@@ -13,15 +13,15 @@ from torch.nn import functional as F
 from torch.utils.data import Subset
 from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
 
-from evlvideo.assembly.datasets import evaluation_data, evaluation_dataset
+from evlvideo.assembly.datasets import evaluation_dataset, video_dataset
 from evlvideo.assembly.models import open_model, start_model
-from evlvideo.comparison.page.look_inside import look_inside
-from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.page.inspect_models import inspect_models
+from evlvideo.comparison.rows.system import System
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.inference.caption_files import caption_files
-from evlvideo.inference.features import extract_features
-from evlvideo.inference.predict import generate_captions
+from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.extract_features import extract_features
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.precision import Float32LayerNorm, autocast_by
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
@@ -103,7 +103,7 @@ class TestPaths:
             return made
 
         def batch(made: Any) -> dict[str, Any]:
-            item = evaluation_data(run.data, made.captioner, made.processor, clips, "validate")[0]
+            item = evaluation_dataset(run.data, made.captioner, made.processor, clips, "validate")[0]
             return made.data_collator([{**item, "caption": item["captions"][0]}])
 
         def train() -> None:
@@ -118,14 +118,14 @@ class TestPaths:
 
         def generate() -> None:
             model, processor = open_model(directory, run)
-            generate_captions(model, processor, evaluation_dataset(run.data, processor, clips), run.generation)
+            generate_captions(model, processor, video_dataset(run.data, processor, clips), run.generation)
 
         return {
             "training": train,
             "validation": lambda: trainer().evaluate(),
             "evaluate": generate,
             "caption": lambda: list(caption_files([clips[0].video], str(directory))),
-            "compare": lambda: look_inside([EvaluatedRun("run", directory, None, {}, {}, {}, None)], clips),
+            "compare": lambda: inspect_models([System("run", directory, None, {}, {}, {}, None)], clips),
             "scst": draw,
         }
 
@@ -157,7 +157,7 @@ class TestPaths:
         prompts = [
             model.encode(**{name: item[name][None].to(model.device) for name in shown if name in item})
             for config in (run, with_features)
-            for item in [evaluation_data(config.data, model, processor, clips, "validate")[0]]
+            for item in [evaluation_dataset(config.data, model, processor, clips, "validate")[0]]
         ]
         assert (prompts[0] - prompts[1]).abs().max() <= rounding(prompts[0])
 

@@ -215,7 +215,7 @@ def test_unknown_override_is_a_user_error() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050"])
 def test_tower_that_is_no_vit_is_a_user_error(name: str) -> None:
-    with pytest.raises(UserError, match=f"'{name}' is not a ViT"):
+    with pytest.raises(UserError, match=f"'{name}' is not a ViT.*timm's .*VisionTransformer, Eva"):
         VisionTower(name)
 
 

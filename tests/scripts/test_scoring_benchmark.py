@@ -25,8 +25,8 @@ def test_captions_are_of_every_clip_and_alike_each_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("part", "written"), [("score", "result_mb"), ("compare", "page_mb")])
 def test_a_part_says_what_it_took(part: str, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evlvideo.comparison.rows.systems.MeteorProcess", None)  # put back afterwards
-    monkeypatch.setattr("evlvideo.metrics.tokenization.find_java", lambda: None)
+    monkeypatch.setattr("evlvideo.comparison.rows.gather.MeteorProcess", None)  # put back afterwards
+    monkeypatch.setattr("evlvideo.metrics.tokenizers.tokenize.find_java", lambda: None)
     scoring.write_captions(30, tmp_path)
     found = scoring.measured(part, tmp_path)
     assert {"wall_seconds", "cpu_seconds", "programs_cpu_seconds", "peak_mb", written} <= found.keys()

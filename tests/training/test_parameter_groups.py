@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 from torch import nn
 
-from evlvideo.config.run import LearningRatesConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 
 

@@ -19,13 +19,16 @@ from toy_run import Toy, start
 from transformers import TrainerCallback
 
 from evlvideo.config.loading import load_config, save_config
-from evlvideo.config.run import LearningRatesConfig, RunConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.results.run_directory import sole_use
 from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
+from evlvideo.training.arguments import training_arguments
+from evlvideo.training.resuming import checkpoint_to_resume
 from evlvideo.training.run import train
 
 MODEL = {"fusion": "mean_tokens", "contextualizer": "merged", "frame_positions": True}
@@ -178,7 +181,7 @@ def test_a_half_written_checkpoint_is_passed_over(
     (broken / "trainer_state.json").unlink()
     if state is not None:
         (broken / "trainer_state.json").write_text(state)
-    found = run_module._checkpoint_to_resume(run, resume=True)
+    found = checkpoint_to_resume(run, resume=True)
     assert found == run / "checkpoints" / "checkpoint-4"
 
 
@@ -307,7 +310,7 @@ def test_a_run_follows_arguments(toy: Toy, tmp_path: Path) -> None:
     given = {"optim": "sgd", "gradient_checkpointing": True, "logging_first_step": True}
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        arguments = run_module.training_arguments(
+        arguments = training_arguments(
             toy.config(tmp_path / "run", training={"arguments": given}, data={"num_workers": 2}), "fp32"
         )
     assert (arguments.optim, arguments.gradient_checkpointing, arguments.logging_first_step) == ("sgd", True, True)

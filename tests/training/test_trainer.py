@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
 from transformers import TrainerCallback, TrainingArguments
 
-from evlvideo.config.run import LearningRatesConfig, RunConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.models.trainable import tower_of, trained_part
 from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
-from evlvideo.training.run import train, training_arguments
+from evlvideo.training.arguments import training_arguments
+from evlvideo.training.run import train
 from evlvideo.training.trainer import CaptionTrainer
 
 FORMS: dict[str, dict[str, Any]] = {

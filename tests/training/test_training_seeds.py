@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from evlvideo.training.seeds import draw_seeds, seed_process
+from evlvideo.training.seeds import sampling_seeds, seed_process
 
 
 def _draws() -> tuple[float, float, float]:
@@ -33,6 +33,6 @@ def test_a_process_draws_the_same_again() -> None:
 
 
 def test_draws_depend_on_seed_step_and_place_alone() -> None:
-    assert draw_seeds(1, 5, [0, 1, 2, 3])[2:] == draw_seeds(1, 5, [2, 3])
-    found = [number for seed in (1, 2) for step in range(50) for number in draw_seeds(seed, step, range(16))]
+    assert sampling_seeds(1, 5, [0, 1, 2, 3])[2:] == sampling_seeds(1, 5, [2, 3])
+    found = [number for seed in (1, 2) for step in range(50) for number in sampling_seeds(seed, step, range(16))]
     assert len(set(found)) == len(found)

@@ -24,23 +24,23 @@ from evlvideo.training.run import train
 DRAWS = 200
 PROGRAM = """
 import json, os, shutil, signal, sys
-sys.path[:0] = [ROOT, ROOT + "/tests"]
+sys.path[:0] = [ROOT, ROOT + "/tests/helpers"]
 from pathlib import Path
 import torch
 from accelerate import PartialState
 from rich.console import Console
 from transformers import TrainerCallback
 import toy_run
-from evlvideo.config import load_config
-from evlvideo.data import annotations
-from evlvideo.data.datasets import CaptionDataset
-from evlvideo.data.mini import build
-from evlvideo.data.mixture import Mixture
-from evlvideo.evaluation import java
+from evlvideo.config.loading import load_config
+from evlvideo.data.annotation import splits
+from evlvideo.data.loading.datasets import CaptionDataset
+from evlvideo.data.loading.mixture import Mixture
 from evlvideo.errors import Interrupted
 from evlvideo.evaluation.evaluate import evaluate
-from evlvideo.run_directory import SUMMARY_NAME
-from evlvideo.training import interruption, run as run_module
+from evlvideo.metrics import java
+from evlvideo.mini import build
+from evlvideo.results.run_directory import SUMMARY_NAME
+from evlvideo.training import run as run_module, stopping
 from evlvideo.training.run import train
 from evlvideo.training.trainer import CaptionTrainer
 
@@ -70,8 +70,8 @@ def note(self, index):
     return draw(self, index)
 Mixture.draw = note
 looked_for = []
-missing_files = annotations.missing_files
-annotations.missing_files = lambda clips: looked_for.append(len(clips)) or missing_files(clips)
+missing_files = splits.missing_files
+splits.missing_files = lambda clips: looked_for.append(len(clips)) or missing_files(clips)
 for name in RUNS:
     epochs.clear()
     train(configured(name), console=Console(quiet=True))
@@ -88,7 +88,7 @@ class SignalOne(TrainerCallback):
         if state.global_step == 1 and args.process_index == 1:
             signal.raise_signal(signal.SIGTERM)
 
-make, interruption.VOTE_SECONDS = run_module._make_trainer, 1.0
+make, stopping.VOTE_SECONDS = run_module._make_trainer, 1.0
 def make_signalled(*arguments):
     trainer = make(*arguments)
     trainer.add_callback(SignalOne())

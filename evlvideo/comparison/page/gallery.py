@@ -7,11 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evlvideo.comparison.page.frames import Budget, Film, FramesFor, Picture, Reel, decoded_footage, reels
-from evlvideo.comparison.rows.runs import EvaluatedRun
-from evlvideo.comparison.tables.standings import KindScores, PerClip, Wins, count_wins, kind_scores, rounded
-from evlvideo.comparison.tables.table import run_entry
-from evlvideo.data.annotation.splits import CaptionedClip, locate, read_split
+from evlvideo.comparison.page.clip_media import (
+    ByteBudget,
+    ClipMedia,
+    FrameReader,
+    PageImage,
+    PreviewClip,
+    decode_frames,
+    gather_media,
+)
+from evlvideo.comparison.rows.row import system_row
+from evlvideo.comparison.rows.system import System
+from evlvideo.comparison.tables.kinds import KindScores, kind_scores
+from evlvideo.comparison.tables.wins import PerClip, Wins, count_wins, rounded
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +64,7 @@ class Card:
     clip_id: str
     group: str
     """Evidence class or category; empty where the clip has neither."""
-    reel: Reel
+    reel: ClipMedia
     captions: tuple[Caption, ...]
     references: tuple[str, ...]
     scores: tuple[float | None, ...]
@@ -63,12 +73,12 @@ class Card:
     """How far the systems' CIDEr lie apart."""
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
+    def pictures(self) -> tuple[PageImage, ...]:
         """Frames from start to end; none where the clip cannot be read."""
         return self.reel.pictures
 
     @property
-    def film(self) -> Film | None:
+    def film(self) -> PreviewClip | None:
         """The clip to be played, where there was room for it."""
         return self.reel.film
 
@@ -95,7 +105,7 @@ class Gallery:
 
 
 def build_gallery(
-    runs: Sequence[EvaluatedRun], count: int, seed: int = 0, frames_for: FramesFor = decoded_footage
+    runs: Sequence[System], count: int, seed: int = 0, read_frames: FrameReader = decode_frames
 ) -> Gallery:
     """Sample clips and gather what there is to see of them.
 
@@ -105,7 +115,7 @@ def build_gallery(
         runs: evaluated runs on one split.
         count: clips to show.
         seed: decides which clips; the same seed gives the same clips.
-        frames_for: gives the frames of a clip.
+        read_frames: gives the frames of a clip.
     """
     clips, remarks = _read_clips(runs)
     places = {clip.clip_id: place for place, clip in enumerate(clips)}
@@ -118,17 +128,17 @@ def build_gallery(
     shown = {clip_id: known[clip_id] for clip_id in chosen if clip_id in known}
     if shown:
         logger.info("reading %d clips to show", len(shown))
-    made = reels(list(shown.values()), Budget(MEDIA_BYTES), frames_for)
+    made = gather_media(list(shown.values()), ByteBudget(MEDIA_BYTES), read_frames)
     remarks += [*left_out, *_missing_pictures(list(made.values()))]
     of_all = [_cider(run) for run in runs]
     # People are scored against fewer references than the systems beside them, and do not compete.
-    scores = [{} if run.own_references else of_run for run, of_run in zip(runs, of_all, strict=True)]
+    scores = [{} if run.is_human else of_run for run, of_run in zip(runs, of_all, strict=True)]
     cards = tuple(
-        _card(clip_id, groups[clip_id], shown.get(clip_id), made.get(clip_id, Reel()), runs, scores)
+        _card(clip_id, groups[clip_id], shown.get(clip_id), made.get(clip_id, ClipMedia()), runs, scores)
         for clip_id in chosen
     )
     contenders = tuple(system for system, of_clip in enumerate(scores) if of_clip)
-    apart = {system for system, run in enumerate(runs) if not run_entry(run).comparable}
+    apart = {system for system, run in enumerate(runs) if not system_row(run).comparable}
     largest = _largest(groups)
     if len(largest) < len(set(groups.values()) - {""}):
         remarks.append(f"Kinds of clips are the {len(largest)} with the most clips; there are more.")
@@ -137,7 +147,7 @@ def build_gallery(
 
 
 def _as_many_as_fit(
-    chosen: Sequence[str], known: Mapping[str, CaptionedClip], runs: Sequence[EvaluatedRun]
+    chosen: Sequence[str], known: Mapping[str, CaptionedClip], runs: Sequence[System]
 ) -> tuple[list[str], list[str]]:
     """The first of the chosen clips whose text the page has room for, and a sentence on the others."""
     left = TEXT_BYTES
@@ -164,7 +174,7 @@ def _largest(groups: Mapping[str, str]) -> set[str]:
     return {name for name, _ in counts.most_common(MOST_KINDS)}
 
 
-def _cider(run: EvaluatedRun) -> PerClip:
+def _cider(run: System) -> PerClip:
     return {clip_id: scores["cider"] for clip_id, scores in run.result.per_clip.items() if "cider" in scores}
 
 
@@ -201,21 +211,21 @@ def group_of(clip: CaptionedClip, dataset: str) -> str:
     return _CATEGORIES[clip.category] if known else f"category {clip.category}"
 
 
-def _read_clips(runs: Sequence[EvaluatedRun]) -> tuple[Sequence[CaptionedClip], list[str]]:
+def _read_clips(runs: Sequence[System]) -> tuple[Sequence[CaptionedClip], list[str]]:
     """Read the split's annotations through the first run that says where they are."""
     result = runs[0].result
     data = next((run.data for run in runs if run.data is not None and run.data.dataset == result.dataset), None)
     if data is None:
         return [], ["No run says where its clips are, so there are no frames or references to show."]
     try:
-        root = locate(data.dataset, Path(data.root) if data.root else None)
+        root = dataset_root(data.dataset, Path(data.root) if data.root else None)
         video_root = Path(data.video_root) if data.video_root else None
         return read_split(data.dataset, result.split or "", root, video_root, check_files=False), []
     except UserError as error:
         return [], [f"The annotations cannot be read, so there are no frames or references to show. {error}"]
 
 
-def _missing_pictures(made: Sequence[Reel]) -> list[str]:
+def _missing_pictures(made: Sequence[ClipMedia]) -> list[str]:
     problems = [reel.problem for reel in made if reel.problem]
     without = sum(not reel.pictures and not reel.problem for reel in made)
     remarks = []
@@ -236,8 +246,8 @@ def _card(
     clip_id: str,
     group: str,
     clip: CaptionedClip | None,
-    reel: Reel,
-    runs: Sequence[EvaluatedRun],
+    reel: ClipMedia,
+    runs: Sequence[System],
     scores: Sequence[PerClip],
 ) -> Card:
     values = [rounded(of_clip[clip_id]) for of_clip in scores if clip_id in of_clip]

@@ -9,21 +9,21 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from evlvideo.comparison.page import curves
-from evlvideo.comparison.page.curves import Tick, nice_ticks
+from evlvideo.comparison.page import learning_curves
 from evlvideo.comparison.page.gallery import Gallery
-from evlvideo.comparison.page.insights import Insights
-from evlvideo.comparison.rows.runs import EvaluatedRun
-from evlvideo.comparison.tables.standings import KindScores
+from evlvideo.comparison.page.inspection import Inspection
+from evlvideo.comparison.page.learning_curves import Tick, nice_ticks
+from evlvideo.comparison.rows.system import System
+from evlvideo.comparison.tables.kinds import KindScores
 from evlvideo.comparison.tables.table import Table
-from evlvideo.evaluation.score import format_score
+from evlvideo.metrics.names import format_score
 
 DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set"}
 _COLOURS = 8
 """Colours in the style sheet; further systems repeat them with other dashes."""
 
 
-def render_report(table: Table, runs: Sequence[EvaluatedRun], gallery: Gallery, insights: Insights) -> str:
+def render_report(table: Table, runs: Sequence[System], gallery: Gallery, insights: Inspection) -> str:
     """Write the page.
 
     Args:
@@ -60,8 +60,8 @@ def render_report(table: Table, runs: Sequence[EvaluatedRun], gallery: Gallery, 
         facts=shared_facts(runs),
         alike=_alike(runs),
         runs=[_provenance(run, with_versions=not _same_versions(runs)) for run in runs],
-        charts=curves.charts_of(runs),
-        geometry=curves,
+        charts=learning_curves.draw_learning_curves(runs),
+        geometry=learning_curves,
         gallery=gallery,
         kind_axis=_kind_axis(gallery.kinds),
         fast_films=any(card.film is not None and card.film.speed > 1.05 for card in gallery.cards),
@@ -71,7 +71,7 @@ def render_report(table: Table, runs: Sequence[EvaluatedRun], gallery: Gallery, 
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-def shared_facts(runs: Sequence[EvaluatedRun]) -> dict[str, str]:
+def shared_facts(runs: Sequence[System]) -> dict[str, str]:
     """Give what the runs of a comparison have in common, in words, for people."""
     result = runs[0].result
     facts = {
@@ -90,21 +90,21 @@ def shared_facts(runs: Sequence[EvaluatedRun]) -> dict[str, str]:
     return {key: value for key, value in facts.items() if value}
 
 
-def _same_versions(runs: Sequence[EvaluatedRun]) -> bool:
+def _same_versions(runs: Sequence[System]) -> bool:
     return len({_versions(run) for run in runs}) == 1
 
 
-def _versions(run: EvaluatedRun) -> str:
+def _versions(run: System) -> str:
     return ", ".join(f"{name} {version}" for name, version in run.result.versions.items())
 
 
-def _alike(runs: Sequence[EvaluatedRun]) -> str:
+def _alike(runs: Sequence[System]) -> str:
     """Say what all systems share beside the clips; how captions from elsewhere were decoded is not known."""
     here = all(run.regime == "trained" for run in runs)
     return "references, decoding and metrics" if here else "references and metrics"
 
 
-def _provenance(run: EvaluatedRun, with_versions: bool) -> dict[str, str]:
+def _provenance(run: System, with_versions: bool) -> dict[str, str]:
     result, training = run.result, run.training
     stage = {"caption": "cross-entropy", "scst": "self-critical"}
     values: dict[str, Any] = {

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evlvideo.comparison.rows.runs import EvaluatedRun
-from evlvideo.config.run import DataConfig
-from evlvideo.data.annotation.captioned import CaptionedClip, evidence_subsets
-from evlvideo.data.annotation.splits import DATASETS, facts_of, locate, read_split
+from evlvideo.comparison.rows.system import System
+from evlvideo.config.data import DataConfig
+from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
+from evlvideo.data.annotation.facts import DATASETS, facts_of
+from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 from evlvideo.results.records import References, describe_references
 from evlvideo.results.reference_files import load_references, splits_of
@@ -34,7 +35,7 @@ class TableReferences:
     """For clips that are none of the table's: which split they are of."""
 
 
-def references_of_runs(runs: Sequence[EvaluatedRun]) -> TableReferences:
+def references_of_runs(runs: Sequence[System]) -> TableReferences:
     """Read the references that runs were scored with, through the first run that says where they are.
 
     Raises:
@@ -55,7 +56,7 @@ def references_of_dataset(
     """Read the references of a data set's split; the media files need not be there.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotation.splits.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
         root: its directory; `mini` needs none.
         data: where its clips are, where that is more than the root.
@@ -66,7 +67,7 @@ def references_of_dataset(
     facts_of(dataset)
     if root is None and dataset != "mini":
         raise UserError(f"The data set {dataset!r} has no root; name the directory of its annotation with --root.")
-    root = locate(dataset, root)
+    root = dataset_root(dataset, root)
     clips = read_split(dataset, split, root, check_files=False)
     captions = {clip.clip_id: list(clip.captions) for clip in clips}
     return TableReferences(
@@ -108,7 +109,7 @@ def references_of_file(path: Path, split: str | None) -> TableReferences:
     )
 
 
-def check_references(references: TableReferences, runs: Sequence[EvaluatedRun]) -> None:
+def check_references(references: TableReferences, runs: Sequence[System]) -> None:
     """Make sure that references are those that runs were scored with.
 
     Raises:

@@ -1,13 +1,13 @@
 """What a comparison needs of a run directory, and whether several of them may stand in one table."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from evlvideo.comparison.rows.history import History, read_history
+from evlvideo.comparison.rows.system import System
+from evlvideo.comparison.rows.training_log import read_training_log
 from evlvideo.config.loading import load_config
-from evlvideo.config.run import DataConfig, RunConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.results.prediction_files import read_predictions
@@ -22,53 +22,7 @@ from evlvideo.results.run_directory import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluatedRun:
-    """A system whose captions of one split were scored here: a run, or captions that came from elsewhere."""
-
-    name: str
-    """The run's directory, with its parents where several runs share it; or the name that captions were given with."""
-    directory: Path | None
-    """The run's directory; `None` for captions from elsewhere."""
-    result: EvaluationResult
-    predictions: Mapping[str, str]
-    """Clip to caption."""
-    history: History
-    """What the run logged while it trained."""
-    training: Mapping[str, Any]
-    """`training.json`, empty where the run has none."""
-    data: DataConfig | None
-    """Where the clips are, from `config.yaml`; `None` where the run has none."""
-    regime: Literal["trained", "scored"] = "trained"
-    """Whether it was trained here, or is another system, whose captions were only scored here."""
-    source: str | None = None
-    """Where another system's captions are from; `None` for what was trained here."""
-    own_references: bool = False
-    """Whether it was scored against other references than the systems beside it, as people are."""
-    config: RunConfig | None = None
-    """What it was run with, from `config.yaml`; `None` where there is none."""
-
-    @property
-    def comparable(self) -> bool:
-        """Whether it was scored on all clips, with the references of the others, so that it pairs with them."""
-        return not self.own_references and self.result.clips_scored == self.result.clips_expected
-
-    @property
-    def trained_parameters(self) -> int | None:
-        """Parameters that were trained, from the result or else from the run."""
-        return _first(self.result.trained_parameters, self.training.get("trained_parameters"))
-
-    @property
-    def training_seconds(self) -> float | None:
-        """Seconds spent training, from the result or else from the run."""
-        return _first(self.result.training_seconds, self.training.get("training_seconds"))
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def read_runs(directories: Sequence[Path], split: str) -> list[EvaluatedRun]:
+def read_runs(directories: Sequence[Path], split: str) -> list[System]:
     """Read evaluated runs in the order given.
 
     Args:
@@ -136,16 +90,16 @@ def _refuse_unevaluated(
         )
 
 
-def _read_run(name: str, directory: Path, evaluation: Path) -> EvaluatedRun:
+def _read_run(name: str, directory: Path, evaluation: Path) -> System:
     # Another system that was run here leaves what a run does, but for what training writes.
     trained = any((directory / written).is_file() for written in (SUMMARY_NAME, LOG_NAME))
     config = _read_config(directory)
-    return EvaluatedRun(
+    return System(
         name=name,
         directory=directory,
         result=EvaluationResult.load(evaluation / RESULT_NAME),
         predictions=read_predictions(evaluation / PREDICTIONS_NAME),
-        history=read_history(directory / LOG_NAME),
+        history=read_training_log(directory / LOG_NAME),
         training=_read_training(directory / SUMMARY_NAME),
         data=config.data if config else None,
         regime="trained" if trained else "scored",
@@ -164,48 +118,3 @@ def _read_training(path: Path) -> Mapping[str, Any]:
 def _read_config(directory: Path) -> RunConfig | None:
     path = directory / CONFIG_NAME
     return load_config(path) if path.is_file() else None
-
-
-_DIGEST = "references' digest"
-_MUST_AGREE: dict[str, Callable[[EvaluationResult], Any]] = {
-    "data set": lambda result: result.dataset,
-    "split": lambda result: result.split,
-    "clips of the split": lambda result: result.clips_expected,
-    _DIGEST: lambda result: result.references.sha256[:12],
-    "tokenisation": lambda result: result.tokenizer,
-    "decoding": lambda result: result.decoding or None,
-}
-"""What makes scores comparable, by its name. Where the references lie does not matter, only what they say."""
-
-
-def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
-    """Make sure that systems were scored on the same clips, in the same way.
-
-    How captions from elsewhere were decoded is not known, and people's have references of their own, so that they are
-    not held against the others in this.
-
-    Raises:
-        UserError: they were not; every difference is listed with the runs on either side.
-    """
-    differences = []
-    for title, of in _MUST_AGREE.items():
-        sides: dict[str, list[str]] = {}
-        for run in runs:
-            if (title == "decoding" and run.regime == "scored") or (title == _DIGEST and run.own_references):
-                continue
-            sides.setdefault(_spell(of(run.result)), []).append(run.name)
-        if len(sides) > 1:
-            listed = "; ".join(f"{value} ({', '.join(names)})" for value, names in sides.items())
-            differences.append(f"  - {title}: {listed}")
-    if differences:
-        raise UserError(
-            "These runs were not scored the same way, so their numbers do not belong in one table:\n"
-            + "\n".join(differences)
-            + "\nEvaluate them alike, or compare those that agree."
-        )
-
-
-def _spell(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return " ".join(f"{key}={value[key]}" for key in sorted(value))
-    return "not stated" if value is None else str(value)

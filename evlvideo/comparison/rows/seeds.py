@@ -8,7 +8,7 @@ from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
-from evlvideo.comparison.rows.runs import EvaluatedRun
+from evlvideo.comparison.rows.system import System
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
@@ -19,22 +19,22 @@ _ENDING = re.compile(r"([-_. ]*seeds?[-_. ]*\d*|[-_. ]+\d*)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class SeedPool:
+class SeedGroup:
     """What one row of a table stands for."""
 
     name: str
-    runs: tuple[EvaluatedRun, ...]
+    runs: tuple[System, ...]
     """One or more; of several, each was trained with another seed, and all were scored on the same clips."""
     seeds: tuple[int, ...] = ()
     """Seed of each run; empty where runs are not pooled."""
 
     @classmethod
-    def alone(cls, run: EvaluatedRun) -> "SeedPool":
+    def of_one(cls, run: System) -> "SeedGroup":
         """A row of its own."""
         return cls(run.name, (run,))
 
     @property
-    def shown(self) -> EvaluatedRun:
+    def shown(self) -> System:
         """The first run under the row's name: its captions and curves are what a report shows."""
         return replace(self.runs[0], name=self.name)
 
@@ -44,7 +44,7 @@ class SeedPool:
         return all(run.comparable for run in self.runs)
 
 
-def pool_seeds(systems: Sequence[EvaluatedRun]) -> list[SeedPool]:
+def group_seeds(systems: Sequence[System]) -> list[SeedGroup]:
     """Put runs whose configs differ in nothing but the seed into one row each, in the order of their first runs.
 
     A run that starts from another run is the same as one that starts from that run with another seed. What has no
@@ -53,13 +53,13 @@ def pool_seeds(systems: Sequence[EvaluatedRun]) -> list[SeedPool]:
     Raises:
         UserError: two runs of a row have the same seed, or were scored on other clips.
     """
-    members: dict[str, list[EvaluatedRun]] = {}
+    members: dict[str, list[System]] = {}
     for system in systems:
         config = _trained_with(system)
         key = json.dumps(_but_for_seed(config), sort_keys=True, default=str) if config else system.name
         members.setdefault(key, []).append(system)
     pools = [
-        SeedPool(_name(runs), tuple(runs), tuple(config.seed for run in runs if (config := _trained_with(run))))
+        SeedGroup(_name(runs), tuple(runs), tuple(config.seed for run in runs if (config := _trained_with(run))))
         for runs in members.values()
     ]
     for pool in pools:
@@ -68,7 +68,7 @@ def pool_seeds(systems: Sequence[EvaluatedRun]) -> list[SeedPool]:
     return [pool if names.count(pool.name) == 1 else replace(pool, name=pool.runs[0].name) for pool in pools]
 
 
-def seed_remarks(pools: Sequence[SeedPool]) -> list[str]:
+def seed_remarks(pools: Sequence[SeedGroup]) -> list[str]:
     """Say which seeds a table's numbers are of, and whose captions stand for a row."""
     several = [pool for pool in pools if len(pool.runs) > 1]
     if not several:
@@ -99,11 +99,11 @@ def _but_for_seed(config: RunConfig, inside: frozenset[Path] = frozenset()) -> M
     return values
 
 
-def _trained_with(system: EvaluatedRun) -> RunConfig | None:
+def _trained_with(system: System) -> RunConfig | None:
     return system.config if system.regime == "trained" else None
 
 
-def _name(runs: Sequence[EvaluatedRun]) -> str:
+def _name(runs: Sequence[System]) -> str:
     """What the runs' directories share: their own name, as far as it is the same, or else the name of their parent."""
     paths = [run.directory.resolve() for run in runs if run.directory is not None]
     if len(paths) < 2:
@@ -113,7 +113,7 @@ def _name(runs: Sequence[EvaluatedRun]) -> str:
     return shared or (parents.pop().name if len(parents) == 1 else "") or runs[0].name
 
 
-def _check(pool: SeedPool) -> None:
+def _check(pool: SeedGroup) -> None:
     for seed in pool.seeds:
         if pool.seeds.count(seed) > 1:
             twice = [run.name for run, its in zip(pool.runs, pool.seeds, strict=True) if its == seed]

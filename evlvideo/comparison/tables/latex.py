@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from evlvideo.comparison.tables.table import Cell, Row, Table
+from evlvideo.comparison.tables.table import Cell, PrintedRow, Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -59,13 +59,13 @@ def _part(table: Table, place: int, title: str, places: Sequence[int]) -> list[s
     ]
 
 
-def _body(rows: Sequence[Row], places: Sequence[int], *, with_regime: bool) -> list[str]:
+def _body(rows: Sequence[PrintedRow], places: Sequence[int], *, with_regime: bool) -> list[str]:
     lines = []
     for number, row in enumerate(rows):
         if number and row.regime != rows[number - 1].regime:
             lines.append(r"\midrule")
         tags = [tag for tag in row.tags if tag != row.regime]
-        name = " ".join([row.entry.name, *(f"({tag})" for tag in tags)])
+        name = " ".join([row.row.name, *(f"({tag})" for tag in tags)])
         cells = [row.cells[place] for place in places]
         regime = [row.regime] if with_regime else []
         lines.append(_line([escape_latex(name), *regime, *map(_cell, cells)]))

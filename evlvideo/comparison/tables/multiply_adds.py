@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from evlvideo.comparison.rows.runs import EvaluatedRun
-from evlvideo.comparison.tables.table import Entry
-from evlvideo.config.run import GenerationConfig, RunConfig
+from evlvideo.comparison.rows.row import Row
+from evlvideo.comparison.rows.system import System
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
 
 _KEYS = ("training_multiply_adds", "captioning_multiply_adds")
 
 
-def add_multiply_adds(entries: Sequence[Entry], systems: Sequence[EvaluatedRun]) -> tuple[list[Entry], list[str]]:
+def add_multiply_adds(entries: Sequence[Row], systems: Sequence[System]) -> tuple[list[Row], list[str]]:
     """Give the entries of runs what a clip costs in training and in captioning, or the reason why that is not known.
 
     Returns:
@@ -30,18 +31,18 @@ def add_multiply_adds(entries: Sequence[Entry], systems: Sequence[EvaluatedRun])
     ]
 
 
-def _with(entry: Entry, cost: tuple[int, int] | str) -> Entry:
+def _with(entry: Row, cost: tuple[int, int] | str) -> Row:
     if isinstance(cost, str):
         return replace(entry, reasons={**entry.reasons, **dict.fromkeys(_KEYS, cost)})
     return replace(entry, values={**entry.values, **dict(zip(_KEYS, cost, strict=True))})
 
 
-def _cost(run: EvaluatedRun) -> tuple[int, int] | str:
+def _cost(run: System) -> tuple[int, int] | str:
     """Multiply-adds of a clip in training and in captioning, or why there are none."""
     if run.directory is None or not (run.directory / CONFIG_NAME).is_file():
         return f"a run without {CONFIG_NAME} does not tell what it asked of its model."
     # Late, as not every table has runs.
-    from evlvideo.estimate.of_run import clip_costs
+    from evlvideo.estimate.run_costs import clip_costs
 
     try:
         # The run's own checkpoint, since what it started from may be gone.

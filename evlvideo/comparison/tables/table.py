@@ -1,20 +1,11 @@
 """The table of a comparison, before it is drawn anywhere: rows, columns, the best values, the notes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import fmean, stdev
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from evlvideo.comparison.rows.runs import EvaluatedRun
-from evlvideo.comparison.rows.seeds import SeedPool
-from evlvideo.evaluation.score import TITLES, format_score
+from evlvideo.comparison.rows.row import SCORES, Interval, Regime, Row, subset_key
+from evlvideo.metrics.names import TITLES, format_score
 
-Regime = Literal["trained", "scored", "quoted"]
-"""How a row came about: a run that was trained and scored here, captions of another system that were scored here on the
-same clips, or numbers that others published."""
-
-SCORES = ("cider", "bleu_4", "meteor", "rouge_l")
-"""Metrics in the order of EVLGen's poster."""
 COSTS = {
     "trained_parameters": "trained parameters",
     "training_multiply_adds": "MACs, training",
@@ -29,45 +20,6 @@ EVIDENCE = ("one_frame", "several_frames", "frame_order")
 """What it takes to tell a clip's captions, from least to most."""
 MARKS = {0.01: "‡", 0.05: "†"}
 """Level of significance → its mark, the strictest first."""
-
-Interval: TypeAlias = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is known of one system."""
-
-    name: str
-    regime: Regime
-    values: Mapping[str, float | None]
-    """Value by column key: scores as fractions (CIDEr 0.74 is printed 74.0), parameters, seconds."""
-    reasons: Mapping[str, str] = field(default_factory=dict)
-    """Why a column has no value."""
-    clips_scored: int | None = None
-    clips_expected: int | None = None
-    source: str | None = None
-    """Where a quoted row is from, or the file of a scored one."""
-    intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """95 % interval over clips by column key, in the unit of the value."""
-    p_values: Mapping[str, float] = field(default_factory=dict)
-    """By column key: how likely so large a difference from the chosen row is, were there none in any row."""
-    differences: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
-    """By column key: the value minus the chosen row's, and the two ends of its 95 % interval."""
-    own_references: bool = False
-    """Whether it was scored against other references than the other rows, as people are; it is never the best."""
-
-    by_seed: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    """Scores of each seed by column key, where the values are means over seeds."""
-
-    @property
-    def comparable(self) -> bool:
-        """Whether its scores may be ranked with those of other rows: measured here, on all clips, alike."""
-        return self.regime != "quoted" and not self.partial and not self.own_references
-
-    @property
-    def partial(self) -> bool:
-        """Whether fewer clips were scored than the split has."""
-        return None not in (self.clips_scored, self.clips_expected) and self.clips_scored != self.clips_expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +64,10 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PrintedRow:
     """One system's line."""
 
-    entry: Entry
+    row: Row
     tags: tuple[str, ...]
     """What sets the row apart from the others, shown beside its name."""
     cells: tuple[Cell, ...]
@@ -124,7 +76,7 @@ class Row:
     @property
     def regime(self) -> Regime:
         """How the row came about."""
-        return self.entry.regime
+        return self.row.regime
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +85,7 @@ class Table:
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PrintedRow, ...]
     footnotes: tuple[str, ...]
     """Numbered from 1; cells point to them."""
     remarks: tuple[str, ...]
@@ -148,60 +100,12 @@ class Table:
             parts.setdefault(title, []).append(place)
         return parts
 
-    def rows_with(self, places: Sequence[int]) -> Sequence["Row"]:
+    def rows_with(self, places: Sequence[int]) -> Sequence["PrintedRow"]:
         """Rows that have a value, or a reason for none, in one of the columns; all rows where that is none."""
         return [row for row in self.rows if any(row.cells[place].says_something for place in places)] or self.rows
 
 
-def run_entry(run: EvaluatedRun) -> Entry:
-    """Take the columns of the table from a system that was scored here, whether it was trained here or not."""
-    result = run.result
-    values: dict[str, float | None] = {key: result.scores.get(key) for key in SCORES}
-    values |= {_subset_key(name): scores.get("cider") for name, scores in (result.evidence_scores or {}).items()}
-    if run.regime == "trained":
-        values |= {"trained_parameters": run.trained_parameters, "training_seconds": run.training_seconds}
-    values["clips_per_second"] = result.clips_per_second
-    skipped = dict(result.skipped)
-    if "cider" in skipped:
-        skipped |= {_subset_key(name): skipped["cider"] for name in result.evidence_scores or {}}
-    return Entry(
-        name=run.name,
-        regime=run.regime,
-        values=values,
-        reasons=skipped,
-        clips_scored=result.clips_scored,
-        clips_expected=result.clips_expected,
-        source=run.source,
-        own_references=run.own_references,
-    )
-
-
-def pool_entry(pool: SeedPool) -> Entry:
-    """Take the columns of a row: of one system, or the means over seeds and how far they are apart."""
-    entries = [run_entry(run) for run in pool.runs]
-    if len(entries) == 1:
-        return replace(entries[0], name=pool.name)
-    means = {key: _mean([entry.values.get(key) for entry in entries]) for key in entries[0].values}
-    found = [value for entry in entries if (value := entry.values.get("cider")) is not None]
-    if means.get("cider") is not None:
-        means |= {"cider_sd": stdev(found), "cider_lowest": min(found), "cider_highest": max(found)}
-    by_seed = {
-        seed: {key: value for key in SCORES if (value := entry.values.get(key)) is not None}
-        for seed, entry in zip(pool.seeds, entries, strict=True)
-    }
-    reasons = {key: reason for entry in entries for key, reason in entry.reasons.items()}
-    return replace(entries[0], name=pool.name, values=means, reasons=reasons, by_seed=by_seed)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean where every run has a value; a whole number stays one."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    return known[0] if len(set(known)) == 1 else fmean(known)
-
-
-def build_table(title: str, entries: Sequence[Entry], remarks: Sequence[str] = ()) -> Table:
+def build_table(title: str, entries: Sequence[Row], remarks: Sequence[str] = ()) -> Table:
     """Lay entries out as a table.
 
     The best value of a score column is marked among the rows that can be compared: not those that only quote, and not
@@ -214,7 +118,7 @@ def build_table(title: str, entries: Sequence[Entry], remarks: Sequence[str] = (
     rows = []
     for entry in entries:
         cells = tuple(_cell(column, entry, best[column.key], footnotes) for column in columns)
-        rows.append(Row(entry, _tags(entry, mixed), cells))
+        rows.append(PrintedRow(entry, _tags(entry, mixed), cells))
     return Table(title, columns, tuple(rows), tuple(footnotes), (*_own_remarks(columns, entries), *remarks))
 
 
@@ -223,14 +127,10 @@ def mark_of(p_value: float | None) -> str:
     return next((mark for level, mark in MARKS.items() if p_value is not None and p_value < level), "")
 
 
-def _subset_key(subset: str) -> str:
-    return f"cider_{subset}"
-
-
-def _columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
+def _columns(entries: Sequence[Row]) -> tuple[Column, ...]:
     present = {key for entry in entries for key in entry.values}
     subsets = present - {*SCORES, *COSTS, *OVER_SEEDS}
-    ordered = [_subset_key(name) for name in EVIDENCE if _subset_key(name) in subsets]
+    ordered = [subset_key(name) for name in EVIDENCE if subset_key(name) in subsets]
     ordered += sorted(subsets - set(ordered))
     known = {key for entry in entries for key in COSTS if entry.values.get(key) is not None or key in entry.reasons}
     return (
@@ -248,14 +148,14 @@ def _columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
     )
 
 
-def _best(column: Column, entries: Sequence[Entry]) -> str | None:
+def _best(column: Column, entries: Sequence[Row]) -> str | None:
     if not (column.is_score and column.ranked):
         return None
     values = [value for entry in entries if entry.comparable and (value := entry.values.get(column.key)) is not None]
     return _format(column, max(values)) if len(values) > 1 else None
 
 
-def _cell(column: Column, entry: Entry, best: str | None, footnotes: list[str]) -> Cell:
+def _cell(column: Column, entry: Row, best: str | None, footnotes: list[str]) -> Cell:
     value = entry.values.get(column.key)
     if value is not None:
         text = _format(column, value)
@@ -296,19 +196,19 @@ def short_number(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _tags(entry: Entry, mixed: bool) -> tuple[str, ...]:
+def _tags(entry: Row, mixed: bool) -> tuple[str, ...]:
     """The regime, where it does not go without saying, and what else sets a row apart."""
     tags: list[str] = [entry.regime] if mixed or entry.regime != "trained" else []
     if entry.by_seed:
         tags.append(f"{len(entry.by_seed)} seeds")
-    if entry.own_references:
+    if entry.is_human:
         tags.append("other references")
     if entry.partial:
         tags.append(f"{entry.clips_scored:,} of {entry.clips_expected:,} clips")
     return tuple(tags)
 
 
-def _own_remarks(columns: Sequence[Column], entries: Sequence[Entry]) -> list[str]:
+def _own_remarks(columns: Sequence[Column], entries: Sequence[Row]) -> list[str]:
     remarks = []
     if any(column.group for column in columns):
         remarks.append(

@@ -13,8 +13,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from evlvideo.data.annotation.captioned import CaptionedClip
-from evlvideo.data.annotation.strings import Strings, StringsBuilder
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.packed_strings import PackedStrings, PackedStringsBuilder
 
 _NONE: dict[str, float] = {"category": -(2**63), "evidence_of": -1, "start_seconds": np.nan, "end_seconds": np.nan}
 """Columns that a table has only where a clip has a value, and what stands for none."""
@@ -40,7 +40,9 @@ class ClipTable(Sequence[CaptionedClip]):
             builder.append(clip)
         self._set(*builder.arrays())
 
-    def _set(self, texts: Mapping[str, Strings], numbers: Mapping[str, np.ndarray], file: Path | None = None) -> None:
+    def _set(
+        self, texts: Mapping[str, PackedStrings], numbers: Mapping[str, np.ndarray], file: Path | None = None
+    ) -> None:
         self._texts, self._numbers, self._file = texts, numbers, file
         self._folder_of = numbers["folder_of"].data
         self._first_captions = numbers["caption_ends"].data
@@ -120,7 +122,7 @@ class ClipTable(Sequence[CaptionedClip]):
         return ids if self._rows is None else [ids[row] for row in self._rows.tolist()]
 
     @property
-    def folders(self) -> Strings:
+    def folders(self) -> PackedStrings:
         """Folders of the videos, and perhaps some more."""
         return self._texts["folders"]
 
@@ -155,7 +157,7 @@ class ClipTable(Sequence[CaptionedClip]):
         if metadata.pop("format", None) != _FORMAT:
             raise ValueError(f"{path} is no table of clips of the format {_FORMAT}")
         table = cls.__new__(cls)
-        texts = {name: Strings(arrays[f"{name}.bytes"], arrays[f"{name}.ends"]) for name in _TEXTS}
+        texts = {name: PackedStrings(arrays[f"{name}.bytes"], arrays[f"{name}.ends"]) for name in _TEXTS}
         table._set(texts, {name: arrays[name] for name in _NUMBERS if name in arrays}, path)
         return table, metadata
 
@@ -179,7 +181,7 @@ class ClipTableBuilder:
     """Takes clips one by one. Columns of what few annotations have begin with the first clip that has it."""
 
     def __init__(self) -> None:
-        self.texts = {name: StringsBuilder() for name in _TEXTS}
+        self.texts = {name: PackedStringsBuilder() for name in _TEXTS}
         self.folder_of, self.caption_ends = array("I"), array("Q")
         self.rest: dict[str, array[Any]] = {}
         self._folders: dict[str, int] = {}
@@ -214,14 +216,14 @@ class ClipTableBuilder:
         table._set(*self.arrays())
         return table
 
-    def arrays(self) -> tuple[dict[str, Strings], dict[str, np.ndarray]]:
+    def arrays(self) -> tuple[dict[str, PackedStrings], dict[str, np.ndarray]]:
         """Give the columns of strings and those of numbers."""
         columns = {"folder_of": self.folder_of, "caption_ends": self.caption_ends, **self.rest}
         texts = {name: builder.strings() for name, builder in self.texts.items()}
         return texts, {name: np.asarray(column) for name, column in columns.items()}
 
 
-def _number_of(text: str, numbers: dict[str, int], texts: StringsBuilder) -> int:
+def _number_of(text: str, numbers: dict[str, int], texts: PackedStringsBuilder) -> int:
     if text not in numbers:
         numbers[text] = len(texts)
         texts.append(text)

@@ -9,9 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.annotation.readers.common import NoAnnotationError, some
-from evlvideo.data.annotation.splits import CaptionedClip, DatasetFacts, count_problems, facts_of, media_root
+from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
+from evlvideo.data.annotation.messages import some
+from evlvideo.data.annotation.readers.text_files import NoAnnotationError
 from evlvideo.errors import UserError
 
 
@@ -81,7 +83,7 @@ def verify(
     between splits: clips and files that are in two. A split that a data set need not have may be absent.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotation.splits.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         root: directory of the data set.
         video_root: directory of the video or image files; the data set's folder under `root` where none is named.
         decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each.

@@ -24,7 +24,7 @@ class TextProcessor(Protocol):
 
 
 class CaptionCollator:
-    """Stacks items of :class:`evlvideo.data.loading.datasets.CaptionDataset`.
+    """Stacks items of :class:`evlvideo.data.loading.caption_dataset.CaptionDataset`.
 
     A batch is a dict of `pixel_values` (uint8 of shape (B, frames, 3, height, width)) or, of items that have them in
     their place, `features` ((B, frames, tokens, channels)), of `clip_ids` (B names) and

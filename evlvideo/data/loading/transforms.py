@@ -47,7 +47,7 @@ def eval_transform(image_size: int, *, keep_aspect: bool = False) -> Transform:
     Args:
         image_size: side of the result in pixels.
         keep_aspect: resize the shorter side only, and cut the square out of the middle. The published recipe does not.
-            Frames should be decoded with their aspect, see :func:`evlvideo.data.video.decode.decode_clip`.
+            Frames should be decoded with their aspect, see :func:`evlvideo.data.video.decode.decode_frames`.
     """
     return partial(_eval, image_size=image_size, keep_aspect=keep_aspect)
 

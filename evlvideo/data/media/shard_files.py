@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import UserError
 
 MOST_OPEN = 64
@@ -73,7 +73,7 @@ def read_shard(path: Path, offset: int, size_bytes: int) -> bytes:
         DecodeError: it cannot be read at the moment, nor after some time.
         UserError: it is gone or cut short.
     """
-    return whole(path, size_bytes, patiently(path, lambda: _use(path, lambda file: file.read(offset, size_bytes))))
+    return whole(path, size_bytes, with_retries(path, lambda: _use(path, lambda file: file.read(offset, size_bytes))))
 
 
 def shard_state(path: Path) -> tuple[int, int]:
@@ -82,7 +82,7 @@ def shard_state(path: Path) -> tuple[int, int]:
     Raises:
         DecodeError, UserError: as :func:`read_shard`.
     """
-    return patiently(path, lambda: _use(path, lambda file: file.state))
+    return with_retries(path, lambda: _use(path, lambda file: file.state))
 
 
 def whole(path: Path, size_bytes: int, content: bytes) -> bytes:
@@ -109,7 +109,7 @@ def _use(path: Path, read: Callable[[ShardFile], Result]) -> Result:
         raise
 
 
-def patiently(path: Path, read: Callable[[], Result]) -> Result:
+def with_retries(path: Path, read: Callable[[], Result]) -> Result:
     """Read from a shard, again and again for a minute where a disk or network fails.
 
     Where that was in vain, the next reading is tried once, until one works again.

@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from evlvideo.cache import cache_directory
-from evlvideo.data.annotation.readers.common import all_captions, clip_name, shown
+from evlvideo.data.annotation.messages import shown
+from evlvideo.data.annotation.readers.fields import all_captions, clip_name
 from evlvideo.errors import UserError
 from evlvideo.files import replacing
 

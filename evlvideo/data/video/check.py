@@ -9,13 +9,13 @@ from pathlib import Path
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
-from evlvideo.data.video.clip import DecodeError
 from evlvideo.data.video.guarded import DecodeProcess, with_helpers
 from evlvideo.errors import UserError
 from evlvideo.files import write_text
+from evlvideo.progress import progress_bar
 
 SUFFIXES = IMAGE_SUFFIXES | {
     *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
@@ -97,13 +97,14 @@ def check_videos(
     states = [_state(root, path, frames) for path in paths]
     found = {state.path: known[state.path] for state in states if _same(state, known.get(state.path))}
     remaining = [state for state in states if state.path not in found]
-    with _appending(out / PROGRESS_NAME) as note, _bar(console, len(states), len(found)) as advance:
+    with _appending(out / PROGRESS_NAME) as note, progress_bar(console) as bar:
+        task = bar.add_task("checking", total=len(states), completed=len(found))
         for checked in with_helpers(
             lambda helper, state: _check(helper, root, state, time_limit_seconds), remaining, processes
         ):
             note(checked)
             found[checked.path] = checked
-            advance()
+            bar.advance(task)
     report = CheckReport(tuple(found[state.path] for state in states), out / QUARANTINE_NAME)
     write_text(report.quarantine, "".join(_quarantine_line(root, file) for file in report.bad))
     return report
@@ -175,17 +176,6 @@ def _appending(path: Path) -> Iterator[Callable[[Checked], None]]:
             yield note
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-@contextmanager
-def _bar(console: Console | None, total: int, completed: int) -> Iterator[Callable[[], None]]:
-    if console is None:
-        yield lambda: None
-        return
-    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("checking", total=total, completed=completed)
-        yield lambda: progress.advance(task)
 
 
 def _quarantine_line(root: Path, file: Checked) -> str:

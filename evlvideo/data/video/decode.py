@@ -14,9 +14,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from evlvideo.data.media.source import Media, as_file
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import Media, as_file
 from evlvideo.data.video.backends import decord, image, pyav, torchcodec
-from evlvideo.data.video.clip import Clip, DecodeError, SourceFacts
+from evlvideo.data.video.frames import DecodedFrames, VideoMetadata
 from evlvideo.data.video.index import VideoIndex, check_file, read_index
 from evlvideo.data.video.index_cache import cached_index
 from evlvideo.data.video.packets import PacketReader
@@ -52,7 +53,7 @@ class FrameRange:
     """Frames per second."""
 
 
-def decode_clip(
+def decode_frames(
     media: Media,
     choose: Choose,
     size: int | None = None,
@@ -61,7 +62,7 @@ def decode_clip(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     backend: str = "auto",
-) -> Clip:
+) -> DecodedFrames:
     """Decode chosen frames of a video, or of a picture, which is a video of one frame.
 
     Frames are scaled bilinearly while they are decoded, by default straight to a square, as published for EVLGen-video.
@@ -81,13 +82,13 @@ def decode_clip(
             two times; the message names the file and the reason.
         UserError: the backend is unknown or not installed, or a shard is gone.
     """
-    with open_clip(media, start_seconds, end_seconds) as source:
+    with open_video(media, start_seconds, end_seconds) as source:
         return source.read(
             choose(source.range.count, source.range.rate), size, keep_aspect=keep_aspect, backend=backend
         )
 
 
-def check_clip(media: Media, frames: int | None = None) -> int:
+def check_video(media: Media, frames: int | None = None) -> int:
     """Find out whether a video or picture can be decoded, by what it holds now and nothing that was known of it.
 
     Args:
@@ -100,7 +101,7 @@ def check_clip(media: Media, frames: int | None = None) -> int:
     Raises:
         DecodeError: a frame cannot be decoded, or the file was cut off.
     """
-    with open_clip(media, cached=False) as clip:
+    with open_video(media, cached=False) as clip:
         count = clip.range.count
         if clip.index is None or clip.reader is None:
             clip.read([0])
@@ -115,7 +116,7 @@ def check_clip(media: Media, frames: int | None = None) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OpenClip:
+class OpenVideo:
     """A file that was looked into, open for the length of a call: it must not live through a fork."""
 
     media: Media
@@ -126,8 +127,8 @@ class OpenClip:
 
     def read(
         self, chosen: Sequence[int], size: int | None = None, *, keep_aspect: bool = False, backend: str = "auto"
-    ) -> Clip:
-        """Decode frames, counted from the first of the range; see :func:`decode_clip`."""
+    ) -> DecodedFrames:
+        """Decode frames, counted from the first of the range; see :func:`decode_frames`."""
         if backend not in BACKENDS:
             raise UserError(f"The backend is {backend!r}; allowed: {', '.join(BACKENDS)}.")
         outside = [index for index in chosen if not 0 <= index < self.range.count]
@@ -137,23 +138,23 @@ class OpenClip:
             return _picture(self.media, chosen, size, keep_aspect)
         wanted = np.asarray(chosen) + self.range.first
         ascending, places = np.unique(wanted, return_inverse=True)
-        height, width = _sides(self.index.facts, size, keep_aspect)
+        height, width = _sides(self.index.metadata, size, keep_aspect)
         with _named(self.media):
             frames, used = _decode(self.reader, self.index, ascending.tolist(), height, width, backend)
-        return Clip(
+        return DecodedFrames(
             frames=frames[places],
             timestamps_seconds=self.index.timestamps_seconds[wanted],
             indices=tuple(wanted.tolist()),
-            source=self.index.facts,
+            metadata=self.index.metadata,
             backend=used,
         )
 
 
 @contextmanager
-def open_clip(
+def open_video(
     media: Media, start_seconds: float | None = None, end_seconds: float | None = None, *, cached: bool = True
-) -> Iterator[OpenClip]:
-    """Look into a file, to decode frames of it in a second step; see :func:`decode_clip`.
+) -> Iterator[OpenVideo]:
+    """Look into a file, to decode frames of it in a second step; see :func:`decode_frames`.
 
     Args:
         media: as there.
@@ -164,13 +165,13 @@ def open_clip(
     if isinstance(media, Path):
         check_file(media)
     if media.suffix.lower() in image.IMAGE_SUFFIXES:
-        yield OpenClip(media, FrameRange(0, 1, 0.0), None, None)
+        yield OpenVideo(media, FrameRange(0, 1, 0.0), None, None)
         return
     with ExitStack() as stack:
         with _named(media):
             reader = stack.enter_context(PacketReader(media))
             index = cached_index(reader) if cached else read_index(reader)
-        yield OpenClip(media, _range(media, index, start_seconds, end_seconds), index, reader)
+        yield OpenVideo(media, _range(media, index, start_seconds, end_seconds), index, reader)
 
 
 @contextmanager
@@ -192,9 +193,9 @@ def _range(media: Media, index: VideoIndex, start_seconds: float | None, end_sec
         raise DecodeError(
             f"{media} shows no frame from {start_seconds or 0:g} s to "
             f"{'its end' if end_seconds is None else f'{end_seconds:g} s'}; it lasts from {seconds[0]:.2f} s to "
-            f"{seconds[0] + index.facts.duration_seconds:.2f} s."
+            f"{seconds[0] + index.metadata.duration_seconds:.2f} s."
         )
-    return FrameRange(first, end - first, index.facts.rate)
+    return FrameRange(first, end - first, index.metadata.rate)
 
 
 def _decode(
@@ -224,19 +225,19 @@ def _other(backend: str, media: Media, index: VideoIndex, indices: list[int], he
     return frames
 
 
-def _sides(facts: SourceFacts, size: int | None, keep_aspect: bool) -> tuple[int, int]:
+def _sides(metadata: VideoMetadata, size: int | None, keep_aspect: bool) -> tuple[int, int]:
     """Height and width of the result."""
     if size is None:
-        return facts.height, facts.width
+        return metadata.height, metadata.width
     if not keep_aspect:
         return size, size
-    shorter = min(facts.height, facts.width)
-    return max(size, round(facts.height * size / shorter)), max(size, round(facts.width * size / shorter))
+    shorter = min(metadata.height, metadata.width)
+    return max(size, round(metadata.height * size / shorter)), max(size, round(metadata.width * size / shorter))
 
 
-def _picture(media: Media, chosen: Sequence[int], size: int | None, keep_aspect: bool) -> Clip:
+def _picture(media: Media, chosen: Sequence[int], size: int | None, keep_aspect: bool) -> DecodedFrames:
     picture = image.read_image(media)
-    facts = SourceFacts(
+    metadata = VideoMetadata(
         frames=1,
         rate=0.0,
         width=picture.width,
@@ -245,6 +246,6 @@ def _picture(media: Media, chosen: Sequence[int], size: int | None, keep_aspect:
         rotation=0,
         duration_seconds=0.0,
     )
-    pixels = image.resize(picture, *_sides(facts, size, keep_aspect))
+    pixels = image.resize(picture, *_sides(metadata, size, keep_aspect))
     count = len(chosen)
-    return Clip(np.repeat(pixels[None], count, axis=0), np.zeros(count), (0,) * count, facts, "pillow")
+    return DecodedFrames(np.repeat(pixels[None], count, axis=0), np.zeros(count), (0,) * count, metadata, "pillow")

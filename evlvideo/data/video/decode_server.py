@@ -13,10 +13,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import Media
 from evlvideo.data.media.shard_index import make_index
-from evlvideo.data.media.source import Media
-from evlvideo.data.video.clip import Clip, DecodeError
-from evlvideo.data.video.decode import FrameRange, OpenClip, check_clip, open_clip
+from evlvideo.data.video.decode import FrameRange, OpenVideo, check_video, open_video
+from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.errors import UserError
 
 GRACE_SECONDS = 5.0
@@ -28,7 +29,7 @@ class Server:
 
     def __init__(self) -> None:
         self._files = ExitStack()
-        self._clip: OpenClip | None = None
+        self._clip: OpenVideo | None = None
         self.media: Media = Path()
         """What was asked about last."""
 
@@ -36,10 +37,10 @@ class Server:
         """Look into a file."""
         self.close()
         self.media = media
-        self._clip = self._files.enter_context(open_clip(media, start_seconds, end_seconds))
+        self._clip = self._files.enter_context(open_video(media, start_seconds, end_seconds))
         return self._clip.range
 
-    def read(self, chosen: list[int], size: int | None, keep_aspect: bool, backend: str) -> Clip:
+    def read(self, chosen: list[int], size: int | None, keep_aspect: bool, backend: str) -> DecodedFrames:
         """Decode frames of the file that was opened last, and close it."""
         if self._clip is None:
             raise RuntimeError("Nothing is open.")
@@ -49,9 +50,9 @@ class Server:
             self.close()
 
     def check(self, media: Media, frames: int | None) -> int:
-        """Decode all frames of a file, or so many of them; see :func:`evlvideo.data.video.decode.check_clip`."""
+        """Decode all frames of a file, or so many of them; see :func:`evlvideo.data.video.decode.check_video`."""
         self.media = media
-        return check_clip(media, frames)
+        return check_video(media, frames)
 
     def index_shard(self, shard: Path, index: Path) -> tuple[int, int]:
         """Make a shard's index; see :func:`evlvideo.data.media.shard_index.make_index`.

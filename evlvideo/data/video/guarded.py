@@ -20,10 +20,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from evlvideo.data.media.source import Media, TarMember
-from evlvideo.data.video.clip import Clip, DecodeError
-from evlvideo.data.video.decode import Choose, FrameRange, decode_clip
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import Media, TarMember
+from evlvideo.data.video.decode import Choose, FrameRange, decode_frames
 from evlvideo.data.video.decode_server import receive, send
+from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.errors import UserError
 
 TIME_LIMIT_SECONDS = 60.0
@@ -40,7 +41,7 @@ importlib.import_module(sys.argv[2]).serve(int(sys.argv[3]))
 """
 
 
-def decode_clip_guarded(
+def decode_frames_guarded(
     media: Media,
     choose: Choose,
     size: int | None = None,
@@ -50,8 +51,8 @@ def decode_clip_guarded(
     end_seconds: float | None = None,
     backend: str = "auto",
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
-) -> Clip:
-    """Decode as :func:`evlvideo.data.video.decode.decode_clip` does, with the decoder in this process's helper.
+) -> DecodedFrames:
+    """Decode as :func:`evlvideo.data.video.decode.decode_frames` does, with the decoder in this process's helper.
 
     A picture that is in memory already is decoded here: it waits for no disk, and Pillow is given no more than common
     formats.
@@ -67,11 +68,11 @@ def decode_clip_guarded(
         time_limit_seconds: how long the decoder may take, for all of the clip.
 
     Raises:
-        DecodeError: what `decode_clip` raises it for; besides, the decoder took too long, or crashed.
+        DecodeError: what `decode_frames` raises it for; besides, the decoder took too long, or crashed.
         UserError: the backend is unknown or not installed, or the helper does not start.
     """
     if os.name != "posix" or (isinstance(media, TarMember) and media.content is not None):
-        return decode_clip(
+        return decode_frames(
             media,
             choose,
             size,
@@ -88,8 +89,10 @@ def decode_clip_guarded(
             media, "open", (media, start_seconds, end_seconds), deadline, time_limit_seconds
         )
         chosen: Sequence[int] = choose(range_.count, range_.rate)
-        clip: Clip = helper.ask(media, "read", (list(chosen), size, keep_aspect, backend), deadline, time_limit_seconds)
-    return clip
+        decoded: DecodedFrames = helper.ask(
+            media, "read", (list(chosen), size, keep_aspect, backend), deadline, time_limit_seconds
+        )
+    return decoded
 
 
 class DecodeProcess:

@@ -14,9 +14,10 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from evlvideo.data.media.source import Media, size_of
-from evlvideo.data.video.clip import DecodeError, SourceFacts
-from evlvideo.data.video.packets import PacketReader, Place
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import Media, size_of
+from evlvideo.data.video.frames import VideoMetadata
+from evlvideo.data.video.packets import PacketReader, PacketTimes
 
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1"}
 """Codecs whose packets each show one frame. Others, such as MPEG-4 of the DivX kind, hold packets that show none."""
@@ -38,9 +39,9 @@ class VideoIndex:
     """The same from the start of the file, float64 of shape (F,)."""
     by_time: bool
     """Whether `times` are known and distinct, so that a decoded frame is recognised by its own; else it is counted."""
-    first: Place
+    first: PacketTimes
     """The first packet of the file."""
-    keyframes: tuple[Place, ...]
+    keyframes: tuple[PacketTimes, ...]
     """Packets from which decoding can start, in the order in which they are shown."""
     open_groups: bool
     """Whether frames are stored after a keyframe and shown before it, which need what came before the keyframe."""
@@ -53,18 +54,18 @@ class VideoIndex:
     damaged_packets: int
     """Packets that are incomplete or behind the end of the file, as those of a file that was cut off. They are no
     frames."""
-    facts: SourceFacts
+    metadata: VideoMetadata
 
 
 @dataclass(slots=True, eq=False)
 class _Packets:
     """What the packets of a stream tell."""
 
-    first: Place
+    first: PacketTimes
     starts_clean: bool
     """Whether decoding can start at the first packet, and its frame is shown."""
     shown: list[int | None]
-    keyframes: list[Place]
+    keyframes: list[PacketTimes]
     read: int = 0
     last_duration: int = 0
     damaged: int = 0
@@ -119,10 +120,10 @@ def read_index(reader: PacketReader) -> VideoIndex:
         container=container,
         open_groups=packets.open_groups,
         false_keyframes=packets.false_keyframes,
-        keyframes=tuple(sorted(packets.keyframes, key=lambda place: place.shown or 0)) if by_time else (),
+        keyframes=tuple(sorted(packets.keyframes, key=lambda place: place.pts or 0)) if by_time else (),
         stream=reader.stream.index,
         damaged_packets=packets.damaged,
-        facts=_facts(reader.stream, codec, first_frame, seconds, packets.last_duration),
+        metadata=_metadata(reader.stream, codec, first_frame, seconds, packets.last_duration),
     )
 
 
@@ -137,7 +138,7 @@ def _packets(reader: PacketReader, codec: str) -> _Packets:
     for packet in reader.packets():
         if not packet.size:
             continue
-        place = Place(packet.pts, packet.dts)
+        place = PacketTimes(packet.pts, packet.dts)
         if found is None:
             found = _Packets(place, packet.is_keyframe and not packet.is_discard, [], [])
         found.read += 1
@@ -149,7 +150,7 @@ def _packets(reader: PacketReader, codec: str) -> _Packets:
                 found.keyframes.append(place)
             else:
                 found.false_keyframes = True
-        elif found.keyframes and packet.pts is not None and packet.pts < (found.keyframes[-1].shown or 0):
+        elif found.keyframes and packet.pts is not None and packet.pts < (found.keyframes[-1].pts or 0):
             found.open_groups = True
         # An edit list discards packets; VP8 says in its first byte whether the frame is shown.
         if not packet.is_discard and not (codec == "vp8" and not bytes(packet)[0] >> 4 & 1):
@@ -215,7 +216,7 @@ def _shown_frames(reader: PacketReader, packets: _Packets) -> tuple[VideoFrame, 
     times = np.array(packets.shown, np.int64)
     times.sort()
     reader.restart(packets.first)
-    if packets.starts_clean and times[0] == packets.first.shown:
+    if packets.starts_clean and times[0] == packets.first.pts:
         # A decoder gives out its first frame late; told that nothing follows, it gives it out now.
         decoded = [*reader.stream.decode(next(reader.packets())), *reader.stream.decode(None)]
         frame = decoded[0] if decoded else None
@@ -252,13 +253,15 @@ def _seconds(reader: PacketReader, times: np.ndarray) -> np.ndarray:
     return seconds
 
 
-def _facts(stream: VideoStream, codec: str, frame: VideoFrame, seconds: np.ndarray, last_duration: int) -> SourceFacts:
+def _metadata(
+    stream: VideoStream, codec: str, frame: VideoFrame, seconds: np.ndarray, last_duration: int
+) -> VideoMetadata:
     rotation = rotation_of(frame)
     width, height = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
     span = float(seconds[-1] - seconds[0])
     rate = (len(seconds) - 1) / span if span > 0 else float(stream.average_rate or 0)
     last_seconds = last_duration * float(stream.time_base or 0) or (1 / rate if rate else 0.0)
-    return SourceFacts(
+    return VideoMetadata(
         frames=len(seconds),
         rate=rate,
         width=width,

@@ -24,10 +24,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from evlvideo.cache import cache_directory
-from evlvideo.data.media.source import Media, state_of
-from evlvideo.data.video.clip import SourceFacts
+from evlvideo.data.media.media import Media, state_of
+from evlvideo.data.video.frames import VideoMetadata
 from evlvideo.data.video.index import VideoIndex, read_index
-from evlvideo.data.video.packets import PacketReader, Place
+from evlvideo.data.video.packets import PacketReader, PacketTimes
 from evlvideo.errors import UserError
 from evlvideo.files import replacing
 
@@ -119,13 +119,13 @@ def _bytes_on_disk(entry: "os.DirEntry[str]") -> int:
 
 def _packed(index: VideoIndex) -> bytes:
     places = [index.first, *index.keyframes]
-    plain = {**{name: getattr(index, name) for name in _PLAIN}, "facts": asdict(index.facts)}
+    plain = {**{name: getattr(index, name) for name in _PLAIN}, "facts": asdict(index.metadata)}
     return save(
         {
             "times": index.times,
             "timestamps_seconds": index.timestamps_seconds,
-            "shown": np.array([_UNKNOWN if place.shown is None else place.shown for place in places]),
-            "stored": np.array([_UNKNOWN if place.stored is None else place.stored for place in places]),
+            "shown": np.array([_UNKNOWN if place.pts is None else place.pts for place in places]),
+            "stored": np.array([_UNKNOWN if place.dts is None else place.dts for place in places]),
             "plain": np.frombuffer(json.dumps(plain).encode(), np.uint8),
         }
     )
@@ -134,14 +134,14 @@ def _packed(index: VideoIndex) -> bytes:
 def _unpacked(content: bytes) -> VideoIndex:
     arrays = load(content)
     plain = json.loads(arrays["plain"].tobytes())
-    facts = SourceFacts(**plain.pop("facts"))
+    metadata = VideoMetadata(**plain.pop("facts"))
     times = zip(arrays["shown"].tolist(), arrays["stored"].tolist(), strict=True)
-    first, *keyframes = [Place(*(None if time == _UNKNOWN else time for time in pair)) for pair in times]
+    first, *keyframes = [PacketTimes(*(None if time == _UNKNOWN else time for time in pair)) for pair in times]
     return VideoIndex(
         times=arrays["times"],
         timestamps_seconds=arrays["timestamps_seconds"],
         first=first,
         keyframes=tuple(keyframes),
-        facts=facts,
+        metadata=metadata,
         **plain,
     )

@@ -11,17 +11,17 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from evlvideo.data.media.source import Media
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import Media
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PacketTimes:
     """Where a packet stands in a stream, in units of the stream's time base."""
 
-    shown: int | None
+    pts: int | None
     """When its frame is shown."""
-    stored: int | None
+    dts: int | None
     """Its place in decoding order."""
 
 
@@ -66,13 +66,13 @@ class PacketReader:
         for packet in self.packets():
             yield from self.stream.decode(packet)
 
-    def restart(self, first: Place) -> None:
+    def restart(self, first: PacketTimes) -> None:
         """Go back to the first packet of the file, which is known to stand at `first`."""
-        if not self._seek(first.stored, first):
+        if not self._seek(first.dts, first):
             self.container.close()
             self._open()
 
-    def start_at(self, keyframe: Place) -> bool:
+    def start_at(self, keyframe: PacketTimes) -> bool:
         """Go to a keyframe.
 
         Returns:
@@ -80,10 +80,10 @@ class PacketReader:
         """
         # FFmpeg looks a time up among those at which packets are stored, less a guess at how much later they are shown:
         # the one may lead to a later keyframe, the other to an earlier one, from which decoding takes longer.
-        return self._seek(keyframe.shown, keyframe) or self._seek(keyframe.stored, keyframe)
+        return self._seek(keyframe.pts, keyframe) or self._seek(keyframe.dts, keyframe)
 
-    def _seek(self, target: int | None, wanted: Place) -> bool:
-        if target is None or wanted.shown is None:
+    def _seek(self, target: int | None, wanted: PacketTimes) -> bool:
+        if target is None or wanted.pts is None:
             return False
         self._ahead.clear()
         try:
@@ -95,9 +95,9 @@ class PacketReader:
         if landed is None or not landed.size:
             return False
         self._ahead.append(landed)
-        if Place(landed.pts, landed.dts) == wanted:
+        if PacketTimes(landed.pts, landed.dts) == wanted:
             return True
-        return landed.is_keyframe and landed.pts is not None and landed.pts <= wanted.shown
+        return landed.is_keyframe and landed.pts is not None and landed.pts <= wanted.pts
 
     def _open(self) -> None:
         # Absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol. A playlist that

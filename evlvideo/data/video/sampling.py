@@ -5,12 +5,16 @@ and returns as many indices from 0 in ascending order. A clip with fewer frames 
 Without a generator, samplers that draw take what is in the middle of their range.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-Sampler = Callable[[int, float, int, torch.Generator | None], list[int]]
+Sampler: TypeAlias = "Callable[[int, float, int, torch.Generator | None], list[int]]"
 
 
 def uniform(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None = None) -> list[int]:
@@ -93,7 +97,7 @@ def seconds(start: float, end: float) -> Sampler:
     """Spread frames over a part of the clip as :func:`uniform` does: those from `start` to before `end`, in seconds.
 
     A part that lies beyond the end of the clip gives its last frame. Frames are taken to be evenly apart; where they
-    are not, give the times to :func:`evlvideo.data.video.decode.decode_clip`, which knows when each is shown.
+    are not, give the times to :func:`evlvideo.data.video.decode.decode_frames`, which knows when each is shown.
 
     Raises:
         ValueError: the part is empty or begins before 0; and, of the sampler: the clip has no frames, or none are
@@ -131,6 +135,8 @@ def _draw(frames: int, count: int, generator: torch.Generator | None) -> list[in
     """Draw `count` of `frames`, without replacement."""
     if frames < count or generator is None:
         return _spread(frames, count)
+    import torch  # a config reads the names of the samplers without it
+
     drawn: list[int] = torch.randperm(frames, generator=generator)[:count].tolist()
     return sorted(drawn)
 
@@ -139,6 +145,8 @@ def _one(start: int, end: int, generator: torch.Generator | None) -> int:
     """Draw one from `start` to before `end`; without a generator, the middle."""
     if generator is None:
         return (start + end - 1) // 2
+    import torch
+
     return int(torch.randint(start, end, (), generator=generator))
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
-from evlvideo.errors import UserError
-from evlvideo.estimate.of_run import clip_costs
-from evlvideo.experiments.unfinished import check_settings
+from evlvideo.errors import UserError, raise_problems
+from evlvideo.estimate.run_costs import clip_costs
+from evlvideo.experiments.resumable import check_settings
 
 _OWN = ("seed", "output_dir")
 """Keys that the study itself sets."""
+_WHERE = "Nothing was trained; the study"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def plan_study(configs: Sequence[Path], seeds: Sequence[int], out: Path, *, sett
         problems.append("no configs are given")
     if not seeds:
         problems.append("no seeds are given")
-    _raise_all(problems)
+    raise_problems(_WHERE, problems)
     runs = []
     for path in configs:
         try:
@@ -100,7 +101,7 @@ def plan_study(configs: Sequence[Path], seeds: Sequence[int], out: Path, *, sett
             runs.append(config)
         except UserError as error:
             problems.append(f"{path}: {error}")
-    _raise_all(problems)
+    raise_problems(_WHERE, problems)
     planned = tuple(
         StudyRun(name, seed, replace(config, seed=seed, output_dir=str(out / f"seed-{seed}" / name)))
         for seed in seeds
@@ -108,10 +109,3 @@ def plan_study(configs: Sequence[Path], seeds: Sequence[int], out: Path, *, sett
     )
     check_settings(run.config for run in planned)
     return Study(out, tuple(names), tuple(seeds), planned)
-
-
-def _raise_all(problems: Sequence[str]) -> None:
-    if problems:
-        # A config's own list of problems stands below its name.
-        listed = "\n".join("  - " + problem.replace("\n", "\n  ") for problem in dict.fromkeys(problems))
-        raise UserError(f"The study cannot run; nothing was trained:\n{listed}")

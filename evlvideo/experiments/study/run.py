@@ -8,8 +8,8 @@ from rich.console import Console
 from evlvideo.comparison.compare import Comparison, compare
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.experiments.resumable import finished_evaluation, train_unfinished
 from evlvideo.experiments.study.plan import Study, StudyRun
-from evlvideo.experiments.unfinished import finished_evaluation, train_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def run_study(
                 against=against,
                 over_seeds=True,
                 gallery_clips=gallery_clips if last else 0,
-                pictures=pictures if last else 0,
+                inspected_clips=pictures if last else 0,
             )
     return comparison
 

@@ -8,10 +8,10 @@ from typing import Any
 from evlvideo.assembly.architecture import run_architecture
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
-from evlvideo.errors import UserError
-from evlvideo.estimate.of_run import clip_costs
-from evlvideo.experiments.sweep.merged import Merging, merging_of
-from evlvideo.experiments.unfinished import check_settings
+from evlvideo.errors import UserError, raise_problems
+from evlvideo.estimate.run_costs import clip_costs
+from evlvideo.experiments.resumable import check_settings
+from evlvideo.experiments.sweep.merged_tokens import Merging, merging_of
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.yaml_values import parse_overrides
@@ -23,6 +23,7 @@ _NAMES = {key: short for short, key in _SHORT.items()}
 _OF_TRAINING = ("training.", "scst.", "stage", "connector_init")
 _WITH_WEIGHTS = ("connector", "contextualizer", "contextualizer_blocks", "frame_positions", "lora_r", "lora_targets")
 _NOT_SWEPT = ("output_dir", "init", "architecture")
+_WHERE = "Nothing was trained; the sweep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Sweep:
     """A sweep before it runs."""
 
     key: str
@@ -68,7 +69,7 @@ class Plan:
     """In the order given."""
 
 
-def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: str | None = None) -> Plan:
+def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: str | None = None) -> Sweep:
     """Read a sweep, and make sure that every value can run.
 
     Args:
@@ -86,7 +87,7 @@ def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: 
     name = _NAMES.get(key, key.rpartition(".")[2])
     if key in _NOT_SWEPT or (checkpoint is not None and key.startswith(_OF_TRAINING)):
         raise UserError(f"{key} cannot be swept{'' if checkpoint is None else ' without training'}; sweep another key.")
-    _raise_all([*_problems_of_texts(name, texts)])
+    raise_problems(_WHERE, _problems_of_texts(name, texts))
     configs: list[RunConfig] = []
     problems = []
     for text in texts:
@@ -96,7 +97,7 @@ def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: 
             configs.append(replace(run, output_dir=str(directory), init=checkpoint or run.init))
         except UserError as error:
             problems.append(str(error))
-    _raise_all(problems)
+    raise_problems(_WHERE, problems)
     variants, refused = [], []
     for text, run in zip(texts, configs, strict=True):
         try:
@@ -105,9 +106,9 @@ def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: 
             variants.append(_variant(key, text, run))
         except UserError as error:
             refused.append(f"{name}={text}: {error}")
-    _raise_all(refused)
+    raise_problems(_WHERE, refused)
     check_settings(variant.config for variant in variants)
-    return Plan(key, name, checkpoint, out, tuple(_with_twins(name, variants)))
+    return Sweep(key, name, checkpoint, out, tuple(_with_twins(name, variants)))
 
 
 def _swept(settings: Sequence[str]) -> tuple[str, list[str], list[str]]:
@@ -213,9 +214,3 @@ def _value(key: str, text: str) -> Any:
 
 def _slug(text: str) -> str:
     return "".join(character if character.isalnum() or character in ".-" else "_" for character in text).strip("_")
-
-
-def _raise_all(problems: Sequence[str]) -> None:
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
-        raise UserError(f"The sweep cannot run; nothing was trained:\n{listed}")

@@ -8,10 +8,10 @@ from rich.console import Console
 
 from evlvideo.config.loading import save_config
 from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.experiments.resumable import finished_evaluation, train_unfinished
 from evlvideo.experiments.sweep.figure import draw_figure
-from evlvideo.experiments.sweep.plan import Plan, Variant
+from evlvideo.experiments.sweep.plan import Sweep, Variant
 from evlvideo.experiments.sweep.table import Outcome, Point, to_csv, to_markdown
-from evlvideo.experiments.unfinished import finished_evaluation, train_unfinished
 from evlvideo.files import write_json, write_text
 from evlvideo.results.records import EvaluationResult
 from evlvideo.results.run_directory import CONFIG_NAME
@@ -19,7 +19,7 @@ from evlvideo.results.run_directory import CONFIG_NAME
 logger = logging.getLogger(__name__)
 
 
-def run_sweep(plan: Plan, *, split: str = "test", console: Console | None = None) -> Outcome:
+def run_sweep(plan: Sweep, *, split: str = "test", console: Console | None = None) -> Outcome:
     """Train, where the plan does, and evaluate every value.
 
     What an earlier call has finished is kept, and what was stopped goes on from its newest checkpoint. The table and
@@ -49,7 +49,7 @@ def run_sweep(plan: Plan, *, split: str = "test", console: Console | None = None
     return outcome
 
 
-def _evaluate(variant: Variant, plan: Plan, split: str) -> EvaluationResult:
+def _evaluate(variant: Variant, plan: Sweep, split: str) -> EvaluationResult:
     if plan.checkpoint is None:
         return evaluate(variant.directory, split=split)
     result = evaluate(Path(plan.checkpoint), split=split, config=variant.config, out=variant.directory)

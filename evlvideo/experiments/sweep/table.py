@@ -9,8 +9,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from evlvideo.evaluation.score import TITLES, format_score
-from evlvideo.experiments.sweep.plan import Plan, Variant
+from evlvideo.experiments.sweep.plan import Sweep, Variant
+from evlvideo.metrics.names import TITLES, format_score
 from evlvideo.results.records import EvaluationResult
 
 SCORES = ("cider", "bleu_4", "meteor", "rouge_l")
@@ -77,7 +77,7 @@ class Point:
 class Outcome:
     """A sweep, as far as it has come."""
 
-    plan: Plan
+    plan: Sweep
     split: str
     points: tuple[Point, ...]
 

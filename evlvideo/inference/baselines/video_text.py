@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig, PreTrainedConfig
 from transformers.video_utils import VideoMetadata
 
-from evlvideo.config import run as run_config
+from evlvideo.config.generation import GenerationConfig as Decoding
 from evlvideo.errors import UserError
-from evlvideo.inference.baselines.clips import ShownClip
-from evlvideo.inference.predict import decoding_arguments
+from evlvideo.inference.baselines.video import ShownClip
+from evlvideo.inference.captioning import decoding_arguments
 
 _FIXED_FRAMES = {"instructblipvideo": 4}
 """Frames that a processor of transformers has written into its code, by the kind of its model."""
@@ -175,7 +175,7 @@ class VideoTextModel:
                 module.generation_config = GenerationConfig(**{key: getattr(settings, key, None) for key in _KEPT})
 
     @torch.no_grad()
-    def caption(self, clips: Sequence[ShownClip], generation: run_config.GenerationConfig) -> list[str]:
+    def caption(self, clips: Sequence[ShownClip], generation: Decoding) -> list[str]:
         """Caption clips, in one batch.
 
         Raises:

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from evlvideo.errors import UserError
 from evlvideo.metrics.cider import CiderD
-from evlvideo.metrics.light_tokenizer import light_tokenize
-from evlvideo.metrics.ngrams import words_of
+from evlvideo.metrics.ngrams.tables import words_of
 from evlvideo.metrics.sentence_scores import BleuReferences, RougeReferences
 from evlvideo.metrics.stored_scorer import build_scorer, stored_scorer
-from evlvideo.metrics.tokenization import clean
+from evlvideo.metrics.tokenizers.light import light_tokenize
+from evlvideo.metrics.tokenizers.tokenize import clean
 
 PlainReward = Callable[[list[str], list[list[str]], list[str]], Sequence[float | None]]
 """A reward as a user writes it: captions, the references of each as people wrote them, and the clip of each."""

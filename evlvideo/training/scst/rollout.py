@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evlvideo.config.run import ScstConfig
+from evlvideo.config.scst import ScstConfig
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.language import SoftPrompt
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.scst.drawing import draw
 from evlvideo.training.scst.policy_loss import sampled_tokens_mask
 from evlvideo.training.scst.rewards import Reward, checked_rewards
+from evlvideo.training.scst.sampling import sample_captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _candidates(
     """New tokens of the candidates of each clip, and behind them of its greedy caption, `(B, S + 1, L)`."""
     clips, prompt_ids, most = len(prompt.embeddings), processor.prompt_ids(), scst.max_new_tokens
     if scst.candidates == "sampling":
-        return draw(captioner, scst, prompt, seeds, prompt_ids).unflatten(0, (clips, -1))
+        return sample_captions(captioner, scst, prompt, seeds, prompt_ids).unflatten(0, (clips, -1))
     beams = captioner.generate(
         prompt=prompt,
         prompt_ids=prompt_ids,

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from evlvideo.config.run import ScstConfig
+from evlvideo.config.scst import ScstConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.loss import caption_loss
 from evlvideo.models.processing import IGNORED
 from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
-from evlvideo.training.running_means import RunningMeans
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
 from evlvideo.training.scst.rewards import Reward
 from evlvideo.training.scst.rollout import Rollout, roll_out
+from evlvideo.training.scst.running_means import RunningMeans
 from evlvideo.training.scst.token_terms import token_terms
-from evlvideo.training.seeds import draw_seeds
+from evlvideo.training.seeds import sampling_seeds
 from evlvideo.training.trainer import CaptionTrainer
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class SelfCriticalTrainer(CaptionTrainer):
                 self.scst,
                 prompt.detached(),
                 [clip_id for batch in batches for clip_id in batch["clip_ids"]],
-                self._draw_seeds(batches),
+                self._sampling_seeds(batches),
             )
         advantage = self._advantages(rollout)
         self._note_captions(rollout, advantage)
@@ -129,7 +129,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         for batch in batches:
             batch.update(of_all_processes)
 
-    def _draw_seeds(self, batches: list[dict[str, Any]]) -> list[int]:
+    def _sampling_seeds(self, batches: list[dict[str, Any]]) -> list[int]:
         """One a clip, by its place among those of all batches and processes of the step."""
         processes, size = self.args.world_size, self.args.per_device_train_batch_size
         places = [
@@ -137,7 +137,7 @@ class SelfCriticalTrainer(CaptionTrainer):
             for number, batch in enumerate(batches)
             for place in range(len(batch["clip_ids"]))
         ]
-        return draw_seeds(self.args.seed, self.state.global_step, places)
+        return sampling_seeds(self.args.seed, self.state.global_step, places)
 
     def _advantages(self, rollout: Rollout) -> Tensor:
         """Reward minus baseline of each sample, `(R)`, on the CPU."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from evlvideo.config.run import GenerationConfig
-from evlvideo.inference.predict import generate_captions
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.inference.captioning import generate_captions
 from gpu_parts.generated import NoiseClips, make_processor, random_captioner
 from gpu_parts.measure import Notes, peak_memory, seconds_of, start_of_peak
 from gpu_parts.sizes import FORMS, Size

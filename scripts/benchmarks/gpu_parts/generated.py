@@ -8,7 +8,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from evlvideo.assembly.precision import tower_dtype
+from evlvideo.assembly.precision import DTYPES
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
@@ -37,7 +37,7 @@ def random_captioner(config: EvlVideoConfig, *, language_model: bool = True) -> 
         model = EvlVideoForCaptioning(config, empty_language_model=not language_model)
     for name, weight in model.named_parameters():
         if tower_of(name) is not None:
-            weight.data = weight.data.to(tower_dtype(precision()))
+            weight.data = weight.data.to(DTYPES[precision()])
     free_memory()
     return model.eval()
 

@@ -8,11 +8,15 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from evlvideo.config.run import DataConfig, GenerationConfig, RunConfig, ScstConfig, TrainingConfig
+from evlvideo.config.data import DataConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.scst import ScstConfig
+from evlvideo.config.training import TrainingConfig
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.run import training_arguments
+from evlvideo.training.arguments import training_arguments
 from evlvideo.training.scst.rewards import CiderReward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer

@@ -5,19 +5,20 @@ import numpy as np
 import pytest
 
 from evlvideo.comparison.page import gallery
-from evlvideo.comparison.page.frames import Footage
-from evlvideo.comparison.page.insights import Insights
+from evlvideo.comparison.page.clip_media import ClipFrames
+from evlvideo.comparison.page.inspection import Inspection
 from evlvideo.comparison.page.report import render_report
+from evlvideo.comparison.rows.row import system_row
 from evlvideo.comparison.rows.runs import read_runs
-from evlvideo.comparison.tables.table import build_table, run_entry
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.comparison.tables.table import build_table
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 CONFIG = "data: {dataset: msrvtt, root: nowhere}\n"
 
 
-def frames_for(clip: CaptionedClip) -> Footage:
-    return Footage([np.zeros((8, 8, 3), np.uint8)] * 4)
+def read_frames(clip: CaptionedClip) -> ClipFrames:
+    return ClipFrames([np.zeros((8, 8, 3), np.uint8)] * 4)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_cards_hold_captions_scores_references_and_frames(make_run, annotated):
     captions = {f"video{index}": f"caption {index}" for index in range(6)}
     better = {clip: {"cider": 2.0} for clip in captions}
     runs = [make_run("mean", captions=captions, config=CONFIG), make_run("concat", per_clip=better)]
-    built = gallery.build_gallery(read_runs(runs, "test"), 6, frames_for=frames_for)
+    built = gallery.build_gallery(read_runs(runs, "test"), 6, read_frames=read_frames)
     card = next(card for card in built.cards if card.clip_id == "video3")
     assert [caption.text for caption in card.captions] == ["caption 3", "a ball rolls left"]
     assert [caption.cider for caption in card.captions] == pytest.approx([0.3, 2.0])
@@ -73,7 +74,7 @@ def test_missing_videos_leave_out_the_pictures_and_say_so(make_run, annotated):
 
 def test_a_page_that_is_full_says_how_many_clips_have_no_frames(make_run, annotated, monkeypatch):
     monkeypatch.setattr(gallery, "MEDIA_BYTES", 5000)
-    built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 6, frames_for=frames_for)
+    built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 6, read_frames=read_frames)
     without = sum(not card.pictures for card in built.cards)
     assert 0 < without < 6
     assert built.remarks == (f"{without} of 6 clips are shown without frames, which would make the page too large.",)
@@ -82,7 +83,7 @@ def test_a_page_that_is_full_says_how_many_clips_have_no_frames(make_run, annota
 def test_kinds_and_wins_are_over_all_clips_whatever_is_shown(make_run, annotated):
     better = {f"video{index}": {"cider": 0.25} for index in range(6)}
     runs = read_runs([make_run("mean", config=CONFIG), make_run("concat", per_clip=better)], "test")
-    built = gallery.build_gallery(runs, 1, frames_for=frames_for)
+    built = gallery.build_gallery(runs, 1, read_frames=read_frames)
     assert [(kind.name, kind.clips) for kind in built.kinds] == [("music", 3), ("people", 3)]
     assert built.kinds[0].means == pytest.approx((0.2, 0.25))
     assert built.wins.alone == (3, 3)
@@ -92,8 +93,8 @@ def test_kinds_and_wins_are_over_all_clips_whatever_is_shown(make_run, annotated
 def test_people_are_shown_but_do_not_compete(make_run, annotated):
     people = {f"video{index}": {"cider": 5.0} for index in range(6)}
     runs = read_runs([make_run("mean", config=CONFIG), make_run("concat"), make_run("people", per_clip=people)], "test")
-    runs[2] = replace(runs[2], own_references=True)
-    built = gallery.build_gallery(runs, 6, frames_for=frames_for)
+    runs[2] = replace(runs[2], is_human=True)
+    built = gallery.build_gallery(runs, 6, read_frames=read_frames)
     assert built.contenders == (0, 1)
     assert built.wins.alone == (0, 0, 0)
     assert [caption.cider for caption in built.cards[0].captions][2] == 5.0
@@ -101,12 +102,12 @@ def test_people_are_shown_but_do_not_compete(make_run, annotated):
 
 
 def test_some_missing_videos_are_counted(make_run, annotated):
-    def some(clip: CaptionedClip) -> Footage:
+    def some(clip: CaptionedClip) -> ClipFrames:
         if clip.clip_id == "video0":
             raise UserError("video0.mp4 is missing.")
-        return frames_for(clip)
+        return read_frames(clip)
 
-    built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 6, frames_for=some)
+    built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 6, read_frames=some)
     assert built.remarks == ("1 clip is shown without frames: video0.mp4 is missing.",)
 
 
@@ -124,7 +125,7 @@ def test_a_run_without_a_config_is_shown_by_its_captions(make_run):
 
 def test_a_clip_that_one_system_did_not_caption_is_shown(make_run, annotated):
     runs = [make_run("all", config=CONFIG), make_run("none", captions={"video0": "x"}, per_clip={}, clips_scored=0)]
-    built = gallery.build_gallery(read_runs(runs, "test"), 6, frames_for=frames_for)
+    built = gallery.build_gallery(read_runs(runs, "test"), 6, read_frames=read_frames)
     card = next(card for card in built.cards if card.clip_id == "video1")
     assert (card.captions[1].text, card.captions[1].cider) == (None, None)
 
@@ -148,11 +149,11 @@ def test_a_page_of_thousands_of_clips_shows_as_many_as_fit_and_says_so(make_run)
     captions = {f"video{index}": f"a man <{index}> " + "x" * 400 for index in range(3000)}
     per_clip = {clip_id: {"cider": 0.5} for clip_id in captions}
     runs = read_runs([make_run(name, captions=captions, per_clip=per_clip) for name in ("one", "two")], "test")
-    built = gallery.build_gallery(runs, 3000, frames_for=frames_for)
+    built = gallery.build_gallery(runs, 3000, read_frames=read_frames)
     assert 100 < len(built.cards) < 3000
     left = f"{3000 - len(built.cards):,} of 3,000 clips that were to be shown are left out"
     assert any(remark.startswith(left) for remark in built.remarks)
-    page = render_report(build_table("t", [run_entry(run) for run in runs]), runs, built, Insights())
+    page = render_report(build_table("t", [system_row(run) for run in runs]), runs, built, Inspection())
     assert len(page.encode()) < gallery.TEXT_BYTES + 200_000
 
 

@@ -6,25 +6,26 @@ import pytest
 
 from evlvideo.comparison.compare import compare
 from evlvideo.comparison.page import gallery
-from evlvideo.comparison.page.frames import Footage, Picture
+from evlvideo.comparison.page.clip_media import ClipFrames, PageImage
 from evlvideo.comparison.page.gallery import build_gallery
-from evlvideo.comparison.page.insights import Attention, ClipInsights, Insight, Insights, Merging
+from evlvideo.comparison.page.inspection import AttentionView, ClipViews, Inspection, MergingView, SystemView
 from evlvideo.comparison.page.report import render_report
+from evlvideo.comparison.rows.row import system_row
 from evlvideo.comparison.rows.runs import read_runs
-from evlvideo.comparison.tables.table import build_table, run_entry
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.comparison.tables.table import build_table
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 CONFIG = "data: {dataset: msrvtt, root: nowhere}\n"
-PICTURE = Picture("data:image/png;base64,AAAA", 16, 16)
+PICTURE = PageImage("data:image/png;base64,AAAA", 16, 16)
 
 
-def page_of(runs, insights: Insights | None = None, entries=None, frames_for=None) -> str:
-    table = build_table("MSR-VTT", entries or [run_entry(run) for run in runs])
-    return render_report(table, runs, build_gallery(runs, 6, frames_for=frames_for or gone), insights or Insights())
+def page_of(runs, insights: Inspection | None = None, entries=None, read_frames=None) -> str:
+    table = build_table("MSR-VTT", entries or [system_row(run) for run in runs])
+    return render_report(table, runs, build_gallery(runs, 6, read_frames=read_frames or gone), insights or Inspection())
 
 
-def gone(clip: CaptionedClip) -> Footage:
+def gone(clip: CaptionedClip) -> ClipFrames:
     raise UserError("gone")
 
 
@@ -57,8 +58,8 @@ def test_films_and_pictures_are_all_that_the_page_s_policy_lets_in(make_run):
 
 def test_intervals_and_marks_of_significance_stand_beside_the_scores(make_run):
     runs = read_runs([make_run("mean"), make_run("concat")], "test")
-    entry = replace(run_entry(runs[1]), intervals={"cider": (0.4812, 0.5234)}, p_values={"cider": 0.004})
-    page = page_of(runs, entries=[run_entry(runs[0]), entry])
+    entry = replace(system_row(runs[1]), intervals={"cider": (0.4812, 0.5234)}, p_values={"cider": 0.004})
+    page = page_of(runs, entries=[system_row(runs[0]), entry])
     assert page.count('<small class="interval">48.1–52.3</small>') == 1
     assert page.count("<sup>‡</sup>") == 1
 
@@ -91,12 +92,12 @@ def test_names_break_between_their_words_and_stay_the_same_text(make_run):
 
 def test_the_inside_of_models_is_drawn(make_run):
     runs = read_runs([make_run("mean"), make_run("merged")], "test")
-    merging = Merging(257, 29, averaged=True, painted=(PICTURE,) * 2)
-    attention = Attention("merged", (0.25, 0.75), ((0.0, 1.0), (0.5, 0.5)), gate=0.125)
-    clip = ClipInsights(
-        "<video0>", (PICTURE,) * 2, (Insight(0, "mean", merging, None), Insight(1, "merged", None, attention))
+    merging = MergingView(257, 29, averaged=True, painted=(PICTURE,) * 2)
+    attention = AttentionView("merged", (0.25, 0.75), ((0.0, 1.0), (0.5, 0.5)), gate=0.125)
+    clip = ClipViews(
+        "<video0>", (PICTURE,) * 2, (SystemView(0, "mean", merging, None), SystemView(1, "merged", None, attention))
     )
-    page = page_of(runs, Insights((clip,), ("what & <why>",)))
+    page = page_of(runs, Inspection((clip,), ("what & <why>",)))
     inside = page[page.index('id="inside"') :]
     assert "257 → 29 tokens, of the mean of the frames" in inside
     assert "&lt;video0&gt;" in inside
@@ -114,8 +115,8 @@ def test_long_captions_are_folded(make_run):
 
 
 def test_a_clip_that_plays_faster_than_it_is_says_so(make_run, annotated):
-    footage = Footage([np.full((48, 64, 3), 3 * place, np.uint8) for place in range(64)], seconds=64.0)
-    page = page_of(read_runs([make_run("mean", config=CONFIG)], "test"), frames_for=lambda clip: footage)
+    footage = ClipFrames([np.full((48, 64, 3), 3 * place, np.uint8) for place in range(64)], seconds=64.0)
+    page = page_of(read_runs([make_run("mean", config=CONFIG)], "test"), read_frames=lambda clip: footage)
     assert page.count("plays at 5.0×") == 6
     assert page.count("5.0 times as fast as it is") == 6
     assert page.count("autoplay") == 0
@@ -128,7 +129,7 @@ def test_a_hundred_clips_that_play_stay_under_ten_megabytes(make_run, annotated,
     captions = {f"video{index}": "a ball rolls left over a striped background" for index in range(100)}
     runs = [make_run(f"system-{index}", captions=captions, config=CONFIG) for index in range(8)]
     report = compare(
-        runs, out=tmp_path / "out", gallery_clips=100, pictures=0, frames_for=lambda clip: Footage(noise, 3.0)
+        runs, out=tmp_path / "out", gallery_clips=100, pictures=0, read_frames=lambda clip: ClipFrames(noise, 3.0)
     ).report
     page = report.read_text()
     assert page.count("<article") == 100

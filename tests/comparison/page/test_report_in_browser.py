@@ -11,8 +11,8 @@ from browser import DOWN, ENTER, SPACE, TAB, Browser, chromium, is_installed
 
 from evlvideo.comparison.compare import compare
 from evlvideo.comparison.page import gallery
-from evlvideo.comparison.page.frames import Footage
-from evlvideo.data.annotation.splits import CaptionedClip
+from evlvideo.comparison.page.clip_media import ClipFrames
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="chromium and chromedriver are not installed")
@@ -34,15 +34,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield started
 
 
-def moving(clip: CaptionedClip) -> Footage:
+def moving(clip: CaptionedClip) -> ClipFrames:
     """Two seconds in which a bar moves."""
     frames = [np.full((48, 64, 3), 40, np.uint8) for _ in range(24)]
     for place, frame in enumerate(frames):
         frame[:, 2 * place : 2 * place + 8] = 220
-    return Footage(frames, seconds=2.0)
+    return ClipFrames(frames, seconds=2.0)
 
 
-def gone(clip: CaptionedClip) -> Footage:
+def gone(clip: CaptionedClip) -> ClipFrames:
     raise UserError(f"{clip.video} is missing.")
 
 
@@ -69,7 +69,7 @@ def page(browser: Browser, make_run, monkeypatch, tmp_path: Path) -> Browser:
         )
         for name, cider in [("mean", 0.5), ("concat", 0.7), ("<i>", 0.3)]
     ]
-    browser.open(compare(runs, out=tmp_path / "report", pictures=0, frames_for=moving).report)
+    browser.open(compare(runs, out=tmp_path / "report", inspected_clips=0, read_frames=moving).report)
     return browser
 
 
@@ -341,7 +341,7 @@ def test_captions_and_names_are_text_whatever_they_are(browser, make_run, monkey
     for run in runs:  # JSON may hold half a surrogate pair, which we read and would not write
         found = run / "evaluation/msrvtt-test/predictions.json"
         found.write_text(json.dumps([{"image_id": name, "caption": text} for name, text in captions.items()]))
-    browser.open(compare(runs, out=tmp_path / "report", pictures=0).report)
+    browser.open(compare(runs, out=tmp_path / "report", inspected_clips=0).report)
     browser.width(360)
     browser.wait("innerWidth === 360")
     browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
@@ -377,8 +377,10 @@ def test_a_report_of_a_whole_test_split_opens_in_five_seconds(browser, make_run,
         )
         for system in range(5)
     ]
-    frames_for = moving if cards == 100 else gone
-    report = compare(runs, out=tmp_path / "report", gallery_clips=cards, pictures=0, frames_for=frames_for).report
+    read_frames = moving if cards == 100 else gone
+    report = compare(
+        runs, out=tmp_path / "report", gallery_clips=cards, inspected_clips=0, read_frames=read_frames
+    ).report
     assert report.stat().st_size < (10_000_000 if cards == 100 else 20_000_000)
     started = time.perf_counter()
     browser.open(report)

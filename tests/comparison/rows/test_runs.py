@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from evlvideo.comparison.rows.runs import check_comparable, read_runs
+from evlvideo.comparison.rows.runs import read_runs
+from evlvideo.comparison.rows.system import check_scored_alike
 from evlvideo.errors import UserError
 from evlvideo.results.records import References
 
@@ -89,7 +90,7 @@ def test_training_facts_of_another_form_are_refused(make_run):
 def test_runs_scored_in_other_ways_are_refused(make_run, field, value, title):
     runs = read_runs([make_run("one"), make_run("two", **{field: value})], "test")
     with pytest.raises(UserError, match=rf"{title}: .*\(one\); .*\(two\)"):
-        check_comparable(runs)
+        check_scored_alike(runs)
 
 
 def test_runs_on_other_data_sets_are_refused_with_every_difference(make_run):
@@ -97,26 +98,26 @@ def test_runs_on_other_data_sets_are_refused_with_every_difference(make_run):
         [make_run("one"), make_run("two", dataset="mini", references=References("mini:test", "bbbb", 120))], "test"
     )
     with pytest.raises(UserError) as raised:
-        check_comparable(runs)
+        check_scored_alike(runs)
     assert "data set: msrvtt (one); mini (two)" in str(raised.value)
     assert "references' digest: aaaa (one); bbbb (two)" in str(raised.value)
 
 
 def test_runs_scored_alike_may_be_compared(make_run):
-    check_comparable(
+    check_scored_alike(
         read_runs([make_run("one"), make_run("two", seed=1, references=References("a copy", "aaaa", 120))], "test")
     )
 
 
 def test_how_captions_from_elsewhere_were_decoded_is_not_held_against_them(make_run):
     one, two = read_runs([make_run("one"), make_run("two", decoding={})], "test")
-    check_comparable([one, replace(two, regime="scored")])
+    check_scored_alike([one, replace(two, regime="scored")])
     with pytest.raises(UserError, match="decoding"):
-        check_comparable([one, two])
+        check_scored_alike([one, two])
 
 
 def test_captions_from_elsewhere_need_the_references_of_the_others(make_run):
     one, two = read_runs([make_run("one"), make_run("two", references=References("x", "bbbb", 120))], "test")
     with pytest.raises(UserError, match="references' digest"):
-        check_comparable([one, replace(two, regime="scored")])
-    check_comparable([one, replace(two, regime="scored", own_references=True)])
+        check_scored_alike([one, replace(two, regime="scored")])
+    check_scored_alike([one, replace(two, regime="scored", is_human=True)])

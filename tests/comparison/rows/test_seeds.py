@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from evlvideo.comparison.rows.runs import EvaluatedRun, read_runs
-from evlvideo.comparison.rows.seeds import SeedPool, pool_seeds, seed_remarks
+from evlvideo.comparison.rows.runs import read_runs
+from evlvideo.comparison.rows.seeds import SeedGroup, group_seeds, seed_remarks
+from evlvideo.comparison.rows.system import System
 from evlvideo.config.loading import load_config, save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
@@ -29,7 +30,7 @@ def evaluated(make_run: Any) -> Evaluated:
 
 
 def pools(*directories: Path) -> list[tuple[str, tuple[int, ...]]]:
-    return [(pool.name, pool.seeds) for pool in pool_seeds(read_runs(directories, "test"))]
+    return [(pool.name, pool.seeds) for pool in group_seeds(read_runs(directories, "test"))]
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_row(evaluated: Evaluated) -> None:
@@ -96,7 +97,7 @@ def test_what_has_no_config_has_a_row_of_its_own(make_run: Any, evaluated: Evalu
 def test_captions_from_elsewhere_have_a_row_of_their_own(evaluated: Evaluated) -> None:
     read = read_runs([evaluated("a-1", 1), evaluated("a-2", 2)], "test")
     scored = [replace(run, regime="scored") for run in read]
-    assert [pool.name for pool in pool_seeds(scored)] == ["a-1", "a-2"]
+    assert [pool.name for pool in group_seeds(scored)] == ["a-1", "a-2"]
 
 
 def test_one_seed_twice_is_refused(evaluated: Evaluated) -> None:
@@ -111,15 +112,15 @@ def test_seeds_that_were_scored_on_other_clips_are_refused(evaluated: Evaluated)
 
 
 def test_the_first_seed_is_shown_under_the_row_s_name(evaluated: Evaluated) -> None:
-    pool = pool_seeds(read_runs([evaluated("a-7", 7), evaluated("a-1", 1)], "test"))[0]
+    pool = group_seeds(read_runs([evaluated("a-7", 7), evaluated("a-1", 1)], "test"))[0]
     assert (pool.shown.name, pool.shown.directory) == ("a", pool.runs[0].directory)
 
 
 class TestRemarks:
     @staticmethod
-    def pool(name: str, *seeds: int) -> SeedPool:
-        run = EvaluatedRun.__new__(EvaluatedRun)
-        return SeedPool(name, (run,) * max(1, len(seeds)), seeds)
+    def pool(name: str, *seeds: int) -> SeedGroup:
+        run = System.__new__(System)
+        return SeedGroup(name, (run,) * max(1, len(seeds)), seeds)
 
     def test_they_name_the_seeds_once_where_all_rows_have_them(self) -> None:
         (remark,) = seed_remarks([self.pool("a", 42, 1), self.pool("b", 42, 1)])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from evlvideo.comparison.rows.row import SCORES, Row
 from evlvideo.comparison.tables.latex import escape_latex, to_latex
-from evlvideo.comparison.tables.table import COSTS, EVIDENCE, OVER_SEEDS, SCORES, Entry, Table, build_table
+from evlvideo.comparison.tables.table import COSTS, EVIDENCE, OVER_SEEDS, Table, build_table
 
 HOSTILE = r"a_b & 50% #1 $x$ {y} ~z^ \input{/etc/passwd} <b>|'\"" + "\nnext"
 
@@ -16,9 +17,9 @@ def table(name: str = "mine") -> Table:
     return build_table(
         "MSR-VTT, test split",
         [
-            Entry("paper's", "quoted", {"cider": 0.9}, source="a paper & its poster"),
-            Entry(name, "trained", {"cider": 0.5, "trained_parameters": 1234567}, {"meteor": "no Java runtime."}),
-            Entry(
+            Row("paper's", "quoted", {"cider": 0.9}, source="a paper & its poster"),
+            Row(name, "trained", {"cider": 0.5, "trained_parameters": 1234567}, {"meteor": "no Java runtime."}),
+            Row(
                 "best",
                 "scored",
                 {"cider": 0.6},
@@ -79,7 +80,7 @@ def whole_table() -> Table:
     values = dict.fromkeys(keys, 1.234) | dict.fromkeys(COSTS, 123_456_789)
     intervals = dict.fromkeys(SCORES, (1.0, 1.5))
     p_values = dict.fromkeys(SCORES, 0.001)
-    rows = [Entry(f"merged_positions-{place}", "trained", values, {}, 6, 6) for place in range(2)]
+    rows = [Row(f"merged_positions-{place}", "trained", values, {}, 6, 6) for place in range(2)]
     return build_table("Mini", [replace(row, intervals=intervals, p_values=p_values) for row in rows])
 
 

@@ -4,31 +4,33 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evlvideo.comparison.rows.runs import EvaluatedRun, read_runs
+from evlvideo.comparison.rows.row import Row, system_row
+from evlvideo.comparison.rows.runs import read_runs
+from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.tables import multiply_adds
 from evlvideo.comparison.tables.multiply_adds import add_multiply_adds
-from evlvideo.comparison.tables.table import Entry, build_table, run_entry
+from evlvideo.comparison.tables.table import build_table
 from evlvideo.config.loading import save_config
-from evlvideo.estimate import of_run
+from evlvideo.estimate import run_costs
 from evlvideo.results.run_directory import run_config
 
 if TYPE_CHECKING:
     from toy_run import Toy
 
 
-def evaluated(make_run: Any, name: str, directory: Path | None = None, **decoding: Any) -> EvaluatedRun:
+def evaluated(make_run: Any, name: str, directory: Path | None = None, **decoding: Any) -> System:
     read = read_runs([make_run(name, decoding=decoding)], "test")[0]
     return replace(read, directory=directory or read.directory)
 
 
-def with_costs(*runs: EvaluatedRun) -> tuple[dict[str, Entry], list[str]]:
-    made, remarks = add_multiply_adds([run_entry(run) for run in runs], runs)
+def with_costs(*runs: System) -> tuple[dict[str, Row], list[str]]:
+    made, remarks = add_multiply_adds([system_row(run) for run in runs], runs)
     return {entry.name: entry for entry in made}, remarks
 
 
 def test_a_run_costs_what_its_config_says_though_its_start_is_gone(toy: "Toy", make_run: Any, tmp_path: Path) -> None:
     directory = toy.finished_run(tmp_path / "toy")
-    expected = of_run.estimate_run(run_config(directory))
+    expected = run_costs.estimate_run(run_config(directory))
     save_config(replace(run_config(directory), init=str(tmp_path / "gone")), directory / "config.yaml")
     found, remarks = with_costs(evaluated(make_run, "run", directory))
     values = found["run"].values
@@ -43,8 +45,8 @@ def test_captioning_is_that_of_the_evaluation(toy: "Toy", make_run: Any, tmp_pat
     longer = replace(config, generation=replace(config.generation, max_new_tokens=12, num_beams=3))
     save_config(replace(config, stage="scst"), directory / "config.yaml")
     found, _ = with_costs(evaluated(make_run, "run", directory, max_new_tokens=12, num_beams=3, sampling="uniform"))
-    assert found["run"].values["captioning_multiply_adds"] == of_run.estimate_run(longer).captioning_clip.total
-    scst = of_run.estimate_run(replace(config, stage="scst"))
+    assert found["run"].values["captioning_multiply_adds"] == run_costs.estimate_run(longer).captioning_clip.total
+    scst = run_costs.estimate_run(replace(config, stage="scst"))
     assert found["run"].values["training_multiply_adds"] == scst.training_clip.total
 
 
@@ -52,9 +54,9 @@ def test_equal_models_are_counted_once(
     toy: "Toy", make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = []
-    multiply_adds = of_run.multiply_adds
-    monkeypatch.setattr(of_run, "multiply_adds", lambda *asked: counted.append(asked) or multiply_adds(*asked))
-    of_run._multiply_adds.cache_clear()
+    multiply_adds = run_costs.multiply_adds
+    monkeypatch.setattr(run_costs, "multiply_adds", lambda *asked: counted.append(asked) or multiply_adds(*asked))
+    run_costs._multiply_adds.cache_clear()
     directories = [toy.finished_run(tmp_path / name) for name in ("one", "two")]
     save_config(replace(run_config(directories[1]), seed=7), directories[1] / "config.yaml")
     other = toy.finished_run(tmp_path / "three", fusion="concat")
@@ -66,7 +68,7 @@ def test_memory_that_no_table_shows_is_not_measured(
     toy: "Toy", make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evlvideo.estimate.activations.saved_bytes", lambda *_: pytest.fail("measured"))
-    of_run._multiply_adds.cache_clear()
+    run_costs._multiply_adds.cache_clear()
     found, _ = with_costs(evaluated(make_run, "run", toy.finished_run(tmp_path / "toy")))
     assert found["run"].values["training_multiply_adds"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 
 CLIPS = [
@@ -124,7 +124,7 @@ def test_a_clip_takes_little_more_than_its_strings() -> None:
     tracemalloc.start()
     table = ClipTable(clips())
     # Not of paths, whose names Python keeps in a table of all names that it has ever seen.
-    ours = [tracemalloc.Filter(True, f"*/data/{name}.py") for name in ("clip_table", "strings")]
+    ours = [tracemalloc.Filter(True, f"*/annotation/{name}.py") for name in ("clip_table", "packed_strings")]
     kept = tracemalloc.take_snapshot().filter_traces(ours)
     tracemalloc.stop()
     assert len(table) == 10_000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evlvideo.data.annotation import missing_files as missing_files_module
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.missing_files import missing_files
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_data import render, write_layout
 
-from evlvideo.data.annotation.splits import DATASETS
+from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.annotation.verify import VerifyReport, verify
 from evlvideo.errors import UserError
 

@@ -9,11 +9,11 @@ from numbered import numbers_of, render
 from PIL import Image
 from tiny_shards import write_shard
 
-from evlvideo.data.loading.shards import ShardClips
-from evlvideo.data.media.source import TarMember, state_of
-from evlvideo.data.video.clip import DecodeError
-from evlvideo.data.video.decode import BACKENDS, check_clip, decode_clip
-from evlvideo.data.video.guarded import decode_clip_guarded
+from evlvideo.data.loading.shards.clips import ShardClips
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import TarMember, state_of
+from evlvideo.data.video.decode import BACKENDS, check_video, decode_frames
+from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.errors import UserError
 
 FRAMES = 60
@@ -47,17 +47,17 @@ IN_SHARDS = [kind for kind, (suffix, _) in KINDS.items() if suffix in ("mp4", "w
 def test_a_video_inside_a_shard_is_decoded_as_a_file_is(kind: str, tmp_path: Path) -> None:
     suffix, arguments = KINDS[kind]
     path = render(tmp_path / f"clip.{suffix}", FRAMES, **arguments)
-    inside, outside = member(tmp_path, suffix, path.read_bytes()), decode_clip(path, choose, 48)
+    inside, outside = member(tmp_path, suffix, path.read_bytes()), decode_frames(path, choose, 48)
     for _ in range(2):  # The second time with a cached index.
-        clip = decode_clip(inside, choose, 48)
+        clip = decode_frames(inside, choose, 48)
         np.testing.assert_array_equal(clip.frames, outside.frames)
         np.testing.assert_array_equal(clip.timestamps_seconds, outside.timestamps_seconds)
-        assert (clip.indices, clip.source) == (outside.indices, outside.source)
+        assert (clip.indices, clip.metadata) == (outside.indices, outside.metadata)
 
 
 def test_the_helper_decodes_it(video: TarMember) -> None:
-    assert numbers_of(decode_clip_guarded(video, choose).frames) == NUMBERS
-    assert check_clip(video) == FRAMES
+    assert numbers_of(decode_frames_guarded(video, choose).frames) == NUMBERS
+    assert check_video(video) == FRAMES
 
 
 def test_a_picture_inside_a_shard_is_decoded_without_the_helper(
@@ -69,7 +69,7 @@ def test_a_picture_inside_a_shard_is_decoded_without_the_helper(
     monkeypatch.setattr(
         "evlvideo.data.video.guarded._helper_of_this_process", lambda: pytest.fail("the helper is asked")
     )
-    frames = decode_clip_guarded(picture, lambda frames, rate: [0, 0], 20, keep_aspect=True).frames
+    frames = decode_frames_guarded(picture, lambda frames, rate: [0, 0], 20, keep_aspect=True).frames
     assert frames.shape == (2, 20, 30, 3)
     assert (frames == (200, 100, 50)).all()
 
@@ -81,35 +81,35 @@ def test_other_backends_decode_it_too(
     monkeypatch.undo()  # These open paths alone.
     if backend == "decord":
         pytest.importorskip("decord")
-    assert numbers_of(decode_clip(video, choose, backend=backend).frames) == NUMBERS
+    assert numbers_of(decode_frames(video, choose, backend=backend).frames) == NUMBERS
 
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     text = member(tmp_path, "mp4", b"404 Not Found\n" * 50)
     with pytest.raises(DecodeError, match=r"^b\.mp4 in .*00000\.tar cannot be decoded: Invalid data"):
-        decode_clip(text, choose)
+        decode_frames(text, choose)
     with pytest.raises(DecodeError, match=r"^b\.jpg in .*00000\.tar cannot be decoded: .* Is it a picture"):
-        decode_clip(member(tmp_path, "jpg", b"no picture"), lambda frames, rate: [0])
+        decode_frames(member(tmp_path, "jpg", b"no picture"), lambda frames, rate: [0])
 
 
 @pytest.mark.parametrize("target", ["file:///etc/hostname", "/etc/hostname", "http://127.0.0.1:9/a.ts"])
 def test_a_playlist_inside_a_shard_leads_nowhere(tmp_path: Path, target: str) -> None:
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n"
     with pytest.raises(DecodeError):
-        decode_clip(member(tmp_path, "mp4", playlist.encode()), choose)
+        decode_frames(member(tmp_path, "mp4", playlist.encode()), choose)
 
 
 def test_a_playlist_inside_a_shard_reaches_no_video_beside_it(tmp_path: Path) -> None:
     other = render(tmp_path / "other.ts", 30)
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{other}\n#EXT-X-ENDLIST\n"
     with pytest.raises(DecodeError):
-        decode_clip(member(tmp_path, "mp4", playlist.encode()), choose)
+        decode_frames(member(tmp_path, "mp4", playlist.encode()), choose)
 
 
 def test_pictures_are_of_common_formats_alone(tmp_path: Path) -> None:
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(DecodeError, match="unknown format"):
-        decode_clip(member(tmp_path, "jpg", script), lambda frames, rate: [0])
+        decode_frames(member(tmp_path, "jpg", script), lambda frames, rate: [0])
 
 
 def test_a_stream_ends_with_its_member(video: TarMember) -> None:
@@ -129,7 +129,7 @@ def test_a_stream_ends_with_its_member(video: TarMember) -> None:
 def test_a_shard_that_is_gone_is_no_bad_clip(video: TarMember) -> None:
     video.shard.unlink()
     with pytest.raises(UserError, match="cannot be read: No such file") as caught:
-        decode_clip_guarded(video, choose)
+        decode_frames_guarded(video, choose)
     assert not isinstance(caught.value, DecodeError)
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kinds_of_video import FRAMES, HEVC, KINDS, OPEN_H264, OPEN_HEVC, PYRAMID, REFRESH
+from kinds_of_video import FRAMES, HEVC, KINDS, OPEN_H264, OPEN_HEVC, PYRAMID, REFRESH, UNEVEN
 from numbered import cut_without_encoding, numbers_of, render, without_first_packets
 
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.backends import pyav
-from evlvideo.data.video.clip import Clip, DecodeError
-from evlvideo.data.video.decode import BACKENDS, decode_clip, open_clip
+from evlvideo.data.video.decode import BACKENDS, decode_frames, open_video
+from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.data.video.packets import PacketReader
 
 
@@ -31,7 +32,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def right(clip: Clip) -> bool:
+def right(clip: DecodedFrames) -> bool:
     return numbers_of(clip.frames) == list(clip.indices)
 
 
@@ -40,12 +41,12 @@ def test_the_frames_asked_for_are_given(kind: str, tmp_path: Path) -> None:
     suffix, arguments = KINDS[kind]
     path = render(tmp_path / f"clip.{suffix}", FRAMES, **arguments)
     draw = random.Random(kind)
-    assert right(decode_clip(path, lambda frames, rate: range(frames)))
+    assert right(decode_frames(path, lambda frames, rate: range(frames)))
     for count in (1, 1, 2, 4, 8, 16):
         indices = [draw.randrange(FRAMES) for _ in range(count)]
-        clip = decode_clip(path, fixed(*indices))
+        clip = decode_frames(path, fixed(*indices))
         assert numbers_of(clip.frames) == indices
-        assert clip.source.frames == FRAMES
+        assert clip.metadata.frames == FRAMES
 
 
 @pytest.mark.parametrize("kind", ["closed groups", "deep pyramid of B-frames", "uneven times", "vp9", "ten bits"])
@@ -53,7 +54,7 @@ def test_every_backend_gives_them(kind: str, backend: str, tmp_path: Path) -> No
     suffix, arguments = KINDS[kind]
     path = render(tmp_path / f"clip.{suffix}", FRAMES, **arguments)
     for indices in ([0, 29, 30, 31, 89], [45], [88, 3, 3, 60]):
-        assert numbers_of(decode_clip(path, fixed(*indices), backend=backend).frames) == indices
+        assert numbers_of(decode_frames(path, fixed(*indices), backend=backend).frames) == indices
 
 
 def test_hevc_as_x265_makes_it_is_right_or_refused(backend: str, tmp_path: Path) -> None:
@@ -62,9 +63,9 @@ def test_hevc_as_x265_makes_it_is_right_or_refused(backend: str, tmp_path: Path)
     asked = fixed(*range(240, 262), 290)
     if backend == "decord":
         with pytest.raises(DecodeError, match="decord gives wrong frames or none; use the backend pyav"):
-            decode_clip(path, asked, backend=backend)
+            decode_frames(path, asked, backend=backend)
     else:
-        assert right(decode_clip(path, asked, backend=backend))
+        assert right(decode_frames(path, asked, backend=backend))
 
 
 @pytest.mark.parametrize("kind", ["open groups", "no keyframe but the first", "mpeg2", "no times"])
@@ -74,23 +75,23 @@ def test_decord_is_refused_what_it_gets_wrong(kind: str, tmp_path: Path) -> None
     suffix, arguments = KINDS[kind]
     path = render(tmp_path / f"clip.{suffix}", FRAMES, **arguments)
     with pytest.raises(DecodeError, match="wrong frames or none"):
-        decode_clip(path, fixed(0, 40), backend="decord")
+        decode_frames(path, fixed(0, 40), backend="decord")
 
 
 def test_a_false_keyframe_is_no_place_to_start(tmp_path: Path) -> None:
     path = render(tmp_path / "clip.mp4", FRAMES, options=REFRESH)
-    with open_clip(path) as clip:
+    with open_video(path) as clip:
         assert clip.index is not None
         assert clip.index.false_keyframes
     if installed("torchcodec"):
         with pytest.raises(DecodeError, match="false keyframes"):
-            decode_clip(path, fixed(0), backend="torchcodec")
+            decode_frames(path, fixed(0), backend="torchcodec")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "ts"])
 @pytest.mark.parametrize("options", [{"g": "30", "sc_threshold": "0"}, OPEN_H264])
 def test_true_keyframes_are_found(suffix: str, options: dict[str, str], tmp_path: Path) -> None:
-    with open_clip(render(tmp_path / f"clip.{suffix}", FRAMES, options=options)) as clip:
+    with open_video(render(tmp_path / f"clip.{suffix}", FRAMES, options=options)) as clip:
         assert clip.index is not None
         assert not clip.index.false_keyframes
         assert len(clip.index.keyframes) >= 3
@@ -99,16 +100,16 @@ def test_true_keyframes_are_found(suffix: str, options: dict[str, str], tmp_path
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_a_rotation_is_applied(rotation: int, backend: str, tmp_path: Path) -> None:
     path = render(tmp_path / "clip.mp4", 40, rotation=rotation)
-    clip = decode_clip(path, fixed(0, 17, 39), backend=backend)
+    clip = decode_frames(path, fixed(0, 17, 39), backend=backend)
     assert right(clip)
     assert clip.frames.shape[1:] == (64, 96, 3)
-    assert (clip.source.width, clip.source.height, clip.source.rotation) == (96, 64, rotation)
+    assert (clip.metadata.width, clip.metadata.height, clip.metadata.rotation) == (96, 64, rotation)
 
 
 def test_a_rotation_is_applied_before_scaling(tmp_path: Path) -> None:
     path = render(tmp_path / "clip.mp4", 12, rotation=90)
-    assert right(decode_clip(path, fixed(0, 5, 11), 48))
-    clip = decode_clip(path, fixed(5, 11), 32, keep_aspect=True)
+    assert right(decode_frames(path, fixed(0, 5, 11), 48))
+    clip = decode_frames(path, fixed(5, 11), 32, keep_aspect=True)
     assert right(clip)
     assert clip.frames.shape == (2, 32, 48, 3)
 
@@ -117,25 +118,25 @@ def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path: Path) -> None:
     # As where a clip was cut out of a longer video without encoding it again; decord repeats the last frame for these.
     whole = render(tmp_path / "whole.mp4", 60, options={"g": "12"})
     path = cut_without_encoding(whole, tmp_path / "cut.mp4", hidden=20, rate=25)
-    clip = decode_clip(path, fixed(0, 1, 13, 39))
+    clip = decode_frames(path, fixed(0, 1, 13, 39))
     assert numbers_of(clip.frames) == [20, 21, 33, 59]
-    assert clip.source.frames == 40
+    assert clip.metadata.frames == 40
 
 
 @pytest.mark.parametrize(("suffix", "packets"), [("mp4", 1), ("mp4", 24), ("mp4", 30), ("mkv", 24), ("mkv", 30)])
 def test_frames_whose_beginning_was_cut_away_are_not_counted(suffix: str, packets: int, tmp_path: Path) -> None:
     whole = render(tmp_path / f"whole.{suffix}", FRAMES, "libx265", OPEN_HEVC)
     path = without_first_packets(whole, tmp_path / f"cut.{suffix}", packets)
-    numbers = numbers_of(decode_clip(path, lambda frames, rate: range(frames)).frames)
+    numbers = numbers_of(decode_frames(path, lambda frames, rate: range(frames)).frames)
     assert numbers == list(range(numbers[0], FRAMES))
-    assert numbers_of(decode_clip(path, lambda frames, rate: [frames // 2]).frames) == [numbers[len(numbers) // 2]]
+    assert numbers_of(decode_frames(path, lambda frames, rate: [frames // 2]).frames) == [numbers[len(numbers) // 2]]
 
 
 @pytest.mark.parametrize("options", [PYRAMID, OPEN_H264, REFRESH])
 def test_pixels_are_those_of_decoding_everything(options: dict[str, str], tmp_path: Path) -> None:
     # Frames that are passed over are not decoded where no other needs them, and what is no keyframe is not trusted.
     path = render(tmp_path / "clip.mp4", FRAMES, options=options)
-    with open_clip(path) as clip, PacketReader(path) as reader:
+    with open_video(path) as clip, PacketReader(path) as reader:
         few = clip.read([7, 38, 39, 41, 77]).frames
         every = pyav.decode(reader, clip.index, range(FRAMES), *few.shape[1:3])  # type: ignore[arg-type]
     assert np.array_equal(few, every[[7, 38, 39, 41, 77]])
@@ -151,7 +152,7 @@ def test_only_what_is_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monk
             read.append(packet.size)
             yield packet
 
-    with open_clip(path) as clip:
+    with open_video(path) as clip:
         monkeypatch.setattr(PacketReader, "packets", counting)
         assert right(clip.read([1, 85]))
     assert len(read) == 2 + 6
@@ -162,7 +163,7 @@ def test_a_container_that_cannot_be_searched_is_read_from_its_start(
     lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = render(tmp_path / "clip.mkv", FRAMES, options={"g": "30"})
-    with open_clip(path) as clip:
+    with open_video(path) as clip:
         if lost == "seek":
             monkeypatch.setattr(PacketReader, "start_at", lambda *arguments: False)
         else:
@@ -174,15 +175,15 @@ def test_a_container_that_cannot_be_searched_is_read_from_its_start(
 
 def test_times_are_when_frames_are_shown(tmp_path: Path) -> None:
     path = render(tmp_path / "clip.mp4", FRAMES, times=UNEVEN)
-    clip = decode_clip(path, fixed(0, 31, 60))
+    clip = decode_frames(path, fixed(0, 31, 60))
     assert np.allclose(clip.timestamps_seconds, np.array(UNEVEN)[[0, 31, 60]] / 1000, atol=1e-4)
-    assert clip.source.rate == pytest.approx(FRAMES / (UNEVEN[-1] / 1000), rel=0.02)
+    assert clip.metadata.rate == pytest.approx(FRAMES / (UNEVEN[-1] / 1000), rel=0.02)
 
 
 def test_frames_are_chosen_between_two_times(tmp_path: Path) -> None:
     path = render(tmp_path / "clip.mp4", 75, options={"g": "20"})
     seen: list[int] = []
-    clip = decode_clip(
+    clip = decode_frames(
         path, lambda frames, rate: [seen.append(frames) or 0, frames - 1], start_seconds=1.0, end_seconds=2.0
     )
     # Half-open: at 25 a second, the second has frames 25 to 49.
@@ -193,17 +194,20 @@ def test_frames_are_chosen_between_two_times(tmp_path: Path) -> None:
 
 def test_the_end_of_a_range_may_lie_beyond_the_file(tmp_path: Path) -> None:
     path = render(tmp_path / "clip.mp4", 30)
-    assert decode_clip(path, lambda frames, rate: [0, frames - 1], start_seconds=0.5, end_seconds=9).indices == (13, 29)
+    assert decode_frames(path, lambda frames, rate: [0, frames - 1], start_seconds=0.5, end_seconds=9).indices == (
+        13,
+        29,
+    )
 
 
 @pytest.mark.parametrize("times", [(5.0, None), (0.5, 0.5), (None, 0.0), (0.41, 0.43)])
 def test_a_range_without_frames_is_refused(times: tuple[float | None, float | None], tmp_path: Path) -> None:
     path = render(tmp_path / "clip.mp4", 30)
     with pytest.raises(DecodeError, match=r"clip\.mp4 shows no frame from .* lasts from 0\.00 s to 1\.20 s"):
-        decode_clip(path, fixed(0), start_seconds=times[0], end_seconds=times[1])
+        decode_frames(path, fixed(0), start_seconds=times[0], end_seconds=times[1])
 
 
 def test_a_stream_that_starts_late_keeps_its_times(tmp_path: Path) -> None:
     path = render(tmp_path / "clip.mkv", 20, times=[500 + 40 * number for number in range(20)])
-    seconds = decode_clip(path, lambda frames, rate: range(frames)).timestamps_seconds
+    seconds = decode_frames(path, lambda frames, rate: range(frames)).timestamps_seconds
     assert np.allclose(np.diff(seconds), 0.04, atol=2e-3)

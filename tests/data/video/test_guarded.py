@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from tiny_data import index_of
 
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video import guarded
-from evlvideo.data.video.clip import DecodeError
-from evlvideo.data.video.decode import decode_clip
-from evlvideo.data.video.guarded import DecodeProcess, decode_clip_guarded
+from evlvideo.data.video.decode import decode_frames
+from evlvideo.data.video.guarded import DecodeProcess, decode_frames_guarded
 from evlvideo.errors import UserError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the helper process is for POSIX")
 
 STUB = """
 import os, signal, time
-from evlvideo.data import decode_server
+from evlvideo.data.video import decode_server
 
 class Server(decode_server.Server):
     def read(self, chosen, size, keep_aspect, backend):
@@ -59,15 +59,15 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DecodePr
 
 
 def test_frames_are_those_decoded_here(clip: Path, helper: DecodeProcess) -> None:
-    ours = decode_clip(clip, fixed(3, 20, 3), 32)
-    theirs = decode_clip_guarded(clip, fixed(3, 20, 3), 32)
+    ours = decode_frames(clip, fixed(3, 20, 3), 32)
+    theirs = decode_frames_guarded(clip, fixed(3, 20, 3), 32)
     assert np.array_equal(ours.frames, theirs.frames)
     assert np.array_equal(ours.timestamps_seconds, theirs.timestamps_seconds)
-    assert (ours.indices, ours.source, ours.backend) == (theirs.indices, theirs.source, theirs.backend)
+    assert (ours.indices, ours.metadata, ours.backend) == (theirs.indices, theirs.metadata, theirs.backend)
 
 
 def test_arguments_reach_the_decoder(clip: Path, helper: DecodeProcess) -> None:
-    decoded = decode_clip_guarded(
+    decoded = decode_frames_guarded(
         clip, fixed(0, 1), 32, keep_aspect=True, start_seconds=1.0, end_seconds=1.5, backend="pyav"
     )
     assert decoded.frames.shape == (2, 32, 40, 3)
@@ -75,52 +75,52 @@ def test_arguments_reach_the_decoder(clip: Path, helper: DecodeProcess) -> None:
 
 
 def test_one_helper_serves_one_clip_after_another(clip: Path, helper: DecodeProcess) -> None:
-    decode_clip_guarded(clip, fixed(0), 32)
+    decode_frames_guarded(clip, fixed(0), 32)
     first = helper.pid
-    decode_clip_guarded(clip, fixed(1), 32)
+    decode_frames_guarded(clip, fixed(1), 32)
     assert helper.pid == first
 
 
 def test_a_decoder_that_hangs_is_given_up(clip: Path, helper: DecodeProcess) -> None:
-    decode_clip_guarded(clip, fixed(0), 32)
+    decode_frames_guarded(clip, fixed(0), 32)
     started = time.monotonic()
     with pytest.raises(DecodeError, match=r"clip\.mp4 cannot be decoded: timed out after 0\.5 s"):
-        decode_clip_guarded(clip, fixed(0), 32, backend="sleep", time_limit_seconds=0.5)
+        decode_frames_guarded(clip, fixed(0), 32, backend="sleep", time_limit_seconds=0.5)
     assert time.monotonic() - started < 5
-    assert index_of(decode_clip_guarded(clip, fixed(7), 32).frames[0]) == 7
+    assert index_of(decode_frames_guarded(clip, fixed(7), 32).frames[0]) == 7
 
 
 @pytest.mark.parametrize(("how", "reason"), [("crash", "crashed with SIGSEGV"), ("exit", "ended with status 3")])
 def test_a_decoder_that_crashes_costs_one_clip(clip: Path, helper: DecodeProcess, how: str, reason: str) -> None:
     with pytest.raises(DecodeError, match=rf"clip\.mp4 cannot be decoded: the decoder {reason}"):
-        decode_clip_guarded(clip, fixed(0), 32, backend=how)
-    assert index_of(decode_clip_guarded(clip, fixed(7), 32).frames[0]) == 7
+        decode_frames_guarded(clip, fixed(0), 32, backend=how)
+    assert index_of(decode_frames_guarded(clip, fixed(7), 32).frames[0]) == 7
 
 
 def test_a_helper_that_was_ended_in_between_is_started_anew(clip: Path, helper: DecodeProcess) -> None:
-    decode_clip_guarded(clip, fixed(0), 32)
+    decode_frames_guarded(clip, fixed(0), 32)
     assert helper.pid is not None
     os.kill(helper.pid, signal.SIGKILL)
     os.waitid(os.P_PID, helper.pid, os.WEXITED | os.WNOWAIT)
-    assert index_of(decode_clip_guarded(clip, fixed(7), 32).frames[0]) == 7
+    assert index_of(decode_frames_guarded(clip, fixed(7), 32).frames[0]) == 7
 
 
 def test_whatever_a_decoder_raises_costs_one_clip(clip: Path, helper: DecodeProcess) -> None:
     with pytest.raises(DecodeError, match=r"clip\.mp4 cannot be decoded: KeyError: 'no such thing'"):
-        decode_clip_guarded(clip, fixed(0), 32, backend="raise")
-    assert index_of(decode_clip_guarded(clip, fixed(7), 32).frames[0]) == 7
+        decode_frames_guarded(clip, fixed(0), 32, backend="raise")
+    assert index_of(decode_frames_guarded(clip, fixed(7), 32).frames[0]) == 7
 
 
 def test_the_decoders_own_reason_comes_through(helper: DecodeProcess, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_text("no video")
     with pytest.raises(DecodeError, match=r"clip\.mp4 cannot be decoded: Invalid data"):
-        decode_clip_guarded(path, fixed(0), 32)
+        decode_frames_guarded(path, fixed(0), 32)
 
 
 def test_a_wrong_backend_is_no_bad_clip(clip: Path) -> None:
     with pytest.raises(UserError, match="'opencv'; allowed") as caught:
-        decode_clip_guarded(clip, fixed(0), 32, backend="opencv")
+        decode_frames_guarded(clip, fixed(0), 32, backend="opencv")
     assert not isinstance(caught.value, DecodeError)
 
 
@@ -129,30 +129,30 @@ def test_an_error_in_the_choice_leaves_the_helper_usable(clip: Path, helper: Dec
         raise ArithmeticError("no choice")
 
     with pytest.raises(ArithmeticError):
-        decode_clip_guarded(clip, fail, 32)
-    assert index_of(decode_clip_guarded(clip, fixed(7), 32).frames[0]) == 7
+        decode_frames_guarded(clip, fail, 32)
+    assert index_of(decode_frames_guarded(clip, fixed(7), 32).frames[0]) == 7
 
 
 def test_a_named_pipe_is_not_waited_for(helper: DecodeProcess, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "clip.mp4")
     with pytest.raises(DecodeError, match="is not a file"):
-        decode_clip_guarded(tmp_path / "clip.mp4", fixed(0), 32, time_limit_seconds=20)
+        decode_frames_guarded(tmp_path / "clip.mp4", fixed(0), 32, time_limit_seconds=20)
 
 
 def test_a_helper_that_does_not_start_is_no_bad_clip(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarded, "_helper", DecodeProcess("no_such_module"))
     with pytest.raises(UserError, match="does not start") as caught:
-        decode_clip_guarded(clip, fixed(0), 32)
+        decode_frames_guarded(clip, fixed(0), 32)
     assert not isinstance(caught.value, DecodeError)
 
 
 def _decode_elsewhere(path: Path, results: Any) -> None:
-    frames = decode_clip_guarded(path, fixed(9), 32).frames
+    frames = decode_frames_guarded(path, fixed(9), 32).frames
     results.put((index_of(frames[0]), guarded._helper.pid))  # type: ignore[union-attr]
 
 
 def test_a_forked_process_has_a_helper_of_its_own(clip: Path, helper: DecodeProcess) -> None:
-    decode_clip_guarded(clip, fixed(0), 32)
+    decode_frames_guarded(clip, fixed(0), 32)
     context = get_context("fork")
     results = context.Queue()
     process = context.Process(target=_decode_elsewhere, args=(clip, results))
@@ -161,15 +161,15 @@ def test_a_forked_process_has_a_helper_of_its_own(clip: Path, helper: DecodeProc
     process.join(30)
     assert (number, process.exitcode) == (9, 0)
     assert pid != helper.pid
-    assert index_of(decode_clip_guarded(clip, fixed(7), 32).frames[0]) == 7
+    assert index_of(decode_frames_guarded(clip, fixed(7), 32).frames[0]) == 7
     assert _is_gone(pid)
 
 
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from evlvideo.data import guarded
-guarded.decode_clip_guarded(Path(sys.argv[1]), lambda frames, rate: [0], 32)
+from evlvideo.data.video import guarded
+guarded.decode_frames_guarded(Path(sys.argv[1]), lambda frames, rate: [0], 32)
 print(guarded._helper.pid, flush=True)
 if sys.argv[2] == "kill":
     os.kill(os.getpid(), 9)
@@ -187,13 +187,13 @@ def test_the_helper_ends_with_the_process_that_it_helps(clip: Path, end: str) ->
 ORPHAN = """
 import os, sys, threading
 from pathlib import Path
-from evlvideo.data import guarded
+from evlvideo.data.video import guarded
 guarded._helper = guarded.DecodeProcess("misbehaving")
 arguments = Path(sys.argv[1]), lambda frames, rate: [0], 32
-guarded.decode_clip_guarded(*arguments)
+guarded.decode_frames_guarded(*arguments)
 print(guarded._helper.pid, flush=True)
 threading.Timer(0.3, lambda: os.kill(os.getpid(), 9)).start()
-guarded.decode_clip_guarded(*arguments, backend="sleep", time_limit_seconds=1)
+guarded.decode_frames_guarded(*arguments, backend="sleep", time_limit_seconds=1)
 """
 
 

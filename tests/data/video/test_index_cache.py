@@ -9,9 +9,9 @@ import pytest
 from kinds_of_video import FRAMES, KINDS
 from numbered import numbers_of, render
 
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video import index_cache
-from evlvideo.data.video.clip import DecodeError
-from evlvideo.data.video.decode import check_clip, decode_clip, open_clip
+from evlvideo.data.video.decode import check_video, decode_frames, open_video
 from evlvideo.data.video.index import VideoIndex, read_index
 from evlvideo.data.video.packets import PacketReader
 
@@ -30,11 +30,11 @@ def video(tmp_path: Path) -> Path:
 
 
 def numbers(video: Path) -> list[int]:
-    return numbers_of(decode_clip(video, lambda frames, rate: NUMBERS).frames)
+    return numbers_of(decode_frames(video, lambda frames, rate: NUMBERS).frames)
 
 
 def index_of(video: Path) -> VideoIndex:
-    with open_clip(video) as clip:
+    with open_video(video) as clip:
         assert clip.index is not None
         return clip.index
 
@@ -50,17 +50,17 @@ def test_what_is_decoded_is_the_same_with_a_cached_index(
 ) -> None:
     suffix, arguments = KINDS[kind]
     video = render(tmp_path / f"clip.{suffix}", FRAMES, **arguments)
-    with open_clip(video, cached=False) as clip:
+    with open_video(video, cached=False) as clip:
         fresh, frames = clip.index, clip.read(NUMBERS)
     index_of(video)
     monkeypatch.setattr(index_cache, "read_index", lambda reader: pytest.fail("the file is read through again"))
-    with open_clip(video) as clip:
+    with open_video(video) as clip:
         assert fresh is not None and clip.index is not None
         assert_equal(clip.index, fresh)
         again = clip.read(NUMBERS)
     np.testing.assert_array_equal(again.frames, frames.frames)
     np.testing.assert_array_equal(again.timestamps_seconds, frames.timestamps_seconds)
-    assert (again.indices, again.source, again.backend) == (frames.indices, frames.source, frames.backend)
+    assert (again.indices, again.metadata, again.backend) == (frames.indices, frames.metadata, frames.backend)
 
 
 def test_a_video_that_changed_has_another_index(video: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_cache_that_cannot_be_written_does_not_matter(video: Path, cache: Path
 def test_a_check_trusts_no_cache(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index_of(video)
     monkeypatch.setattr(index_cache, "load_index", lambda entry: pytest.fail("the cache is asked"))
-    assert check_clip(video, 3) == FRAMES
+    assert check_video(video, 3) == FRAMES
 
 
 def test_what_cannot_be_indexed_leaves_nothing(tmp_path: Path, cache: Path) -> None:

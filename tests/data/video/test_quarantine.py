@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from numbered import render
 
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.video.check import check_videos
 from evlvideo.data.video.quarantine import read_quarantine, without_quarantined

@@ -54,7 +54,10 @@ def test_what_the_study_sets_is_no_setting(plan: Any, configs: list[Path], setti
 def test_every_config_that_is_wrong_is_named(plan: Any, configs: list[Path]) -> None:
     for path, change in zip(configs, ("model.merge_r=[1,2,3]", "init=nowhere/at/all"), strict=True):
         save_config(load_config(path, [change]), path)
-    with pytest.raises(UserError, match=r"(?s)nothing was trained:\n.*mean.yaml: .*merge_r.*concat.yaml: .*nowhere"):
+    with pytest.raises(
+        UserError,
+        match=r"(?s)Nothing was trained; the study has 2 problems:\n.*mean.yaml: .*merge_r.*concat.yaml: .*nowhere",
+    ):
         plan(configs)
 
 

@@ -10,7 +10,7 @@ from evlvideo.cli.app import main
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import Interrupted, UserError
-from evlvideo.experiments import unfinished
+from evlvideo.experiments import resumable
 from evlvideo.experiments.study import run as module
 from evlvideo.experiments.study.plan import Study, plan_study
 from evlvideo.experiments.study.run import run_study
@@ -81,7 +81,7 @@ def test_what_is_finished_is_left_as_it_is(
         raise AssertionError("nothing is to be trained or evaluated")
 
     before = (finished.out / "report" / "table.json").read_text()
-    monkeypatch.setattr(unfinished, "train", refuse)
+    monkeypatch.setattr(resumable, "train", refuse)
     monkeypatch.setattr(module, "evaluate", refuse)
     run(plan_study(configs, (5, 1), finished.out))
     assert (finished.out / "report" / "table.json").read_text() == before
@@ -109,7 +109,7 @@ def test_what_was_stopped_goes_on(
         trained.append((config.output_dir.removeprefix(f"{study.out}/"), resume))
         return train_run(config, resume=resume, console=console)
 
-    monkeypatch.setattr(unfinished, "train", train)
+    monkeypatch.setattr(resumable, "train", train)
     run(plan_study(configs, (5, 1), study.out))
     assert trained == [("seed-1/mean", True), ("seed-1/concat", False)]
     rows = [read_json(of.out / "report" / "table.json")["rows"] for of in (finished, study)]
@@ -127,7 +127,7 @@ def test_a_stop_leaves_the_table_of_whole_seeds_and_says_where_it_was(
     def stop(*arguments: object, **more: object) -> None:
         raise Interrupted("Stopped at step 2.")
 
-    monkeypatch.setattr(unfinished, "train", stop)
+    monkeypatch.setattr(resumable, "train", stop)
     with pytest.raises(Interrupted, match=r"The study was stopped at mean, seed 1 \(3 of 4\); the same command"):
         run(study)
     rows = read_json(study.out / "report" / "table.json")["rows"]

@@ -6,7 +6,7 @@ from toy_run import FRAMES, Toy
 
 from evlvideo.config.loading import save_config
 from evlvideo.errors import UserError
-from evlvideo.experiments.sweep.plan import Plan, plan_sweep
+from evlvideo.experiments.sweep.plan import Sweep, plan_sweep
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def config(toy: Toy, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plan(config: Path, tmp_path: Path) -> Any:
-    def make(*settings: str, checkpoint: str | None = None) -> Plan:
+    def make(*settings: str, checkpoint: str | None = None) -> Sweep:
         return plan_sweep(config, settings, tmp_path / "sweep", checkpoint=checkpoint)
 
     return make

@@ -10,12 +10,13 @@ from toy_run import Toy
 
 from evlvideo.cli.app import main
 from evlvideo.config.loading import save_config
-from evlvideo.config.run import ModelConfig, RunConfig
+from evlvideo.config.model import ModelConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.evaluation.evaluate import evaluate
-from evlvideo.experiments import unfinished
+from evlvideo.experiments import resumable
 from evlvideo.experiments.sweep import run as module
-from evlvideo.experiments.sweep.plan import Plan, plan_sweep
+from evlvideo.experiments.sweep.plan import Sweep, plan_sweep
 from evlvideo.experiments.sweep.run import run_sweep
 from evlvideo.files import read_json
 from evlvideo.metrics import java
@@ -40,7 +41,7 @@ def config(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def trained(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """A sweep that has run; not to be changed."""
     plan = plan_sweep(config, ["r=0,4"], tmp_path_factory.mktemp("trained") / "sweep")
     with pytest.MonkeyPatch.context() as patch:
@@ -58,10 +59,10 @@ def refuse_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **more: object) -> None:
         raise AssertionError("nothing is to be trained")
 
-    monkeypatch.setattr(unfinished, "train", refuse)
+    monkeypatch.setattr(resumable, "train", refuse)
 
 
-def test_each_value_is_trained_and_evaluated_and_everything_is_written(trained: Plan) -> None:
+def test_each_value_is_trained_and_evaluated_and_everything_is_written(trained: Sweep) -> None:
     assert sorted(path.name for path in trained.out.iterdir()) == ["r-0", "r-4", *FILES]
     record = read_json(trained.out / "sweep.json")
     assert [(p["value"], p["merged_tokens"], p["soft_tokens"]) for p in record["points"]] == [(0, 0, 17), (4, 8, 9)]
@@ -72,7 +73,7 @@ def test_each_value_is_trained_and_evaluated_and_everything_is_written(trained: 
         assert EvlVideoConfig.from_pretrained(variant.directory).merge_r == variant.value
 
 
-def test_what_is_finished_is_not_trained_again(trained: Plan, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_finished_is_not_trained_again(trained: Sweep, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (trained.out / "sweep.json").read_text()
     refuse_training(monkeypatch)
     run_sweep(plan_sweep(config, ["r=0,4"], trained.out), split="validate", console=QUIET)
@@ -80,7 +81,7 @@ def test_what_is_finished_is_not_trained_again(trained: Plan, config: Path, monk
 
 
 def test_what_was_stopped_goes_on_and_ends_as_if_it_was_not(
-    trained: Plan, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Sweep, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "sweep"
     plan = plan_sweep(config, ["r=0,4"], out)
@@ -96,7 +97,7 @@ def test_what_was_stopped_goes_on_and_ends_as_if_it_was_not(
         resumed.append((Path(run.output_dir).name, resume))
         return train_run(run, resume=resume, console=console)
 
-    monkeypatch.setattr(unfinished, "train", train)
+    monkeypatch.setattr(resumable, "train", train)
     outcome = run_sweep(plan_sweep(config, ["r=0,4"], out), split="validate", console=QUIET)
     assert resumed == [("r-4", True)]
     assert predictions(stopped) == predictions(trained.out / "r-4")
@@ -108,21 +109,21 @@ def test_a_signal_says_which_value_it_stopped(config: Path, tmp_path: Path, monk
     def stop(*arguments: object, **more: object) -> None:
         raise Interrupted("Stopped at step 2.")
 
-    monkeypatch.setattr(unfinished, "train", stop)
+    monkeypatch.setattr(resumable, "train", stop)
     with pytest.raises(Interrupted, match="stopped at r=0; the same command goes on"):
         run_sweep(plan_sweep(config, ["r=0,4"], tmp_path / "sweep"), console=QUIET)
 
 
 class TestEvaluateOnly:
     @pytest.fixture
-    def only(self, trained: Plan, config: Path, tmp_path: Path) -> Callable[..., Plan]:
-        def plan(*settings: str) -> Plan:
+    def only(self, trained: Sweep, config: Path, tmp_path: Path) -> Callable[..., Sweep]:
+        def plan(*settings: str) -> Sweep:
             return plan_sweep(config, settings, tmp_path / "only", checkpoint=str(trained.out / "r-4"))
 
         return plan
 
     def test_a_checkpoint_is_evaluated_with_each_value_and_left_as_it_is(
-        self, trained: Plan, only: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, trained: Sweep, only: Callable[..., Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         refuse_training(monkeypatch)
         before = {path: path.stat().st_mtime_ns for path in trained.out.rglob("*")}
@@ -138,7 +139,7 @@ class TestEvaluateOnly:
 
     @pytest.mark.slow
     def test_what_is_evaluated_is_kept_and_more_values_are_added(
-        self, only: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+        self, only: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run_sweep(only("data.num_frames=1,2"), split="validate", console=QUIET)
         evaluated: list[int] = []
@@ -153,7 +154,7 @@ class TestEvaluateOnly:
         assert [point.value for point in outcome.points] == [1, 2, 3]
 
 
-def test_evaluating_a_run_as_another_model_does_not_replace_its_result(trained: Plan, toy: Toy) -> None:
+def test_evaluating_a_run_as_another_model_does_not_replace_its_result(trained: Sweep, toy: Toy) -> None:
     run = trained.out / "r-4"
     changed = replace(toy.config(run), model=ModelConfig(merge_r=2))
     with pytest.raises(UserError, match=r"model.merge_r would make another model of .*r-4"):
@@ -164,7 +165,7 @@ def test_evaluating_a_run_as_another_model_does_not_replace_its_result(trained: 
 class TestCommand:
     def test_it_shows_the_table_and_says_where_the_figure_is(
         self,
-        trained: Plan,
+        trained: Sweep,
         config: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from evlvideo.experiments.sweep.figure import draw_figure
-from evlvideo.experiments.sweep.plan import Plan
+from evlvideo.experiments.sweep.plan import Sweep
 from evlvideo.experiments.sweep.table import Outcome, Point, to_csv, to_markdown, to_rich
 
 
@@ -34,7 +34,7 @@ def point(label: str, merged: int, cider: float | None, seconds: float | None = 
 
 def outcome(*points: Point, key: str = "model.merge_r", name: str = "r", checkpoint: str | None = None) -> Outcome:
     variant = SimpleNamespace(config=SimpleNamespace(data=SimpleNamespace(dataset="mini")), label="0")
-    plan = Plan(key, name, checkpoint, Path("sweep"), cast(Any, (variant,)))
+    plan = Sweep(key, name, checkpoint, Path("sweep"), cast(Any, (variant,)))
     return Outcome(plan, "test", points)
 
 

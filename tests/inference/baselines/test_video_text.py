@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_video_models import FAMILIES, QUERIES, save_family
 
-from evlvideo.config.run import GenerationConfig
+from evlvideo.config.generation import GenerationConfig
 from evlvideo.errors import UserError
-from evlvideo.inference.baselines.clips import ShownClip
+from evlvideo.inference.baselines.video import ShownClip
 from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor
 
 Family = Callable[[str], Path]

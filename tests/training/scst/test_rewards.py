@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evlvideo.config.data import DataConfig, SourceConfig
 from evlvideo.config.reward_names import parse_reward
-from evlvideo.config.run import DataConfig, RunConfig, ScstConfig, SourceConfig
+from evlvideo.config.run import RunConfig
+from evlvideo.config.scst import ScstConfig
 from evlvideo.errors import UserError
-from evlvideo.metrics.caption_metrics import score_captions
+from evlvideo.metrics.scoring import score_captions
 from evlvideo.metrics.stored_scorer import load_scorer, scorer_key
 from evlvideo.training.run import REWARD_NAME, _make_reward
 from evlvideo.training.scst.rewards import (

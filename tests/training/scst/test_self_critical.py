@@ -17,7 +17,9 @@ from torch.distributions import Categorical, kl_divergence
 from toy_run import CONNECTOR_SIZES, LANGUAGE_SIZES, VISION, VISION_SIZES, Toy, make_trainer
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, TrainingArguments
 
-from evlvideo.config.run import GenerationConfig, LearningRatesConfig, ScstConfig
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.scst import ScstConfig
+from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning

@@ -7,7 +7,7 @@ from json.decoder import WHITESPACE  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any, TextIO
 
-from evlvideo.data.annotation.readers.common import read_json_object
+from evlvideo.data.annotation.readers.text_files import read_json_object
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
 

@@ -11,20 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evlvideo.data.annotation.captioned import CaptionedClip
-from evlvideo.data.annotation.readers.common import (
-    all_captions,
-    clip_name,
-    find_file,
-    media_file,
-    needed,
-    read_json_lines,
-    seconds,
-    shown,
-    some,
-    topic,
-)
-from evlvideo.data.annotation.readers.new_ids import NewIds
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.messages import shown, some
+from evlvideo.data.annotation.readers.fields import all_captions, clip_name, media_file, needed, seconds, topic
+from evlvideo.data.annotation.readers.text_files import find_file, read_json_lines
+from evlvideo.data.annotation.readers.unique_ids import UniqueIds
 from evlvideo.errors import UserError
 
 FILE = "captions.jsonl"
@@ -47,7 +38,7 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     Raises:
         UserError: the file is missing, or a line is malformed or has an id that an earlier line of the split has.
     """
-    ids = NewIds()
+    ids = UniqueIds()
     for place, entry in read_json_lines(*files(root, split)):
         clip = _clip(place, entry, media_root)
         if entry["split"] == split:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evlvideo.data.annotation.captioned import CaptionedClip
-from evlvideo.data.annotation.readers.common import clip_name, find_file, media_file, needed, one_caption, shown
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.messages import shown
+from evlvideo.data.annotation.readers.fields import clip_name, media_file, needed, one_caption
 from evlvideo.data.annotation.readers.json_stream import stream_objects
-from evlvideo.data.annotation.readers.new_ids import NewIds
+from evlvideo.data.annotation.readers.text_files import find_file
+from evlvideo.data.annotation.readers.unique_ids import UniqueIds
 from evlvideo.errors import UserError
 
 SPLITS = {"train": "train", "restval": "train", "val": "validate", "test": "test"}
@@ -55,7 +57,7 @@ def read_flickr30k(root: Path, media_root: Path, split: str) -> Iterator[Caption
 
 
 def _read(path: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
-    ids = NewIds()
+    ids = UniqueIds()
     for _, place, image in stream_objects(path, "images"):
         of_split = needed(place, image, "split")
         if of_split not in SPLITS:

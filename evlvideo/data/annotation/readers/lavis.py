@@ -14,18 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable, ClipTableBuilder
-from evlvideo.data.annotation.readers.common import (
-    NoAnnotationError,
-    all_captions,
-    clip_name,
-    media_file,
-    needed,
-    shown,
-    some,
-)
+from evlvideo.data.annotation.messages import shown, some
+from evlvideo.data.annotation.readers.fields import all_captions, clip_name, media_file, needed
 from evlvideo.data.annotation.readers.json_stream import stream_list
+from evlvideo.data.annotation.readers.text_files import NoAnnotationError
 from evlvideo.errors import UserError
 
 SUFFIXES = {"train": "train", "validate": "val", "test": "test"}

@@ -10,23 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evlvideo.data.annotation.captioned import CaptionedClip
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTableBuilder
-from evlvideo.data.annotation.readers.common import (
-    MOST,
-    clip_name,
-    find_file,
-    media_file,
-    needed,
-    one_caption,
-    read_table,
-    shown,
-    topic,
-)
+from evlvideo.data.annotation.messages import shown
+from evlvideo.data.annotation.packed_strings import PackedStringsBuilder
+from evlvideo.data.annotation.readers.captions_by_clip import CaptionsByClip
+from evlvideo.data.annotation.readers.fields import MOST, clip_name, media_file, needed, one_caption, topic
 from evlvideo.data.annotation.readers.json_stream import stream_objects
-from evlvideo.data.annotation.readers.listed_captions import ListedCaptions
-from evlvideo.data.annotation.readers.new_ids import NewIds
-from evlvideo.data.annotation.strings import StringsBuilder
+from evlvideo.data.annotation.readers.text_files import find_file, read_table
+from evlvideo.data.annotation.readers.unique_ids import UniqueIds
 from evlvideo.errors import UserError
 
 RETRIEVAL_FILES = {
@@ -69,7 +61,7 @@ def read_official(path: Path, media_root: Path) -> Iterator[tuple[CaptionedClip,
     Raises:
         UserError: the file is malformed, or its two lists do not belong together.
     """
-    videos, splits, captions = ClipTableBuilder(), StringsBuilder(), ListedCaptions()
+    videos, splits, captions = ClipTableBuilder(), PackedStringsBuilder(), CaptionsByClip()
     for key, place, entry in stream_objects(path, "videos", "sentences"):
         clip_id = clip_name(place, needed(place, entry, "video_id"))
         if key == "videos":
@@ -92,7 +84,7 @@ def _video(place: str, entry: dict[str, Any], clip_id: str, media_root: Path) ->
 
 def _read_retrieval(path: Path, official: Sequence[Path], media_root: Path) -> Iterator[CaptionedClip]:
     clips = {clip.clip_id: clip for file in official for clip, _ in read_official(file, media_root)}
-    ids = NewIds()
+    ids = UniqueIds()
     for place, (clip_id, sentence) in read_table(path, ("video_id",), optional=("sentence",)):
         ids.add(place, clip_id)
         if clip_id not in clips:

@@ -8,9 +8,11 @@ file `<id>.avi`.
 from collections.abc import Iterator
 from pathlib import Path
 
-from evlvideo.data.annotation.captioned import CaptionedClip
-from evlvideo.data.annotation.readers.common import clip_name, find_file, media_file, one_caption, read_lines, shown
-from evlvideo.data.annotation.readers.new_ids import NewIds
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.messages import shown
+from evlvideo.data.annotation.readers.fields import clip_name, media_file, one_caption
+from evlvideo.data.annotation.readers.text_files import find_file, read_lines
+from evlvideo.data.annotation.readers.unique_ids import UniqueIds
 from evlvideo.errors import UserError
 
 LISTS = {"train": "train_list.txt", "validate": "val_list.txt", "test": "test_list.txt"}
@@ -35,7 +37,7 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     """
     path, descriptions = files(root, split)
     captions = _read_descriptions(descriptions)
-    ids = NewIds()
+    ids = UniqueIds()
     for number, line in read_lines(path):
         if not line.strip():
             continue

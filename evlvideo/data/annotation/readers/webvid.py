@@ -6,9 +6,10 @@ The video of a row is the file `<page_dir>/<videoid>.mp4`; rows without a `page_
 from collections.abc import Iterator
 from pathlib import Path
 
-from evlvideo.data.annotation.captioned import CaptionedClip
-from evlvideo.data.annotation.readers.common import clip_name, find_file, media_file, one_caption, read_table
-from evlvideo.data.annotation.readers.new_ids import NewIds
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.readers.fields import clip_name, media_file, one_caption
+from evlvideo.data.annotation.readers.text_files import find_file, read_table
+from evlvideo.data.annotation.readers.unique_ids import UniqueIds
 
 FILES = {
     "train": ("results_2M_train.csv", "results_10M_train.csv"),
@@ -32,7 +33,7 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     Raises:
         UserError: the file is missing or malformed, a video is listed twice, or a row has no caption.
     """
-    ids = NewIds()
+    ids = UniqueIds()
     for place, (video_id, page, caption) in read_table(*files(root, split), ("videoid", "page_dir", "name")):
         clip_id = clip_name(place, video_id)
         ids.add(place, clip_id)

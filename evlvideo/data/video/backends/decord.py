@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.index import VideoIndex
 
 _RIGHT = {"h264", "vp8", "vp9", "mjpeg"}
@@ -22,12 +22,12 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, w
     """
     import decord
 
-    facts = index.facts
+    metadata = index.metadata
     risky = index.open_groups or index.false_keyframes
-    if facts.codec not in _RIGHT or risky or not any(name in index.container for name in _CONTAINERS):
+    if metadata.codec not in _RIGHT or risky or not any(name in index.container for name in _CONTAINERS):
         groups = " with open groups of pictures or false keyframes" if risky else ""
         raise DecodeError(
-            f"{path} is {facts.codec}{groups} in {index.container}, of which decord gives wrong frames or none; "
+            f"{path} is {metadata.codec}{groups} in {index.container}, of which decord gives wrong frames or none; "
             "use the backend pyav."
         )
     decord.logging.set_level(decord.logging.QUIET)

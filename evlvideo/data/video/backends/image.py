@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from evlvideo.data.media.source import Media
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import Media
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Names of files that are pictures."""

@@ -7,7 +7,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.index import VideoIndex, rotation_of
 from evlvideo.data.video.packets import PacketReader
 
@@ -59,7 +59,7 @@ def decode_all(reader: PacketReader, index: VideoIndex) -> None:
 
 def _by_seeking(reader: PacketReader, index: VideoIndex, times: list[int]) -> Iterator[tuple[int, VideoFrame]]:
     """Decode from the keyframe before each group of wanted frames; give up where seeking goes wrong."""
-    shown = np.array([keyframe.shown for keyframe in index.keyframes], np.int64)
+    shown = np.array([keyframe.pts for keyframe in index.keyframes], np.int64)
     groups: dict[int, set[int]] = {}
     for time in times:
         # Frames shown before a keyframe may be stored after it and need the group before: never start at a later one.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evlvideo.data.video.clip import DecodeError
+from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.index import VideoIndex
 
 

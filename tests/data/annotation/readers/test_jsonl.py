@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.readers import jsonl
-from evlvideo.data.annotation.splits import CaptionedClip, read_split
+from evlvideo.data.annotation.splits import read_split
 from evlvideo.errors import UserError
 
 LINE = {"video": "clips/a.mp4", "captions": ["a dog", "a puppy"], "split": "train"}

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.annotation.readers.karpathy import read_coco, read_flickr30k
-from evlvideo.data.annotation.splits import DATASETS, CaptionedClip, read_split
+from evlvideo.data.annotation.splits import read_split
 from evlvideo.errors import UserError
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.readers import lavis
-from evlvideo.data.annotation.splits import CaptionedClip
 from evlvideo.errors import UserError
 
 

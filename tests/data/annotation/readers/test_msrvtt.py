@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from tiny_data import SHARED_DATA, sentences, video, write_layout, write_official
 
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.annotation.readers import msrvtt
-from evlvideo.data.annotation.splits import DATASETS, CaptionedClip, read_split
+from evlvideo.data.annotation.splits import read_split
 from evlvideo.errors import UserError
 
 SIZES = {"train": 3, "validate": 1, "test": 2}

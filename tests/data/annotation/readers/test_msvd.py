@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.annotation.readers import msvd
-from evlvideo.data.annotation.splits import DATASETS, CaptionedClip, read_split
+from evlvideo.data.annotation.splits import read_split
 from evlvideo.errors import UserError
 
 DESCRIPTIONS = b"""\xef\xbb\xbf# MSVD descriptions\r

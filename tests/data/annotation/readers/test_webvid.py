@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.readers import webvid
-from evlvideo.data.annotation.splits import CaptionedClip
 from evlvideo.errors import UserError
 
 HEADER = "videoid,contentUrl,duration,page_dir,name\n"

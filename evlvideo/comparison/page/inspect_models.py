@@ -1,0 +1,172 @@
+"""Pictures of what goes on inside the compared models on a few clips, from the checkpoints of their runs."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evlvideo.assembly.datasets import video_dataset
+from evlvideo.assembly.models import open_model
+from evlvideo.comparison.page.clip_media import ByteBudget, PageImage, encode_jpeg, encode_png
+from evlvideo.comparison.page.frame_attention import (
+    in_tower_attention,
+    merged_attention,
+    shares_in_tower,
+    shares_of_merged,
+)
+from evlvideo.comparison.page.inspection import AttentionView, ClipViews, Inspection, MergingView, SystemView
+from evlvideo.comparison.page.token_groups import paint_groups, patch_groups
+from evlvideo.comparison.rows.system import System
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.errors import UserError
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.connectors.tomeformer import TomeFormer, TomeFormerEncoder
+from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.results.run_directory import run_config
+
+logger = logging.getLogger(__name__)
+
+MOST_FRAMES = 16
+"""Frames of a clip that are painted, the first ones."""
+PICTURE_BYTES = 1_500_000
+"""Most bytes of pictures, as they stand in a page beside those of the gallery."""
+
+
+def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> Inspection:
+    """Run the vision towers and connectors of trained runs on clips.
+
+    Nothing that goes wrong here ends the comparison: a remark says what is missing.
+
+    Args:
+        runs: the compared systems.
+        clips: clips to look at.
+    """
+    if not clips:
+        return Inspection()
+    seen: dict[str, list[SystemView]] = {clip.clip_id: [] for clip in clips}
+    frames: dict[str, tuple[PageImage, ...]] = {}
+    budget, remarks = ByteBudget(PICTURE_BYTES), []
+    for system, run in enumerate(runs):
+        if run.directory is None:  # captions from elsewhere, or of people
+            continue
+        try:
+            for clip_id, pictures, insight in _of_run(system, run.name, run.directory, clips):
+                painted = insight.merging.painted if insight.merging else ()
+                new = painted if clip_id in frames else (*painted, *pictures)
+                if budget.take(sum(len(picture.address) for picture in new)):
+                    frames.setdefault(clip_id, pictures)
+                    seen[clip_id].append(insight)
+        except Exception as error:  # models, files and devices fail in ways of their own, and the table is there
+            if not isinstance(error, UserError):
+                logger.warning("no pictures of %s", run.name, exc_info=True)
+            remarks.append(f"{run.name} is not shown from the inside: {str(error) or type(error).__name__}")
+    if budget.spent:
+        remarks.append("Not all systems are shown on all of these clips, which would make the page too large.")
+    shown = tuple(ClipViews(name, frames[name], tuple(found)) for name, found in seen.items() if found)
+    return Inspection(shown, tuple(remarks))
+
+
+def _of_run(
+    system: int, name: str, directory: Path, clips: Sequence[CaptionedClip]
+) -> Iterator[tuple[str, tuple[PageImage, ...], SystemView]]:
+    config = run_config(directory)
+    model, processor = open_model(directory, config, language_model=False)
+    dataset = video_dataset(config.data, processor, clips)
+    items = [dataset[place] for place in range(len(clips))]
+    readable = [item for item in items if "bad" not in item]
+    if not readable:
+        raise UserError(items[0]["bad"])
+    for item in readable:
+        pixel_values: Tensor = item["pixel_values"]  # (T, 3, height, width)
+        frames = shown_frames(pixel_values)
+        merging, attention = inside(model, pixel_values[None], frames)
+        if merging is None and attention is None:
+            raise UserError("it merges no tokens and has no attention over frames.")
+        yield (
+            item["clip_id"],
+            tuple(encode_jpeg(frame) for frame in frames[:MOST_FRAMES]),
+            SystemView(system, name, merging, attention),
+        )
+
+
+def shown_frames(pixel_values: Tensor) -> list[np.ndarray]:
+    """What the model is given, to be painted: uint8 `(T, 3, height, width)` → uint8 (height, width, 3) each."""
+    return list(pixel_values.permute(0, 2, 3, 1).numpy())
+
+
+@torch.no_grad()
+def inside(
+    model: EvlVideoForCaptioning, pixel_values: Tensor, frames: Sequence[np.ndarray]
+) -> tuple[MergingView | None, AttentionView | None]:
+    """Look at a model while it encodes one clip.
+
+    Args:
+        model: in eval mode; its language model is not used.
+        pixel_values: the clip, `(1, T, 3, height, width)`.
+        frames: the same, to be painted, uint8 (height, width, 3) each.
+
+    Returns:
+        what it merges and what it attends to, `None` for each that the model does not do.
+    """
+    watched = InTowerContextualizer | MergedContextualizer | TomeFormerEncoder
+    with _inputs_of([part for part in model.modules() if isinstance(part, watched)]) as inputs:
+        model.encode(pixel_values.to(model.vision_tower.device))
+    # In the model's own precision: in another, other tokens would be merged.
+    with model.autocast():
+        return _merging(model, inputs, frames), _attention(inputs) if len(frames) > 1 else None
+
+
+@contextmanager
+def _inputs_of(parts: Sequence[nn.Module]) -> Iterator[list[tuple[Any, Tensor]]]:
+    """Collect what parts of a model are given, in the order in which they run."""
+    inputs: list[tuple[Any, Tensor]] = []
+
+    def note(part: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        inputs.append((part, arguments[0]))
+
+    handles = [part.register_forward_pre_hook(note) for part in parts]
+    try:
+        yield inputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _merging(
+    model: EvlVideoForCaptioning, inputs: Sequence[tuple[Any, Tensor]], frames: Sequence[np.ndarray]
+) -> MergingView | None:
+    tokens = next((x for part, x in inputs if isinstance(part, TomeFormerEncoder)), None)
+    if tokens is None or not isinstance(model.connector, TomeFormer):
+        return None
+    merged, source = model.connector.bert.forward_with_source(tokens)  # (T or 1, M, H), (T or 1, M, N)
+    prefix, grid = model.vision_tower.vit.num_prefix_tokens, model.vision_tower.vit.patch_embed.grid_size
+    groups = [patch_groups(of_frame, prefix).reshape(grid) for of_frame in source]
+    averaged = len(groups) < len(frames)
+    painted = tuple(
+        encode_png(paint_groups(frame, groups[0 if averaged else place]))
+        for place, frame in enumerate(frames[:MOST_FRAMES])
+    )
+    return MergingView(tokens.shape[1], merged.shape[1], averaged, painted)
+
+
+def _attention(inputs: Sequence[tuple[Any, Tensor]]) -> AttentionView | None:
+    in_tower = [(part, x) for part, x in inputs if isinstance(part, InTowerContextualizer)]
+    merged = [(part, x) for part, x in inputs if isinstance(part, MergedContextualizer)]
+    if in_tower:
+        rows = np.mean([shares_in_tower(in_tower_attention(part, x)[0]) for part, x in in_tower], axis=0)
+    elif merged:
+        rows = shares_of_merged(merged_attention(*merged[0])[0])
+    else:
+        return None
+    gates = [abs(float(part.alpha)) for part, _ in in_tower or merged]
+    return AttentionView(
+        form="in_tower" if in_tower else "merged",
+        shares=tuple(rows.mean(axis=0).tolist()),
+        rows=tuple(tuple(row) for row in rows.tolist()),
+        gate=sum(gates) / len(gates),
+    )

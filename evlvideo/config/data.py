@@ -1,0 +1,84 @@
+"""The clips of a run, and the frames sampled from them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from evlvideo.config.settings import setting
+from evlvideo.data.annotation.facts import DATASETS
+from evlvideo.data.video.sampling import SAMPLERS
+
+SHARDS = "shards"
+"""The dataset of a source that is tar files."""
+
+
+@dataclass
+class SourceConfig:
+    """One of several datasets that a run trains on."""
+
+    dataset: str = setting("jsonl", choices=(*DATASETS, SHARDS))
+    """Its name, as in `data.dataset`, or `shards`: tar files under `root`, as img2dataset and webdataset write them."""
+    root: str | None = None
+    """Its directory."""
+    video_root: str | None = None
+    """Directory of its videos or images. Defaults to the dataset's own folder under `root`."""
+    split: str = "train"
+    """The split to train on."""
+    ratio: float = setting(1.0, above=0)
+    """How often it is sampled, relative to the ratios of the other sources."""
+
+
+@dataclass
+class DataConfig:
+    """Clips, and how frames are sampled from them."""
+
+    dataset: str = setting("msrvtt", choices=tuple(DATASETS))
+    """A dataset by name, such as `msrvtt`, `jsonl` (your own) or `mini` (rendered on first use); see datasets/."""
+    root: str | None = None
+    """Directory of the dataset. `mini` defaults to one in the cache."""
+    video_root: str | None = None
+    """Directory of the video or image files. Defaults to the dataset's own folder under `root`."""
+    sources: list[SourceConfig] = field(default_factory=list)
+    """Several datasets to train on, by ratio, instead of `train_split`; validation still uses `dataset`."""
+    train_split: str = "train"
+    """Split to train on."""
+    validation_split: str = "validate"
+    """Split that selects the best checkpoint."""
+    validation_clips: int | None = setting(None, least=1)
+    """Validate on only the first this many clips. Defaults to all."""
+    quarantine: str | None = None
+    """List of bad files, as `evlvideo data check-videos` writes it. Training skips their clips; evaluation counts them
+    as missing and marks its scores as partial."""
+    num_frames: int = setting(4, least=1)
+    """Frames sampled from each clip."""
+    captions_per_clip: int = setting(1, least=1)
+    """Captions of a clip in one step, which share its decoding and encoding. The published recipe has one."""
+    train_sampling: str = setting("headtail", choices=tuple(SAMPLERS))
+    """How training frames are sampled: `headtail` (at random from both halves), `segments` (one at random from each of
+    as many segments), `1fps` or `2fps` (at that rate, from a random start), `uniform`."""
+    eval_sampling: str = setting("uniform", choices=tuple(SAMPLERS))
+    """How evaluation frames are sampled: `uniform`, `segment_middles`, or another of the above."""
+    features: str | None = None
+    """Directory of features from `evlvideo features extract`, which are read instead of videos. They hold the frames of
+    evaluation, so training samples no frames, crops or flips."""
+    augment: bool = True
+    """Whether training crops and flips at random. If false, frames are as in evaluation."""
+    keep_aspect: bool = False
+    """Whether frames keep their aspect ratio and are cropped to their central square. The published recipe squeezes."""
+    crop_scale_min: float = setting(0.5, above=0, most=1)
+    """Lower bound of the random resized crop in training, as a fraction of the frame's area."""
+    horizontal_flip: float = setting(0.5, least=0, most=1)
+    """Probability of a horizontal flip in training. Set it to 0 if captions tell left from right."""
+    num_workers: int = setting(4, least=0)
+    """Processes that decode; 0 decodes in the training process."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Name keys that do not fit together."""
+        if self.features is None:
+            return
+        reason = "features are of one set of frames of each clip, so data.features needs"
+        if self.train_sampling != self.eval_sampling:
+            yield f"{reason} data.train_sampling={self.eval_sampling}, as in evaluation; it is {self.train_sampling}"
+        if self.augment:
+            yield f"{reason} data.augment=false; it is true"
+        if self.sources:
+            yield "data.features cannot be used with data.sources; train on one dataset"

@@ -1,0 +1,48 @@
+"""What a run changes in the checkpoint that it starts from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from evlvideo.config.settings import setting
+from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
+from evlvideo.models.connectors import CONNECTORS
+
+
+@dataclass
+class ModelConfig:
+    """Changes to the checkpoint named by `init`. `None` keeps the checkpoint's value."""
+
+    connector: str | None = setting(None, choices=tuple(CONNECTORS))
+    """What turns vision tokens into a soft prompt: `tomeformer`, `blip2`, `video_llama`, `videochat`, `video_coca`,
+    `linear` or `average_pool`. A connector that the checkpoint does not have starts from random weights."""
+    connector_options: dict[str, Any] | None = None
+    """Options of the connector beyond its sizes, by name, such as `num_queries`; see evlvideo/models/connectors."""
+    fusion: str | None = setting(None, choices=FUSIONS)
+    """Where frames become one: `mean` (before the connector), `mean_tokens` or `concat` (after it)."""
+    contextualizer: str | None = setting(None, choices=CONTEXTUALIZERS)
+    """Where frames see each other: `none`, `in_tower` (in the vision blocks), `merged` (over merged tokens)."""
+    contextualizer_blocks: list[int] | None = None
+    """Indices of the vision blocks with an in-tower contextualizer, from 0. Defaults to all blocks."""
+    frame_positions: bool | None = None
+    """Whether contextualizers know the order of the frames. The published forms do not."""
+    merge_r: Any = None
+    """Tokens merged in each connector layer: a number, a list with one per layer, or `[r, inflection]`, a schedule."""
+    lora_r: int | None = None
+    """Rank of the LoRA on the language model, such as 8; 0 is none."""
+    lora_alpha: int | None = None
+    """Scale of the LoRA: its output is multiplied by `lora_alpha / lora_r`."""
+    lora_dropout: float | None = None
+    """Dropout on the input of the LoRA. The self-critical stage has none."""
+    lora_targets: list[str] | None = None
+    """Layers with a LoRA, by the end of their names. Defaults to queries and values for OPT and LLaMA."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Name values that types and bounds cannot tell are wrong."""
+        if not _is_merge_schedule(self.merge_r):
+            yield (f"model.merge_r is {self.merge_r!r}; it must be a number, a list of one a layer, or [r, inflection]")
+
+
+def _is_merge_schedule(value: Any) -> bool:
+    numbers = value if isinstance(value, list) and value else [value]
+    return value is None or all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)

@@ -1,0 +1,76 @@
+"""Optimisation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from evlvideo.config.settings import setting
+from evlvideo.config.trainer_arguments import problems_of_arguments
+
+
+@dataclass
+class LearningRatesConfig:
+    """Peak learning rates of parts of the model. `None` is `training.learning_rate`; a missing part is ignored."""
+
+    connector: float | None = setting(None, above=0)
+    """The connector, which may start from a BERT or a trained Q-Former."""
+    projections: float | None = setting(None, above=0)
+    """The linear layers from the tower to the connector and on to the language model, and the tower's norm."""
+    contextualizers: float | None = setting(None, above=0)
+    """Contextualizers with their frame positions, and VideoChat's relations. They start from random weights."""
+    lora: float | None = setting(None, above=0)
+    """LoRA on the language model."""
+
+
+@dataclass
+class TrainingConfig:
+    """Optimisation."""
+
+    max_steps: int = setting(50_000, least=1)
+    """Optimizer steps."""
+    batch_size: int = setting(4, least=1)
+    """Clips per process and forward pass."""
+    gradient_accumulation_steps: int = setting(1, least=1)
+    """Forward passes per optimizer step."""
+    learning_rate: float = setting(1e-5, above=0)
+    """Peak learning rate."""
+    learning_rates: LearningRatesConfig = field(default_factory=LearningRatesConfig)
+    """Peak learning rates of parts of the model that differ from `learning_rate`. Their warm-up and decay are in
+    proportion: at every step, each is at the same fraction of its peak. The published recipe has one rate for all."""
+    min_learning_rate: float = setting(1e-6, least=0)
+    """Learning rate at the end of the cosine, for a peak of `learning_rate`."""
+    warmup_steps: int = setting(1000, least=0)
+    """Steps of linear warm-up."""
+    warmup_learning_rate: float = setting(1e-8, least=0)
+    """Learning rate of the first step, for a peak of `learning_rate`."""
+    weight_decay: float = setting(0.05, least=0)
+    """AdamW's weight decay, on matrices, queries and embeddings; not on norms, biases and gates."""
+    max_grad_norm: float = setting(1.0, least=0)
+    """Gradients are clipped to this norm; 0 does not clip."""
+    precision: str = setting("auto", choices=("auto", "bf16", "fp16", "fp32"))
+    """What training, captioning and evaluation compute in: `bf16`, `fp16` (GPU only), `fp32`, or `auto`: bf16 on a GPU
+    that has it, else fp32."""
+    eval_steps: int = setting(1000, least=1)
+    """Steps between validations; each saves a checkpoint."""
+    keep_checkpoints: int = setting(2, least=1)
+    """Resumable checkpoints kept, besides the best."""
+    log_steps: int = setting(50, least=1)
+    """Steps between log lines."""
+    patience: int = setting(0, least=0)
+    """Validations in a row without a better CIDEr, after which the run ends; 0 never ends it."""
+    max_hours: float | None = setting(None, above=0)
+    """Hours of training after which the run ends with a validation, a checkpoint and its summary. Hours before an
+    interruption count; validation does not. `--resume` with more hours continues."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of transformers' TrainingArguments, by name, such as `gradient_checkpointing: true`,
+    `torch_compile: true`, `optim: adafactor` or `report_to: [tensorboard, wandb]`. Arguments that another key sets are
+    refused. TensorBoard's files are in the run's directory, under `tensorboard`."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Name keys that do not fit together, and arguments that the trainer does not take."""
+        if self.min_learning_rate > self.learning_rate:
+            yield (
+                f"training.min_learning_rate is {self.min_learning_rate}, more than training.learning_rate, "
+                f"{self.learning_rate}"
+            )
+        yield from problems_of_arguments(self.arguments, "training.arguments")

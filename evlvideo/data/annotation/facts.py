@@ -1,0 +1,114 @@
+"""What a complete dataset holds, by its name: splits, counts, and how it is read."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evlvideo.data.annotation.messages import some
+from evlvideo.data.annotation.readers import jsonl, karpathy, lavis, msrvtt, msvd, webvid
+from evlvideo.data.annotation.readers.text_files import Reader
+from evlvideo.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """What a complete data set holds, and how it is read."""
+
+    read: Reader
+    """Reads a split of its format."""
+    files: Callable[[Path, str], tuple[Path, ...]]
+    """Names the annotation files that a split is read from, by the root and the split."""
+    clips: Callable[[], Mapping[str, int | None]]
+    """Gives the number of clips of each split; `None` where copies of the data set differ."""
+    captions_per_clip: int | None = None
+    """Captions of every clip, where all have as many."""
+    retrieval_splits: Mapping[str, int] = field(default_factory=dict)
+    """Clips of the splits that exist for another task, and on which captions are not scored."""
+    media_folders: tuple[str, ...] = ("videos",)
+    """Where the media files are, under the root: the first of these folders that is there."""
+
+
+def _mini_clips() -> Mapping[str, int]:
+    from evlvideo.mini.build import SPLITS
+
+    return SPLITS
+
+
+DATASETS: dict[str, DatasetFacts] = {
+    "msrvtt": DatasetFacts(
+        msrvtt.read,
+        msrvtt.files,
+        lambda: {"train": 6513, "validate": 497, "test": 2990},
+        captions_per_clip=20,
+        retrieval_splits={"train_7k": 7010, "train_9k": 9000, "jsfusion": 1000},
+    ),
+    "mini": DatasetFacts(msrvtt.read, msrvtt.files, _mini_clips, captions_per_clip=20),
+    "msvd": DatasetFacts(
+        msvd.read,
+        msvd.files,
+        lambda: {"train": 1200, "validate": 100, "test": 670},
+        media_folders=("videos", "YouTubeClips"),
+    ),
+    "webvid": DatasetFacts(webvid.read, webvid.files, lambda: {"train": None, "validate": None}),
+    "coco": DatasetFacts(
+        karpathy.read_coco,
+        karpathy.coco_files,
+        lambda: {"train": 113_287, "validate": 5000, "test": 5000},
+        media_folders=("images",),
+    ),
+    "flickr30k": DatasetFacts(
+        karpathy.read_flickr30k,
+        karpathy.flickr30k_files,
+        lambda: {"train": 29_000, "validate": 1014, "test": 1000},
+        captions_per_clip=5,
+        media_folders=("images", "flickr30k-images"),
+    ),
+    "lavis": DatasetFacts(
+        lavis.read, lavis.files, lambda: dict.fromkeys(lavis.SUFFIXES), media_folders=("videos", "images")
+    ),
+    "jsonl": DatasetFacts(jsonl.read, jsonl.files, lambda: dict.fromkeys(jsonl.SPLITS), media_folders=(".",)),
+}
+"""Data sets by name."""
+
+
+def facts_of(dataset: str) -> DatasetFacts:
+    """Look a data set up.
+
+    Raises:
+        UserError: it is unknown.
+    """
+    if dataset not in DATASETS:
+        raise UserError(f"The data set is {dataset!r}; allowed: {', '.join(DATASETS)}.")
+    return DATASETS[dataset]
+
+
+def media_root(facts: DatasetFacts, root: Path, video_root: Path | None) -> Path:
+    """Choose the directory of the media files: the one named, or the first folder under the root that is there."""
+    if video_root is not None:
+        return video_root
+    folders = [root / name for name in facts.media_folders]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def count_problems(dataset: str, facts: DatasetFacts, split: str, clips: int, uneven: Sequence[str]) -> Iterator[str]:
+    """Tell where the numbers of clips and captions are not the data set's own.
+
+    Args:
+        dataset: name of the data set.
+        facts: what it holds.
+        split: one of its splits.
+        clips: how many clips the annotation lists.
+        uneven: those that have not as many captions as the data set's clips have.
+    """
+    retrieval = split in facts.retrieval_splits
+    expected = facts.retrieval_splits[split] if retrieval else facts.clips()[split]
+    name = f"{dataset}:{split}"
+    if not clips:
+        yield f"The annotation lists no clips of {name}; add some, or name another split."
+    elif expected not in (None, clips):
+        yield f"The annotation lists {clips} clips of {name}, which has {expected}; get the official file again."
+    if uneven and not retrieval:
+        yield (
+            f"The annotation has not {facts.captions_per_clip} captions for {some(uneven)} of {name}; "
+            "get the official file again."
+        )

@@ -1,0 +1,69 @@
+"""Many strings in two long arrays, which processes share since nothing in them counts references."""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+
+class PackedStrings(Sequence[str]):
+    """PackedStrings one after the other, as UTF-8. They cannot be changed.
+
+    Args:
+        content: all bytes, as uint8.
+        ends: where each string ends in them, as uint64.
+    """
+
+    def __init__(self, content: np.ndarray, ends: np.ndarray) -> None:
+        self.content, self.ends = content, ends
+        # Views give plain numbers and bytes several times as fast as arrays do.
+        self._bytes, self._ends = content.data, ends.data
+
+    def __len__(self) -> int:
+        """Count the strings."""
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[str]: ...
+    def __getitem__(self, number: int | slice) -> str | list[str]:
+        """Give a string, by its number from 0, or some of them."""
+        if isinstance(number, slice):
+            return [self[place] for place in range(*number.indices(len(self)))]
+        start = self._ends[number - 1] if number else 0
+        return str(self._bytes[start : self._ends[number]], "utf-8", "surrogatepass")
+
+    def __getstate__(self) -> Any:
+        """Leave the views behind, which cannot be copied."""
+        return np.asarray(self.content), np.asarray(self.ends)
+
+    def __setstate__(self, state: Any) -> None:
+        PackedStrings.__init__(self, *state)
+
+
+class PackedStringsBuilder:
+    """Takes strings one by one.
+
+    Args:
+        texts: the first.
+    """
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._bytes, self._ends = bytearray(), array("Q")
+        for text in texts:
+            self.append(text)
+
+    def __len__(self) -> int:
+        """Count the strings so far."""
+        return len(self._ends)
+
+    def append(self, text: str) -> None:
+        """Add a string."""
+        self._bytes += text.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._bytes))
+
+    def strings(self) -> PackedStrings:
+        """Give them all, without a copy; no more can be added after that."""
+        return PackedStrings(np.asarray(memoryview(self._bytes)), np.asarray(self._ends))

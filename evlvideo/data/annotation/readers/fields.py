@@ -1,0 +1,119 @@
+"""Check the fields of an entry. Every error names the place of the entry."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from evlvideo.data.annotation.messages import shown
+from evlvideo.errors import UserError
+from evlvideo.files import inside
+
+MOST = 2**63
+"""Whole numbers are less than this, so that an array can hold them."""
+
+
+def needed(place: str, entry: dict[str, Any], key: str) -> Any:
+    """Give an entry's value.
+
+    Raises:
+        UserError: it has none.
+    """
+    if key not in entry:
+        raise UserError(f"{place} has no {key!r}: {shown(entry)}; add it, or get the file again.")
+    return entry[key]
+
+
+def clip_name(place: str, value: Any) -> str:
+    """Check the id of a clip; whole numbers become strings.
+
+    Raises:
+        UserError: it is neither a string nor a whole number, is blank, or has characters that cannot be shown.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise UserError(f"{place}: the clip id is {shown(value)}; ids are whole numbers or strings that can be shown.")
+    return value
+
+
+def one_caption(place: str, value: Any) -> str:
+    """Check a caption.
+
+    Raises:
+        UserError: it is not a string, or blank.
+    """
+    if not isinstance(value, str):
+        raise UserError(f"{place}: a caption is {shown(value)}; captions are strings.")
+    if not value.strip():
+        raise UserError(f"{place}: a caption is empty; write one, or remove the entry.")
+    return value
+
+
+def all_captions(place: str, value: Any) -> tuple[str, ...]:
+    """Check an entry's captions: one string, or a list of them.
+
+    Raises:
+        UserError: there are none, or one is not a string or blank.
+    """
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise UserError(f"{place} has no captions; every clip needs at least one.")
+    return tuple(one_caption(place, text) for text in values)
+
+
+def seconds(place: str, entry: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Read an entry's `start_seconds` and `end_seconds`, which it may leave out.
+
+    Raises:
+        UserError: they are not numbers from 0, or the end is not after the start.
+    """
+    times = entry.get("start_seconds"), entry.get("end_seconds")
+    for time in times:
+        if time is not None and (isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < 1e9):
+            raise UserError(f"{place}: a time is {shown(time)}; start_seconds and end_seconds are numbers from 0.")
+    start, end = (None if time is None else float(time) for time in times)
+    if end is not None and end <= (start or 0.0):
+        raise UserError(f"{place}: the clip ends at {end:g} s, which is not after its start at {start or 0.0:g} s.")
+    return start, end
+
+
+def topic(place: str, entry: dict[str, Any]) -> int | None:
+    """Read an entry's `category`, which it may leave out.
+
+    Raises:
+        UserError: it is not a whole number.
+    """
+    category = entry.get("category")
+    if category is None:
+        return None
+    if isinstance(category, bool) or not isinstance(category, int) or not -MOST < category < MOST:
+        raise UserError(f"{place}: the category is {shown(category)}; it is a whole number.")
+    return category
+
+
+def media_file(place: str, root: Path, name: Any) -> Path:
+    """Join the name of a media file to its root.
+
+    Raises:
+        UserError: it is not a name, is absolute, or leads out of the root.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(f"{place}: the file is {shown(name)}; name one, relative to {root}.")
+    directory, last = os.path.split(name)
+    try:
+        if last in ("", ".", "..") or "\0" in last:
+            return _confined(root, name)
+        # Many files share a folder, and checking it anew for each takes most of the time.
+        return _confined(root, directory) / last
+    except UserError as error:
+        raise UserError(
+            f"{place}: the file {shown(name)} lies outside {root}; names are relative to it and stay under it."
+        ) from error
+
+
+@lru_cache(maxsize=4096)
+def _confined(root: Path, name: str) -> Path:
+    # Names are compared, and under a root such as `.` those that lead out of it cannot be told by theirs.
+    inside(root.absolute(), name)
+    return Path(os.path.normpath(root / name))

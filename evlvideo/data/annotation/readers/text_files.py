@@ -1,0 +1,139 @@
+"""Find annotation files and read them entry by entry. Every error names its place."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.messages import shown
+from evlvideo.errors import UserError
+from evlvideo.files import read_json
+
+Reader = Callable[[Path, Path, str], Iterable[CaptionedClip]]
+"""From the root of a data set, the root of its media files and a split's name to the split's clips, in order."""
+
+
+class NoAnnotationError(UserError):
+    """A data set's directory that does not have the annotation of a split."""
+
+
+def find_file(root: Path, *names: str) -> Path:
+    """Find an annotation file by any of its names, under the root or its `annotations` folder.
+
+    Raises:
+        NoAnnotationError: the root has none of the files.
+        UserError: the root is not a directory.
+    """
+    if not root.is_dir():
+        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the data set.")
+    for name in names:
+        for path in (root / name, root / "annotations" / name):
+            if path.is_file():
+                return path
+    raise NoAnnotationError(
+        f"There is no {' or '.join(names)} in {root} or {root / 'annotations'}; put the published annotation there."
+    )
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Stream a text file: the number of each line, from 1, and the line without its end.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not UTF-8.
+    """
+    for number, line in _text(path):
+        yield number, line.rstrip("\r\n")
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Stream a file of one JSON object a line: the place and the object. Blank lines are passed over.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not a JSON object.
+    """
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{place} is not JSON: {error}; write one object a line.") from error
+        if not isinstance(entry, dict):
+            raise UserError(f"{place} holds {shown(entry)}; write one JSON object a line.")
+        yield place, entry
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a JSON {type(content).__name__}; an object with clips and captions is needed.")
+    return content
+
+
+def json_entries(path: Path, content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Go through the list of objects under a key: the place of each, and the object.
+
+    Raises:
+        UserError: there is no such list.
+    """
+    entries = content.get(key)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path} has no list of objects under {key!r}; get the file again.")
+    name = str(path)  # a path takes its time to become a string
+    return ((f"{name}, {key}[{number}]", entry) for number, entry in enumerate(entries))
+
+
+def read_table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Stream a csv file with a header: the place of each row, and its values of the named columns.
+
+    Args:
+        path: a csv file; values may be quoted and hold line ends.
+        columns: columns that it must have, in any order and beside others.
+        optional: columns that it may have; where it has not, values are empty.
+
+    Raises:
+        UserError: the file cannot be read, a column is missing, or a row has not as many values as the header.
+    """
+    # The parser takes lines with their ends, since a quoted value may hold some.
+    reader = csv.reader(line for _, line in _text(path))
+    name = str(path)  # a path takes its time to become a string
+    try:
+        header = next(reader, [])
+        missing = [column for column in columns if column not in header]
+        if missing:
+            raise UserError(f"{path} has no column {', '.join(missing)}; its header is {shown(','.join(header))}.")
+        places = [header.index(column) if column in header else None for column in (*columns, *optional)]
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {len(row)} values for {len(header)} columns; "
+                    "quote values that hold commas."
+                )
+            yield f"{name}, line {reader.line_num}", ["" if place is None else row[place] for place in places]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}; mend or remove the row.") from error
+
+
+def _text(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise UserError(
+                        f"{path}, line {number} is not UTF-8 ({error.reason} at byte {error.start} of the line); "
+                        "convert the file, as with `iconv -t UTF-8`."
+                    ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error

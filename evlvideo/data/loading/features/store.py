@@ -1,0 +1,265 @@
+"""Outputs of a frozen vision tower on disk, made once and read in the place of videos.
+
+A store is a directory for each split, `DATASET-SPLIT`. It has a key, which says what the features depend on, a file
+that says of which clips they are, and shards of safetensors, each with the features of some clips, `(T, N, D)`, by clip
+id. A shard is written whole or not at all, and its number says which clips it is about, so that an extraction that was
+stopped goes on with the shards that are missing, in one process or several.
+"""
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+from torch import Tensor
+
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.loading.features.key import KEY_NAME, ClipKeys, FeatureKey, id_key, time_key
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.file_identity import identify
+from evlvideo.errors import UserError
+from evlvideo.files import replacing
+
+logger = logging.getLogger(__name__)
+
+CLIPS_NAME = "clips.safetensors"
+CLIPS_PER_SHARD = 64
+_BAD = "bad"
+_OPEN_SHARDS = 16
+_FILES_CHECKED = 64
+"""Files that a run looks at, of the whole split, to find out that the videos were replaced."""
+
+
+def split_directory(root: Path, dataset: str, split: str) -> Path:
+    """Where the features of a split are."""
+    return root / f"{dataset}-{split}"
+
+
+def prepare_store(directory: Path, key: FeatureKey, clips: Sequence[CaptionedClip]) -> None:
+    """Begin a store, or make sure that what is in it is of the same making.
+
+    One process does so before any writes shards. It reads some KiB of every clip's file.
+
+    Raises:
+        UserError: the directory holds features that depend on something else, of other clips, or of other files.
+    """
+    ours = ClipKeys.of(clips)
+    if (directory / KEY_NAME).exists():
+        found = FeatureKey.read(directory)
+        _refuse(directory, key.differences(found))
+        theirs = _read_clips(directory)
+        if not np.array_equal(ours.ids, theirs.ids):
+            raise UserError(
+                f"{directory} holds features of {len(theirs.ids)} clips that are not the {len(clips)} of this split; "
+                "remove it, or name another directory."
+            )
+        _check_written(directory, clips, ours, theirs)
+    arrays = {field.name: getattr(ours, field.name) for field in fields(ours)}
+    with replacing(directory / CLIPS_NAME) as temporary:
+        save_arrays(arrays, temporary)
+    # Last, as it stands for the whole.
+    key.write(directory)
+
+
+def _check_written(directory: Path, clips: Sequence[CaptionedClip], ours: ClipKeys, theirs: ClipKeys) -> None:
+    """Clips whose features are there have to be those of today."""
+    written = np.ones(len(clips), bool)
+    for shard in _missing_shards(directory, len(clips)):
+        written[shard * CLIPS_PER_SHARD : (shard + 1) * CLIPS_PER_SHARD] = False
+    for what, changed in (("times", ours.times != theirs.times), ("files", ours.files != theirs.files)):
+        places = np.flatnonzero(written & changed)
+        if len(places):
+            names = ", ".join(clips[int(place)].clip_id for place in places[:3])
+            shards = sorted({int(place) // CLIPS_PER_SHARD for place in places})
+            raise UserError(
+                f"The {what} of {len(places)} clips are not those of which {directory} holds features: {names}"
+                f"{', …' if len(places) > 3 else ''}. Remove {_shard(directory, shards[0]).name}"
+                f"{f' and {len(shards) - 1} more' if len(shards) > 1 else ''} to make them again, or name another "
+                "directory."
+            )
+
+
+class FeatureWriter:
+    """Writes the shards of a split.
+
+    Args:
+        directory: of the split, prepared by :func:`prepare_store`.
+        count: clips of the split.
+    """
+
+    def __init__(self, directory: Path, count: int) -> None:
+        self.directory = directory
+        self.count = count
+
+    def missing_shards(self) -> list[int]:
+        """Numbers of the shards that are still to be written."""
+        return _missing_shards(self.directory, self.count)
+
+    def clips_of(self, shard: int) -> range:
+        """Places of a shard's clips in the split."""
+        return range(shard * CLIPS_PER_SHARD, min((shard + 1) * CLIPS_PER_SHARD, self.count))
+
+    def write(self, shard: int, features: Mapping[str, Tensor], bad: Mapping[str, str]) -> None:
+        """Write a shard.
+
+        Args:
+            shard: its number.
+            features: by clip id, each `(T, N, D)`.
+            bad: why a clip has none, by clip id.
+        """
+        with replacing(_shard(self.directory, shard)) as temporary:
+            save_file(dict(features), temporary, metadata={_BAD: json.dumps(dict(bad))})
+
+
+class _OpenShard(NamedTuple):
+    """A shard's file, and why clips have no features in it, by clip id."""
+
+    file: Any
+    bad: dict[str, str]
+
+
+class FeatureReader:
+    """Reads the features of a split.
+
+    Args:
+        directory: of the split.
+        key: what the features have to depend on. Features of another type are read with a warning, and the mean of the
+            frames is taken from features of all of them.
+
+    Raises:
+        UserError: there are none, they depend on something else, or the extraction did not end.
+    """
+
+    def __init__(self, directory: Path, key: FeatureKey) -> None:
+        if not (directory / KEY_NAME).is_file():
+            raise UserError(
+                f"There are no features in {directory}. Make them with `evlvideo features extract`, or set "
+                "data.features to null."
+            )
+        found = FeatureKey.read(directory)
+        _refuse(directory, key.readable_of(found).differences(found))
+        others = key.differences(key.types_of(found))
+        if others:
+            logger.warning("The features in %s part from those of the run's tower: %s.", directory, "; ".join(others))
+        self.directory = directory
+        self._clips = _read_clips(directory)
+        missing = _missing_shards(directory, len(self._clips.ids))
+        if missing:
+            raise UserError(
+                f"The features in {directory} are not complete: {len(missing)} of its shards are missing. Give the "
+                "command that makes them again; it goes on where it stopped."
+            )
+        self._order = np.argsort(self._clips.ids)
+        self._sorted = self._clips.ids[self._order]
+        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+
+    def check(self, clips: Sequence[CaptionedClip]) -> None:
+        """Make sure that clips are those of which features were made.
+
+        Of the files only some are looked at, and none that is missing or empty: a run with features needs no videos.
+
+        Raises:
+            UserError: a clip is not of this split, or is another part of its file; or a file is another.
+        """
+        found = np.fromiter(((id_key(clip.clip_id), time_key(clip)) for clip in clips), np.dtype("u8,u8"), len(clips))
+        places = self._order[np.searchsorted(self._sorted, found["f0"]).clip(max=len(self._sorted) - 1)]
+        strange = np.flatnonzero(self._clips.ids[places] != found["f0"])
+        if len(strange):
+            raise self._unknown(clips[int(strange[0])].clip_id)
+        changed = np.flatnonzero(found["f1"] != self._clips.times[places])
+        if len(changed):
+            self._refuse_clip("times", clips[int(changed[0])])
+        for number in range(0, len(clips), max(1, len(clips) // _FILES_CHECKED)):
+            if identify(clips[number].video) not in (0, int(self._clips.files[places[number]])):
+                self._refuse_clip("file", clips[number])
+
+    def _refuse_clip(self, what: str, clip: CaptionedClip) -> NoReturn:
+        raise UserError(
+            f"The {what} of {clip.clip_id} is not what it was when the features in {self.directory} were made. Make "
+            "them again in another directory, or put the old annotation and videos back."
+        )
+
+    def read(self, clip_id: str) -> Tensor:
+        """The features of a clip, `(T, N, D)`, or `(1, N, D)` where the mean of its frames was stored.
+
+        Raises:
+            DecodeError: the clip could not be decoded when features were made.
+            UserError: the clip is not of this split, or its shard is broken.
+        """
+        shard = self._shard_of(clip_id)
+        reason = shard.bad.get(clip_id)
+        if reason is not None:
+            raise DecodeError(reason)
+        features: Tensor = shard.file.get_tensor(clip_id)
+        return features
+
+    def why_bad(self, clip_id: str) -> str | None:
+        """Why a clip has no features; `None` where it has some.
+
+        Raises:
+            UserError: the clip is not of this split, or its shard is broken.
+        """
+        return self._shard_of(clip_id).bad.get(clip_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open files behind when a worker gets a copy."""
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def _place(self, clip_id: str) -> int:
+        wanted = np.uint64(id_key(clip_id))
+        found = int(np.searchsorted(self._sorted, wanted))
+        if found == len(self._sorted) or self._sorted[found] != wanted:
+            raise self._unknown(clip_id)
+        return int(self._order[found])
+
+    def _unknown(self, clip_id: str) -> UserError:
+        return UserError(f"{self.directory} has no features of {clip_id}; they are of another split or data set.")
+
+    def _shard_of(self, clip_id: str) -> _OpenShard:
+        number = self._place(clip_id) // CLIPS_PER_SHARD
+        if number not in self._open:
+            path = _shard(self.directory, number)
+            try:
+                file = safe_open(path, "pt")
+            except (OSError, SafetensorError) as error:
+                raise UserError(f"{path} cannot be read ({error}); remove it and make the features again.") from error
+            self._open[number] = _OpenShard(file, json.loads(file.metadata()[_BAD]))
+            if len(self._open) > _OPEN_SHARDS:
+                self._open.popitem(last=False)
+        self._open.move_to_end(number)
+        return self._open[number]
+
+
+def _shard(directory: Path, number: int) -> Path:
+    return directory / f"features-{number:05d}.safetensors"
+
+
+def _missing_shards(directory: Path, clips: int) -> list[int]:
+    # One listing, as a look at each of 15,000 shards takes a network's file system minutes.
+    there = {path.name for path in directory.glob("features-*.safetensors")}
+    return [number for number in range(-(-clips // CLIPS_PER_SHARD)) if _shard(directory, number).name not in there]
+
+
+def _read_clips(directory: Path) -> ClipKeys:
+    try:
+        return ClipKeys(**load_file(directory / CLIPS_NAME))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise UserError(
+            f"{directory / CLIPS_NAME} cannot be read ({error}); remove {directory} and make the features again."
+        ) from error
+
+
+def _refuse(directory: Path, differences: Sequence[str]) -> None:
+    if differences:
+        raise UserError(
+            f"The features in {directory} were made otherwise than this run needs them: {'; '.join(differences)}. "
+            "Make them again in another directory, or change the run."
+        )

@@ -1,0 +1,1 @@
+"""Tar shards of captioned images and videos: indexed, counted, read and walked through in random order."""

@@ -1,0 +1,273 @@
+"""Captioned images and videos in tar shards, for data sets of too many files for a directory.
+
+Shards are those that `img2dataset` and the `webdataset` library write. They are read here by index, without that
+library, since a resumed run and a mixture by ratio need to know which sample a number stands for. Nothing is ever
+unpacked, so the names inside a shard lead nowhere.
+
+Each shard has an index file of some 50 bytes a sample (:mod:`evlvideo.data.media.shard_index`), which processes share
+in memory. 115 million samples make 6 GB of index files; making them takes about a second for 10,000 samples, which
+`evlvideo data index` does in many processes. A walk in random order goes through some shards at a time
+(:mod:`evlvideo.data.loading.shards.order`), which stay open meanwhile.
+"""
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from evlvideo.data.annotation.messages import shown, some
+from evlvideo.data.loading.replacement import MOST_DRAWS, candidates
+from evlvideo.data.loading.shards.indexing import counts
+from evlvideo.data.loading.shards.order import ShardOrder
+from evlvideo.data.loading.transforms import Transform
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import TarMember
+from evlvideo.data.media.shard_files import MOST_OPEN, ShardFile, whole, with_retries
+from evlvideo.data.media.shard_index import Sample, ShardIndex, captions_of, index_file, open_index
+from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
+from evlvideo.errors import UserError
+
+Decode = Callable[[TarMember, torch.Generator], np.ndarray]
+"""From an image or video and a source of randomness to RGB frames, uint8 of shape (frames, height, width, 3)."""
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_GAP_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class ShardClip:
+    """A sample of a shard: like a `CaptionedClip`, with its file inside the shard."""
+
+    clip_id: str
+    """The shard's name without its suffix, and the sample's key: `00017/000170034`."""
+    video: TarMember
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenShard:
+    """A shard's file, and the index that was found to be that of the file in this state."""
+
+    file: ShardFile
+    index: ShardIndex
+    state: tuple[int, int]
+
+
+class ShardClips(Sequence[ShardClip]):
+    """All samples of some shards, by number: the shards in their order, and each in its own.
+
+    Args:
+        shards: uncompressed tar files.
+        index_root: directory of the index files, see :func:`evlvideo.data.media.shard_index.index_file`.
+
+    Raises:
+        UserError: there are no shards, two have the same name, or one cannot be read or has changed.
+    """
+
+    def __init__(self, shards: Sequence[Path], index_root: Path | None = None) -> None:
+        twice = sorted(name for name, times in Counter(shard.stem for shard in shards).items() if times > 1)
+        if not shards:
+            raise UserError("There are no shards; name at least one tar file.")
+        if twice:
+            raise UserError(f"Several shards are called {some(twice)}; their clips would have the same ids.")
+        self.shards = list(shards)
+        self.index_root = index_root
+        self._order = ShardOrder(counts(self.shards, index_root))
+        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return self._order.firsts[-1]
+
+    def in_order(self, place: int, key: int) -> int:
+        """Tell which sample comes at a place of a walk in random order; see :class:`ShardOrder`.
+
+        Args:
+            place: from 0.
+            key: chooses the walk.
+        """
+        return self._order.number(place, key)
+
+    @overload
+    def __getitem__(self, number: int) -> ShardClip: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[ShardClip]: ...
+    def __getitem__(self, number: int | slice) -> ShardClip | list[ShardClip]:
+        """Give a sample; its caption is read now, and a picture with it. A video is read when it is asked for.
+
+        Raises:
+            IndexError: there is no such sample.
+            DecodeError: the shard cannot be read at the moment.
+            UserError: the shard is gone or has changed.
+        """
+        if isinstance(number, slice):
+            return [self[place] for place in range(*number.indices(len(self)))]
+        place, row = self._place(number)
+        return with_retries(self.shards[place], lambda: self._clip(place, row))
+
+    def clip_id(self, number: int) -> str:
+        """Give a sample's id, for which the shard's index is enough.
+
+        Raises:
+            IndexError, DecodeError, UserError: as above.
+        """
+        place, row = self._place(number)
+        return _clip_id(self.shards[place], with_retries(self.shards[place], lambda: self._opened(place).index[row]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what is open behind when a worker gets a copy."""
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """Tell a sample's shard, and its number in it."""
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"The index is {number}; the shards have {len(self)} samples.")
+        number %= len(self)
+        place = self._order.shard(number)
+        return place, number - self._order.firsts[place]
+
+    def _clip(self, place: int, row: int) -> ShardClip:
+        shard = self.shards[place]
+        try:
+            opened = self._opened(place)
+            sample = opened.index[row]
+            text, media = _read(shard, opened.file, sample)
+        except OSError:
+            self._open.pop(place, None)  # The next try opens it anew.
+            raise
+        name = f"{sample.key}.{sample.media_suffix}"
+        return ShardClip(
+            clip_id=_clip_id(shard, sample),
+            video=TarMember(shard, name, sample.media_offset, sample.media_bytes, media),
+            captions=captions_of(f"{shard}, {shown(sample.key)}", text, sample.text_suffix),
+        )
+
+    def _opened(self, place: int) -> _OpenShard:
+        known = self._open.get(place)
+        if known is None or known.file.state != known.state:
+            shard = self.shards[place]
+            file = ShardFile(shard)
+            state = file.state
+            known = _OpenShard(file, open_index(shard, index_file(shard, self.index_root), state), state)
+            self._open[place] = known
+            if len(self._open) > MOST_OPEN:
+                self._open.popitem(last=False)
+        self._open.move_to_end(place)
+        return known
+
+
+def _clip_id(shard: Path, sample: Sample) -> str:
+    return f"{shard.stem}/{sample.key}"
+
+
+def _read(shard: Path, file: ShardFile, sample: Sample) -> tuple[bytes, bytes | None]:
+    """Read a sample's caption, and a picture in the same go, since they lie side by side."""
+    start, size = sample.text_offset, sample.text_bytes
+    if f".{sample.media_suffix}" not in IMAGE_SUFFIXES:
+        return whole(shard, size, file.read(start, size)), None
+    first = min(start, sample.media_offset)
+    end = max(start + size, sample.media_offset + sample.media_bytes)
+    if end - first > size + sample.media_bytes + _LARGEST_GAP_BYTES:
+        content = whole(shard, sample.media_bytes, file.read(sample.media_offset, sample.media_bytes))
+        return whole(shard, size, file.read(start, size)), content
+    content = whole(shard, end - first, file.read(first, end - first))
+    media = sample.media_offset - first
+    return content[start - first : start - first + size], content[media : media + sample.media_bytes]
+
+
+class ShardDataset(Dataset[dict[str, Any]]):
+    """Samples of shards as items to train on, like those of a `CaptionDataset`.
+
+    There is one item for each sample; of several captions one is drawn. What is random in an item is a function of the
+    seed, the walk and the item's index. A sample that cannot be decoded is named once in the log, and another takes
+    its place.
+
+    Args:
+        clips: the samples.
+        decode: takes frames from an image or video.
+        transform: from decoded frames to a tensor, see :mod:`evlvideo.data.loading.transforms`.
+        seed: seed of the run.
+    """
+
+    def __init__(self, clips: ShardClips, *, decode: Decode, transform: Transform, seed: int) -> None:
+        self.clips = clips
+        self.decode = decode
+        self.transform = transform
+        self.seed = seed
+        # In shared memory, to be seen by all workers.
+        self._bad = torch.zeros(len(clips), dtype=torch.bool).share_memory_()
+
+    @property
+    def bad_clips(self) -> list[str]:
+        """Names of the samples that could not be decoded so far, by any worker."""
+        return [self.clips.clip_id(number) for number in self._bad.nonzero().flatten().tolist()]
+
+    def __len__(self) -> int:
+        """Count the items."""
+        return len(self.clips)
+
+    def in_order(self, place: int, key: int) -> int:
+        """Tell which item comes at a place of a walk in random order; see :meth:`ShardClips.in_order`."""
+        return self.clips.in_order(place, key)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Decode and transform one item, as it is on the first walk; see :meth:`item`."""
+        return self.item(index, walk=0)
+
+    def item(self, index: int, walk: int) -> dict[str, Any]:
+        """Decode and transform one item, as it is on a walk through the data set, from 0.
+
+        It has a `clip_id`, `pixel_values` (frames, 3, height, width), `captions`, and of these a `caption`, at its
+        `caption_place`.
+
+        Raises:
+            DecodeError: neither the sample nor any drawn in its place can be decoded; the message names it.
+            UserError: a shard cannot be read.
+        """
+        for candidate in candidates(index, len(self), self.seed, walk):
+            if self._bad[candidate]:
+                continue  # It would fail again, at worst after the whole time limit.
+            try:
+                clip = self.clips[candidate]
+            except DecodeError:
+                continue  # The shard cannot be read at the moment, which is in the log; the sample is not to blame.
+            try:
+                return self._item(clip, [self.seed, walk, index % len(self)])
+            except DecodeError as error:
+                logger.warning("%s in %s: %s", clip.clip_id, clip.video.shard, error)
+                self._bad[candidate] = True
+        raise DecodeError(f"{self.clips.clip_id(index)} cannot be decoded, nor any of {MOST_DRAWS} drawn in its place.")
+
+    def _item(self, clip: ShardClip, entropy: list[int]) -> dict[str, Any]:
+        decode_seed, transform_seed, caption = np.random.SeedSequence(entropy).generate_state(3, np.uint64).tolist()
+        frames = self.decode(clip.video, torch.Generator().manual_seed(decode_seed))
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed, which would reseed the GPU's dropout as well.
+            torch.default_generator.manual_seed(transform_seed)
+            pixel_values = self.transform(frames)
+        return {
+            "clip_id": clip.clip_id,
+            "pixel_values": pixel_values,
+            "captions": list(clip.captions),
+            "caption": clip.captions[caption % len(clip.captions)],
+            "caption_place": caption % len(clip.captions),
+        }
+
+
+def find_shards(root: Path) -> list[Path]:
+    """List the tar files of a directory, in the order of their names.
+
+    Raises:
+        UserError: it is not a directory, or has none.
+    """
+    shards = sorted(root.glob("*.tar")) if root.is_dir() else []
+    if not shards:
+        raise UserError(f"There are no .tar files in {root}; name the directory that holds the shards.")
+    return shards

@@ -1,0 +1,78 @@
+"""Many runs one after another, by a command that can be stopped: what is finished is kept, and the rest goes on."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from evlvideo.config.loading import load_config
+from evlvideo.config.run import RunConfig
+from evlvideo.config.settings import flat_settings
+from evlvideo.errors import Interrupted, UserError
+from evlvideo.results.records import EvaluationResult
+from evlvideo.results.run_directory import (
+    CHECKPOINTS_NAME,
+    CONFIG_NAME,
+    RESULT_NAME,
+    SUMMARY_NAME,
+    evaluation_directory,
+)
+from evlvideo.training.resuming import newest_checkpoint
+from evlvideo.training.run import train
+
+logger = logging.getLogger(__name__)
+
+
+def check_settings(configs: Iterable[RunConfig]) -> None:
+    """Make sure that what is in the directories of runs, if anything, is of these runs.
+
+    Raises:
+        UserError: a directory holds a run with other settings, which are named.
+    """
+    for config in configs:
+        path = Path(config.output_dir) / CONFIG_NAME
+        if not path.is_file():
+            continue
+        found, wanted = flat_settings(asdict(load_config(path))), flat_settings(asdict(config))
+        different = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+        if different:
+            raise UserError(
+                f"{config.output_dir} holds a run with other settings ({', '.join(different)}); name another --out, or "
+                "remove it."
+            )
+
+
+def train_unfinished(config: RunConfig, title: str, whole: str, console: Console | None) -> None:
+    """Train a run, or go on with it from its newest checkpoint; one that is trained already is left as it is.
+
+    Args:
+        config: of the run.
+        title: what log lines call it.
+        whole: what the command that trains it is called.
+        console: where progress is drawn.
+
+    Raises:
+        UserError: it cannot be trained.
+        Interrupted: a signal stopped it.
+    """
+    directory = Path(config.output_dir)
+    if (directory / SUMMARY_NAME).exists():
+        logger.info("%s: trained already", title)
+        return
+    resume = newest_checkpoint(directory / CHECKPOINTS_NAME) is not None
+    logger.info("%s: %s", title, "goes on from its newest checkpoint" if resume else "trains")
+    try:
+        train(config, resume=resume, console=console)
+    except Interrupted as error:
+        raise Interrupted(f"The {whole} was stopped at {title}; the same command goes on.") from error
+
+
+def finished_evaluation(config: RunConfig, split: str, title: str) -> EvaluationResult | None:
+    """The result that an earlier call left; `None` where there is none."""
+    path = evaluation_directory(Path(config.output_dir), config.data.dataset, split) / RESULT_NAME
+    if not path.is_file():
+        return None
+    logger.info("%s: evaluated already", title)
+    return EvaluationResult.load(path)

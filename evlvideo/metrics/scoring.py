@@ -1,0 +1,252 @@
+"""BLEU-1…4, METEOR, ROUGE-L and CIDEr, on one tokenisation of everything.
+
+CIDEr is our own (:mod:`evlvideo.metrics.cider`), which equals pycocoevalcap's and counts references once for all
+systems; the others are pycocoevalcap's. Those are called one by one: its own evaluation class also starts SPICE, whose
+models are downloaded.
+
+Answers that this module defines where pycocoevalcap has none or breaks:
+
+- A caption without words scores 0 in every metric, and its references still count in the corpus scores.
+- Where METEOR or SPICE fails or there is no Java, it is in `skipped` with the reason, and the other metrics stand.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evlvideo.errors import UserError
+from evlvideo.metrics.meteor import MeteorProcess, Texts
+from evlvideo.metrics.names import ALL_METRICS, METRICS
+from evlvideo.metrics.spice import spice
+from evlvideo.metrics.tokenized_references import TokenizedReferences
+from evlvideo.metrics.tokenizers.tokenize import default_tokenizer, tokenize_lines
+
+
+class _Score(NamedTuple):
+    """One metric."""
+
+    corpus: float
+    per_clip: list[float]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What was computed, in the order of the clips."""
+
+    metrics: dict[str, _Score]
+    skipped: dict[str, str]
+    """Metric → why it was not computed."""
+    bleu_counts: list[dict[str, Any]]
+    """pycocoevalcap's counts of each clip; empty where BLEU was not asked for."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one system on one set of clips."""
+
+    corpus: dict[str, float]
+    """Metric → score over all clips."""
+    per_clip: dict[str, dict[str, float]]
+    """Clip → metric → score of its caption."""
+    tokenizer: str
+    """The tokeniser that was used."""
+    skipped: dict[str, str]
+    """Metric → why it was not computed."""
+    subsets: dict[str, dict[str, float]]
+    """Subset → metric → score over its clips; see :func:`score_captions`."""
+
+
+def score_captions(
+    predictions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    metrics: Sequence[str] = METRICS,
+    tokenizer: str | None = None,
+    subsets: Mapping[str, Sequence[str]] | None = None,
+    meteor: MeteorProcess | None = None,
+) -> Scores:
+    """Score one caption for each clip against the references of the clip.
+
+    Args:
+        predictions: clip → caption, for exactly the clips of `references`.
+        references: clip → what people wrote, at least one with a word in it.
+        metrics: which of :data:`ALL_METRICS`.
+        tokenizer: `ptb` or `python`; `ptb` where Java runs, else `python`, where nothing is given.
+        subsets: name → clips to score on their own as well. BLEU is computed over the captions of the subset. METEOR,
+            ROUGE-L and CIDEr are means of the clips' scores, so that CIDEr keeps the document frequencies of the whole.
+        meteor: a running METEOR, left open; where nothing is given, one is started and ended.
+
+    Raises:
+        UserError: clips are missing or unknown (they are listed), references are empty, a name is unknown, or the
+            tokeniser cannot run.
+    """
+    _check(predictions, references, metrics)
+    tokenizer = tokenizer or default_tokenizer()
+    with ExitStack() as stack:
+        if "meteor" in metrics and meteor is None:
+            # Started first: it reads its tables while the others are computed.
+            meteor = stack.enter_context(MeteorProcess())
+        words, tokenized = tokenize_together([predictions], references, tokenizer)
+        return score_tokenized(words[0], tokenized, metrics, subsets, meteor)
+
+
+def score_tokenized(
+    words: Mapping[str, str],
+    references: TokenizedReferences,
+    metrics: Sequence[str] = METRICS,
+    subsets: Mapping[str, Sequence[str]] | None = None,
+    meteor: MeteorProcess | None = None,
+) -> Scores:
+    """Score captions that are words already; see :func:`score_captions`.
+
+    Args:
+        words: clip → caption, of all clips of the references or of some. Clips without a caption are in no score, and
+            not among the documents of CIDEr.
+        references: made once for any number of systems.
+        metrics: which of :data:`ALL_METRICS`; METEOR only where `meteor` is given.
+        subsets: name → clips to score on their own as well.
+        meteor: a running METEOR, left open.
+
+    Raises:
+        UserError: there is no caption, or one of an unknown clip; references have no words; or a name is unknown.
+    """
+    of_clips = {clip_id: texts for clip_id, texts in references.words.items() if clip_id in words}
+    _check(words, of_clips, metrics)
+    empty = [clip_id for clip_id, texts in of_clips.items() if not any(texts)]
+    if empty:
+        raise UserError(f"{len(empty)} clips have no reference with a word in it: {_first(empty)}.")
+    # The order of the references, whatever that of the captions.
+    words = {clip_id: words[clip_id] for clip_id in of_clips}
+    scored = _run(words, of_clips, references, metrics, meteor)
+    names = [name for name in ALL_METRICS if name in scored.metrics]
+    rows = zip(*(scored.metrics[name].per_clip for name in names), strict=True) if names else [()] * len(words)
+    places = {clip_id: place for place, clip_id in enumerate(words)}
+    return Scores(
+        corpus={name: scored.metrics[name].corpus for name in names},
+        per_clip={clip_id: dict(zip(names, row, strict=True)) for clip_id, row in zip(words, rows, strict=True)},
+        tokenizer=references.tokenizer,
+        skipped=scored.skipped,
+        subsets={
+            subset: _subset([places[clip_id] for clip_id in members], scored)
+            for subset, members in (subsets or {}).items()
+        },
+    )
+
+
+def _check(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]], metrics: Sequence[str]) -> None:
+    unknown_metrics = [name for name in metrics if name not in ALL_METRICS]
+    if unknown_metrics:
+        raise UserError(f"Unknown metrics: {', '.join(unknown_metrics)}; allowed: {', '.join(ALL_METRICS)}.")
+    if not references:
+        raise UserError("There is nothing to score: the references hold no clip.")
+    problems = []
+    if missing := [clip_id for clip_id in references if clip_id not in predictions]:
+        problems.append(f"{len(missing)} of {len(references)} clips have no caption: {_first(missing)}")
+    if unknown := [clip_id for clip_id in predictions if clip_id not in references]:
+        problems.append(f"{len(unknown)} of {len(predictions)} captions are for unknown clips: {_first(unknown)}")
+    if problems:
+        problems.append("there must be exactly one caption for every clip of the references")
+        raise UserError("The captions do not match the references: " + "; ".join(problems) + ".")
+
+
+def _first(names: Sequence[str], shown: int = 10) -> str:
+    return ", ".join(map(str, names[:shown])) + (", …" if len(names) > shown else "")
+
+
+def tokenize_together(
+    captions: Sequence[Mapping[str, str]], references: Mapping[str, Sequence[str]], tokenizer: str
+) -> tuple[list[dict[str, str]], TokenizedReferences]:
+    """Make words of the captions of several systems and of their references, in one pass.
+
+    Returns:
+        clip → caption of each system, and the references, with words separated by single spaces.
+
+    Raises:
+        UserError: the tokeniser is unknown, or is `ptb` and cannot run.
+    """
+    flat = [caption for of_system in captions for caption in of_system.values()]
+    flat += [reference for group in references.values() for reference in group]
+    lines = iter(tokenize_lines(flat, tokenizer))
+    words = [{clip_id: next(lines) for clip_id in of_system} for of_system in captions]
+    of_references = {clip_id: [next(lines) for _ in group] for clip_id, group in references.items()}
+    return words, TokenizedReferences(of_references, tokenizer)
+
+
+def _run(
+    words: Mapping[str, str],
+    of_clips: Mapping[str, Sequence[str]],
+    references: TokenizedReferences,
+    metrics: Sequence[str],
+    meteor: MeteorProcess | None,
+) -> _Scored:
+    """Compute metrics of the captions of some clips, each with its references."""
+    found: dict[str, _Score] = {}
+    skipped: dict[str, str] = {}
+    counts: list[dict[str, Any]] = []
+    if any(name.startswith("bleu") for name in metrics):
+        counts = _count_for_bleu(words, of_clips)
+        found |= {name: score for name, score in _bleu(counts).items() if name in metrics}
+    if "rouge_l" in metrics:
+        found["rouge_l"] = _rouge_l(words, of_clips)
+    if "cider" in metrics:
+        per_clip = references.cider(words)
+        found["cider"] = _Score(float(np.mean(per_clip)), per_clip.tolist())
+    if "meteor" in metrics and meteor is not None:
+        result = meteor.score(*_numbered(words, of_clips))
+        if result is None:
+            skipped["meteor"] = meteor.failure or "unknown"
+        else:
+            found["meteor"] = _Score(*result)
+    if "spice" in metrics:
+        outcome = spice(*_numbered(words, of_clips))
+        if isinstance(outcome, str):
+            skipped["spice"] = outcome
+        else:
+            found["spice"] = _Score(*outcome)
+    return _Scored(found, skipped, counts)
+
+
+def _numbered(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -> tuple[Texts, Texts]:
+    """Captions and references by the number of the clip, in lists, as pycocoevalcap takes them."""
+    hypotheses = {number: [caption] for number, caption in enumerate(words.values())}
+    return hypotheses, {number: list(texts) for number, texts in enumerate(of_clips.values())}
+
+
+def _subset(members: list[int], scored: _Scored) -> dict[str, float]:
+    if not members:
+        return {}
+    bleu = _bleu([scored.bleu_counts[place] for place in members]) if scored.bleu_counts else {}
+    return {
+        name: bleu[name].corpus if name in bleu else sum(score.per_clip[i] for i in members) / len(members)
+        for name in ALL_METRICS
+        if (score := scored.metrics.get(name)) is not None
+    }
+
+
+def _count_for_bleu(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Clip by clip, as pycocoevalcap counts, which would keep the n-grams of all references: 20 kB a clip."""
+    from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
+
+    return [cook_test(words[clip_id], cook_refs(texts)) for clip_id, texts in of_clips.items()]
+
+
+def _bleu(counts: list[dict[str, Any]]) -> dict[str, _Score]:
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+    scorer = BleuScorer(n=4)
+    scorer.ctest = counts
+    corpus, per_clip = scorer.compute_score(option="closest")
+    return {f"bleu_{n + 1}": _Score(float(corpus[n]), [float(score) for score in per_clip[n]]) for n in range(4)}
+
+
+def _rouge_l(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -> _Score:
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    scorer = Rouge()
+    # The scorer reads a text without words as one empty word, which equals that of another such text.
+    scores = [
+        float(scorer.calc_score([caption], of_clips[clip_id])) if caption else 0.0 for clip_id, caption in words.items()
+    ]
+    return _Score(sum(scores) / len(scores), scores)

@@ -1,0 +1,6 @@
+"""Names of a captioner's forms; a run's config allows the same, and imports no torch to say so."""
+
+FUSIONS = ("mean", "mean_tokens", "concat")
+"""Where the frames of a clip become one; the first is the published form."""
+CONTEXTUALIZERS = ("none", "in_tower", "merged")
+"""Where the frames of a clip see each other."""

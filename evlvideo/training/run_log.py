@@ -1,0 +1,103 @@
+"""What a run tells while it goes on: a progress bar, a log line, and `log.jsonl` for curves."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import TaskID
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from evlvideo.files import write_text
+from evlvideo.progress import progress_bar
+from evlvideo.results.run_directory import LOG_NAME
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = {
+    "loss": "loss {:.3f}",
+    "learning_rate": "lr {:.1e}",
+    "grad_norm": "gradient norm {:.2f}",
+    "reward": "reward {:.3f}",
+    "greedy_reward": "greedy {:.3f}",
+    "zero_advantage_share": "no advantage {:.0%}",
+    "sample_tokens": "tokens {:.1f}",
+    "bad_endings": "bad endings {:.0%}",
+    "entropy": "entropy {:.2f}",
+    "kl": "divergence {:.3f}",
+    "validation_cider": "validation CIDEr {:.3f}",
+}
+
+
+class RunLog(TrainerCallback):
+    """Shows a run, and writes its log.
+
+    Args:
+        directory: of the run.
+        console: where the progress bar is drawn, if it is a terminal.
+    """
+
+    def __init__(self, directory: Path, console: Console) -> None:
+        self._path = directory / LOG_NAME
+        self._progress = progress_bar(console)
+        self._task: TaskID | None = None
+        self._name = directory.name
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Draw the bar, and bring the log to where the run goes on from."""
+        if state.is_world_process_zero:
+            self._restore_log(state.log_history)
+        if state.is_local_process_zero:
+            self._task = self._progress.add_task(self._name, total=state.max_steps, completed=state.global_step)
+            self._progress.start()
+
+    def _restore_log(self, entries: list[dict[str, float]]) -> None:
+        """Leave what the checkpoint knows of, so that a resumed run's log is that of an uninterrupted one.
+
+        A run that was killed has logged steps after its checkpoint, and maybe half a line.
+        """
+        if entries:
+            write_text(self._path, "".join(map(_line, entries)))
+        else:
+            self._path.unlink(missing_ok=True)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Add a line."""
+        if not state.is_world_process_zero:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(_line(state.log_history[-1]))
+        shown = [form.format(logs[key]) for key, form in _SHOWN.items() if logs and key in logs]
+        if shown:
+            logger.info("%s step %d/%d  %s", self._name, state.global_step, state.max_steps, "  ".join(shown))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Remove the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar, also after an error."""
+        self._progress.stop()
+
+
+def _line(entry: Mapping[str, float]) -> str:
+    return json.dumps(entry, sort_keys=True) + "\n"

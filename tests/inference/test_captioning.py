@@ -1,0 +1,118 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset, Subset
+from toy_run import Toy
+
+from evlvideo.assembly.datasets import video_dataset
+from evlvideo.assembly.models import open_model
+from evlvideo.config.generation import GenerationConfig
+from evlvideo.inference.captioning import decoding_arguments, generate_captions
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.processing import EvlVideoProcessor
+
+GENERATION = GenerationConfig(num_beams=2, max_new_tokens=10, min_new_tokens=1)
+
+
+@pytest.fixture(scope="module")
+def opened(toy: Toy) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
+    return open_model(toy.checkpoint, toy.config(Path("unused")))
+
+
+@pytest.fixture(scope="module")
+def clips(toy: Toy, opened: tuple[EvlVideoForCaptioning, EvlVideoProcessor]) -> Dataset[dict[str, Any]]:
+    return video_dataset(toy.config(Path("unused")).data, opened[1], toy.clips("test"))
+
+
+@pytest.fixture
+def model(opened: tuple[EvlVideoForCaptioning, EvlVideoProcessor]) -> EvlVideoForCaptioning:
+    return opened[0].eval()
+
+
+@pytest.fixture
+def processor(opened: tuple[EvlVideoForCaptioning, EvlVideoProcessor]) -> EvlVideoProcessor:
+    return opened[1]
+
+
+def test_every_clip_gets_a_caption(
+    toy: Toy, model: EvlVideoForCaptioning, processor: EvlVideoProcessor, clips: Dataset[dict[str, Any]]
+) -> None:
+    captions = generate_captions(model, processor, clips, GENERATION)
+    assert list(captions) == [clip.clip_id for clip in toy.clips("test")]
+    assert all(captions.values())
+
+
+def test_captions_differ_between_clips(
+    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, clips: Dataset[dict[str, Any]]
+) -> None:
+    assert len(set(generate_captions(model, processor, clips, GENERATION).values())) > 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_batch_size_changes_no_caption(
+    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, clips: Dataset[dict[str, Any]], batch_size: int
+) -> None:
+    expected = generate_captions(model, processor, clips, GENERATION)
+    assert generate_captions(model, processor, clips, replace(GENERATION, batch_size=batch_size)) == expected
+
+
+def test_workers_change_no_caption(
+    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, clips: Dataset[dict[str, Any]]
+) -> None:
+    expected = generate_captions(model, processor, clips, GENERATION)
+    assert generate_captions(model, processor, clips, GENERATION, num_workers=1) == expected
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_left_in_the_mode_it_was_in(
+    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, clips: Dataset[dict[str, Any]], training: bool
+) -> None:
+    model.train(training)
+    generate_captions(model, processor, Subset(clips, [0]), GENERATION)
+    assert model.training is training
+    assert model.connector.training is training
+    assert not model.language_model.training
+
+
+def test_a_model_in_training_captions_without_dropout(
+    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, clips: Dataset[dict[str, Any]]
+) -> None:
+    expected = generate_captions(model, processor, clips, GENERATION)
+    assert generate_captions(model.train(), processor, clips, GENERATION) == expected
+
+
+def test_nothing_is_drawn_at_random(
+    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, clips: Dataset[dict[str, Any]]
+) -> None:
+    before = torch.get_rng_state()
+    generate_captions(model, processor, clips, GENERATION)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_captions_have_as_many_tokens_as_was_asked_for(
+    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, clips: Dataset[dict[str, Any]]
+) -> None:
+    exact = GenerationConfig(num_beams=1, max_new_tokens=4, min_new_tokens=4)
+    inputs = clips[0]["pixel_values"].unsqueeze(0)
+    tokens = model.generate(inputs, prompt_ids=processor.prompt_ids(), **decoding_arguments(exact))
+    assert tokens.shape == (1, 4)
+    assert generate_captions(model, processor, Subset(clips, [0]), exact) == {
+        clips[0]["clip_id"]: processor.captions(tokens)[0]
+    }
+
+
+def test_decoding_is_that_of_the_config() -> None:
+    config = GenerationConfig(num_beams=3, max_new_tokens=9, min_new_tokens=2, length_penalty=0.5)
+    assert decoding_arguments(config) == {
+        "num_beams": 3,
+        "max_new_tokens": 9,
+        "min_new_tokens": 2,
+        "length_penalty": 0.5,
+    }
+
+
+def test_greedy_decoding_has_no_length_penalty() -> None:
+    assert "length_penalty" not in decoding_arguments(GenerationConfig(num_beams=1))
