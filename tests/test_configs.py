@@ -13,7 +13,7 @@ from evlvideo.config.loading import load_config
 from evlvideo.config.run import TOWERS, RunConfig
 from evlvideo.models.architecture import read_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.connectors.options import CONNECTORS
+from evlvideo.models.connectors import CONNECTORS
 from evlvideo.training.arguments import training_arguments
 
 ROOT = Path(__file__).parents[1]

@@ -6,15 +6,14 @@ from typing import Any
 
 from evlvideo.config.settings import setting
 from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
-
-_CONNECTORS = ("tomeformer", "blip2", "video_llama", "videochat", "video_coca", "linear", "average_pool")
+from evlvideo.models.connectors import CONNECTORS
 
 
 @dataclass
 class ModelConfig:
     """Changes to the checkpoint named by `init`. `None` keeps the checkpoint's value."""
 
-    connector: str | None = setting(None, choices=_CONNECTORS)
+    connector: str | None = setting(None, choices=tuple(CONNECTORS))
     """What turns vision tokens into a soft prompt: `tomeformer`, `blip2`, `video_llama`, `videochat`, `video_coca`,
     `linear` or `average_pool`. A connector that the checkpoint does not have starts from random weights."""
     connector_options: dict[str, Any] | None = None

@@ -18,8 +18,8 @@ from evlvideo.estimate import activations
 from evlvideo.estimate.counting import count_generation, count_passes
 from evlvideo.estimate.records import ByPart, Estimate, Memory, MultiplyAdds, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import read_text_config
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.towers import read_text_config
 from evlvideo.models.trainable import is_contextualizer, part_of, tower_of
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry, shape_wrapper
 from evlvideo.errors import UserError
 from evlvideo.estimate.records import ByPart, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.contextualizers import InTowerContextualizer
+from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
 
 _MULTIPLIES = re.compile(r"(mm|mv|dot|conv\w*|attention\w*|bilinear\w*|cdist\w*|lstm\w*|gru\w*|_linear\w*)$")
 
@@ -198,11 +198,11 @@ def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int
         in_tower += _Passes(*(number * (len(modules) - 1) for number in others))
     if tower.video_relations is not None:
         in_tower += _count_relations(model, shape)
-    if model.contextualizer is not None:
-        assert model.vision_projection is not None
+    over_merged = [module for module in model.connector.modules() if isinstance(module, MergedContextualizer)]
+    if over_merged:
         tokens = model.connector.num_output_tokens(tower.num_tokens)
-        shape = (batch, frames, tokens, model.vision_projection.out_features)
-        merged = _count_alone(model.contextualizer, shape, input_gradient=True)
+        shape = (batch, frames, tokens, model.connector.output_dim)
+        merged = _count_alone(over_merged[0], shape, input_gradient=True)
     return in_tower, merged
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.datasets import feature_key, video_dataset
-from evlvideo.assembly.models import start_tower
+from evlvideo.assembly.models import start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.clip_table import ClipTable
@@ -70,7 +70,9 @@ def extract_features(
         raise UserError(f"The batch size is {batch_size}; it must be 1 or more.")
     root = Path(config.data.features)
     state = join_processes()
-    model, processor = start_tower(config, tower_dtype=DTYPES[resolve_precision(config.training.precision)])
+    model, processor = start_model(
+        config, tower_dtype=DTYPES[resolve_precision(config.training.precision)], language_model=False
+    )
     if model.config.needs_frames:
         raise UserError(
             "Contextualizers or relations inside the vision tower change what it makes of frames; its outputs can't be "

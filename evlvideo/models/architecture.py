@@ -1,4 +1,4 @@
-"""A model's architecture as a YAML file, for what has no checkpoint yet: new models and estimates."""
+"""A model's architecture as a YAML file, for new models and estimates, which have no checkpoint."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ from transformers import PreTrainedConfig
 
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.options import TOMEFORMER
+from evlvideo.models.connectors import TOMEFORMER
 from evlvideo.yaml_values import parse_overrides, read_values
 
-_COMPARED = (
+COMPARED = (
     "vision_tower",
     "vision_overrides",
     "vision_final_norm",
@@ -21,9 +21,9 @@ _COMPARED = (
     "bert_config",
     "text_config",
 )
-"""What a checkpoint must have as its run's architecture file says; names of files and what runs change are not here."""
+"""Keys that a checkpoint must have as its run's architecture file says; not names of files, nor what runs change."""
 _ROOM = "max_position_embeddings"
-"""Room for tokens: a connector with places for no more than the tower's tokens is the same model."""
+"""Not compared: a connector with positions for no more than the tower's tokens is the same model."""
 
 
 def read_architecture(path: Path) -> EvlVideoConfig:
@@ -36,10 +36,10 @@ def read_architecture(path: Path) -> EvlVideoConfig:
 
 
 def architecture_changes(overrides: list[str]) -> dict[str, Any]:
-    """Values of :class:`EvlVideoConfig` from `key=value`.
+    """Parse changes to :class:`EvlVideoConfig` from `key=value`.
 
     Raises:
-        UserError: a key that it does not have.
+        UserError: a key is unknown.
     """
     changes = parse_overrides(overrides)
     _check_keys(changes, "The architecture")
@@ -47,14 +47,14 @@ def architecture_changes(overrides: list[str]) -> dict[str, Any]:
 
 
 def make_architecture(values: Mapping[str, Any], where: str) -> EvlVideoConfig:
-    """Build an architecture, with errors for people.
+    """Build an architecture, with readable errors.
 
     Args:
         values: by key of :class:`EvlVideoConfig`.
-        where: what an error names as the source of the values.
+        where: source of the values, for errors.
 
     Raises:
-        UserError: an unknown key, or a value that is wrong or of the wrong kind.
+        UserError: a key is unknown, or a value is wrong or of the wrong type.
     """
     _check_keys(values, where)
     try:
@@ -64,18 +64,18 @@ def make_architecture(values: Mapping[str, Any], where: str) -> EvlVideoConfig:
 
 
 def check_same_architecture(
-    path: Path, found: EvlVideoConfig, checkpoint: Path, *, keys: Sequence[str] = _COMPARED
+    path: Path, found: EvlVideoConfig, checkpoint: Path, *, keys: Sequence[str] = COMPARED
 ) -> None:
-    """Hold a checkpoint against the architecture file of its run.
+    """Compare a checkpoint with the architecture file of its run.
 
     Args:
         path: the file.
         found: the checkpoint's architecture.
-        checkpoint: where it is.
-        keys: what has to be the same.
+        checkpoint: its directory.
+        keys: what has to be equal.
 
     Raises:
-        UserError: sizes or kinds differ; all differences are listed.
+        UserError: values differ; all differences are listed.
     """
     stated = {"connector": TOMEFORMER, **read_values(path, "architecture")}
     differences = [

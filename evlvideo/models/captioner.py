@@ -1,10 +1,11 @@
 """The captioner: frozen vision tower, trained connector, frozen language model.
 
 Source: EVLGen (Jian et al., ACL 2024). Notation: `B` clips, `T` frames, `N` tokens of a frame, `D` channels of the
-tower, `H` hidden size of the connector, `M` tokens that it gives (of a frame or of a clip), `P` soft tokens of a clip
-(`M`, or `T·M` when concatenated), `E` width of the language model, `L` text tokens, `V` vocabulary.
+tower, `H` channels and `M` output tokens of the connector (of a frame or of a clip), `P` soft tokens of a clip (`M`, or
+`T·M` if concatenated), `E` width of the language model, `L` text tokens, `k` texts of a clip, `V` vocabulary.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,31 @@ from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutput
 
 from evlvideo.errors import UserError
-from evlvideo.models.changed_weights import changed_weights
 from evlvideo.models.checkpoint import (
+    changed_weights,
+    check_pixels_are_known,
     checkpoint_directory,
-    finish_saving,
-    load_frozen_towers,
     load_trained_weights,
-    read_manifest,
-    read_text_config,
+    make_weights_readable,
 )
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.bert import load_bert_into
-from evlvideo.models.connectors.build import make_connector
-from evlvideo.models.connectors.options import TOMEFORMER
-from evlvideo.models.connectors.tomeformer import TomeFormer
-from evlvideo.models.connectors.videochat import VideoRelations
-from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.models.connectors.base import BlockReader, TowerShape
+from evlvideo.models.contextualizers import InTowerContextualizer
 from evlvideo.models.gradient_checkpointing import Checkpoint, checkpoint_layers
-from evlvideo.models.language import SoftPrompt, add_lora
+from evlvideo.models.language import SoftPrompt, add_lora, check_positions
 from evlvideo.models.loss import caption_loss
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
+from evlvideo.models.towers import (
+    TOWERS,
+    TowerRecord,
+    check_same_tower,
+    fingerprint,
+    load_vision_weights,
+    read_language_model,
+    read_manifest,
+    read_text_config,
+    write_manifest,
+)
 from evlvideo.models.trainable import is_trained, tower_of
 from evlvideo.models.vision import VisionTower
 
@@ -44,10 +50,10 @@ _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
 
 
 class EvlVideoForCaptioning(PreTrainedModel):
-    """EVLGen, for images and video: one class, whose variants are values of its configuration.
+    """Captioner of images and video; its variants are values of its configuration.
 
     `from_pretrained` opens a checkpoint and the frozen towers it names; `from_towers` starts a new one. It computes in
-    the type of its frozen towers, whoever calls it; see :mod:`evlvideo.models.precision`.
+    the dtype of its frozen towers, whoever calls it; see :mod:`evlvideo.models.precision`.
     """
 
     config: EvlVideoConfig
@@ -60,60 +66,37 @@ class EvlVideoForCaptioning(PreTrainedModel):
     _supports_flash_attn = True
 
     def __init__(self, config: EvlVideoConfig, *, empty_language_model: bool = False) -> None:
-        """Build a captioner at random.
+        """Build a captioner with random weights.
 
-        With `empty_language_model`, the language model is left without memory, for one that is put in its place;
-        billions of weights would be drawn for nothing.
+        With `empty_language_model`, the language model takes no memory: it is replaced later, or never used.
         """
         super().__init__(config)
-        self.vision_tower = VisionTower(
-            config.vision_tower,
-            overrides=config.vision_overrides,
-            final_norm=config.vision_final_norm,
-            image_mean=config.image_mean,
-            image_std=config.image_std,
-        )
-        bert = config.bert
-        max_frames = config.max_frames if config.frame_positions else None
-        if config.contextualizer == "in_tower":
-            self.vision_tower.insert_contextualizers(
-                config.contextualizer_blocks,
-                lambda: InTowerContextualizer(
-                    self.vision_tower.dim,
-                    attention_dim=config.contextualizer_attention_dim,
-                    num_heads=config.contextualizer_heads,
-                    max_frames=max_frames,
-                ),
-            )
+        self.vision_tower = _make_vision_tower(config)
         self.ln_vision = Float32LayerNorm(self.vision_tower.dim)
-        merging = config.connector == TOMEFORMER
-        self.vision_projection = nn.Linear(self.vision_tower.dim, bert.hidden_size) if merging else None
-        self.connector = make_connector(config, self.vision_tower)
-        self.contextualizer = (
-            MergedContextualizer(bert.hidden_size, num_heads=config.contextualizer_heads, max_frames=max_frames)
-            if config.contextualizer == "merged"
-            else None
-        )
+        shape, connector = _shape_of(self.vision_tower), config.connector_class
+        reader = connector.make_block_reader(shape, config.options)
+        if reader is not None:
+            self.vision_tower.insert_relations(reader, reader.num_blocks)
+        self.connector = connector(config.bert, shape, config.options, **config.connector_settings)
         with torch.device("meta") if empty_language_model else nullcontext():
             self.language_model = AutoModelForCausalLM.from_config(config.text)
         width = self.language_model.get_input_embeddings().embedding_dim
-        self.language_projection = nn.Linear(getattr(self.connector, "output_dim", bert.hidden_size), width)
+        self.language_projection = nn.Linear(self.connector.output_dim, width)
         self.tower_fingerprints: dict[str, str] = {}
         self.post_init()
-        # After the initialisation above, which would make something of a LoRA that starts as nothing.
+        # After the initialisation above, which would overwrite LoRA's zeros.
         add_lora(self.language_model, config)
         self.freeze_towers()
 
     def freeze_towers(self) -> None:
         """Let exactly the weights that :func:`~evlvideo.models.trainable.is_trained` calls trained take gradients."""
-        config = self.config
+        frozen = self.config.frozen_weights
         for name, parameter in self.named_parameters():
-            trained = is_trained(name, config.connector, whole_connector=config.trains_whole_connector)
-            parameter.requires_grad_(trained)
+            parameter.requires_grad_(is_trained(name, frozen))
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EvlVideoForCaptioning":
-        """Set the mode of the trained parts; frozen towers stay in eval mode, but for LoRA's dropout."""
+        """Set the mode of the trained parts. Frozen towers stay in eval mode, except LoRA's dropout."""
         super().train(mode)
         if hasattr(self, "language_model"):
             self.language_model.train(False)
@@ -125,9 +108,9 @@ class EvlVideoForCaptioning(PreTrainedModel):
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Checkpoint = checkpoint, every_n_layers: int = 1
     ) -> None:
-        """What transformers' `gradient_checkpointing_enable` does: of towers that are frozen too.
+        """Called by transformers' `gradient_checkpointing_enable`; covers frozen towers too.
 
-        Where nothing in a tower is trained, it runs without gradient and keeps nothing anyway.
+        A tower in which nothing is trained runs without gradient and keeps no activations anyway.
         """
         func = gradient_checkpointing_func if enable else None
         self.vision_tower.checkpoint_blocks(func, every=every_n_layers)
@@ -135,17 +118,17 @@ class EvlVideoForCaptioning(PreTrainedModel):
             checkpoint_layers(part, func, every=every_n_layers)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """BERT's initialisation for what is trained; towers bring their own weights."""
+        """Initialise what is trained as BERT does; towers bring their own weights."""
         std = self.config.bert.initializer_range
         if isinstance(module, nn.Linear | nn.Embedding):
             init.normal_(module.weight, mean=0.0, std=std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, VideoRelations):
+        elif isinstance(module, BlockReader):
             module.init_weights()
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """What the model computes in; its own methods enter it, and who runs a part of it alone has to."""
+        """The autocast that the model computes in. Its own methods enter it; enter it to run a part alone."""
         return self.vision_tower.autocast()
 
     @in_own_precision
@@ -153,8 +136,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
         """Turn the tower's output into the soft prompt.
 
         Args:
-            features: vision tokens, `(B, T, N, D)`; with VideoChat's connector `(B, T, N + 1, D)`. Those that were
-                stored in another type than the tower's are brought to it.
+            features: the tower's output, `(B, T, N, D)`, or `(B, T, N + 1, D)` with a clip token; converted to the
+                tower's dtype.
 
         Returns:
             soft prompt, `(B, P, E)`.
@@ -163,26 +146,19 @@ class EvlVideoForCaptioning(PreTrainedModel):
         if self.config.fusion == "mean":
             features = features.mean(dim=1, keepdim=True)  # (B, 1, N, D)
         tokens = self.ln_vision(features).to(self.language_projection.weight.dtype)
-        hidden = self._merge(tokens) if isinstance(self.connector, TomeFormer) else self.connector(tokens)
+        hidden = self.connector(tokens)  # (B, T or 1, M, H)
         if self.config.fusion == "mean_tokens":
             hidden = hidden.mean(dim=1, keepdim=True)  # (B, 1, M, H)
         return self.language_projection(hidden.flatten(1, 2))  # (B, P, E)
 
-    def _merge(self, tokens: Tensor) -> Tensor:
-        """EVLGen's connector, frame by frame: `(B, T, N, D)` → `(B, T, M, H)`."""
-        assert self.vision_projection is not None
-        tokens = self.vision_projection(tokens)  # (B, T, N, H)
-        merged = self.connector(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, T, M, H)
-        return merged if self.contextualizer is None else self.contextualizer(merged)
-
     @in_own_precision
     def encode(self, pixel_values: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
-        """Frames `(B, T, 3, height, width)`, or what the tower made of them, `(B, T, N, D)` → soft prompt `(B, P, E)`.
+        """Frames `(B, T, 3, height, width)`, or the tower's output for them, `(B, T, N, D)` → soft prompt `(B, P, E)`.
 
         Frames are uint8, or float and normalised.
 
         Raises:
-            UserError: features are given to a model that has trained parts inside the tower.
+            UserError: features are given to a model with trained parts inside the tower.
         """
         if features is None:
             assert pixel_values is not None, "give pixel_values, features or soft_prompt"
@@ -193,11 +169,6 @@ class EvlVideoForCaptioning(PreTrainedModel):
                 "them are not its own; give it frames (data.features=null)."
             )
         return self.features_to_prompt(features)
-
-    @in_own_precision
-    def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
-        """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that are to follow it."""
-        return SoftPrompt.read(self.language_model, soft_prompt)
 
     @in_own_precision
     def forward(
@@ -213,48 +184,55 @@ class EvlVideoForCaptioning(PreTrainedModel):
         num_items_in_batch: Tensor | int | None = None,
         logits_to_keep: int = 0,
     ) -> CausalLMOutput:
-        """Teacher-forced pass.
+        """Run a teacher-forced pass.
 
-        Where the logits of the text are all that is asked for, the language model reads the soft prompt once a clip and
-        its texts after it; else the prompt once more with every text.
+        Several texts of a clip share one pass over its soft prompt, if only the texts' logits are asked for.
 
         Args:
             pixel_values: frames as :meth:`encode` takes them; or give `features`, `soft_prompt` or `prompt`.
             input_ids: text tokens, `(B, L)`, or `(k·B, L)` for `k` texts of each clip in turn, which is encoded once;
-                padded on the right; the soft prompt is not in them.
+                padded on the right; without the soft prompt.
             attention_mask: ones on text, zeros on padding, as `input_ids`.
-            labels: targets, as `input_ids`, −100 where there is none; the first token is a target like any other.
+            labels: targets, as `input_ids`, −100 for none; the first token is a target like any other.
             features: the tower's output, `(B, T, N, D)`.
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
             prompt: output of :meth:`read_prompt`; then `logits_to_keep` is from 1 to `L + 1`.
-            num_items_in_batch: targets over which the loss is averaged, where that is not this batch alone.
-            logits_to_keep: return logits of this many last places only; 0 returns all.
+            num_items_in_batch: targets that the loss is averaged over. Defaults to those of this batch.
+            logits_to_keep: number of last positions whose logits are returned; 0 returns all.
+
+        Raises:
+            UserError: soft prompt and text are longer than the language model's positions.
 
         Returns:
-            loss (where there are labels) and logits `(k·B, P + L, V)`, or the last of them.
+            loss (if there are labels) and logits `(k·B, P + L, V)`, or the last of them.
         """
         assert input_ids is not None and attention_mask is not None
         if prompt is None:
             if soft_prompt is None:
                 soft_prompt = self.encode(pixel_values, features=features)
+            shares = len(input_ids) > len(soft_prompt) and 0 < logits_to_keep <= input_ids.shape[1] + 1
             # One text a clip is read in one pass with its prompt.
-            if len(input_ids) > len(soft_prompt) and 0 < logits_to_keep <= input_ids.shape[1] + 1:
-                prompt = self.read_prompt(soft_prompt)
-            else:
-                prompt = SoftPrompt.unread(self.language_model, soft_prompt)
+            prompt = self.read_prompt(soft_prompt) if shares else SoftPrompt.unread(self.language_model, soft_prompt)
         logits = self._read_texts(prompt, input_ids, attention_mask, logits_to_keep)
         loss = None if labels is None else caption_loss(logits, labels, num_items_in_batch)
         return CausalLMOutput(loss=loss, logits=logits)
 
+    @in_own_precision
+    def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
+        """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that follow it."""
+        check_positions(self.language_model, soft_prompt.shape[1])
+        return SoftPrompt.read(self.language_model, soft_prompt)
+
     def _read_texts(self, prompt: SoftPrompt, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> Tensor:
-        """Logits of what the prompt's cache does not hold, and of texts, `(k·B, ≤ P + L, V)`."""
+        """Logits of the soft tokens outside the prompt's cache and of the texts, `(k·B, ≤ P + L, V)`."""
+        check_positions(self.language_model, prompt.embeddings.shape[1] + input_ids.shape[1])
         prompt = prompt.repeated(len(input_ids) // len(prompt.embeddings))
         known = prompt.cache.get_seq_length()
         text = self.language_model.get_input_embeddings()(input_ids)  # (k·B, L, E)
-        prefix_mask = attention_mask.new_ones(prompt.embeddings.shape[:2])
+        prompt_mask = attention_mask.new_ones(prompt.embeddings.shape[:2])
         logits: Tensor = self.language_model(
             inputs_embeds=torch.cat([prompt.embeddings[:, known:], text], dim=1),
-            attention_mask=torch.cat([prefix_mask, attention_mask], dim=1),
+            attention_mask=torch.cat([prompt_mask, attention_mask], dim=1),
             logits_to_keep=logits_to_keep,
             cache=prompt.cache if known else None,
             use_cache=known > 0,
@@ -274,40 +252,38 @@ class EvlVideoForCaptioning(PreTrainedModel):
         max_new_tokens: int = 30,
         **generation: Any,
     ) -> Tensor:
-        """Caption clips. The language model reads the soft prompt once a clip, however many beams or captions it has.
+        """Caption clips. The language model reads each soft prompt once, however many beams or captions follow.
 
         Args:
             pixel_values: frames as :meth:`encode` takes them; or give `features`, `soft_prompt` or `prompt`.
             features: the tower's output, `(B, T, N, D)`.
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
             prompt: output of :meth:`read_prompt`.
-            prompt_ids: tokens that every caption continues, `(L)` or `(B, L)`, without the opening one.
-            max_new_tokens: most tokens to generate.
+            prompt_ids: tokens that every caption continues, `(L)` or `(B, L)`, without the BOS token.
+            max_new_tokens: upper bound of the tokens to generate.
             generation: further arguments of transformers' `generate`, such as `num_beams` or `min_new_tokens`.
 
         Raises:
-            UserError: a length that would count the prompt too.
+            UserError: a length counts the prompt too, or soft prompt and caption are longer than the language model's
+                positions.
 
         Returns:
-            new tokens only, `(B · num_return_sequences, ≤ max_new_tokens)`, filled with the padding token.
+            new tokens only, `(B · num_return_sequences, ≤ max_new_tokens)`, padded on the right.
         """
         if generation.keys() & {"max_length", "min_length"}:
             raise UserError("Lengths count new tokens only: give max_new_tokens and min_new_tokens.")
         if prompt is None:
-            prompt = self.read_prompt(
-                self.encode(pixel_values, features=features) if soft_prompt is None else soft_prompt
-            )
-        batch = len(prompt.embeddings)
-        opening = torch.full((batch, 1), self.config.bos_token_id, device=prompt.embeddings.device)
-        if prompt_ids is not None:
-            opening = torch.cat([opening, prompt_ids.to(opening, non_blocking=True).expand(batch, -1)], dim=1)
-        text = self.language_model.get_input_embeddings()(opening)
-        prefix = torch.cat([prompt.embeddings, text], dim=1)  # (B, P + 1, E)
-        # transformers repeats the prefix for beams and captions, and not what is known of it.
+            if soft_prompt is None:
+                soft_prompt = self.encode(pixel_values, features=features)
+            prompt = self.read_prompt(soft_prompt)
+        context = self._with_bos(prompt, prompt_ids)  # (B, P + 1, E)
+        # The last new token is not read again.
+        check_positions(self.language_model, context.shape[1] + max_new_tokens - 1)
+        # transformers repeats the context for beams and captions, but not the cache.
         cache = prompt.repeated(max(generation.get("num_beams", 1), generation.get("num_return_sequences", 1))).cache
         return self.language_model.generate(
-            inputs_embeds=prefix,
-            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
+            inputs_embeds=context,
+            attention_mask=torch.ones(context.shape[:2], dtype=torch.long, device=context.device),
             cache=cache if cache.get_seq_length() else None,
             max_new_tokens=max_new_tokens,
             eos_token_id=self.config.end_token_id,
@@ -315,11 +291,19 @@ class EvlVideoForCaptioning(PreTrainedModel):
             **{"do_sample": False, "top_k": 0 if generation.get("do_sample") else None, **generation},
         )
 
+    def _with_bos(self, prompt: SoftPrompt, prompt_ids: Tensor | None) -> Tensor:
+        """Soft prompt, BOS token and the text that every caption continues, `(B, P + 1 + L, E)`."""
+        batch = len(prompt.embeddings)
+        ids = torch.full((batch, 1), self.config.bos_token_id, device=prompt.embeddings.device)
+        if prompt_ids is not None:
+            ids = torch.cat([ids, prompt_ids.to(ids, non_blocking=True).expand(batch, -1)], dim=1)
+        return torch.cat([prompt.embeddings, self.language_model.get_input_embeddings()(ids)], dim=1)
+
     def save_pretrained(self, save_directory: str | Path, *, full: bool = False, **kwargs: Any) -> None:  # type: ignore[override]
         """Write configuration, trained weights, and the manifest of the frozen towers.
 
         Args:
-            save_directory: where to; made if missing.
+            save_directory: made if missing.
             full: also write the towers, so that the checkpoint stands alone.
             kwargs: passed on to transformers.
         """
@@ -328,7 +312,12 @@ class EvlVideoForCaptioning(PreTrainedModel):
             state = {name: value for name, value in state.items() if tower_of(name) is None}
         super().save_pretrained(save_directory, state_dict=state, **kwargs)
         if kwargs.get("is_main_process", True):
-            finish_saving(self, Path(save_directory), full=full)
+            directory = Path(save_directory)
+            make_weights_readable(directory)
+            write_manifest(directory, self.config, {} if full else self._fingerprints())
+
+    def _fingerprints(self) -> dict[str, str]:
+        return {name: self.tower_fingerprints.get(name) or fingerprint(getattr(self, name)) for name in TOWERS}
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -337,6 +326,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         *,
         config: EvlVideoConfig | None = None,
         tower_dtype: torch.dtype | None = None,
+        language_model: bool = True,
         **hub: Any,
     ) -> "EvlVideoForCaptioning":
         """Open a checkpoint, in eval mode.
@@ -344,13 +334,15 @@ class EvlVideoForCaptioning(PreTrainedModel):
         Args:
             pretrained_model_name_or_path: a directory, a hub name, or `mini`.
             config: a changed configuration, for example with a contextualizer that the checkpoint does not have yet;
-                weights that are new by it start as they are initialised.
-            tower_dtype: type of the frozen towers; float32 where nothing is given.
+                its new weights are initialised.
+            tower_dtype: dtype of the frozen towers. Defaults to float32.
+            language_model: if False, the language model is left without weights and memory; the model encodes, but
+                neither captions nor trains.
             hub: `revision` and `token` for a hub name. What `AutoModel` adds of its own has no effect here.
 
         Raises:
-            UserError: no checkpoint there, one that does not say how pixels are normalised, weights that are missing
-                or too many, or towers that are not those it was trained with.
+            UserError: there is no checkpoint, it does not say how pixels are normalised, weights are missing or too
+                many, or the towers are not those it was trained with.
             TypeError: an argument that is not among these.
         """
         unknown = hub.keys() - {"revision", "token", *_ADDED_BY_AUTO_MODEL}
@@ -363,34 +355,88 @@ class EvlVideoForCaptioning(PreTrainedModel):
         config = config or saved
         if config.image_mean is None:
             config.image_mean, config.image_std = saved.image_mean, saved.image_std
-        model = cls(config, empty_language_model="language_model" in read_manifest(directory))
+        manifest = read_manifest(directory)
+        model = cls(config, empty_language_model=not language_model or "language_model" in manifest)
         new, left_out = changed_weights(cls, saved, config) if config is not saved else (set(), set())
-        load_frozen_towers(model, directory, dtype=tower_dtype or torch.float32)
-        load_trained_weights(model, directory, may_be_missing=new, left_out=left_out)
+        check_pixels_are_known(config, directory)
+        model._load_towers(manifest, tower_dtype, language_model=language_model)
+        load_trained_weights(model, directory, may_be_missing=new, left_out=left_out, language_model=language_model)
         model.freeze_towers()
         return model.eval()
 
     @classmethod
     def from_towers(
-        cls, config: EvlVideoConfig, *, bert: str | None = None, tower_dtype: torch.dtype | None = None
+        cls,
+        config: EvlVideoConfig,
+        *,
+        bert: str | None = None,
+        tower_dtype: torch.dtype | None = None,
+        language_model: bool = True,
     ) -> "EvlVideoForCaptioning":
         """Start a new captioner from frozen towers.
 
         Args:
-            config: the architecture; `text_config` is read from the language model where it is not given, and
-                `image_mean` and `image_std` are what timm says of the vision tower.
-            bert: BERT checkpoint for the connector, by hub name or folder; `None` initialises it at random.
-            tower_dtype: type of the frozen towers; float32 where nothing is given.
+            config: the architecture. If its `text_config` is None, it is read from the language model; `image_mean` and
+                `image_std` default to timm's for the vision tower.
+            bert: BERT checkpoint for the connector, by hub name or folder. If None, the connector is random.
+            tower_dtype: dtype of the frozen towers. Defaults to float32.
+            language_model: see :meth:`from_pretrained`.
         """
         if config.text_config is None:
             config.text_config = read_text_config(config.language_model)
         model = cls(config, empty_language_model=True)
         config.image_mean, config.image_std = list(model.vision_tower.image_mean), list(model.vision_tower.image_std)
-        load_frozen_towers(model, None, dtype=tower_dtype or torch.float32)
+        model._load_towers(None, tower_dtype, language_model=language_model)
         if bert is not None:
-            load_bert_into(model.connector, bert)
+            model.connector.load_bert(bert)
         model.freeze_towers()
         return model.eval()
+
+    def _load_towers(
+        self, manifest: Mapping[str, TowerRecord] | None, dtype: torch.dtype | None, *, language_model: bool
+    ) -> None:
+        """Load the frozen towers, compare them with the manifest of a checkpoint, and convert them to a dtype."""
+        names = list(TOWERS if manifest is None else manifest)
+        if not language_model:
+            names = [name for name in names if name != "language_model"]
+        if "vision_tower" in names:
+            load_vision_weights(self.vision_tower.vit, self.config)
+        if "language_model" in names:
+            self.language_model = read_language_model(self.config.language_model)
+            add_lora(self.language_model, self.config)
+        # Fingerprints are of the weights as stored: float16 rounds differently from bfloat16.
+        self.tower_fingerprints = {name: fingerprint(getattr(self, name)) for name in names}
+        for name in names:
+            if manifest is not None:
+                check_same_tower(name, manifest[name], self.tower_fingerprints[name])
+        for name, parameter in self.named_parameters():
+            if tower_of(name) is not None:
+                parameter.data = parameter.data.to(dtype or torch.float32)
+
+
+def _make_vision_tower(config: EvlVideoConfig) -> VisionTower:
+    tower = VisionTower(
+        config.vision_tower,
+        overrides=config.vision_overrides,
+        final_norm=config.vision_final_norm,
+        image_mean=config.image_mean,
+        image_std=config.image_std,
+    )
+    if config.contextualizer == "in_tower":
+        tower.insert_contextualizers(
+            config.contextualizer_blocks,
+            lambda: InTowerContextualizer(
+                tower.dim,
+                attention_dim=config.contextualizer_attention_dim,
+                num_heads=config.contextualizer_heads,
+                max_frames=config.max_frames if config.frame_positions else None,
+            ),
+        )
+    return tower
+
+
+def _shape_of(tower: VisionTower) -> TowerShape:
+    return TowerShape(tower.dim, tower.num_tokens, tower.grid, tower.has_class_token)
 
 
 AutoConfig.register("evlvideo", EvlVideoConfig)

@@ -9,29 +9,26 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from evlvideo.errors import UserError, raise_problems
 from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
-from evlvideo.models.connectors.options import (
-    CONNECTORS,
-    TOMEFORMER,
-    is_frame_by_frame,
-    make_options,
-    problems_of_options,
-)
-from evlvideo.models.tokens.merging import REDUCTIONS, merge_schedule
+from evlvideo.models.connectors import CONNECTORS, TOMEFORMER, connector_class
+from evlvideo.models.connectors.base import Connector, make_options, problems_of_options
+from evlvideo.models.tokens.merging import REDUCTIONS
 
 _MERGE_R = 19
 _CHANNELS = 3
-_MULTIHEADED = ("blip2", "video_llama", "videochat")
+_OF_CONNECTOR = ("connector_options", "merge_r", "merge_reduction")
+"""Keys whose values mean nothing to another connector."""
 
 
 @strict
 class EvlVideoConfig(PreTrainedConfig):
     """Vision tower, connector and language model of one captioner.
 
-    The defaults are EVLGen-image's with OPT-2.7b, but for `text_config`, which `from_towers` reads from the language
-    model. Towers are named by where their weights come from; see :func:`evlvideo.models.towers.locate`.
+    The defaults are those of EVLGen-image with OPT-2.7b, except `text_config`, which `from_towers` reads from the
+    language model. Towers are named by the source of their weights; see
+    :func:`evlvideo.models.towers.resolve_source`.
 
     Raises:
-        UserError: a choice that is not allowed, or two that contradict each other; all of them are listed.
+        UserError: values that are not allowed or contradict each other; all of them are listed.
     """
 
     model_type = "evlvideo"
@@ -42,12 +39,12 @@ class EvlVideoConfig(PreTrainedConfig):
     vision_overrides: dict[str, Any] | None = None
     """Arguments for `timm.create_model`; EVLGen's tower is `{"depth": 39}`."""
     vision_weights: str = "timm"
-    """Where the tower's weights come from: `timm`, or a file."""
+    """Source of the tower's weights: `timm`, or a file."""
     vision_final_norm: bool = False
     """Whether the tower's last norm is kept."""
     image_mean: list[float] | None = None
-    """Mean of each channel of the pictures that the tower was trained on, with pixels from 0 to 1; `from_towers` takes
-    what timm says of the tower where nothing is given."""
+    """Mean of each channel of the tower's training images, with pixels from 0 to 1. If None, `from_towers` takes timm's
+    value."""
     image_std: list[float] | None = None
     """Standard deviation of each channel, likewise."""
     language_model: str = "facebook/opt-2.7b"
@@ -55,24 +52,23 @@ class EvlVideoConfig(PreTrainedConfig):
     text_config: dict[str, Any] | PreTrainedConfig | None = None
     """The language model's own configuration."""
     bert_config: dict[str, Any] | PreTrainedConfig | None = None
-    """Sizes of the connector; BERT-base where nothing is given."""
+    """Sizes of the connector. Defaults to BERT-base."""
     connector: str = TOMEFORMER
-    """What turns vision tokens into soft ones: `tomeformer` (EVLGen), `blip2`, `video_llama`, `videochat`,
-    `video_coca`, `linear` or `average_pool`."""
+    """What turns vision tokens into soft tokens; see :data:`evlvideo.models.connectors.CONNECTORS`."""
     connector_options: dict[str, Any] | None = None
-    """What the connector can be told beyond its sizes; see :mod:`evlvideo.models.connectors.options`."""
+    """Options of the connector, by name; its file in `evlvideo/models/connectors` has them in a dataclass."""
     merge_r: int | list[int] | list[int | float] | None = None
-    """Tokens merged in each layer of the TomeFormer; see :func:`evlvideo.models.tokens.merging.merge_schedule`. 19
-    where nothing is given; `None` of a connector that merges nothing."""
+    """Tokens merged in each layer of the TomeFormer; see :func:`evlvideo.models.tokens.merging.merge_schedule`.
+    Defaults to 19; None for a connector that merges nothing."""
     merge_reduction: str | None = None
-    """How merged tokens are averaged: `mean` (EVLGen; where nothing is given) or `size_weighted` (ToMe)."""
+    """How merged tokens are averaged: `mean` (EVLGen; the default) or `size_weighted` (ToMe)."""
     fusion: str | None = None
-    """Where frames become one: `mean` (before the connector, as published; where nothing is given), `mean_tokens` or
-    `concat` (after it). `None` of a connector that takes all frames together."""
+    """Where frames become one: `mean` (before the connector, as published; the default), `mean_tokens` or `concat`
+    (after it). None for a connector that takes all frames together."""
     contextualizer: str = "none"
     """Where frames see each other: `none`, `in_tower` (as published) or `merged`."""
     contextualizer_blocks: list[int] | None = None
-    """Tower blocks with a contextualizer, from 0; all where nothing is named."""
+    """Indices of the tower blocks with a contextualizer, from 0. Defaults to all."""
     contextualizer_attention_dim: int = 256
     """Width of an in-tower contextualizer's queries and keys, over all heads."""
     contextualizer_heads: int = 8
@@ -80,22 +76,22 @@ class EvlVideoConfig(PreTrainedConfig):
     frame_positions: bool = False
     """Whether contextualizers know the order of the frames."""
     max_frames: int = 32
-    """Frames that have a position, where frames have positions: in contextualizers, and in `video_llama`."""
+    """Most frames of a clip, if frames have positions: in contextualizers, and in `video_llama`."""
     lora_r: int = 0
-    """Rank of the LoRA on the language model; 0 has none."""
+    """Rank of the LoRA on the language model; 0 for none."""
     lora_alpha: int = 16
-    """Scale of the LoRA, which is multiplied by `lora_alpha / lora_r`."""
+    """Scale of the LoRA: its output is multiplied by `lora_alpha / lora_r`."""
     lora_dropout: float = 0.0
-    """Dropout of what the LoRA reads, in training by cross-entropy."""
+    """Dropout of the LoRA's input, in training by cross-entropy."""
     lora_targets: list[str] | None = None
-    """Layers of the language model that get LoRA, by the end of their names; peft's choice for its kind where nothing
-    is named, queries and values for OPT and LLaMA."""
+    """Layers of the language model that get LoRA, by the end of their names. Defaults to peft's choice: queries and
+    values for OPT and LLaMA."""
     bos_token_id: int = 2
-    """Token that opens the text, after the soft prompt."""
+    """BOS token: the first of the text, after the soft prompt."""
     end_token_id: int = 50118
-    """Token that ends a caption: the newline for OPT."""
+    """EOS token of a caption: the newline for OPT."""
     pad_token_id: int = 1
-    """Token that fills a batch."""
+    """Padding token."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         if isinstance(self.text_config, dict):
@@ -106,40 +102,63 @@ class EvlVideoConfig(PreTrainedConfig):
         if not isinstance(self.bert_config, PreTrainedConfig):
             self.bert_config = BertConfig(**(self.bert_config or {}))
         super().__post_init__(**kwargs)
-        if self.connector == TOMEFORMER:
-            self.merge_r = _MERGE_R if self.merge_r is None else self.merge_r
-            self.merge_reduction = self.merge_reduction or REDUCTIONS[0]
-        if is_frame_by_frame(self.connector, self.connector_options or {}):
-            self.fusion = self.fusion or FUSIONS[0]
+        if self.connector in CONNECTORS:
+            if self.connector_class.merges_tokens:
+                self.merge_r = _MERGE_R if self.merge_r is None else self.merge_r
+                self.merge_reduction = self.merge_reduction or REDUCTIONS[0]
+            if self.connector_class.takes_single_frames(self.options):
+                self.fusion = self.fusion or FUSIONS[0]
         raise_problems("The model's configuration", self._problems())
         self.connector_options = asdict(self.options) or None
 
     @property
     def bert(self) -> BertConfig:
-        """The connector's sizes."""
+        """Sizes of the connector."""
         assert isinstance(self.bert_config, BertConfig)
         return self.bert_config
 
     @property
-    def options(self) -> Any:
-        """The connector's options, in its own dataclass."""
-        return make_options(self.connector, self.connector_options or {})
+    def connector_class(self) -> type[Connector]:
+        """The connector's class."""
+        return connector_class(self.connector)
 
     @property
-    def trains_whole_connector(self) -> bool:
-        """Whether the parts of the connector are trained too that its published form leaves frozen."""
-        return bool(getattr(self.options, "train_qformer", False))
+    def options(self) -> Any:
+        """The connector's options, in its own dataclass."""
+        return make_options(self.connector_class, self.connector_options or {})
+
+    @property
+    def connector_settings(self) -> dict[str, Any]:
+        """The keys of this configuration that the connector's constructor takes."""
+        return {name: getattr(self, name) for name in self.connector_class.settings}
+
+    @property
+    def frozen_weights(self) -> tuple[str, ...]:
+        """Prefixes of the weights outside the towers that stay frozen."""
+        return self.connector_class.frozen_weights(self.options)
 
     @property
     def needs_frames(self) -> bool:
-        """Whether something is trained inside the vision tower, so that what it gave before cannot stand for frames."""
-        return self.contextualizer == "in_tower" or self.connector == "videochat"
+        """Whether something inside the vision tower is trained, so that stored features cannot replace frames."""
+        return self.contextualizer == "in_tower" or self.connector_class.reads_blocks
 
     @property
     def text(self) -> PreTrainedConfig:
-        """The language model's own configuration; `from_towers` has read it where it was not given."""
+        """The language model's own configuration; `from_towers` reads it if it is not given."""
         assert isinstance(self.text_config, PreTrainedConfig), "text_config was not given"
         return self.text_config
+
+    def changed(self, **changes: Any) -> "EvlVideoConfig":
+        """Copy with other values. With another connector, values that belong to the old one are dropped."""
+        kept = self.to_dict()
+        name = changes.get("connector", self.connector)
+        if name != self.connector:
+            kept |= dict.fromkeys(_OF_CONNECTOR)
+        given = {**(kept["connector_options"] or {}), **changes.pop("connector_options", {})}
+        connector = connector_class(name)
+        if not connector.takes_single_frames(make_options(connector, given)):
+            kept["fusion"] = None
+        return EvlVideoConfig.from_dict({**kept, **changes, "connector_options": given or None})
 
     def _problems(self) -> list[str]:
         choices = (
@@ -183,38 +202,23 @@ class EvlVideoConfig(PreTrainedConfig):
         return []
 
     def _problems_of_connector(self) -> list[str]:
-        connector, problems = self.connector, problems_of_options(self.connector, self.connector_options or {})
-        if connector == TOMEFORMER:
-            try:
-                merge_schedule(_MERGE_R if self.merge_r is None else self.merge_r, self.bert.num_hidden_layers)
-            except UserError as error:
-                problems.append(str(error))
-        else:
+        connector, given = self.connector_class, self.connector_options or {}
+        problems = problems_of_options(connector, self.connector, given)
+        problems = problems or connector.problems(self.bert, self.options, self.connector_settings)
+        if not connector.merges_tokens:
             problems += [
-                f"{name} is {value!r}, but connector={connector} merges no tokens; leave it out (null)"
+                f"{name} is {value!r}, but connector={self.connector} merges no tokens; leave it out (null)"
                 for name, value in (("merge_r", self.merge_r), ("merge_reduction", self.merge_reduction))
                 if value is not None
             ]
             if self.contextualizer == "merged":
                 problems.append(
-                    f"contextualizer=merged works on merged tokens, but connector={connector} merges none; set "
+                    f"contextualizer=merged works on merged tokens, but connector={self.connector} merges none; set "
                     "contextualizer to none or in_tower"
                 )
-        if self.fusion is not None and not is_frame_by_frame(connector, self.connector_options or {}):
+        if self.fusion is not None and not connector.takes_single_frames(self.options):
             problems.append(
-                f"fusion is {self.fusion!r}, but connector={connector} takes all frames together; leave it out (null)"
+                f"fusion is {self.fusion!r}, but connector={self.connector} takes all frames together; leave it out "
+                "(null)"
             )
-        return problems + self._problems_of_heads()
-
-    def _problems_of_heads(self) -> list[str]:
-        heads = self.bert.num_attention_heads
-        if self.connector == "video_coca":
-            heads = (self.connector_options or {}).get("num_heads", make_options("video_coca", {}).num_heads)
-        elif self.connector not in _MULTIHEADED:
-            return []
-        width = self.bert.hidden_size
-        if isinstance(heads, int) and heads > 0 and width % heads == 0:
-            return []
-        return [
-            f"bert_config.hidden_size is {width}, not a multiple of the {heads} heads of connector={self.connector}"
-        ]
+        return problems

@@ -1,6 +1,7 @@
-"""The soft prompt as the language model reads it: once a clip, however many texts follow.
+"""What the captioner adds to the frozen language model: the soft prompt that it reads, and LoRA.
 
-Notation: `B` clips, `P` soft tokens, `E` width of the language model.
+The soft prompt is read once a clip, however many texts follow. Notation: `B` clips, `P` soft tokens, `E` width of the
+language model.
 """
 
 import copy
@@ -17,16 +18,16 @@ from evlvideo.models.trainable import is_lora
 
 @dataclass(frozen=True, slots=True)
 class SoftPrompt:
-    """Soft tokens, and the keys and values that the language model has for all of them but the last.
+    """Soft tokens, and the language model's keys and values of all but the last.
 
     The last one is left for the pass that reads the text, since its logits predict the text's first token.
     """
 
     embeddings: Tensor
-    """`(B, P, E)`, of the type that the language model computes in."""
+    """`(B, P, E)`, in the language model's dtype."""
     cache: DynamicCache
-    """Keys and values of `P − 1` tokens, with gradient; of none where `P` is 1 or nothing was read. Who reads on writes
-    into it: give each reader one of :meth:`repeated`."""
+    """Keys and values of `P − 1` tokens, with gradient; empty if `P` is 1 or nothing was read. Reading on writes into
+    it: give each reader a copy by :meth:`repeated`."""
 
     @classmethod
     def read(cls, language_model: PreTrainedModel, embeddings: Tensor) -> "SoftPrompt":
@@ -39,13 +40,13 @@ class SoftPrompt:
 
     @classmethod
     def unread(cls, language_model: PreTrainedModel, embeddings: Tensor) -> "SoftPrompt":
-        """Soft tokens, `(B, P, E)`, that the language model is to read together with the text."""
+        """Keep soft tokens, `(B, P, E)`, for the language model to read together with the text."""
         words: Any = language_model.get_input_embeddings()
         embeddings = embeddings.to(words.weight.dtype)
         return cls(embeddings, DynamicCache(config=language_model.config))
 
     def repeated(self, times: int) -> "SoftPrompt":
-        """Each clip `times` times in turn, with a cache of its own: `(times·B, P, E)`."""
+        """Repeat each clip `times` times in turn, with a cache of its own: `(times·B, P, E)`."""
         cache = _copied(self.cache)
         if times == 1:
             return SoftPrompt(self.embeddings, cache)
@@ -53,7 +54,7 @@ class SoftPrompt:
         return SoftPrompt(self.embeddings.repeat_interleave(times, dim=0), cache)
 
     def detached(self) -> "SoftPrompt":
-        """The same without gradient."""
+        """Copy without gradient."""
         cache = _copied(self.cache)
         layers: list[Any] = cache.layers
         for layer in layers:
@@ -63,17 +64,33 @@ class SoftPrompt:
 
 
 def _copied(cache: DynamicCache) -> DynamicCache:
-    """A cache of the same tensors: a layer that is written to gets new ones, and the other cache keeps the old."""
+    """Copy a cache but not its tensors: a layer that is written to gets new ones, and the other cache keeps the old."""
     copied = copy.copy(cache)
     copied.layers = [copy.copy(layer) for layer in cache.layers]
     return copied
 
 
+def check_positions(language_model: PreTrainedModel, tokens: int) -> None:
+    """Check that a language model with learned positions has one for every token of a prompt and its text.
+
+    Raises:
+        UserError: it has fewer.
+    """
+    config: Any = language_model.config
+    positions = getattr(config, "max_position_embeddings", None)
+    # Rotary positions go on beyond the length of training.
+    if getattr(config, "rope_parameters", None) is None and positions is not None and tokens > positions:
+        raise UserError(
+            f"A clip's soft tokens and its text are together up to {tokens} tokens; the language model has {positions} "
+            "positions. Use fewer frames, a larger merge_r, fusion=mean_tokens, or less text."
+        )
+
+
 def add_lora(language_model: PreTrainedModel, config: EvlVideoConfig) -> None:
-    """Put LoRA into a language model, in place, where the architecture has some.
+    """Add LoRA to a language model in place, if the architecture has it.
 
     Args:
-        language_model: of any weights; what is added stays in float32 beside weights of other types.
+        language_model: of any dtype; LoRA's weights are in float32 beside it.
         config: rank, scale, dropout and layers of the LoRA.
 
     Raises:

@@ -1,60 +1,95 @@
-"""Frozen towers: where their weights come from, and how to tell that they are the same.
+"""Frozen towers: the source of their weights, the manifest that names them, and their fingerprints.
 
 A checkpoint holds what was trained. Its manifest, `towers.json`, names the frozen towers that it was trained with, each
 with a fingerprint, so that loading it beside other weights is an error and not a worse caption.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from evlvideo.errors import UserError
-from evlvideo.models.trainable import _is_trained_inside, without_lora
+from evlvideo.files import read_json, write_json
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.trainable import is_trained_inside, without_lora
+from evlvideo.models.weights import copy_weights, read_weights
 
+TOWERS = ("vision_tower", "language_model")
 MANIFEST_NAME = "towers.json"
-
-
 PACKAGE_PREFIX = "package:"
 
-
 _PACKAGE_ASSETS = Path(__file__).parents[1] / "assets"
-
-
 _FINGERPRINT_VALUES = 1024
+_AFTER_LAST_BLOCK = ("norm.", "fc_norm.", "head.")
+"""Weights that a vision tower's file may hold, and that a tower without final norm does not use."""
 
 
 @dataclass(frozen=True, slots=True)
 class TowerRecord:
-    """What the manifest says of one tower."""
+    """One tower in the manifest."""
 
     source: str
     fingerprint: str
 
     def to_json(self) -> dict[str, str]:
-        """As a plain dictionary."""
+        """Return a plain dictionary."""
         return asdict(self)
 
 
 def resolve_source(source: str) -> str:
-    """Resolve where weights come from: `package:` names a folder inside this package, all else stays as it is."""
+    """Resolve a source of weights: `package:` names a folder inside this package, all else stays as it is."""
     if source.startswith(PACKAGE_PREFIX):
         return str(_PACKAGE_ASSETS / source.removeprefix(PACKAGE_PREFIX))
     return source
 
 
-def fingerprint(tower: nn.Module) -> str:
-    """Digest of a tower's own weights: names, shapes, and evenly spaced values of each.
+def read_manifest(directory: Path) -> dict[str, TowerRecord]:
+    """Read which frozen towers a checkpoint was trained with and does not hold.
 
-    Values are compared in bfloat16, so that the same tower has the same fingerprint in float32 and in bfloat16, and
-    only up to 1,024 of a tensor's are read, so that billions of weights take about a second.
+    Raises:
+        UserError: there is no manifest, or it is malformed.
+    """
+    content = read_json(directory / MANIFEST_NAME)
+    try:
+        return {name: TowerRecord(**record) for name, record in content["frozen_towers"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{directory / MANIFEST_NAME} is not a manifest of frozen towers: {error!r}.") from error
+
+
+def write_manifest(directory: Path, config: EvlVideoConfig, fingerprints: Mapping[str, str]) -> None:
+    """Name the frozen towers beside a checkpoint's weights.
+
+    Args:
+        directory: of the checkpoint.
+        config: names the sources.
+        fingerprints: by tower; empty for a checkpoint that holds its towers.
+    """
+    weights = config.vision_weights
+    sources = {
+        "vision_tower": f"timm/{config.vision_tower}" if weights == "timm" else weights,
+        "language_model": config.language_model,
+    }
+    towers = {name: TowerRecord(sources[name], digest).to_json() for name, digest in fingerprints.items()}
+    write_json(directory / MANIFEST_NAME, {"frozen_towers": towers})
+
+
+def fingerprint(tower: nn.Module) -> str:
+    """Digest a tower's own weights: names, shapes, and evenly spaced values of each.
+
+    Values are compared in bfloat16, so that a tower has the same fingerprint in float32 and in bfloat16. Up to 1,024 of
+    a tensor's are read, so that billions of weights take about a second.
     """
     digest = hashlib.sha256()
     own = {without_lora(name): value for name, value in tower.state_dict().items()}
     for name, value in sorted(own.items()):
-        if _is_trained_inside(f".{name}"):
+        if is_trained_inside(f".{name}"):
             continue
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
         digest.update(_sample(value).numpy().tobytes())
@@ -71,7 +106,7 @@ def check_same_tower(tower: str, expected: TowerRecord, actual: str) -> None:
     """Compare the fingerprint of a loaded tower with the manifest.
 
     Raises:
-        UserError: the weights are others than those that the checkpoint was trained with.
+        UserError: the weights are not those that the checkpoint was trained with.
     """
     if actual != expected.fingerprint:
         raise UserError(
@@ -79,3 +114,66 @@ def check_same_tower(tower: str, expected: TowerRecord, actual: str) -> None:
             f"with: its fingerprint is {actual[:12]}, expected {expected.fingerprint[:12]}. Restore the weights that "
             "it was trained with, or train again."
         )
+
+
+def read_text_config(name: str) -> PreTrainedConfig:
+    """Read the configuration of a language model, by hub name or folder.
+
+    Raises:
+        UserError: there is no such language model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(resolve_source(name))
+    except (OSError, ValueError) as error:
+        raise UserError(f"The language model {name!r} could not be read: {error}") from error
+    # The path on this machine would end up in every checkpoint.
+    config._name_or_path = ""
+    return config
+
+
+def read_language_model(name: str) -> PreTrainedModel:
+    """Read a language model, by hub name or folder.
+
+    Raises:
+        UserError: there is no such language model.
+    """
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(resolve_source(name), dtype="auto")
+    except (OSError, ValueError) as error:
+        raise UserError(f"The language model {name!r} could not be read: {error}") from error
+    return model
+
+
+def load_vision_weights(vit: Any, config: EvlVideoConfig) -> None:
+    """Load the weights of timm's ViT in place, from the source that the configuration names.
+
+    Raises:
+        UserError: the weights are not there, or do not fit.
+    """
+    if config.vision_weights == "timm":
+        state = _timm_weights(config.vision_tower, config.vision_overrides or {})
+    else:
+        state = read_weights(Path(resolve_source(config.vision_weights)))
+    own = {name: value for name, value in vit.state_dict().items() if not is_trained_inside(name)}
+    if not config.vision_final_norm:
+        state = {name: value for name, value in state.items() if not name.startswith(_AFTER_LAST_BLOCK)}
+    copy_weights(f"The vision tower's weights {config.vision_weights!r}", own, _first_blocks(state, len(vit.blocks)))
+
+
+def _timm_weights(name: str, overrides: dict[str, Any]) -> dict[str, Tensor]:
+    """Pretrained weights of a tower of timm's own depth.
+
+    timm itself loads another depth strictly or not at all strictly, depending on the number of classes.
+    """
+    whole = {key: value for key, value in overrides.items() if key != "depth"}
+    try:
+        state = timm.create_model(name, pretrained=True, **{"num_classes": 0, **whole}).state_dict()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"timm gives no weights for the vision tower {name!r} with {overrides}: {error}") from error
+    return state
+
+
+def _first_blocks(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """Keep the first blocks of deeper weights for a tower with a smaller depth, such as EVLGen's."""
+    beyond = tuple(f"blocks.{number}." for number in range(depth, len(state)))
+    return {name: value for name, value in state.items() if not name.startswith(beyond)}

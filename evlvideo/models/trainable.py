@@ -1,83 +1,71 @@
 """The one place that decides which weights are trained, by their names in the captioner."""
 
-_FROZEN_PREFIXES = {"vision_tower": "vision_tower.", "language_model": "language_model."}
-
-
-_TRAINED_INSIDE = (".temporal_merge.", ".video_relations.", ".lora_A.", ".lora_B.")
-"""What of a tower's weights is trained: contextualizers between its layers, VideoChat's relations, and LoRA."""
-
-
-_FROZEN_IN_CONNECTOR = {
-    "video_llama": ("ln_vision.", "connector.image_queries", "connector.image_qformer."),
-    "videochat": ("connector.queries", "connector.qformer."),
-}
-"""What a connector takes over from BLIP-2 and leaves as it is. It is no tower: checkpoints hold it."""
-
-
+_TOWERS = {"vision_tower": "vision_tower.", "language_model": "language_model."}
+_LORA = (".lora_A.", ".lora_B.")
+_CONTEXTUALIZERS = (".temporal_merge.", ".video_relations.")
+"""In-tower contextualizers, and what reads the tower's blocks (VideoChat's relations)."""
+_MERGED_CONTEXTUALIZER = "connector.contextualizer."
+_PROJECTION = "connector.projection."
 _WRAPPED_BY_LORA = ".base_layer."
 
 
 def tower_of(parameter_name: str) -> str | None:
-    """The frozen tower that a weight of the captioner belongs to, or `None` where a checkpoint holds it."""
-    if _is_trained_inside(parameter_name):
-        return None
-    return part_of(parameter_name)
+    """The frozen tower of a weight of the captioner, or None if checkpoints hold the weight."""
+    return None if is_trained_inside(parameter_name) else part_of(parameter_name)
 
 
 def part_of(parameter_name: str) -> str | None:
-    """The tower that a weight of the captioner is in, trained or not, or `None` where it is in none."""
-    return next((tower for tower, prefix in _FROZEN_PREFIXES.items() if parameter_name.startswith(prefix)), None)
+    """The tower that a weight of the captioner is in, trained or not, or None."""
+    return next((tower for tower, prefix in _TOWERS.items() if parameter_name.startswith(prefix)), None)
 
 
-def is_trained(parameter_name: str, connector: str, *, whole_connector: bool) -> bool:
+def is_trained(parameter_name: str, frozen: tuple[str, ...] = ()) -> bool:
     """Whether a weight of the captioner takes gradients.
-
-    This is the one place that decides what is trained.
 
     Args:
         parameter_name: its name in the captioner.
-        connector: name of the connector.
-        whole_connector: whether the parts of it are trained too that its published form leaves frozen.
+        frozen: prefixes of the weights outside the towers that the connector leaves frozen; see
+            :meth:`~evlvideo.models.connectors.base.Connector.frozen_weights`.
     """
-    frozen = () if whole_connector else _FROZEN_IN_CONNECTOR.get(connector, ())
     return tower_of(parameter_name) is None and not parameter_name.startswith(frozen)
 
 
-def _is_trained_inside(parameter_name: str) -> bool:
-    return any(part in parameter_name for part in _TRAINED_INSIDE)
+def is_trained_inside(parameter_name: str) -> bool:
+    """Whether a weight is a contextualizer's, a block reader's or LoRA's: trained, though inside a tower."""
+    return any(part in parameter_name for part in (*_CONTEXTUALIZERS, *_LORA))
 
 
 def is_contextualizer(parameter_name: str) -> bool:
-    """Whether a weight of the captioner is a contextualizer's, in the tower or over merged tokens, or relations'."""
-    return any(
-        part in parameter_name for part in (".temporal_merge.", ".video_relations.")
-    ) or parameter_name.startswith("contextualizer.")
+    """Whether a weight of the captioner is a contextualizer's, in the tower or over merged tokens, or a reader's."""
+    inside = any(part in parameter_name for part in _CONTEXTUALIZERS)
+    return inside or parameter_name.startswith(_MERGED_CONTEXTUALIZER)
 
 
 def is_lora(parameter_name: str) -> bool:
     """Whether a weight, of the captioner or of its language model, is LoRA's."""
-    return ".lora_A." in parameter_name or ".lora_B." in parameter_name
+    return any(part in parameter_name for part in _LORA)
 
 
 def trained_part(parameter_name: str) -> str:
-    """The part that a trained weight of the captioner is of: what learns at a rate of its own.
+    """The part of a trained weight of the captioner; each part has a learning rate of its own.
 
     Returns:
-        `lora`; `contextualizers`, with their frame positions and VideoChat's relations; `connector`; or `projections`,
-        the linear layers and the norm around the connector.
+        `lora`; `contextualizers`, with their frame positions and block readers; `projections`, the linear layers and
+        the norm around the connector; or `connector`.
     """
     if is_lora(parameter_name):
         return "lora"
     if is_contextualizer(parameter_name):
         return "contextualizers"
-    return "connector" if parameter_name.startswith("connector.") else "projections"
+    inside = parameter_name.startswith("connector.") and not parameter_name.startswith(_PROJECTION)
+    return "connector" if inside else "projections"
 
 
 def is_decayed(parameter_name: str, dimensions: int) -> bool:
-    """Whether weight decay pulls a trained weight of the captioner towards zero.
+    """Whether weight decay applies to a trained weight of the captioner.
 
-    Matrices are, and with them queries and embeddings, as in BERT's and BLIP-2's training. Norms and biases are not, as
-    there, nor are gates, which decay would close again: contextualizers' `alpha` and frame positions.
+    It applies to matrices, and with them to queries and embeddings, as in BERT's and BLIP-2's training. It does not
+    apply to norms and biases, nor to gates, which it would close again: contextualizers' `alpha` and frame positions.
 
     Args:
         parameter_name: its name in the captioner.
@@ -87,5 +75,5 @@ def is_decayed(parameter_name: str, dimensions: int) -> bool:
 
 
 def without_lora(parameter_name: str) -> str:
-    """The name of a weight as it is where no LoRA stands beside it."""
+    """The name that a weight has without a LoRA beside it."""
     return parameter_name.replace(_WRAPPED_BY_LORA, ".")

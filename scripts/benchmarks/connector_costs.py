@@ -34,14 +34,9 @@ from transformers import BertConfig, Blip2QFormerConfig, Blip2QFormerModel
 
 from evlvideo.estimate.counting import FORMULAS
 from evlvideo.files import write_json
-from evlvideo.models.connectors.base import Connector
-from evlvideo.models.connectors.blip2 import Blip2
-from evlvideo.models.connectors.floors import AveragePool, EveryToken
-from evlvideo.models.connectors.options import make_options
-from evlvideo.models.connectors.tomeformer import TomeFormer
-from evlvideo.models.connectors.video_coca import VideoCoca
-from evlvideo.models.connectors.video_llama import VideoLlama
-from evlvideo.models.connectors.videochat import VideoChat, VideoRelations
+from evlvideo.models.connectors import CONNECTORS, TOMEFORMER, connector_class
+from evlvideo.models.connectors.base import TowerShape
+from evlvideo.models.connectors.tomeformer import TomeFormerEncoder
 from evlvideo.models.trainable import is_trained
 from evlvideo.results.provenance import versions
 
@@ -53,7 +48,7 @@ PAIRS = 3
 VOCABULARY, TEXT_POSITIONS = 30522, 512
 LANGUAGE_MODEL_WIDTH, VICUNA_WIDTH = 2560, 4096
 """OPT-2.7b's, Vicuna-7b's."""
-CLIP_FRAMES = 4
+CLIP_FRAMES, VIDEO_LLAMA_FRAMES = 4, 32
 GRID = (16, 16)
 """Rows and columns of an image's patches."""
 PUBLISHED = {"evlgen_r19": 11.9, "blip2_second": 6.28, "blip2_first": 36.7}
@@ -139,7 +134,7 @@ def _products(run: Callable[[], list[Tensor]], *, backward: bool = False) -> tup
 def evlgen(r: int) -> System:
     """EVLGen's connector, merging `r` tokens in each layer."""
     norm, projection = nn.LayerNorm(IMAGE_WIDTH), nn.Linear(IMAGE_WIDTH, WIDTH)
-    transformer = TomeFormer(BertConfig(), merge_r=r)
+    transformer = TomeFormerEncoder(BertConfig(), merge_r=r)
     language_projection = nn.Linear(WIDTH, LANGUAGE_MODEL_WIDTH)
     image = torch.empty(1, IMAGE_TOKENS, IMAGE_WIDTH)
     tokens = torch.empty(1, IMAGE_TOKENS, WIDTH)
@@ -211,38 +206,28 @@ def blip2_first_stage(text_tokens: int) -> System:
 
 def video_systems() -> dict[str, System]:
     """The connectors that EVLGen is compared with, and the floors."""
-    bert, width = BertConfig(), {"vision_dim": IMAGE_WIDTH}
-    chat = make_options("videochat", {})
-    return {
-        "blip2_clip": video_system("blip2", Blip2(bert, **width, options=make_options("blip2", {}))),
-        "video_llama": video_system(
-            "video_llama", VideoLlama(bert, **width, max_frames=32, options=make_options("video_llama", {}))
-        ),
-        "videochat": video_system(
-            "videochat", VideoChat(bert, **width, options=chat), VideoRelations(IMAGE_WIDTH, options=chat, grid=GRID)
-        ),
-        "video_coca": video_system("video_coca", VideoCoca(WIDTH, **width, options=make_options("video_coca", {}))),
-        "average_pool": video_system(
-            "average_pool", AveragePool(IMAGE_WIDTH, grid=GRID, options=make_options("average_pool", {}))
-        ),
-        "linear": video_system("linear", EveryToken(IMAGE_WIDTH)),
-    }
+    names = {"blip2_clip": "blip2"} | {name: name for name in CONNECTORS if name not in (TOMEFORMER, "blip2")}
+    return {system: video_system(name) for system, name in names.items()}
 
 
-def video_system(name: str, connector: Connector, relations: VideoRelations | None = None) -> System:
+def video_system(name: str) -> System:
     """A connector between norm and projection, under the captioner's names, which tell what is trained."""
+    tower = TowerShape(IMAGE_WIDTH, IMAGE_TOKENS, GRID, class_token=True)
+    found, settings = connector_class(name), {"max_frames": VIDEO_LLAMA_FRAMES} if name == "video_llama" else {}
+    options = found.options_class()
+    connector, relations = found(BertConfig(), tower, options, **settings), found.make_block_reader(tower, options)
     norm, projection = nn.LayerNorm(IMAGE_WIDTH), nn.Linear(connector.output_dim, VICUNA_WIDTH)
     parts = nn.ModuleDict({"ln_vision": norm, "connector": connector, "language_projection": projection})
     if relations is not None:
         parts["vision_tower"] = nn.ModuleDict({"video_relations": relations})
     for weight_name, weight in parts.named_parameters():
-        weight.requires_grad_(is_trained(weight_name, name, whole_connector=False))
+        weight.requires_grad_(is_trained(weight_name, found.frozen_weights(options)))
     clip = torch.empty(1, CLIP_FRAMES, IMAGE_TOKENS, IMAGE_WIDTH)
 
     def tokens() -> Tensor:
         if relations is None:
             return clip
-        token = relations([clip] * len(relations.aggregators)).unsqueeze(1)
+        token = relations([clip] * relations.num_blocks).unsqueeze(1)
         return torch.cat([clip, token.expand(-1, CLIP_FRAMES, -1, -1)], dim=2)
 
     return System(

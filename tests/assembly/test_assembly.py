@@ -16,7 +16,7 @@ from evlvideo.assembly.precision import resolve_precision
 from evlvideo.config.data import DataConfig, SourceConfig
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.errors import UserError
-from evlvideo.models.connectors.options import CONNECTORS
+from evlvideo.models.connectors import CONNECTORS
 from evlvideo.models.processing import EvlVideoProcessor
 
 
@@ -104,7 +104,7 @@ def test_changes_that_contradict_each_other_are_refused(toy: Toy, tmp_path: Path
         start_model(toy.config(tmp_path, model={"contextualizer": "merged"}), tower_dtype=torch.float32)
 
 
-@pytest.mark.parametrize("connector", CONNECTORS[1:])
+@pytest.mark.parametrize("connector", tuple(CONNECTORS)[1:])
 def test_a_run_may_give_its_checkpoint_another_connector(
     toy: Toy, tmp_path: Path, connector: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ from evlvideo.estimate.costs import estimate
 from evlvideo.estimate.records import Estimate, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.options import TOMEFORMER
+from evlvideo.models.connectors import TOMEFORMER
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "image": {},

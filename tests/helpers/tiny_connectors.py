@@ -4,11 +4,14 @@ from typing import Any
 
 from transformers import BertConfig
 
+from evlvideo.models.connectors.base import TowerShape
+
 BERT = BertConfig(hidden_size=40, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80)
 VISION_DIM = 48
 """Of the toy tower, as its 4 × 4 patches and its class token."""
 GRID = (4, 4)
 NUM_TOKENS = 17
+TOWER = TowerShape(VISION_DIM, NUM_TOKENS, GRID, class_token=True)
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "blip2": {"num_queries": 5},

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.connectors.tomeformer import TomeFormer
 from evlvideo.models.trainable import tower_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -129,7 +130,9 @@ def tiny_config(towers: Towers, **changes: Any) -> EvlVideoConfig:
 
 def trained_parts(model: EvlVideoForCaptioning) -> list[nn.Module]:
     """The modules outside the frozen towers."""
-    return [module for name, module in model.named_children() if name not in ("vision_tower", "language_model")]
+    outside = [module for name, module in model.named_children() if name not in ("vision_tower", "language_model")]
+    # Each part of a TomeFormer on its own: its formula counts weights from the part's first.
+    return [part for module in outside for part in (module.children() if isinstance(module, TomeFormer) else (module,))]
 
 
 def tiny_model(towers: Towers, **changes: Any) -> EvlVideoForCaptioning:

@@ -148,7 +148,7 @@ def make_toy(directory: Path) -> Toy:
                 pad_token_id=processor.pad_token_id,
             )
         )
-        for part in (model.vision_projection, model.language_projection):
+        for part in (model.connector.projection, model.language_projection):
             # Of a size that lets the language model see the difference between clips.
             nn.init.normal_(part.weight, std=part.in_features**-0.5)
     model.save_pretrained(directory / "checkpoint")
@@ -196,7 +196,7 @@ def open_all_gates(model: nn.Module) -> None:
                 weight.fill_(1.0)
             elif "frame_positions" in name:
                 weight.normal_()
-            elif ("temporal_merge" in name or name.startswith("contextualizer")) and weight.dim() == 2:
+            elif ("temporal_merge" in name or name.startswith("connector.contextualizer")) and weight.dim() == 2:
                 weight.normal_(std=2 * weight.shape[1] ** -0.5)
 
 

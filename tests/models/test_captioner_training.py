@@ -35,11 +35,11 @@ def copies(model: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
-BASE = re.compile(r"(ln_vision|vision_projection|language_projection)\.(weight|bias)|connector\..+")
+BASE = re.compile(r"(ln_vision|language_projection)\.(weight|bias)|connector\.(projection|bert)\..+")
 CONTEXTUAL = {
     "none": re.compile(r"(?!)"),
     "in_tower": re.compile(r"vision_tower\.vit\.blocks\.[01]\.temporal_merge\..+"),
-    "merged": re.compile(r"contextualizer\..+"),
+    "merged": re.compile(r"connector\.contextualizer\..+"),
 }
 GATES = {"none": 0, "in_tower": 2, "merged": 1}
 # alpha; weight and bias of query and key; positions
@@ -62,7 +62,9 @@ def test_exactly_the_connector_and_contextualizers_are_trained(make_model: MakeM
     assert len(contextual) == GATES[kind] * WEIGHTS_OF_ONE[kind]
     bert = BertModel(BertConfig(**BERT_SIZES), add_pooling_layer=False).state_dict()
     words = {"embeddings.word_embeddings.weight"}
-    assert {name.removeprefix("connector.") for name in trained if "connector." in name} == bert.keys() - words
+    assert {
+        name.removeprefix("connector.bert.") for name in trained if "connector.bert." in name
+    } == bert.keys() - words
 
 
 def take_a_step(model: EvlVideoForCaptioning) -> set[str]:
@@ -102,7 +104,7 @@ def test_frozen_towers_are_in_eval_mode_while_training(make_model: MakeModel) ->
     model = make_model(contextualizer="merged", fusion="concat").train()
     towers = (model.vision_tower, model.language_model)
     assert not [module for tower in towers for module in tower.modules() if module.training]
-    assert all(module.training for module in (model, *model.connector.modules(), model.contextualizer))
+    assert all(module.training for module in (model, *model.connector.modules(), model.connector.contextualizer))
 
 
 def test_dropout_of_the_connector_works_in_training_only(make_model: MakeModel) -> None:
@@ -123,7 +125,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(make_model: MakeModel, 
         if checkpointing:
             model.gradient_checkpointing_enable()  # type: ignore[operator]
         passes: list[int] = []
-        layer = model.connector.encoder["layer"][0].intermediate  # type: ignore[union-attr,index]
+        layer = model.connector.bert.encoder["layer"][0].intermediate  # type: ignore[union-attr,index]
         layer.register_forward_hook(lambda *_, passes=passes: passes.append(1))
         torch.manual_seed(0)
         model(pixels(2, 3), **text_batch()).loss.backward()
@@ -139,7 +141,7 @@ def test_bert_checkpoint_initialises_the_connector(make_config: MakeConfig, tmp_
     bert.save_pretrained(tmp_path)  # type: ignore[operator]
     model = EvlVideoForCaptioning.from_towers(make_config(), bert=str(tmp_path))
     theirs = bert.state_dict()
-    assert all(torch.equal(weight, theirs[name]) for name, weight in model.connector.state_dict().items())
+    assert all(torch.equal(weight, theirs[name]) for name, weight in model.connector.bert.state_dict().items())
 
 
 def test_new_captioner_has_closed_gates_and_small_weights(make_config: MakeConfig) -> None:
@@ -149,8 +151,8 @@ def test_new_captioner_has_closed_gates_and_small_weights(make_config: MakeConfi
     for name, weight in model.named_parameters():
         if name.endswith("alpha") or "frame_positions" in name:
             assert not weight.any(), name
-    assert float(model.vision_projection.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
-    assert not model.vision_projection.bias.any()
+    assert float(model.connector.projection.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert not model.connector.projection.bias.any()
     assert torch.equal(model.ln_vision.weight, torch.ones(48))
 
 

@@ -171,7 +171,7 @@ def test_changed_configuration_adds_contextualizers_as_new_weights(
     old = image.state_dict()
     new = grown.state_dict().keys() - old.keys()
     assert new
-    assert all(".temporal_merge." in name or name.startswith("contextualizer.") for name in new)
+    assert all(".temporal_merge." in name or name.startswith("connector.contextualizer.") for name in new)
     assert all(torch.equal(value, old[name]) for name, value in grown.state_dict().items() if name in old)
     assert torch.equal(outputs(grown), outputs(image))
 
@@ -181,7 +181,8 @@ def test_changed_configuration_adds_positions_alone(make_model: MakeModel, tmp_p
     open_gates(without)
     without.save_pretrained(tmp_path)
     grown = EvlVideoForCaptioning.from_pretrained(tmp_path, config=changed_config(tmp_path, frame_positions=True))
-    assert grown.state_dict().keys() - without.state_dict().keys() == {"contextualizer.frame_positions.weight"}
+    new = grown.state_dict().keys() - without.state_dict().keys()
+    assert new == {"connector.contextualizer.frame_positions.weight"}
     assert torch.equal(outputs(grown), outputs(without))
 
 
@@ -206,7 +207,7 @@ def test_changed_configuration_that_drops_trained_weights_is_a_user_error(
 
 
 def test_missing_weights_are_listed(saved: tuple[EvlVideoForCaptioning, Path]) -> None:
-    names = ["connector.embeddings.LayerNorm.bias", "language_projection.weight"]
+    names = ["connector.bert.embeddings.LayerNorm.bias", "language_projection.weight"]
     edit_weights(saved[1], lambda weights: [weights.pop(name) for name in names])
     with pytest.raises(UserError, match="2 weights are missing: " + ", ".join(names)):
         EvlVideoForCaptioning.from_pretrained(saved[1])
@@ -227,9 +228,9 @@ def test_missing_and_extra_weights_are_reported_together(saved: tuple[EvlVideoFo
 def test_many_missing_weights_are_counted_and_the_first_are_listed(saved: tuple[EvlVideoForCaptioning, Path]) -> None:
     edit_weights(
         saved[1],
-        lambda weights: [weights.pop(name) for name in list(weights) if name.startswith("connector.encoder.")],
+        lambda weights: [weights.pop(name) for name in list(weights) if name.startswith("connector.bert.encoder.")],
     )
-    with pytest.raises(UserError, match=r"32 weights are missing: connector\.encoder\.layer\.0\..*, …"):
+    with pytest.raises(UserError, match=r"32 weights are missing: connector\.bert\.encoder\.layer\.0\..*, …"):
         EvlVideoForCaptioning.from_pretrained(saved[1])
 
 

@@ -22,7 +22,7 @@ from tiny_models import (
 
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import read_weights
+from evlvideo.models.weights import read_weights
 
 
 class _Payload:

@@ -11,7 +11,7 @@ from transformers import AutoConfig, BertConfig, OPTConfig
 from evlvideo.errors import UserError
 from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.options import CONNECTORS, is_frame_by_frame
+from evlvideo.models.connectors import CONNECTORS
 
 
 def test_defaults_are_evlgen_images() -> None:
@@ -140,7 +140,7 @@ def test_all_problems_of_a_connector_are_reported_together() -> None:
 def test_values_that_a_connector_has_no_use_for_are_null(connector: str) -> None:
     config = EvlVideoConfig(connector=connector)
     assert (config.merge_r, config.merge_reduction) == ((19, "mean") if connector == "tomeformer" else (None, None))
-    assert config.fusion == ("mean" if is_frame_by_frame(connector, {}) else None)
+    assert config.fusion == ("mean" if config.connector_class.takes_single_frames(config.options) else None)
 
 
 def test_options_of_a_connector_are_kept_with_their_defaults(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from tiny_models import MakeModel
 from torch import nn
 
 from evlvideo.errors import UserError
+from evlvideo.models.connectors import connector_class
 from evlvideo.models.towers import TowerRecord, check_same_tower, fingerprint, resolve_source
 from evlvideo.models.trainable import is_decayed, is_trained, tower_of, trained_part
 
@@ -24,9 +25,9 @@ from evlvideo.models.trainable import is_decayed, is_trained, tower_of, trained_
         ("vision_tower.video_relations.token", None),
         ("connector.image_qformer.layernorm.weight", None),
         ("ln_vision.weight", None),
-        ("vision_projection.bias", None),
-        ("connector.encoder.layer.0.attention.self.query.weight", None),
-        ("contextualizer.alpha", None),
+        ("connector.projection.bias", None),
+        ("connector.bert.encoder.layer.0.attention.self.query.weight", None),
+        ("connector.contextualizer.alpha", None),
         ("language_projection.weight", None),
     ],
 )
@@ -52,21 +53,22 @@ def test_tower_of_a_weight(name: str, tower: str | None) -> None:
     ],
 )
 def test_what_is_trained_depends_on_the_connector(name: str, connector: str, trained: bool) -> None:
-    assert is_trained(name, connector, whole_connector=False) == trained
-    assert is_trained(name, connector, whole_connector=True) == (tower_of(name) is None)
+    found = connector_class(connector)
+    assert is_trained(name, found.frozen_weights(found.options_class())) == trained
+    assert is_trained(name) == (tower_of(name) is None)
 
 
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("connector.encoder.layer.0.attention.self.query.weight", "connector"),
+        ("connector.bert.encoder.layer.0.attention.self.query.weight", "connector"),
         ("connector.frame_positions", "connector"),
         ("connector.extra_queries", "connector"),
-        ("vision_projection.weight", "projections"),
+        ("connector.projection.weight", "projections"),
         ("language_projection.bias", "projections"),
         ("ln_vision.weight", "projections"),
-        ("contextualizer.query.weight", "contextualizers"),
-        ("contextualizer.frame_positions.weight", "contextualizers"),
+        ("connector.contextualizer.query.weight", "contextualizers"),
+        ("connector.contextualizer.frame_positions.weight", "contextualizers"),
         ("vision_tower.vit.blocks.0.temporal_merge.alpha", "contextualizers"),
         ("vision_tower.video_relations.aggregators.7.fc1.weight", "contextualizers"),
         ("language_model.model.decoder.layers.0.self_attn.q_proj.lora_A.default.weight", "lora"),
@@ -86,18 +88,21 @@ def test_weight_decay_is_for_matrices_queries_and_embeddings(make_model: MakeMod
     }
     layer = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
              "intermediate.dense", "output.dense")  # fmt: skip
-    own = {"merged": ["contextualizer"], "in_tower": [f"vision_tower.vit.blocks.{n}.temporal_merge" for n in (0, 1)]}
+    own = {
+        "merged": ["connector.contextualizer"],
+        "in_tower": [f"vision_tower.vit.blocks.{n}.temporal_merge" for n in (0, 1)],
+    }
     text = [
         f"language_model.model.decoder.layers.{n}.self_attn.{m}_proj"
         for n in range(len(model.language_model.model.decoder.layers))
         for m in "qv"
     ]
     assert decayed == {
-        "vision_projection.weight",
+        "connector.projection.weight",
         "language_projection.weight",
-        "connector.embeddings.position_embeddings.weight",
-        "connector.embeddings.token_type_embeddings.weight",
-        *(f"connector.encoder.layer.{number}.{name}.weight" for number in (0, 1) for name in layer),
+        "connector.bert.embeddings.position_embeddings.weight",
+        "connector.bert.embeddings.token_type_embeddings.weight",
+        *(f"connector.bert.encoder.layer.{number}.{name}.weight" for number in (0, 1) for name in layer),
         *(f"{name}.{matrix}.weight" for name in own[contextualizer] for matrix in ("query", "key")),
         *(f"{name}.lora_{side}.default.weight" for name in text for side in "AB"),
     }

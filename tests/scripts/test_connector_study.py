@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evlvideo.config.loading import load_config
 from evlvideo.files import read_json
-from evlvideo.models.connectors.options import CONNECTORS
+from evlvideo.models.connectors import CONNECTORS
 from evlvideo.results.prediction_files import write_predictions
 
 ROOT = Path(__file__).parents[2]

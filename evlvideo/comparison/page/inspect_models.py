@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from evlvideo.assembly.datasets import video_dataset
-from evlvideo.assembly.models import without_language_model
-from evlvideo.assembly.precision import DTYPES, resolve_precision
+from evlvideo.assembly.models import open_model
 from evlvideo.comparison.page.clip_media import ByteBudget, PageImage, encode_jpeg, encode_png
 from evlvideo.comparison.page.frame_attention import (
     in_tower_attention,
@@ -27,11 +25,8 @@ from evlvideo.comparison.rows.system import System
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory, load_trained_weights
-from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.tomeformer import TomeFormer
+from evlvideo.models.connectors.tomeformer import TomeFormer, TomeFormerEncoder
 from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
-from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.results.run_directory import run_config
 
 logger = logging.getLogger(__name__)
@@ -80,7 +75,7 @@ def _of_run(
     system: int, name: str, directory: Path, clips: Sequence[CaptionedClip]
 ) -> Iterator[tuple[str, tuple[PageImage, ...], SystemView]]:
     config = run_config(directory)
-    model, processor = open_without_language_model(directory, config.training.precision)
+    model, processor = open_model(directory, config, language_model=False)
     dataset = video_dataset(config.data, processor, clips)
     items = [dataset[place] for place in range(len(clips))]
     readable = [item for item in items if "bad" not in item]
@@ -97,26 +92,6 @@ def _of_run(
             tuple(encode_jpeg(frame) for frame in frames[:MOST_FRAMES]),
             SystemView(system, name, merging, attention),
         )
-
-
-def open_without_language_model(run: Path, precision: str) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
-    """Open the checkpoint of a run without its language model, on this process's GPU or the CPU.
-
-    Args:
-        run: its directory.
-        precision: the run's `training.precision`.
-
-    Raises:
-        UserError: the run has no checkpoint, or one that does not open.
-    """
-    directory = checkpoint_directory(str(run))
-    dtype = DTYPES[resolve_precision(precision)]
-    model = without_language_model(EvlVideoConfig.from_pretrained(directory), directory, tower_dtype=dtype)
-    load_trained_weights(model, directory)
-    for name, part in model.named_children():
-        if name != "language_model":
-            part.to(PartialState().device)
-    return model.eval(), EvlVideoProcessor.from_pretrained(directory)
 
 
 def shown_frames(pixel_values: Tensor) -> list[np.ndarray]:
@@ -138,7 +113,7 @@ def inside(
     Returns:
         merging and attention. `None` for what the model does not do.
     """
-    watched = InTowerContextualizer | MergedContextualizer | TomeFormer
+    watched = InTowerContextualizer | MergedContextualizer | TomeFormerEncoder
     with _inputs_of([part for part in model.modules() if isinstance(part, watched)]) as inputs:
         model.encode(pixel_values.to(model.vision_tower.device))
     # In the model's own precision: in another, other tokens would be merged.
@@ -165,10 +140,10 @@ def _inputs_of(parts: Sequence[nn.Module]) -> Iterator[list[tuple[Any, Tensor]]]
 def _merging(
     model: EvlVideoForCaptioning, inputs: Sequence[tuple[Any, Tensor]], frames: Sequence[np.ndarray]
 ) -> MergingView | None:
-    tokens = next((x for part, x in inputs if isinstance(part, TomeFormer)), None)
+    tokens = next((x for part, x in inputs if isinstance(part, TomeFormerEncoder)), None)
     if tokens is None or not isinstance(model.connector, TomeFormer):
         return None
-    merged, source = model.connector.forward_with_source(tokens)  # (T or 1, M, H), (T or 1, M, N)
+    merged, source = model.connector.bert.forward_with_source(tokens)  # (T or 1, M, H), (T or 1, M, N)
     prefix, grid = model.vision_tower.vit.num_prefix_tokens, model.vision_tower.vit.patch_embed.grid_size
     groups = [patch_groups(of_frame, prefix).reshape(grid) for of_frame in source]
     averaged = len(groups) < len(frames)

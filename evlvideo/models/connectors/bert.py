@@ -1,40 +1,40 @@
-"""Connectors that start from a BERT: the TomeFormer, and Q-Formers as BLIP-2 starts them."""
+"""Weights of a BERT checkpoint, for the connectors that start from one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import BertModel
 
 from evlvideo.errors import UserError
-from evlvideo.models.connectors.base import Connector
-from evlvideo.models.connectors.blip2 import Blip2
-from evlvideo.models.connectors.tomeformer import TomeFormer, copy_bert_weights, load_bert_weights
-
-_QFORMER_NAMES = (
-    ("layernorm.", "embeddings.LayerNorm."),
-    (".attention.attention.", ".attention.self."),
-    (".intermediate_query.", ".intermediate."),
-    (".output_query.", ".output."),
-)
-"""Beginnings and parts of a Q-Former's names, and BERT's in their place."""
 
 
-def load_bert_into(connector: TomeFormer | Connector, name: str) -> None:
-    """Initialise a connector, in place, from a BERT checkpoint, by hub name or folder.
+def copy_bert_weights(wanted: Mapping[str, Tensor], name: str) -> None:
+    """Copy weights of a BERT checkpoint. Its other weights, such as word embeddings and pooler, are left out.
 
-    The cross-attention of a Q-Former is not in a BERT and stays at random, as BLIP-2's starts.
+    Args:
+        wanted: tensors to fill, under BERT's names.
+        name: hub name or folder of the checkpoint.
 
     Raises:
-        UserError: there is no such checkpoint, its sizes differ, or the connector is not made of a BERT.
+        UserError: there is no such checkpoint, or its sizes differ (all differences are listed).
     """
-    if isinstance(connector, TomeFormer):
-        load_bert_weights(connector, name)
-    elif isinstance(connector, Blip2):
-        own = {key: value for key, value in connector.qformer.state_dict().items() if ".crossattention." not in key}
-        copy_bert_weights({_bert_name(key): value for key, value in own.items()}, name)
-    else:
-        raise UserError(
-            f"connector_init starts a connector from the BERT {name!r}, and {type(connector).__name__} does not start "
-            "from one; set connector_init to null, or connector to tomeformer or blip2."
-        )
-
-
-def _bert_name(key: str) -> str:
-    for ours, theirs in _QFORMER_NAMES:
-        key = key.replace(ours, theirs) if ours.startswith(".") or key.startswith(ours) else key
-    return key
+    try:
+        bert, loading = cast("Any", BertModel.from_pretrained(name, add_pooling_layer=False, output_loading_info=True))
+    except (OSError, ValueError) as error:
+        where = "folder" if Path(name).exists() else "hub name or folder"
+        raise UserError(f"No BERT checkpoint could be read from the {where} {name!r}: {error}") from error
+    # Weights that the files lack are random in `bert`.
+    theirs = {key: value for key, value in bert.state_dict().items() if key not in loading["missing_keys"]}
+    problems = [
+        f"{key}: {tuple(value.shape)} here, {tuple(theirs[key].shape) if key in theirs else 'missing'} there"
+        for key, value in wanted.items()
+        if key not in theirs or theirs[key].shape != value.shape
+    ]
+    if problems:
+        raise UserError(f"The BERT checkpoint {name!r} does not fit the connector:\n  " + "\n  ".join(problems))
+    with torch.no_grad():
+        for key, value in wanted.items():
+            value.copy_(theirs[key])

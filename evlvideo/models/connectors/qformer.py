@@ -1,6 +1,6 @@
-"""Q-Formers: transformers' `Blip2QFormerModel` with queries, for the connectors that are made of them.
+"""Q-Formers: transformers' `Blip2QFormerModel` with queries, the building block of several connectors.
 
-Source: BLIP-2 (Li et al., ICML 2023). Notation: see :class:`~evlvideo.models.connectors.base.Connector`.
+Source: BLIP-2 (Li et al., ICML 2023). Notation: see :mod:`evlvideo.models.connectors.base`.
 """
 
 from typing import cast
@@ -9,17 +9,27 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, Blip2QFormerConfig, Blip2QFormerModel
 
+from evlvideo.models.connectors.bert import copy_bert_weights
+
+_BERT_NAMES = (
+    ("layernorm.", "embeddings.LayerNorm."),
+    (".attention.attention.", ".attention.self."),
+    (".intermediate_query.", ".intermediate."),
+    (".output_query.", ".output."),
+)
+"""Beginnings and parts of a Q-Former's names, with those of a BERT."""
+
 
 def make_qformer(
     bert: BertConfig, *, vision_dim: int, cross_attention_every: int, num_layers: int | None = None
 ) -> Blip2QFormerModel:
-    """A Q-Former of a BERT's sizes and dropout, at random.
+    """Make a Q-Former of a BERT's sizes and dropout, with random weights.
 
     Args:
         bert: the sizes.
-        vision_dim: channels of what it looks at.
-        cross_attention_every: layers from one that looks to the next.
-        num_layers: how many, where not as many as the BERT has.
+        vision_dim: channels of the tokens that it looks at.
+        cross_attention_every: layers from one that looks at them to the next.
+        num_layers: defaults to the layers of the BERT.
     """
     config = Blip2QFormerConfig(
         hidden_size=bert.hidden_size,
@@ -38,7 +48,7 @@ def make_qformer(
 
 
 def make_queries(count: int, bert: BertConfig) -> nn.Parameter:
-    """Queries at random, `(1, Q, H)`."""
+    """Make random queries, `(1, Q, H)`."""
     return nn.Parameter(torch.empty(1, count, bert.hidden_size).normal_(std=bert.initializer_range))
 
 
@@ -46,3 +56,21 @@ def look(qformer: Blip2QFormerModel, queries: Tensor, x: Tensor) -> Tensor:
     """Queries `(1, Q, H)` look at tokens `(B, N, D)` → `(B, Q, H)`."""
     output = qformer(query_embeds=queries.expand(len(x), -1, -1), encoder_hidden_states=x)
     return cast("Tensor", output.last_hidden_state)
+
+
+def load_bert_into_qformer(qformer: Blip2QFormerModel, name: str) -> None:
+    """Initialise a Q-Former in place from a BERT checkpoint, by hub name or folder.
+
+    Its cross-attention, which no BERT has, stays random, as in BLIP-2.
+
+    Raises:
+        UserError: there is no such checkpoint, or its sizes differ.
+    """
+    own = {key: value for key, value in qformer.state_dict().items() if ".crossattention." not in key}
+    copy_bert_weights({_bert_name(key): value for key, value in own.items()}, name)
+
+
+def _bert_name(key: str) -> str:
+    for ours, theirs in _BERT_NAMES:
+        key = key.replace(ours, theirs) if ours.startswith(".") or key.startswith(ours) else key
+    return key

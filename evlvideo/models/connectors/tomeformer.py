@@ -1,20 +1,22 @@
-"""The TomeFormer: BERT's encoder with token merging between attention and feed-forward.
+"""EVLGen's connector, the TomeFormer: BERT's encoder with token merging between attention and feed-forward.
 
-Source: EVLGen (Jian et al., ACL 2024), section 3. Built of transformers' own BERT layers, under BERT's names, without
-word embeddings and pooler. Notation: `B` batch, `N` tokens in, `M` tokens out, `H` hidden size.
+Source: EVLGen (Jian et al., ACL 2024), section 3. The encoder is built of transformers' own BERT layers, under BERT's
+names, without word embeddings and pooler. Notation: see :mod:`evlvideo.models.connectors.base`; inside the encoder, `B`
+is a batch of frames.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import BertConfig, BertModel
+from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertAttention, BertLayer, BertSelfAttention
 
 from evlvideo.errors import UserError
+from evlvideo.models.connectors.base import Connector, TowerShape
+from evlvideo.models.connectors.bert import copy_bert_weights
+from evlvideo.models.contextualizers import MergedContextualizer
 from evlvideo.models.tokens.merging import (
     Merge,
     Reduction,
@@ -29,19 +31,19 @@ from evlvideo.models.tokens.merging import (
 
 
 class MergeState(NamedTuple):
-    """What travels through the layers beside the tokens."""
+    """What is known of the tokens, from layer to layer."""
 
     size: Tensor | None
     """Original tokens behind each token, `(B, N, 1)`; only for the size-weighted reduction."""
     source: Tensor | None
-    """Which original tokens are in each token, `(B, N, N_original)`; only where pictures are asked for."""
+    """Which original tokens are in each token, `(B, N, N_original)`; only for images of them."""
 
 
 class MergingSelfAttention(BertSelfAttention):
     """BERT's self-attention.
 
-    Modifications: returns the mean of the keys over the heads, which merging compares, in the place of the attention
-    weights. It takes no mask and no cache, which an encoder of image tokens does not have.
+    Modifications: returns the mean of the keys over the heads, which merging compares, instead of the attention
+    weights. It takes no mask and no cache, which an encoder of image tokens does not need.
     """
 
     def forward(self, hidden_states: Tensor, **unused: object) -> tuple[Tensor, Tensor]:
@@ -58,8 +60,8 @@ class MergingSelfAttention(BertSelfAttention):
 class TomeFormerLayer(BertLayer):
     """BERT's layer.
 
-    Modifications: merges `r` tokens after attention, its residual and its norm, so that the feed-forward and all that
-    follows sees fewer of them.
+    Modifications: merges `r` tokens after attention, its residual and its norm, so that the feed-forward and all later
+    layers see fewer of them.
     """
 
     def __init__(self, config: BertConfig, r: int, reduction: Reduction, class_token: bool) -> None:
@@ -68,7 +70,7 @@ class TomeFormerLayer(BertLayer):
         self.r, self.reduction, self.class_token = r, reduction, class_token
 
     def forward(self, hidden_states: Tensor, state: MergeState) -> tuple[Tensor, MergeState]:
-        """`(B, N, H)` → `(B, N − r, H)`, with what is known of the tokens."""
+        """`(B, N, H)` → `(B, N − r, H)`, and the state of the tokens that are left."""
         attention: BertAttention = self.attention
         context, metric = attention.self(hidden_states)
         hidden_states = attention.output(context, hidden_states)
@@ -104,22 +106,22 @@ class TomeFormerEmbeddings(nn.Module):
         if tokens > self.position_embeddings.num_embeddings:
             raise UserError(
                 f"The tower gives {tokens} tokens and the connector has {self.position_embeddings.num_embeddings} "
-                "positions; use smaller pictures, or a connector with a larger max_position_embeddings."
+                "positions; use smaller images, or a connector with a larger max_position_embeddings."
             )
         x = x + self.token_type_embeddings.weight[0] + self.position_embeddings.weight[:tokens]
         return self.dropout(self.LayerNorm(x))
 
 
-class TomeFormer(nn.Module):
+class TomeFormerEncoder(nn.Module):
     """A BERT encoder that merges tokens on the way: `(B, N, H)` → `(B, M, H)`.
 
     With `merge_r=0` it is transformers' BERT encoder, value for value.
 
     Args:
         config: sizes and dropout of the BERT.
-        merge_r: tokens merged in each layer, in a form that :func:`~evlvideo.models.tokens.merging.merge_schedule`
-        takes. reduction: `mean` (EVLGen) or `size_weighted` (ToMe). class_token: whether the token at place 0 is a
-        class token, which is never merged.
+        merge_r: tokens merged in each layer; see :func:`~evlvideo.models.tokens.merging.merge_schedule`.
+        reduction: `mean` (EVLGen) or `size_weighted` (ToMe).
+        class_token: whether the first token is a class token, which is never merged.
     """
 
     def __init__(
@@ -161,41 +163,75 @@ class TomeFormer(nn.Module):
         return x, state
 
 
-def load_bert_weights(tomeformer: TomeFormer, name: str) -> None:
-    """Initialise a TomeFormer, in place, from a BERT checkpoint, by hub name or folder.
-
-    Word embeddings and pooler of the BERT are left out; a TomeFormer with fewer layers takes the first ones.
-
-    Raises:
-        UserError: there is no such checkpoint, or its sizes differ (all differences are listed).
-    """
-    copy_bert_weights(tomeformer.state_dict(), name)
-
-
-def copy_bert_weights(wanted: Mapping[str, Tensor], name: str) -> None:
-    """Copy weights of a BERT checkpoint, by hub name or folder.
+class TomeFormer(Connector):
+    """Project tokens, merge them within each frame, and let frames see each other: `(B, T, N, D)` → `(B, T, M, H)`.
 
     Args:
-        wanted: a model's tensors by BERT's names; they are written to.
-        name: of the checkpoint.
-
-    Raises:
-        UserError: there is no such checkpoint, or its sizes differ (all differences are listed).
+        bert: sizes and dropout.
+        tower: shape of the vision tower.
+        options: none.
+        merge_r: see :class:`TomeFormerEncoder`.
+        merge_reduction: see :class:`TomeFormerEncoder`.
+        contextualizer: `merged` adds a contextualizer over the merged tokens of all frames.
+        contextualizer_heads: its heads.
+        frame_positions: whether it knows the order of the frames.
+        max_frames: frames that have a position.
     """
-    try:
-        bert, loading = cast("Any", BertModel.from_pretrained(name, add_pooling_layer=False, output_loading_info=True))
-    except (OSError, ValueError) as error:
-        where = "folder" if Path(name).exists() else "hub name or folder"
-        raise UserError(f"No BERT checkpoint could be read from the {where} {name!r}: {error}") from error
-    # What the files lack is at random in `bert`.
-    theirs = {key: value for key, value in bert.state_dict().items() if key not in loading["missing_keys"]}
-    problems = [
-        f"{key}: {tuple(value.shape)} here, {tuple(theirs[key].shape) if key in theirs else 'missing'} there"
-        for key, value in wanted.items()
-        if key not in theirs or theirs[key].shape != value.shape
-    ]
-    if problems:
-        raise UserError(f"The BERT checkpoint {name!r} does not fit the connector:\n  " + "\n  ".join(problems))
-    with torch.no_grad():
-        for key, value in wanted.items():
-            value.copy_(theirs[key])
+
+    settings = (
+        "merge_r",
+        "merge_reduction",
+        "contextualizer",
+        "contextualizer_heads",
+        "frame_positions",
+        "max_frames",
+    )
+    merges_tokens = True
+
+    def __init__(
+        self,
+        bert: BertConfig,
+        tower: TowerShape,
+        options: Any,
+        *,
+        merge_r: int | Sequence[float],
+        merge_reduction: Reduction = "mean",
+        contextualizer: str = "none",
+        contextualizer_heads: int = 8,
+        frame_positions: bool = False,
+        max_frames: int = 32,
+    ) -> None:
+        super().__init__()
+        self.output_dim = bert.hidden_size
+        self.projection = nn.Linear(tower.dim, bert.hidden_size)
+        self.bert = TomeFormerEncoder(bert, merge_r=merge_r, reduction=merge_reduction, class_token=tower.class_token)
+        self.contextualizer = (
+            MergedContextualizer(
+                bert.hidden_size, num_heads=contextualizer_heads, max_frames=max_frames if frame_positions else None
+            )
+            if contextualizer == "merged"
+            else None
+        )
+
+    @classmethod
+    def problems(cls, bert: BertConfig, options: Any, settings: Mapping[str, Any]) -> list[str]:
+        """List a schedule of merging that does not fit the layers."""
+        try:
+            merge_schedule(settings["merge_r"], bert.num_hidden_layers)
+        except UserError as error:
+            return [str(error)]
+        return []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, T, N, D)` → `(B, T, M, H)`."""
+        tokens = self.projection(x)  # (B, T, N, H)
+        merged = self.bert(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, T, M, H)
+        return merged if self.contextualizer is None else self.contextualizer(merged)
+
+    def num_output_tokens(self, num_tokens: int) -> int:
+        """`M`, for each frame."""
+        return self.bert.num_output_tokens(num_tokens)
+
+    def load_bert(self, name: str) -> None:
+        """Start the encoder from a BERT; one with fewer layers takes the first ones."""
+        copy_bert_weights(self.bert.state_dict(), name)

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import copy_weights, read_text_config
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.published.evlgen import vision_values
+from evlvideo.models.towers import read_text_config
 from evlvideo.models.trainable import tower_of
+from evlvideo.models.weights import copy_weights
 
 _PROJECTIONS = ("opt_proj.", "llm_proj.", "llama_proj.")
 _QFORMER = (

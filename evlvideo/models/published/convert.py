@@ -8,7 +8,7 @@ from evlvideo.models.architecture import architecture_changes
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.options import TOMEFORMER
+from evlvideo.models.connectors import TOMEFORMER
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.published.connectors import TAKE_OVER, captioner_from_system, system_of
 from evlvideo.models.published.evlgen import (

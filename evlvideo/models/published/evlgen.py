@@ -20,10 +20,10 @@ from torch import Tensor
 from evlvideo.errors import UserError
 from evlvideo.files import replacing
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import copy_weights, read_text_config, read_weights
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.towers import resolve_source
+from evlvideo.models.towers import read_text_config, resolve_source
 from evlvideo.models.trainable import tower_of
+from evlvideo.models.weights import copy_weights, read_weights
 
 ORIGIN_NAME = "published.safetensors"
 """In the directory of a converted checkpoint: what only the way back needs."""
@@ -33,8 +33,8 @@ EVLGEN_DEPTH = 39
 
 _PREFIXES = {
     "vision_tower.vit.": "visual_encoder.",
-    "vision_projection.": "VL_proj.",
-    "connector.": "VLconnector.",
+    "connector.projection.": "VL_proj.",
+    "connector.bert.": "VLconnector.",
 }
 """Published beginnings of names by ours; `ln_vision` has the same."""
 _LANGUAGE_PROJECTIONS = {"opt": "opt_proj.", "llama": "llm_proj."}

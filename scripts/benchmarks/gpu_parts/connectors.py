@@ -61,7 +61,7 @@ def _merging(size: Size, model: EvlVideoForCaptioning) -> dict[str, Any]:
     width, heads = model.config.bert.hidden_size, model.config.bert.num_attention_heads
     dtype = next(model.vision_tower.vit.parameters()).dtype
     tokens, layers = model.vision_tower.num_tokens, []
-    for r in connector.schedule:
+    for r in connector.bert.schedule:
         shapes = ((size.images, tokens, width // heads), (size.images, tokens, width))
         layers.append((r, *(torch.randn(shape, device=device(), dtype=dtype) for shape in shapes)))
         tokens -= r
@@ -69,6 +69,6 @@ def _merging(size: Size, model: EvlVideoForCaptioning) -> dict[str, Any]:
     def merge() -> None:
         with torch.no_grad():
             for r, metric, hidden in layers:
-                merge_mean(bipartite_soft_matching(metric, r, class_token=connector.class_token), hidden)
+                merge_mean(bipartite_soft_matching(metric, r, class_token=connector.bert.class_token), hidden)
 
     return {"layers": len(layers), "forward": seconds_of(merge, warmup=size.warmup, repeats=size.repeats)}

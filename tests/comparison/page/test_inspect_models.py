@@ -13,7 +13,7 @@ from toy_run import FRAMES, IMAGE_SIZE, Toy
 from evlvideo.assembly.models import open_model
 from evlvideo.comparison.compare import compare
 from evlvideo.comparison.page import inspect_models as module
-from evlvideo.comparison.page.inspect_models import inspect_models, open_without_language_model
+from evlvideo.comparison.page.inspect_models import inspect_models
 from evlvideo.comparison.rows.system import System
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import run_config
@@ -87,7 +87,7 @@ def test_attention_is_shown_where_there_is_some(seen):
 
 
 def test_looking_changes_nothing(systems, toy):
-    model, _ = open_without_language_model(systems[1].directory, "fp32")
+    model, _ = open_model(systems[1].directory, run_config(systems[1].directory), language_model=False)
     pixels = torch.linspace(-1, 1, FRAMES * 3 * IMAGE_SIZE**2).view(1, FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
     frames = [np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)] * FRAMES
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_looking_changes_nothing(systems, toy):
 def test_a_model_without_its_language_model_gives_the_same_soft_prompt(toy, tmp_path, form):
     directory = toy.finished_run(tmp_path / "run", open_gates=True, **form)
     whole, _ = open_model(directory, run_config(directory))
-    without, _ = open_without_language_model(directory, "auto")
+    without, _ = open_model(directory, run_config(directory), language_model=False)
     assert all(weight.is_meta for weight in without.language_model.parameters())
     pixels = torch.linspace(-1, 1, FRAMES * 3 * IMAGE_SIZE**2).view(1, FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
     with torch.no_grad():

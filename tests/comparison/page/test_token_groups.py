@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from evlvideo.comparison.page.token_groups import paint_groups, patch_groups
-from evlvideo.models.connectors.tomeformer import TomeFormer
+from evlvideo.models.connectors.tomeformer import TomeFormerEncoder
 
 
 def values(*shape: int) -> torch.Tensor:
@@ -32,7 +32,7 @@ def test_a_tomeformer_s_patches_are_in_as_many_groups_as_it_leaves_tokens():
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     config = BertConfig(**sizes, max_position_embeddings=17, vocab_size=1)
-    tomeformer = opened(TomeFormer(config, merge_r=4))
+    tomeformer = opened(TomeFormerEncoder(config, merge_r=4))
     with torch.no_grad():
         merged, source = tomeformer.forward_with_source(values(1, 17, 16))
     groups = patch_groups(source[0], prefix_tokens=1)

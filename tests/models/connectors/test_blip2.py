@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from tiny_connectors import BERT, NUM_TOKENS, VISION_DIM, changes
+from tiny_connectors import BERT, NUM_TOKENS, TOWER, VISION_DIM, changes
 from tiny_models import MakeModel, chirp, fill
 from torch import Tensor
 from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2QFormerConfig, Blip2VisionConfig, OPTConfig
 
-from evlvideo.models.connectors.blip2 import Blip2
-from evlvideo.models.connectors.options import Blip2Options
+from evlvideo.models.connectors.blip2 import Blip2, Blip2Options
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def test_soft_prompt_is_transformers_blip2s(make_model: MakeModel, blip2: Blip2F
 
 def test_queries_may_look_at_all_frames_together() -> None:
     options = Blip2Options(num_queries=5, all_frames=True)
-    connector = fill(Blip2(BERT, vision_dim=VISION_DIM, options=options)).eval()
+    connector = fill(Blip2(BERT, TOWER, options)).eval()
     x = chirp(2, 3, NUM_TOKENS, VISION_DIM)
     queries = connector.queries.expand(2, -1, -1)
     expected = connector.qformer(queries, encoder_hidden_states=x.flatten(1, 2)).last_hidden_state
@@ -62,7 +61,7 @@ def test_queries_may_look_at_all_frames_together() -> None:
 
 
 def test_frames_are_taken_one_by_one() -> None:
-    connector = fill(Blip2(BERT, vision_dim=VISION_DIM, options=Blip2Options(num_queries=5))).eval()
+    connector = fill(Blip2(BERT, TOWER, Blip2Options(num_queries=5))).eval()
     x = chirp(2, 3, NUM_TOKENS, VISION_DIM)
     alone = torch.cat([connector(x[:, [frame]]) for frame in range(3)], dim=1)
     torch.testing.assert_close(connector(x), alone)

@@ -11,7 +11,7 @@ from tiny_models import MakeConfig, MakeModel, every_device, half_towers, pixels
 
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import read_weights
+from evlvideo.models.weights import read_weights
 
 every_connector = pytest.mark.parametrize("connector", OPTIONS)
 TRAINED = {

@@ -8,7 +8,8 @@ from tiny_models import BERT_SIZES, chirp, fill
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from evlvideo.errors import UserError
-from evlvideo.models.connectors.tomeformer import TomeFormer, load_bert_weights
+from evlvideo.models.connectors.bert import copy_bert_weights
+from evlvideo.models.connectors.tomeformer import TomeFormerEncoder
 
 HIDDEN = BERT_SIZES["hidden_size"]
 TOKENS = 17
@@ -18,11 +19,11 @@ def bert_config(**changes: object) -> BertConfig:
     return BertConfig(**(BERT_SIZES | changes))
 
 
-def tomeformer(merge_r: object = 3, **changes: object) -> TomeFormer:
-    return fill(TomeFormer(bert_config(), merge_r=merge_r, **changes)).eval()  # type: ignore[arg-type,return-value]
+def tomeformer(merge_r: object = 3, **changes: object) -> TomeFormerEncoder:
+    return fill(TomeFormerEncoder(bert_config(), merge_r=merge_r, **changes)).eval()  # type: ignore[arg-type,return-value]
 
 
-def same_bert(connector: TomeFormer, **changes: object) -> BertModel:
+def same_bert(connector: TomeFormerEncoder, **changes: object) -> BertModel:
     """transformers' BERT with the weights of `connector`, as far as it has them."""
     bert = BertModel(bert_config(**changes), add_pooling_layer=False).eval()
     left = bert.load_state_dict(connector.state_dict(), strict=False)
@@ -64,7 +65,7 @@ def test_merging_nothing_has_berts_gradients() -> None:
 
 def test_evlgens_sizes_leave_29_of_257_tokens() -> None:
     config = bert_config(num_hidden_layers=12, max_position_embeddings=257)
-    connector = TomeFormer(config, merge_r=19).eval()
+    connector = TomeFormerEncoder(config, merge_r=19).eval()
     assert connector(tokens(1, 257)).shape == (1, 29, HIDDEN)
     assert connector.num_output_tokens(257) == 29
 
@@ -169,23 +170,23 @@ def save_bert(directory: Path, model_class: type = BertModel, **changes: object)
 
 def test_bert_checkpoint_initialises_the_connector(tmp_path: Path) -> None:
     bert = save_bert(tmp_path).eval()
-    connector = TomeFormer(bert_config(), merge_r=0).eval()
-    load_bert_weights(connector, str(tmp_path))
+    connector = TomeFormerEncoder(bert_config(), merge_r=0).eval()
+    copy_bert_weights(connector.state_dict(), str(tmp_path))
     assert torch.equal(connector(tokens()), bert(inputs_embeds=tokens()).last_hidden_state)
 
 
 def test_bert_checkpoint_with_a_language_head_initialises_the_connector(tmp_path: Path) -> None:
     theirs = save_bert(tmp_path, BertForMaskedLM).state_dict()
-    connector = TomeFormer(bert_config(), merge_r=3)
-    load_bert_weights(connector, str(tmp_path))
+    connector = TomeFormerEncoder(bert_config(), merge_r=3)
+    copy_bert_weights(connector.state_dict(), str(tmp_path))
     for name, weight in connector.state_dict().items():
         assert torch.equal(weight, theirs[f"bert.{name}"]), name
 
 
 def test_shallow_connector_takes_the_first_layers(tmp_path: Path) -> None:
     theirs = save_bert(tmp_path, num_hidden_layers=4).state_dict()
-    connector = TomeFormer(bert_config(num_hidden_layers=2), merge_r=3)
-    load_bert_weights(connector, str(tmp_path))
+    connector = TomeFormerEncoder(bert_config(num_hidden_layers=2), merge_r=3)
+    copy_bert_weights(connector.state_dict(), str(tmp_path))
     for name, weight in connector.state_dict().items():
         assert torch.equal(weight, theirs[name]), name
 
@@ -193,7 +194,7 @@ def test_shallow_connector_takes_the_first_layers(tmp_path: Path) -> None:
 def test_bert_of_other_sizes_is_a_user_error_that_lists_all_of_them(tmp_path: Path) -> None:
     save_bert(tmp_path, intermediate_size=60, max_position_embeddings=18, num_hidden_layers=1)
     with pytest.raises(UserError) as caught:
-        load_bert_weights(TomeFormer(bert_config(), merge_r=3), str(tmp_path))
+        copy_bert_weights(TomeFormerEncoder(bert_config(), merge_r=3).state_dict(), str(tmp_path))
     message = str(caught.value)
     assert str(tmp_path) in message
     assert "embeddings.position_embeddings.weight: (20, 40) here, (18, 40) there" in message
@@ -206,7 +207,7 @@ def test_failed_initialisation_leaves_the_connector_as_it_was(tmp_path: Path) ->
     connector = tomeformer()
     before = connector(tokens())
     with pytest.raises(UserError):
-        load_bert_weights(connector, str(tmp_path))
+        copy_bert_weights(connector.state_dict(), str(tmp_path))
     assert torch.equal(connector(tokens()), before)
 
 
@@ -215,14 +216,14 @@ def test_checkpoint_that_lacks_weights_of_its_own_configuration_is_a_user_error(
     state = {name: weight for name, weight in bert.state_dict().items() if "layer.1.output" not in name}
     bert.save_pretrained(tmp_path, state_dict=state)
     with pytest.raises(UserError, match=r"encoder\.layer\.1\.output\.dense\.weight"):
-        load_bert_weights(TomeFormer(bert_config(), merge_r=3), str(tmp_path))
+        copy_bert_weights(TomeFormerEncoder(bert_config(), merge_r=3).state_dict(), str(tmp_path))
 
 
 def test_checkpoint_of_another_model_is_a_user_error(towers) -> None:
     with pytest.raises(UserError, match=r"does not fit|No BERT checkpoint"):
-        load_bert_weights(TomeFormer(bert_config(), merge_r=3), str(towers.language))
+        copy_bert_weights(TomeFormerEncoder(bert_config(), merge_r=3).state_dict(), str(towers.language))
 
 
 def test_folder_without_a_bert_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No BERT checkpoint could be read from the folder"):
-        load_bert_weights(tomeformer(), str(tmp_path))
+        copy_bert_weights(tomeformer().state_dict(), str(tmp_path))

@@ -1,15 +1,14 @@
 """VideoCoCa's attentional pooler, by hand."""
 
 import torch
-from tiny_connectors import NUM_TOKENS, VISION_DIM
+from tiny_connectors import BERT, NUM_TOKENS, TOWER, VISION_DIM
 from tiny_models import chirp, fill, shuffled
 
-from evlvideo.models.connectors.options import VideoCocaOptions
-from evlvideo.models.connectors.video_coca import VideoCoca
+from evlvideo.models.connectors.video_coca import VideoCoca, VideoCocaOptions
 
 
 def connector() -> VideoCoca:
-    return fill(VideoCoca(40, vision_dim=VISION_DIM, options=VideoCocaOptions(num_queries=6, num_heads=4))).eval()
+    return fill(VideoCoca(BERT, TOWER, VideoCocaOptions(num_queries=6, num_heads=4))).eval()
 
 
 @torch.no_grad()

@@ -2,18 +2,17 @@
 
 import pytest
 import torch
-from tiny_connectors import BERT, NUM_TOKENS, VISION_DIM
+from tiny_connectors import BERT, NUM_TOKENS, TOWER, VISION_DIM
 from tiny_models import chirp, fill, shuffled
 
 from evlvideo.errors import UserError
-from evlvideo.models.connectors.options import VideoLlamaOptions
-from evlvideo.models.connectors.video_llama import VideoLlama
+from evlvideo.models.connectors.video_llama import VideoLlama, VideoLlamaOptions
 
 
 @pytest.fixture
 def connector() -> VideoLlama:
     options = VideoLlamaOptions(num_queries=5, video_queries=4)
-    return fill(VideoLlama(BERT, vision_dim=VISION_DIM, max_frames=6, options=options)).eval()
+    return fill(VideoLlama(BERT, TOWER, options, max_frames=6)).eval()
 
 
 def test_video_qformer_reads_what_the_image_qformer_saw_of_each_frame_and_its_place(connector: VideoLlama) -> None:

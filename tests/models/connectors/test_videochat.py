@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from tiny_connectors import BERT, GRID, NUM_TOKENS, VISION_DIM
+from tiny_connectors import BERT, GRID, NUM_TOKENS, TOWER, VISION_DIM
 from tiny_models import VISION, VISION_SIZES, chirp, fill, pixels
 from torch import Tensor
 
 from evlvideo.errors import UserError
-from evlvideo.models.connectors.options import VideoChatOptions
-from evlvideo.models.connectors.videochat import RelationAggregator, VideoChat, VideoRelations
+from evlvideo.models.connectors.videochat import RelationAggregator, VideoChat, VideoChatOptions, VideoRelations
 from evlvideo.models.vision import VisionTower
 
 OPTIONS = VideoChatOptions(num_queries=5, extra_queries=3, relation_blocks=2, relation_heads=4)
@@ -100,7 +99,7 @@ def test_more_blocks_than_the_tower_has_are_a_user_error() -> None:
 
 
 def test_queries_look_at_the_tokens_of_all_frames_and_once_at_the_video_token() -> None:
-    connector = fill(VideoChat(BERT, vision_dim=VISION_DIM, options=OPTIONS)).eval()
+    connector = fill(VideoChat(BERT, TOWER, OPTIONS)).eval()
     x = chirp(2, 3, NUM_TOKENS + 1, VISION_DIM)
     x[:, :, -1] = x[:, :1, -1]
     tokens = torch.cat([x[:, :, :-1].reshape(2, 3 * NUM_TOKENS, VISION_DIM), x[:, 0, -1:]], dim=1)

@@ -11,10 +11,10 @@ from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.inference.caption_files import caption_files
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import read_weights
-from evlvideo.models.connectors.blip2 import Blip2
-from evlvideo.models.connectors.options import Blip2Options
+from evlvideo.models.connectors.base import TowerShape
+from evlvideo.models.connectors.blip2 import Blip2, Blip2Options
 from evlvideo.models.published.convert import described, from_published, to_published
+from evlvideo.models.weights import read_weights
 
 PUBLISHED = Path(__file__).parents[2] / "fixtures" / "opt-video"
 HEADS = ["vision_overrides.num_heads=4", "bert_config.num_attention_heads=4"]
@@ -105,7 +105,7 @@ def blip2_file(path: Path) -> dict[str, torch.Tensor]:
     """A published file of BLIP-2 as small as the published case, and what is in it by our names."""
     width = read_weights(PUBLISHED / "eva_vit.pth")["patch_embed.proj.weight"].shape[0]
     sizes = BertConfig(hidden_size=40, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80)
-    ours = Blip2(sizes, vision_dim=width, options=Blip2Options(num_queries=5)).state_dict()
+    ours = Blip2(sizes, TowerShape(width, 17, (4, 4), class_token=True), Blip2Options(num_queries=5)).state_dict()
     changes = {
         "qformer.layernorm": "Qformer.bert.embeddings.LayerNorm",
         "qformer.encoder": "Qformer.bert.encoder",

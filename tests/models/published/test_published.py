@@ -16,7 +16,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import read_weights
 from evlvideo.models.published.evlgen import (
     captioner_from_published,
     published_config,
@@ -26,6 +25,7 @@ from evlvideo.models.published.evlgen import (
     write_published,
 )
 from evlvideo.models.trainable import tower_of
+from evlvideo.models.weights import read_weights
 
 TOLERANCE = 1e-4
 LOSS_TOLERANCE = 1e-5
@@ -61,7 +61,7 @@ def test_vision_embeddings(case: PublishedCase, model: EvlVideoForCaptioning) ->
 
 
 def test_merged_tokens(case: PublishedCase, model: EvlVideoForCaptioning) -> None:
-    merged = model.connector(model.vision_projection(case.expected["vision_embeds"]))
+    merged = model.connector.bert(model.connector.projection(case.expected["vision_embeds"]))
     torch.testing.assert_close(merged, case.expected["merged_tokens"], rtol=0, atol=TOLERANCE)
 
 
