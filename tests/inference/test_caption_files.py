@@ -54,7 +54,7 @@ def test_a_bare_checkpoint_is_enough(toy: Toy, videos: list[Path]) -> None:
 
 
 def test_more_captions_than_beams_are_refused(run: Path, videos: list[Path]) -> None:
-    with pytest.raises(UserError, match=r"3 captions a video need as many beams, and generation\.num_beams is 2"):
+    with pytest.raises(UserError, match=r"3 captions a video need as many beams, but generation\.num_beams is 2"):
         caption_files(videos, str(run), captions_per_video=3)
 
 

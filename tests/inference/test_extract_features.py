@@ -293,7 +293,7 @@ def test_extraction_needs_no_language_model(
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is opened for nothing")
 
-    monkeypatch.setattr("evlvideo.models.checkpoint._load_language_model", refuse)
+    monkeypatch.setattr("evlvideo.models.captioner.read_language_model", refuse)
     made = extract_features(config_of(toy, tmp_path, tmp_path), ["validate"])
     first, second = (split_directory(root, "mini", "validate") / "key.json" for root in (made, features))
     assert first.read_text() == second.read_text()
@@ -352,7 +352,7 @@ def test_missing_features_are_a_user_error(toy: Toy, tmp_path: Path) -> None:
 
 
 def test_run_without_a_directory_for_features_is_a_user_error(toy: Toy, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"set data\.features"):
+    with pytest.raises(UserError, match=r"data\.features is not set; set it"):
         extract_features(config_of(toy, tmp_path / "run", None), ["train"])
 
 

@@ -1,6 +1,6 @@
-"""Read the named splits of the datasets, and check their counts and files.
+"""Read splits of datasets by name, and check their counts and files.
 
-The formats are read in :mod:`evlvideo.data.annotation.readers`. Splits have the same names in every dataset: `train`,
+:mod:`evlvideo.data.annotation.readers` reads the formats. Splits have the same names in every dataset: `train`,
 `validate` and `test`.
 """
 
@@ -20,7 +20,7 @@ PURPOSES = ("captioning", "retrieval")
 
 
 def dataset_root(dataset: str, root: Path | None) -> Path:
-    """Return the directory of a dataset. Without `root`, render the mini dataset on first use.
+    """Return the directory of a dataset. If `root` is None, render the mini dataset on first use.
 
     Raises:
         UserError: the dataset is unknown, or needs a root.
@@ -57,8 +57,8 @@ def read_split(
         facts: facts of the dataset. Defaults to those of its name.
 
     Raises:
-        UserError: the dataset or split is unknown or for another purpose, a file or directory is missing or malformed,
-            the counts of clips or captions are wrong, or files are missing.
+        UserError: the dataset or split is unknown or for another purpose, an annotation file is missing or malformed,
+            the counts of clips or captions are wrong, or media files are missing.
     """
     facts = facts or facts_of(dataset)
     _check_split(dataset, facts, split, purpose)

@@ -83,7 +83,7 @@ def decode_frames(
     Raises:
         DecodeError: the file is missing, empty, no video, broken before a needed frame, or has no frame between the two
             times. The message names the file and the reason.
-        UserError: the backend is unknown or not installed, or a shard is gone.
+        UserError: the backend is unknown or not installed, or a shard is missing.
     """
     with open_video(media, start_seconds, end_seconds) as source:
         return source.read(

@@ -129,7 +129,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
     monkeypatch.setenv("EVLVIDEO_CACHE", str(tmp_path / "file"))
     caplog.set_level(logging.WARNING)
     assert len(read_cached_split("jsonl", "train", root)) == 4
-    assert "jsonl:train is read anew by every process" in caplog.text
+    assert "jsonl:train is read again by every process" in caplog.text
 
 
 @pytest.mark.parametrize(

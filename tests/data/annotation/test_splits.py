@@ -150,7 +150,7 @@ def test_too_few_clips_are_refused(root: Path) -> None:
 
 def test_too_few_captions_are_refused(root: Path) -> None:
     edit(root, lambda content: content["sentences"].pop())
-    with pytest.raises(UserError, match="has not 4 captions for video8 of msrvtt:test"):
+    with pytest.raises(UserError, match="does not have 4 captions for video8 of msrvtt:test"):
         read_split("msrvtt", "test", root)
 
 

@@ -1,4 +1,4 @@
-"""Find annotation files and read them entry by entry. Every error names its place."""
+"""Find annotation files and read them entry by entry. Every error names the file, and the line or entry."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from evlvideo.errors import UserError
 from evlvideo.files import read_json
 
 Reader = Callable[[Path, Path, str], Iterable[CaptionedClip]]
-"""From the root of a dataset, the root of its media files and the name of a split to its clips, in order."""
+"""Takes the root of a dataset, the root of its media files and a split; returns the split's clips in order."""
 
 
 class NoAnnotationError(UserError):

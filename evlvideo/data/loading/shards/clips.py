@@ -55,7 +55,7 @@ class ShardClips(Sequence[ShardClip]):
 
     Args:
         shards: uncompressed tar files.
-        index_root: directory of the index files, see :func:`evlvideo.data.media.shard_index.index_file`.
+        index_root: directory of the index files; see :func:`evlvideo.data.media.shard_index.index_file`.
 
     Raises:
         UserError: there are no shards, two have the same name, or one cannot be read or has changed.
@@ -95,7 +95,7 @@ class ShardClips(Sequence[ShardClip]):
         Raises:
             IndexError: there is no such sample.
             DecodeError: the shard cannot be read at the moment.
-            UserError: the shard is gone or has changed.
+            UserError: the shard is missing or has changed.
         """
         if isinstance(number, slice):
             return [self[place] for place in range(*number.indices(len(self)))]

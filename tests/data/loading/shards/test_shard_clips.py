@@ -201,7 +201,7 @@ def test_a_video_of_a_shard_that_is_cut_short_meanwhile_is_refused(tmp_path: Pat
     clips = ShardClips([write_shard(tmp_path / "a.tar", {"a.txt": b"a", "a.mp4": b"video"})])
     member = clips[0].video
     (tmp_path / "a.tar").write_bytes(b"")
-    with pytest.raises(UserError, match=r"a\.tar is cut short"):
+    with pytest.raises(UserError, match=r"a\.tar is truncated"):
         member.read()
 
 
@@ -249,7 +249,7 @@ def test_other_samples_take_the_place_of_those_of_a_shard_that_cannot_be_read(
     drawn = dataset(clips)
     assert {drawn[index]["clip_id"][:5] for index in range(5)} == {"00000"}
     assert waits == list(shard_files.WAITS_SECONDS)  # Once, and not for each sample.
-    assert len([record for record in caplog.records if "take the place of its own" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "replace its own" in record.getMessage()]) == 1
     assert drawn.bad_clips == []
     broken.clear()
     assert drawn[4]["clip_id"] == "00001/000004"
