@@ -90,7 +90,7 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         self._length = int(self.clips.caption_counts().sum()) if per_caption else len(self.clips)
         if not self._length:
             missing = "captions" if self.clips else "clips"
-            raise UserError(f"The data set is empty: no {missing} were given; give at least one.")
+            raise UserError(f"The dataset is empty: no {missing} were given; give at least one.")
         # In shared memory, to be seen by all workers.
         self._bad = torch.zeros(len(self.clips), dtype=torch.bool).share_memory_()
 
@@ -108,7 +108,7 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         return self.item(index, walk=0)
 
     def item(self, index: int, walk: int) -> dict[str, Any]:
-        """Decode and transform one item, as it is on a walk through the data set, from 0.
+        """Decode and transform one item, as it is on a walk through the dataset, from 0.
 
         Raises:
             DecodeError: the clip cannot be decoded, and is not to be left out or replaced; or no other can either. The

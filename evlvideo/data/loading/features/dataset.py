@@ -72,5 +72,5 @@ class FeatureDataset(Dataset[dict[str, Any]]):
             return clip_item(clip, caption, {"bad": str(error)})
 
     def item(self, index: int, walk: int) -> dict[str, Any]:
-        """One item, the same on every walk through the data set."""
+        """One item, the same on every walk through the dataset."""
         return self[index]

@@ -60,7 +60,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
         return self.item(index, walk=0)
 
     def item(self, index: int, walk: int) -> dict[str, Any]:
-        """Decode and transform one item, as it is on a walk through the data set, from 0.
+        """Decode and transform one item, as it is on a walk through the dataset, from 0.
 
         It has a `clip_id`, `pixel_values` (frames, 3, height, width), `captions`, and of these a `caption`, at its
         `caption_place`.
