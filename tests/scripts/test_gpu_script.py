@@ -168,7 +168,7 @@ REPORT: dict[str, Any] = {
 
 def test_the_page_shows_what_there_is_and_says_what_there_is_not() -> None:
     page = "\n".join(gpu_page.gpu(REPORT))
-    assert "on NVIDIA H100" in page and "989 TFLOPS by its makers, 700 measured" in page
+    assert "on NVIDIA H100" in page and "989 TFLOPS according to the manufacturer, 700 measured" in page
     assert "| cross-entropy | image, 4 clips | 0.500 (0.400 to 0.600) | 300 | 30% | 12.3 | – |" in page
     assert "| cross-entropy | video, 16 clips | OutOfMemoryError: no / more |" in page
     assert "100.00 ms, 20% of the connector's" in page
