@@ -1,4 +1,4 @@
-"""Checks losses and weights for NaN and infinity, some steps late, so that no step waits for the device."""
+"""Checks losses and weights for NaN and infinity, some steps late so that no step waits for the device."""
 
 import math
 from dataclasses import dataclass
@@ -71,4 +71,4 @@ def check_weights(model: nn.Module, step: int) -> None:
     """
     trained = [weight.detach() for weight in model.parameters() if weight.requires_grad]
     if not math.isfinite(torch.nn.utils.get_total_norm(trained, math.inf).item()):
-        raise UserError(f"The losses up to step {step} are finite, and the weights after it are not. {_WHAT_TO_DO}")
+        raise UserError(f"The losses up to step {step} are finite, but the weights after it are not. {_WHAT_TO_DO}")

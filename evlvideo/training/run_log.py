@@ -48,7 +48,7 @@ class RunLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Draw the bar, and cut the log back to where the run goes on from."""
+        """Draw the bar, and cut the log back to where the run resumes."""
         if state.is_world_process_zero:
             self._restore_log(state.log_history)
         if state.is_local_process_zero:

@@ -27,8 +27,8 @@ _MOST_STEPS_BETWEEN_VOTES = 100
 def reached_limit(training: TrainingConfig, state: TrainerState) -> str | None:
     """Name the key of the limit that ended a run; `None` if it has more to do.
 
-    Reads only what checkpoints hold, so a resumed run ends where an uninterrupted one would, and goes on once the limit
-    is raised.
+    Reads only what checkpoints hold, so a resumed run ends where an uninterrupted one would, and continues once the
+    limit is raised.
     """
     if state.global_step >= training.max_steps:
         return "training.max_steps"

@@ -255,12 +255,12 @@ def test_checkpoint_without_a_language_projection_is_a_user_error(tmp_path: Path
 )
 def test_heads_that_cannot_be_told_are_asked_for(part: str, changes: dict[str, Any]) -> None:
     case = toy()
-    with pytest.raises(UserError, match=f"heads of the {part}.* cannot be told"):
+    with pytest.raises(UserError, match=f"{part}.* cannot be inferred"):
         published_config(case.checkpoint, str(case.directory / "eva_vit.pth"), str(case.directory / "llm"), changes)
 
 
 def test_missing_tower_file_is_a_user_error() -> None:
-    with pytest.raises(UserError, match=r"no file of the vision tower at nowhere\.pth"):
+    with pytest.raises(UserError, match=r"no vision tower file at nowhere\.pth"):
         published_config(toy().checkpoint, "nowhere.pth", str(toy().directory / "llm"))
 
 
