@@ -1,1 +1,1 @@
-"""From a run's config to its clips, data sets and models."""
+"""From a run's config to its clips, datasets and models."""

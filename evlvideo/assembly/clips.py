@@ -19,7 +19,7 @@ from evlvideo.processes import on_main_process, wait_for_all
 
 
 def read_clips(data: DataConfig, split: str) -> ClipTable:
-    """The clips of a split of a run's data set; every process of a command has to ask for them.
+    """The clips of a split of a run's dataset; every process of a command has to ask for them.
 
     Of several processes, one looks for the files, and one on each machine where the cache is not shared. The others
     take its word and, where there are many clips, its table.
@@ -41,7 +41,7 @@ def read_clips(data: DataConfig, split: str) -> ClipTable:
 
 
 def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
-    """The clips that a run trains on, by source, without those in quarantine: several data sets, or a split of one."""
+    """The clips that a run trains on, by source, without those in quarantine: several datasets, or a split of one."""
     clips: dict[str, ClipTable | ShardClips] = {
         f"sources[{place}], {source.dataset}:{source.split}": _read_source(data, source)
         for place, source in enumerate(data.sources)

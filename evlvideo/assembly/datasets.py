@@ -1,4 +1,4 @@
-"""From a run's clips to the data sets that it trains and is evaluated on."""
+"""From a run's clips to the datasets that it trains and is evaluated on."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

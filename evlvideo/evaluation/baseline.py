@@ -49,7 +49,7 @@ def baseline_config(
         system: `hf:` and a hub name or a folder.
         overrides: `key=value` changes of data, generation, seed and precision.
         dataset: its name; that of `overrides` where nothing is named.
-        root: directory of the data set, likewise.
+        root: directory of the dataset, likewise.
         out: the system's directory.
 
     Raises:
@@ -93,7 +93,7 @@ def caption_split(
     Args:
         config: as :func:`baseline_config` makes it.
         prompt: what the model is asked; see :class:`VideoTextProcessor`.
-        split: split of the data set.
+        split: split of the dataset.
         resume: keep the captions that an earlier call has made, and go on from there.
         any_frames: allow another number of frames than the model's processor states.
         trust_remote_code: whether code that comes with the model may run.

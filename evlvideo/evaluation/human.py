@@ -75,7 +75,7 @@ def human_row(
     """
     facts_of(dataset)
     if root is None and dataset != "mini":
-        raise UserError(f"The data set {dataset!r} has no root; name the directory of its annotation with --root.")
+        raise UserError(f"The dataset {dataset!r} has no root; name the directory of its annotation with --root.")
     clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False)
     human = human_captions({clip.clip_id: clip.captions for clip in clips}, f"{dataset}:{split}")
     scores = score_captions(human.captions, human.references, metrics, tokenizer)

@@ -47,7 +47,7 @@ def extract_features(
 
     Args:
         config: the run that will read them; frames are those of its evaluation.
-        splits: of its data set.
+        splits: of its dataset.
         dtype: one of :data:`evlvideo.assembly.precision.DTYPES`; Defaults to the dtype that the tower
             computes in, which gives the same losses with and without features.
         all_frames: keep the features of every frame even if the run takes their mean, for other runs.

@@ -1,4 +1,4 @@
-"""Write the mini data set to disk: H.264 clips and annotations in MSR-VTT's own layout."""
+"""Write the mini dataset to disk: H.264 clips and annotations in MSR-VTT's own layout."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def build_mini(
         if not _holds(root, facts):
             reason = getattr(error.__cause__ or error, "strerror", None) or error
             raise UserError(
-                f"The mini data set cannot be written to {root}: {reason}; "
+                f"The mini dataset cannot be written to {root}: {reason}; "
                 "name another directory, or set EVLVIDEO_CACHE to one that can be written."
             ) from error
     return root
@@ -102,7 +102,7 @@ def _holds(root: Path, facts: dict[str, Any]) -> bool:
         return False
     if not (root / _FACTS_FILE).is_file() or (found := read_json(root / _FACTS_FILE)) != facts:
         what = "other files" if not (root / _FACTS_FILE).is_file() else f"another build ({found})"
-        raise UserError(f"{root} holds {what}, not the mini data set {facts}; delete it or name another directory.")
+        raise UserError(f"{root} holds {what}, not the mini dataset {facts}; delete it or name another directory.")
     return True
 
 
@@ -131,14 +131,14 @@ def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
     ]
     try:
         with progress_bar(Console(stderr=True) if progress else None) as bar:
-            task = bar.add_task("Rendering the mini data set", total=len(_clips(facts)))
+            task = bar.add_task("Rendering the mini dataset", total=len(_clips(facts)))
             while any(worker.poll() is None for worker in workers):
                 bar.update(task, completed=len(list((root / "videos").iterdir())))
                 time.sleep(0.1)
         for worker in workers:
             errors = worker.communicate()[1]
             if worker.returncode != 0:
-                raise RuntimeError(f"Rendering the mini data set failed:\n{errors}")
+                raise RuntimeError(f"Rendering the mini dataset failed:\n{errors}")
     finally:
         for worker in workers:
             worker.kill()

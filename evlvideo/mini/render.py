@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8]
 View = tuple[float, float, float, float]
 
 WHOLE_VIEW: View = (0.0, 0.0, 1.0, 1.0)
-"""Left, top, width and height of the whole picture."""
+"""Left, top, width and height of the whole image."""
 
 COLOUR_VALUES = {
     "red": (215, 40, 40),
@@ -66,7 +66,7 @@ def render_still(scene: Scene, size: int, moment: float = 0.0, view: View = WHOL
         scene: what to draw.
         size: height and width in pixels.
         moment: when, in 0 … 1.
-        view: left, top, width and height of the part of the picture that is shown, as shares.
+        view: left, top, width and height of the part of the image that is shown, as shares.
 
     Returns:
         uint8 (size, size, 3).
@@ -85,9 +85,9 @@ def item_masks(scene: Scene, size: int, moment: float = 0.0, view: View = WHOLE_
     xs, ys = _grid(scene, size, view)
     masks = []
     for item in items_at(scene, moment):
-        picture = np.zeros((size, size, 1), np.float32)
-        _draw(picture, item, scene, xs, ys, paint_over=np.ones(1, np.float32))
-        masks.append(picture[..., 0])
+        image = np.zeros((size, size, 1), np.float32)
+        _draw(image, item, scene, xs, ys, paint_over=np.ones(1, np.float32))
+        masks.append(image[..., 0])
     return masks
 
 
@@ -206,8 +206,8 @@ _DISTANCES: dict[str, Callable[[Floats, Floats], Floats]] = {
 
 def _background(scene: Scene, xs: Floats, ys: Floats, rng: np.random.Generator) -> Floats:
     """The scene without objects, float32 (rows, columns, 3)."""
-    picture = _BACKDROPS[scene.background](scene, xs[None, :], ys[:, None], rng)
-    return np.ascontiguousarray(picture * np.float32(scene.brightness), dtype=np.float32)
+    image = _BACKDROPS[scene.background](scene, xs[None, :], ys[:, None], rng)
+    return np.ascontiguousarray(image * np.float32(scene.brightness), dtype=np.float32)
 
 
 def _tinted(shade: NDArray[Any], colour: tuple[int, int, int]) -> Floats:
@@ -220,13 +220,13 @@ def _grass(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floa
 
 
 def _sky(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
-    picture = _tinted(np.ones_like(x * y), (110, 175, 236)) + _tinted(np.ones_like(x) * y / scene.height, (70, 45, 14))
+    image = _tinted(np.ones_like(x * y), (110, 175, 236)) + _tinted(np.ones_like(x) * y / scene.height, (70, 45, 14))
     for _ in range(3):
         cx, cy = rng.uniform(0, scene.width), rng.uniform(0, scene.height)
         wide = rng.uniform(8, 18)
         cloud = np.exp(-(((x - cx) / wide) ** 2) - ((y - cy) / (wide * 0.4)) ** 2).astype(np.float32)[..., None]
-        picture += (np.float32(250) - picture) * cloud * np.float32(0.8)
-    return picture
+        image += (np.float32(250) - image) * cloud * np.float32(0.8)
+    return image
 
 
 def _sand(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
@@ -252,12 +252,12 @@ def _wall(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Float
 
 
 def _night(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
-    picture = _tinted(np.ones((y.shape[0], x.shape[1]), np.float32), (20, 22, 58))
+    image = _tinted(np.ones((y.shape[0], x.shape[1]), np.float32), (20, 22, 58))
     for _ in range(22):
         column = int(rng.random() * x.shape[1])
         row = int(rng.random() * y.shape[0])
-        picture[row, column] = rng.uniform(150, 255)
-    return picture
+        image[row, column] = rng.uniform(150, 255)
+    return image
 
 
 def _floor(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floats:

@@ -1,6 +1,6 @@
-"""Scenes of the mini data set: objects, a background, and one event that unfolds over the clip.
+"""Scenes of the mini dataset: objects, a background, and one event that unfolds over the clip.
 
-Time runs from 0 (first frame) to 1 (just after the last frame). Positions are shares of the picture's width and height,
+Time runs from 0 (first frame) to 1 (just after the last frame). Positions are shares of the image's width and height,
 radii shares of its shorter side. A scene is data: :func:`items_at` says what is
 visible at a moment, the renderer draws that, and the captions are written from the same description.
 """
@@ -55,7 +55,7 @@ _SAMPLED_FRAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An object and where it is; the radius is a share of the picture's shorter side."""
+    """An object and where it is; the radius is a share of the image's shorter side."""
 
     shape: str
     colour: str

@@ -120,7 +120,7 @@ def rewards(report: dict[str, Any]) -> list[str]:
         f"{reward['load']['wall_ms']['median'] / 1000:.2f} s.",
         "",
         f"Evaluation of {evaluation['captions']:,} captions against {evaluation['references']:,} references, in "
-        f"seconds, tokeniser {evaluation['tokenizer']}.{skipped}",
+        f"seconds, tokenizer {evaluation['tokenizer']}.{skipped}",
         "",
         *table(["evaluation", "wall", "CPU"], evaluations),
     ]

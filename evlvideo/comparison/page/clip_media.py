@@ -220,7 +220,7 @@ def gather_media(
 def _reel(footage: ClipFrames, budget: ByteBudget, clips_left: int) -> ClipMedia:
     share = budget.left // clips_left
     media = ClipMedia(spread_images(footage))
-    size = sum(len(picture.address) for picture in media.images)
+    size = sum(len(image.address) for image in media.images)
     if not budget.take(size):
         return ClipMedia()
     room = share - size - len(media.poster.address)  # the poster stands in the page once more

@@ -129,7 +129,7 @@ def build_gallery(
     if shown:
         logger.info("reading %d clips to show", len(shown))
     made = gather_media(list(shown.values()), ByteBudget(MEDIA_BYTES), read_frames)
-    remarks += [*left_out, *_missing_pictures(list(made.values()))]
+    remarks += [*left_out, *_missing_images(list(made.values()))]
     of_all = [_cider(run) for run in runs]
     # The human row is scored against fewer references and does not compete.
     scores = [{} if run.is_human else of_run for run, of_run in zip(runs, of_all, strict=True)]
@@ -225,7 +225,7 @@ def _read_clips(runs: Sequence[System]) -> tuple[Sequence[CaptionedClip], list[s
         return [], [f"The annotations cannot be read, so there are no frames or references to show. {error}"]
 
 
-def _missing_pictures(made: Sequence[ClipMedia]) -> list[str]:
+def _missing_images(made: Sequence[ClipMedia]) -> list[str]:
     problems = [media.problem for media in made if media.problem]
     without = sum(not media.images and not media.problem for media in made)
     remarks = []

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 MOST_FRAMES = 16
 """Number of first frames of a clip to paint."""
-PICTURE_BYTES = 1_500_000
+IMAGE_BYTES = 1_500_000
 """Upper bound on the encoded bytes of images, in addition to the gallery."""
 
 
@@ -50,16 +50,16 @@ def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> In
         return Inspection()
     seen: dict[str, list[SystemView]] = {clip.clip_id: [] for clip in clips}
     frames: dict[str, tuple[PageImage, ...]] = {}
-    budget, remarks = ByteBudget(PICTURE_BYTES), []
+    budget, remarks = ByteBudget(IMAGE_BYTES), []
     for system, run in enumerate(runs):
         if run.directory is None:  # captions from elsewhere
             continue
         try:
-            for clip_id, pictures, insight in _of_run(system, run.name, run.directory, clips):
+            for clip_id, images, insight in _of_run(system, run.name, run.directory, clips):
                 painted = insight.merging.painted if insight.merging else ()
-                new = painted if clip_id in frames else (*painted, *pictures)
-                if budget.take(sum(len(picture.address) for picture in new)):
-                    frames.setdefault(clip_id, pictures)
+                new = painted if clip_id in frames else (*painted, *images)
+                if budget.take(sum(len(image.address) for image in new)):
+                    frames.setdefault(clip_id, images)
                     seen[clip_id].append(insight)
         except Exception as error:  # whatever fails here, the table is valid
             if not isinstance(error, UserError):

@@ -8,7 +8,7 @@ import colorsys
 import numpy as np
 from torch import Tensor
 
-PICTURE_SIDE = 160
+IMAGE_SIDE = 160
 """Pixels, about, of the longer side of a painted frame."""
 _GOLDEN_RATIO = 0.618034
 """Hues this far apart stay apart, however many there are."""
@@ -19,7 +19,7 @@ def patch_groups(source: Tensor, prefix_tokens: int) -> np.ndarray:
 
     Args:
         source: zeros and ones `(M, N)`, which tell what went into each token.
-        prefix_tokens: tokens before the patches, such as a class token, which stand for no place in the picture.
+        prefix_tokens: tokens before the patches, such as a class token, which stand for no place in the image.
 
     Returns:
         whole numbers `(N − prefix_tokens,)`, from 0, without gaps, in the order in which the groups appear.
@@ -44,17 +44,17 @@ def paint_groups(frame: np.ndarray, groups: np.ndarray) -> np.ndarray:
         uint8 (h, w, 3), each patch a square.
     """
     rows, columns = groups.shape
-    side = max(4, round(PICTURE_SIDE / max(rows, columns)))
+    side = max(4, round(IMAGE_SIDE / max(rows, columns)))
     # One colour a pixel of the patch grid: cells of a frame that is not a multiple of the grid differ by a pixel.
     cells = groups[_cells(frame.shape[0], rows)[:, None], _cells(frame.shape[1], columns)[None]]  # (H, W)
     counts = np.maximum(np.bincount(cells.ravel(), minlength=groups.max() + 1), 1)
     sums = [np.bincount(cells.ravel(), frame[..., c].ravel(), minlength=len(counts)) for c in range(3)]
     means = np.stack(sums, axis=-1) / counts[:, None]  # (groups, 3)
     drawn = groups.repeat(side, axis=0).repeat(side, axis=1)
-    picture = means[drawn].round().astype(np.uint8)
+    image = means[drawn].round().astype(np.uint8)
     border = _borders(drawn, max(1, side // 8))
-    picture[border] = _hues(len(counts))[drawn[border]]
-    return picture
+    image[border] = _hues(len(counts))[drawn[border]]
+    return image
 
 
 def _cells(length: int, count: int) -> np.ndarray:

@@ -78,7 +78,7 @@ def facts_of(dataset: str) -> DatasetFacts:
         UserError: it is unknown.
     """
     if dataset not in DATASETS:
-        raise UserError(f"The data set is {dataset!r}; allowed: {', '.join(DATASETS)}.")
+        raise UserError(f"The dataset is {dataset!r}; allowed: {', '.join(DATASETS)}.")
     return DATASETS[dataset]
 
 

@@ -36,7 +36,7 @@ def read_cached_split(
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits for captioning.
-        root: directory of the data set.
+        root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         check_files: whether every clip's file must exist, if the split is not cached. Unchecked splits are not cached.
 

@@ -29,7 +29,7 @@ def dataset_root(dataset: str, root: Path | None) -> Path:
     if root is not None:
         return root
     if dataset != "mini":
-        raise UserError(f"The data set {dataset!r} has no root; set data.root to the directory that holds it.")
+        raise UserError(f"The dataset {dataset!r} has no root; set data.root to the directory that holds it.")
     from evlvideo.mini.build import build_mini
 
     return build_mini()
@@ -96,4 +96,4 @@ def _check_split(dataset: str, facts: DatasetFacts, split: str, purpose: str) ->
             f"on it compare with no published number; allowed: {', '.join(clips)}."
         )
     if split not in clips and split not in facts.retrieval_splits:
-        raise UserError(f"The data set {dataset!r} has no split {split!r}; allowed: {', '.join(clips)}.")
+        raise UserError(f"The dataset {dataset!r} has no split {split!r}; allowed: {', '.join(clips)}.")

@@ -24,7 +24,7 @@ class TextProcessor(Protocol):
     """What a collator needs of a processor."""
 
     def text(self, captions: list[str]) -> dict[str, Tensor]:
-        """Tokenise B captions to `input_ids`, `attention_mask` and `labels`, each of shape (B, length)."""
+        """Tokenize B captions to `input_ids`, `attention_mask` and `labels`, each of shape (B, length)."""
         ...
 
 
@@ -36,7 +36,7 @@ class CaptionCollator:
     `attention_mask` and `labels`, each of shape (B × captions_per_clip, length).
 
     Args:
-        processor: tokenises captions.
+        processor: tokenizes captions.
         captions_per_clip: how many captions of a clip to train on: the item's and those that follow it in the list.
     """
 

@@ -1,4 +1,4 @@
-"""The items that a run trains on, in their order: of one data set, or of several by ratio.
+"""The items that a run trains on, in their order: of one dataset, or of several by ratio.
 
 Where each item comes from is a function of the seed, the epoch and the item's index alone, so that neither the number
 of workers or processes nor a resumed run changes it. Whoever loads items takes them from first to last: they are
@@ -23,14 +23,14 @@ _WORD = (1 << 64) - 1
 
 
 class Source(Protocol):
-    """A data set that can be mixed. With an `in_order(place, key)`, it chooses itself what comes where on a walk."""
+    """A dataset that can be mixed. With an `in_order(place, key)`, it chooses itself what comes where on a walk."""
 
     def __len__(self) -> int:
         """Count the items."""
         ...
 
     def item(self, index: int, walk: int) -> dict[str, Any]:
-        """Give one item as it is on a walk through the data set, from 0; what is random in it is another on each."""
+        """Give one item as it is on a walk through the dataset, from 0; what is random in it is another on each."""
         ...
 
 
@@ -46,7 +46,7 @@ class Draw(NamedTuple):
 
 
 class Mixture(Dataset[dict[str, Any]]):
-    """Items of several data sets in given proportions, such as LAION : CCS : COCO = 15 : 4 : 1; or of one, shuffled.
+    """Items of several datasets in given proportions, such as LAION : CCS : COCO = 15 : 4 : 1; or of one, shuffled.
 
     The mixture is a row of blocks. A block has as many items as the ratios in lowest terms add up to, of each source
     exactly its share, in an order of its own; so the proportions hold in every stretch of the mixture. Each source is
@@ -58,7 +58,7 @@ class Mixture(Dataset[dict[str, Any]]):
     differ between sources, and they should have as many frames where batches mix them.
 
     Args:
-        sources: data sets by name.
+        sources: datasets by name.
         ratios: the share of each, by the same names; numbers above 0, of which only the proportions count.
         seed: seed of the run.
         items_per_epoch: the length of an epoch; see above where nothing is named.

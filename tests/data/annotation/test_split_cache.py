@@ -136,7 +136,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
     ("dataset", "split", "message"),
     [
         ("jsonl", "val", "no split 'val'; allowed: train, validate, test"),
-        ("none", "train", "The data set is 'none'"),
+        ("none", "train", "The dataset is 'none'"),
         ("msrvtt", "train_7k", "split for retrieval"),
         ("msrvtt", "train", r"no train_val_videodatainfo\.json"),
     ],

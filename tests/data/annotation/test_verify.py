@@ -111,7 +111,7 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="The data set is 'tgif'"):
+    with pytest.raises(UserError, match="The dataset is 'tgif'"):
         verify("tgif", tmp_path)
 
 

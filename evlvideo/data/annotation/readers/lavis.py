@@ -79,7 +79,7 @@ def _first_places(values: np.ndarray) -> np.ndarray:
 
 def _find(root: Path, suffix: str) -> Path:
     if not root.is_dir():
-        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the data set.")
+        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the dataset.")
     found = [
         path
         for directory in (root, root / "annotations")
@@ -90,7 +90,7 @@ def _find(root: Path, suffix: str) -> Path:
         raise NoAnnotationError(f"There is no *_{suffix}.json in {root} or {root / 'annotations'}; put the list there.")
     if len(found) > 1:
         names = some(str(path) for path in found)
-        raise UserError(f"{len(found)} lists fit the split: {names}; keep one data set in a root.")
+        raise UserError(f"{len(found)} lists fit the split: {names}; keep one dataset in a root.")
     return found[0]
 
 

@@ -27,7 +27,7 @@ def find_file(root: Path, *names: str) -> Path:
         UserError: the root is not a directory.
     """
     if not root.is_dir():
-        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the data set.")
+        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the dataset.")
     for name in names:
         for path in (root / name, root / "annotations" / name):
             if path.is_file():

@@ -221,7 +221,7 @@ class FeatureReader:
         return int(self._order[found])
 
     def _unknown(self, clip_id: str) -> UserError:
-        return UserError(f"{self.directory} has no features of {clip_id}; they are of another split or data set.")
+        return UserError(f"{self.directory} has no features of {clip_id}; they are of another split or dataset.")
 
     def _shard_of(self, clip_id: str) -> _OpenShard:
         number = self._place(clip_id) // CLIPS_PER_SHARD

@@ -1,4 +1,4 @@
-"""Captioned images and videos in tar shards, for data sets of too many files for a directory.
+"""Captioned images and videos in tar shards, for datasets of too many files for a directory.
 
 Shards are those that `img2dataset` and the `webdataset` library write. They are read here by index, without that
 library, since a resumed run and a mixture by ratio need to know which sample a number stands for. Nothing is ever
@@ -90,7 +90,7 @@ class ShardClips(Sequence[ShardClip]):
     @overload
     def __getitem__(self, number: slice) -> list[ShardClip]: ...
     def __getitem__(self, number: int | slice) -> ShardClip | list[ShardClip]:
-        """Give a sample; its caption is read now, and a picture with it. A video is read when it is asked for.
+        """Give a sample; its caption is read now, and an image with it. A video is read when it is asked for.
 
         Raises:
             IndexError: there is no such sample.
@@ -158,7 +158,7 @@ def _clip_id(shard: Path, sample: Sample) -> str:
 
 
 def _read(shard: Path, file: ShardFile, sample: Sample) -> tuple[bytes, bytes | None]:
-    """Read a sample's caption, and a picture in the same go, since they lie side by side."""
+    """Read a sample's caption, and an image in the same go, since they lie side by side."""
     start, size = sample.text_offset, sample.text_bytes
     if f".{sample.media_suffix}" not in IMAGE_SUFFIXES:
         return whole(shard, size, file.read(start, size)), None

@@ -35,7 +35,7 @@ def clips(root: Path) -> ShardClips:
 
 
 def decode(media: TarMember, generator: torch.Generator) -> np.ndarray:
-    """The picture, beside a random number."""
+    """The image, beside a random number."""
     shade = np.asarray(Image.open(media.open()).convert("RGB"))[0, 0, 0]
     return np.array([[[[shade, 0, int(torch.randint(256, (), generator=generator))]]]], np.uint8)
 
@@ -124,7 +124,7 @@ def test_a_shard_is_opened_once(clips: ShardClips, monkeypatch: pytest.MonkeyPat
     assert opened == ["00000.tar", "00001.tar"]
 
 
-def test_a_picture_and_its_caption_are_read_in_one_go(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_and_its_caption_are_read_in_one_go(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
     read = ShardFile.read
     monkeypatch.setattr(ShardFile, "read", lambda *arguments: reads.append(arguments) or read(*arguments))
@@ -133,7 +133,7 @@ def test_a_picture_and_its_caption_are_read_in_one_go(clips: ShardClips, monkeyp
     assert len(reads) == 1
 
 
-def test_a_caption_far_from_its_picture_is_read_by_itself(tmp_path: Path) -> None:
+def test_a_caption_far_from_its_image_is_read_by_itself(tmp_path: Path) -> None:
     members = {"a.png": picture(1), "a.npy": bytes(100_000), "a.txt": b"a"}
     clip = ShardClips([write_shard(tmp_path / "a.tar", members)])[0]
     assert (clip.captions, clip.video.read()) == (("a",), picture(1))
