@@ -10,7 +10,7 @@ REWARDS = {
     "bleu_4": "BLEU-4",
     "rouge_l": "ROUGE-L",
     "pycocoevalcap": "pycocoevalcap's CIDEr, from words",
-    "pycocoevalcap_with_tokenizer": "the same, from captions, with its tokeniser",
+    "pycocoevalcap_with_tokenizer": "the same, from captions, with its tokenizer",
 }
 
 
@@ -96,7 +96,7 @@ def rewards(report: dict[str, Any]) -> list[str]:
     reward, evaluation = report["reward"], report["evaluation"]
     calls = [[REWARDS[name], *_times(call)] for name, call in reward["calls"].items()]
     evaluations = [
-        ["all metrics, one tokenisation", *_times(evaluation["together"], 1000)],
+        ["all metrics, one tokenization", *_times(evaluation["together"], 1000)],
         ["each metric on its own", *_times(evaluation["apart"], 1000)],
     ]
     skipped = f" Without {', '.join(evaluation['skipped'])}." if evaluation["skipped"] else ""
@@ -106,7 +106,7 @@ def rewards(report: dict[str, Any]) -> list[str]:
         f"`scripts/benchmarks/rewards.py`: {reward['clips']} clips with {reward['samples']} captions each, against the "
         f"clip's 20 references; medians and 5th to 95th percentiles in ms, on a machine of "
         f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. Our scorers also "
-        "tokenise the captions. CPU time is the process's own, without Java.",
+        "tokenize the captions. CPU time is the process's own, without Java.",
         "",
         *table(["320 captions", "wall", "CPU"], calls),
         "",

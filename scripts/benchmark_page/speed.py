@@ -38,7 +38,7 @@ def comparison(report: dict[str, Any]) -> list[str]:
         f"`scripts/benchmarks/comparison.py`: {report['systems']} files of 2,990 captions against MSR-VTT's official "
         f"test references, {report['resamples']:,} resamples for intervals and tests; seconds of one run on "
         f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. METEOR and the "
-        "tokeniser are Java programs; the process's time does not include theirs.",
+        "tokenizer are Java programs; the process's time does not include theirs.",
         "",
         *table(["part", "wall", "process"], rows),
     ]
@@ -65,7 +65,7 @@ def scoring(report: dict[str, Any]) -> list[str]:
         f"`scripts/benchmarks/scoring.py`: generated captions, {report['references']} references per clip, "
         f"{report['systems']} systems in the comparison, all metrics but METEOR, one run in its own process on "
         f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. CPU seconds are the "
-        "process's; those of the tokeniser's Java program are listed separately.",
+        "process's; those of the tokenizer's Java program are listed separately.",
         "",
         *table(["clips", "what", "CPU seconds", "Java's CPU seconds", "peak, MB", "written"], rows),
     ]
