@@ -218,7 +218,7 @@ for name in {process.IMPORTED_ONCE!r}: importlib.import_module(name)
 
 def test_without_a_gpu_the_full_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(SystemExit, match=r"no GPU that torch can use.*--small"):
+    with pytest.raises(SystemExit, match=r"torch finds no GPU.*--small"):
         gpu.main([])
 
 

@@ -337,7 +337,7 @@ def test_llama_checkpoint_goes_in_and_out(llama: Path, tmp_path: Path) -> None:
 
 def test_language_model_of_another_kind_is_a_user_error(llama: Path) -> None:
     case = toy()
-    with pytest.raises(UserError, match=r"kind 'opt' \(opt_proj\.weight\), and .* is of the kind 'llama'"):
+    with pytest.raises(UserError, match=r"kind 'opt' \(opt_proj\.weight\), but .* is of the kind 'llama'"):
         published_config(case.checkpoint, str(case.directory / "eva_vit.pth"), str(llama), HEADS_OF_TOYS)
 
 
