@@ -31,7 +31,7 @@ FRAMES_PER_SECOND = 16
 
 _FACTS_FILE = "mini.json"
 _WORKERS = 2
-# x264's look-ahead does not always decide the same for the same frames; without it a clip has the same bytes each time.
+# x264's look-ahead is not deterministic; without it, a clip has the same bytes each time.
 _ENCODER_OPTIONS = {"preset": "fast", "crf": "23", "x264-params": "mbtree=0:rc-lookahead=0:sync-lookahead=0"}
 
 
@@ -46,10 +46,10 @@ def build_mini(
     """Render the dataset, unless `root` has it already.
 
     The same seed gives the same annotations and frames. The directory appears only when it is complete. If two
-    processes build at once, the slower one uses the result of the faster.
+    processes render at once, the slower one uses the result of the faster.
 
     Args:
-        root: where to build. Defaults to :func:`mini_root`.
+        root: directory of the dataset. Defaults to :func:`mini_root`.
         seed: seed of scenes and captions.
         progress: whether to show a progress bar on standard error.
         splits: clips in `train`, `validate` and `test`.
@@ -97,7 +97,7 @@ def write_clip(path: Path, frames: NDArray[Any]) -> None:
 
 
 def _holds(root: Path, facts: dict[str, Any]) -> bool:
-    """Whether `root` is this dataset; raise if it holds anything else."""
+    """Check whether `root` holds this dataset; raise if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / _FACTS_FILE).is_file() or (found := read_json(root / _FACTS_FILE)) != facts:
@@ -113,14 +113,14 @@ def _build(root: Path, facts: dict[str, Any], progress: bool) -> None:
 
 
 def _clips(facts: dict[str, Any]) -> list[tuple[str, int]]:
-    """Split and index of every clip, in the order of their ids."""
+    """List the split and index of every clip, in the order of their ids."""
     return [(split, index) for split in ("train", "validate", "test") for index in range(facts["splits"][split])]
 
 
 def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
     """Render the clips in several processes.
 
-    They are new interpreters: forks could hang in a caller with threads, and spawned workers would import the caller's
+    Starts new interpreters: forks could hang if the caller has threads, and spawned workers would import the caller's
     main module.
     """
     command = [sys.executable, "-m", "evlvideo.mini.build", str(root), json.dumps(facts)]

@@ -195,7 +195,7 @@ def test_key_of_an_earlier_version_says_what_it_lacks(toy: Toy, tmp_path: Path, 
     shutil.copytree(features, tmp_path / "features")
     key = split_directory(tmp_path / "features", "mini", "train") / "key.json"
     write_json(key, {name: value for name, value in read_json(key).items() if not name.endswith("version")})
-    with pytest.raises(UserError, match=r"does not say decoding_version, transform_version.*Make the features again"):
+    with pytest.raises(UserError, match=r"lacks decoding_version, transform_version.*Extract the features again"):
         train(config_of(toy, tmp_path / "run", tmp_path / "features"))
 
 
@@ -236,7 +236,7 @@ def test_a_file_that_changed_before_its_shard_was_made_is_right(toy: Toy, moved:
 def test_a_run_does_not_train_on_features_of_other_videos(toy: Toy, moved: RunConfig) -> None:
     extract_features(moved, ["train"])
     shutil.copyfile(video(moved, toy, 1), video(moved, toy, 0))
-    with pytest.raises(UserError, match=f"The file of {toy.clips('train')[0].clip_id} is not what it was"):
+    with pytest.raises(UserError, match=f"The file of {toy.clips('train')[0].clip_id} has changed since"):
         train(moved)
 
 
