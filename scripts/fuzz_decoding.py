@@ -111,7 +111,7 @@ def decode(path: Path, chance: random.Random, options: argparse.Namespace) -> tu
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """Damage a file in one to three ways, half of the time near one of its ends, where indexes are."""
+    """Damage a file in one to three ways, half of the time near one of its ends, which hold the indexes."""
     data = bytearray(content)
     for _ in range(chance.randint(1, 3)):
         near = chance.choice([len(data), len(data), min(len(data), 1500)])

@@ -42,7 +42,7 @@ class FiniteLosses:
             self.look()
 
     def look(self) -> None:
-        """Wait for the losses since the last check.
+        """Check the losses since the last check, waiting for the device.
 
         Raises:
             UserError: one is not finite; the message names the first, its step and the clips of its batch.
@@ -60,7 +60,7 @@ class FiniteLosses:
 
 
 def check_weights(model: nn.Module, step: int) -> None:
-    """Wait for the trained weights, which a gradient can spoil even if the loss was finite.
+    """Check the trained weights, which a gradient can spoil even if the loss was finite.
 
     Args:
         model: the captioner.

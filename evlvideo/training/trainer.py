@@ -140,7 +140,7 @@ class CaptionTrainer(Trainer):
             )
         # Dropout must differ between processes. New weights, which must be equal, have been sampled before.
         seed_process(args.seed, args.process_index)
-        # The run has a progress bar and a log of its own.
+        # The run has its own progress bar and log.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
@@ -176,7 +176,7 @@ class CaptionTrainer(Trainer):
         inside: DataLoader = loader.base_dataloader
         leave_signals_to_parent(inside)
         # It samples a seed whenever workers start, which happens at other times in a resumed run or with persistent
-        # workers. A generator of its own leaves training's random state alone.
+        # workers. A separate generator leaves training's random state alone.
         inside.generator = torch.Generator()
         self._train_loader = inside
         return cast(DataLoader, loader)
@@ -309,7 +309,7 @@ class CaptionTrainer(Trainer):
             try:
                 self.optimizer = optimizer_class(groups, **arguments)
             except (ValueError, TypeError) as error:
-                raise UserError(f"The optimizer cannot be set up as training.arguments says: {error}") from error
+                raise UserError(f"The optimizer rejects training.arguments: {error}") from error
         return self.optimizer
 
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:

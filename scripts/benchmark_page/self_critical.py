@@ -49,7 +49,10 @@ def scst_ablation(report: dict[str, Any]) -> list[str]:
     def row(setting: str, key: str) -> list[str]:
         curves = report["curves"][setting]
         values = [[100 * curve[place][key] for curve in curves] for place in range(len(steps))]
-        return [setting, *(f"{sum(of) / len(of):.1f} ({', '.join(f'{value:.1f}' for value in of)})" for of in values)]
+        return [
+            setting.replace("end of text", "EOS"),
+            *(f"{sum(of) / len(of):.1f} ({', '.join(f'{value:.1f}' for value in of)})" for of in values),
+        ]
 
     header = ["setting", *(f"step {step}" for step in steps)]
     return [
