@@ -41,7 +41,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
         raise UserError(f"{path} holds neither a list nor a mapping; {_FORM}.")
     for clip_id, caption in pairs:
         if not isinstance(caption, str):
-            raise UserError(f"{path}: the caption of {clip_id!r} is {str(caption)[:80]}, not a text; {_FORM}.")
+            raise UserError(f"{path}: the caption of {clip_id!r} is {str(caption)[:80]}, not text; {_FORM}.")
     return [(_id(path, clip_id), caption) for clip_id, caption in pairs]
 
 
@@ -66,7 +66,7 @@ def _pair(entry: Any, where: str) -> tuple[Any, Any]:
 def _id(path: Path, clip_id: Any) -> str:
     """Return an id as text. A whole number that a table wrote as 7010.0 is 7010."""
     if isinstance(clip_id, bool) or not isinstance(clip_id, str | int | float):
-        raise UserError(f"{path}: an id is {str(clip_id)[:80]!r}; it must be a text or a number.")
+        raise UserError(f"{path}: an id is {str(clip_id)[:80]!r}; it must be text or a number.")
     if isinstance(clip_id, float) and clip_id.is_integer():
         return str(int(clip_id))
     return str(clip_id)

@@ -16,7 +16,7 @@ _WITH_SPLITS = {"dataset_coco.json": "coco", "dataset_flickr30k.json": "flickr30
 def load_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
     """Read the references of a file, or of one of its splits.
 
-    Beside the forms of :func:`evlvideo.data.annotation.references.read_references`, of which MSR-VTT's has splits,
+    Besides the formats of :func:`evlvideo.data.annotation.references.read_references`, of which MSR-VTT's has splits,
     Karpathy's `dataset_coco.json` and `dataset_flickr30k.json` and our own `captions.jsonl` are read, by their names.
 
     Args:
@@ -24,7 +24,7 @@ def load_references(path: Path, split: str | None = None) -> dict[str, list[str]
         split: `train`, `validate` or `test`, if the file has it. Defaults to all clips.
 
     Raises:
-        UserError: the file cannot be read, has no known form, or does not have the split.
+        UserError: the file cannot be read, has no known format, or does not have the split.
     """
     if dataset := _WITH_SPLITS.get(path.name):
         names = list(DATASETS[dataset].clips())
@@ -56,7 +56,7 @@ def has_splits(path: Path) -> bool:
 
 
 def splits_of(path: Path) -> dict[str, str]:
-    """Return clip → split of MSR-VTT's official JSON, or nothing for a file of another form.
+    """Return clip → split of MSR-VTT's official JSON, or nothing for a file of another format.
 
     Raises:
         UserError: the file cannot be read.

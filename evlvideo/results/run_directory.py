@@ -15,7 +15,7 @@ CONFIG_NAME = "config.yaml"
 SUMMARY_NAME = "training.json"
 """Summary of the training: best step, number of trained parameters, seconds."""
 LOG_NAME = "log.jsonl"
-"""Log of training and validation, one JSON object a line."""
+"""Log of training and validation, one JSON object per line."""
 CHECKPOINTS_NAME = "checkpoints"
 """Directory of resumable checkpoints; the weights of the best are in the run's directory itself."""
 EVALUATIONS_NAME = "evaluation"
@@ -62,7 +62,7 @@ def sole_use(run: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"Another process trains in {run}, and two would write over each other; wait for it or stop it, or name "
+            f"Another process trains in {run}, and two would overwrite each other; wait for it, stop it, or name "
             "another output_dir. If there is none, as a file system without locks cannot tell, remove "
             f"{run / LOCK_NAME}."
         ) from None

@@ -49,7 +49,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
 
     Args:
         config: the run.
-        resume: go on from the newest checkpoint in the run's directory.
+        resume: resume from the newest checkpoint in the run's directory.
         console: where to draw progress. Defaults to standard error.
 
     Returns:
@@ -92,7 +92,7 @@ def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, 
     if stop.stopped and trainer.state.global_step < config.training.max_steps:
         raise Interrupted(
             f"Stopped at step {trainer.state.global_step} of {config.training.max_steps}, with a checkpoint in "
-            f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to go on."
+            f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to continue."
         )
     if trainer.is_world_process_zero():
         _finish(config, trainer, directory)

@@ -80,7 +80,7 @@ def _use_one_gpu(args: TrainingArguments) -> None:
     """
     if args.n_gpu > 1:
         logger.warning(
-            "There are %d GPUs, of which one process uses one: to use all, start with `accelerate launch "
+            "There are %d GPUs, and one process uses one of them. To use all, start with `accelerate launch "
             "--num_processes %d -m evlvideo`.",
             args.n_gpu,
             args.n_gpu,
@@ -134,13 +134,13 @@ class CaptionTrainer(Trainer):
         )
         if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise UserError(
-                "FSDP and DeepSpeed's ZeRO-3 split a model over processes, and parts of this one are called on their "
-                "own, as to generate captions. Launch without them: what is trained is small, and plain several "
-                "processes (DDP) are enough."
+                "FSDP and DeepSpeed's ZeRO-3 split a model over processes, but captioning calls parts of this one on "
+                "their own. Launch without them: the trained weights are few, and plain data parallelism (DDP) is "
+                "enough."
             )
         # Dropout must differ between processes. New weights, which must be equal, have been sampled before.
         seed_process(args.seed, args.process_index)
-        # The run has a progress bar and a log of its own.
+        # The run has its own progress bar and log.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
@@ -176,7 +176,7 @@ class CaptionTrainer(Trainer):
         inside: DataLoader = loader.base_dataloader
         leave_signals_to_parent(inside)
         # It samples a seed whenever workers start, which happens at other times in a resumed run or with persistent
-        # workers. A generator of its own leaves training's random state alone.
+        # workers. A separate generator leaves training's random state alone.
         inside.generator = torch.Generator()
         self._train_loader = inside
         return cast(DataLoader, loader)
@@ -260,13 +260,13 @@ class CaptionTrainer(Trainer):
         return metrics
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, or go on from a checkpoint."""
+        """Train, or resume from a checkpoint."""
         self._clock = time.perf_counter()
         try:
             return super().train(*args, **kwargs)
         finally:
             if self._train_loader is not None:
-                # Persistent workers live until their loader drops them; else the program would wait for them at exit.
+                # Persistent workers live until their loader drops them, and the program would wait for them at exit.
                 self._train_loader._iterator = None
 
     def restore(self, checkpoint: Path) -> None:
@@ -309,7 +309,7 @@ class CaptionTrainer(Trainer):
             try:
                 self.optimizer = optimizer_class(groups, **arguments)
             except (ValueError, TypeError) as error:
-                raise UserError(f"The optimizer cannot be set up as training.arguments says: {error}") from error
+                raise UserError(f"The optimizer rejects training.arguments: {error}") from error
         return self.optimizer
 
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:

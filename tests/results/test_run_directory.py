@@ -54,7 +54,7 @@ def test_a_directory_that_another_process_trains_in_is_refused_until_that_proces
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         with (
-            pytest.raises(UserError, match=f"Another process trains in {run}, .*; wait for it or stop it"),
+            pytest.raises(UserError, match=f"Another process trains in {run}, .*; wait for it, stop it"),
             sole_use(run),
         ):
             pass

@@ -140,7 +140,7 @@ def test_weights_that_a_gradient_spoiled_are_in_no_checkpoint(toy: Toy, tmp_path
     trainer = make_trainer(toy.config(tmp_path, training={"max_steps": 4, "eval_steps": 2, "log_steps": 100}))
     bias = trainer.captioner.language_projection.bias
     bias.register_hook(lambda gradient: gradient * (torch.nan if trainer.state.global_step == 3 else 1))
-    with pytest.raises(UserError, match=r"losses up to step 4 are finite, and the weights after it are not\. Lower"):
+    with pytest.raises(UserError, match=r"losses up to step 4 are finite, but the weights after it are not\. Lower"):
         trainer.train()
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"checkpoint-2"}
 
