@@ -53,7 +53,7 @@ class Mixture(Dataset[dict[str, Any]]):
     walked through in a shuffled order without repetition, across epochs, and once it is exhausted in a new order and
     with new draws of frames, crops and captions.
 
-    An epoch is by default so long that the source with the most items for its share is walked through once; the others
+    An epoch is so long that the source with the most items for its share is walked through once; the others
     are then repeated. The next epoch goes on where it ends. Items are those of the sources, so their clip ids should
     differ between sources, and they should have as many frames where batches mix them.
 
@@ -61,7 +61,6 @@ class Mixture(Dataset[dict[str, Any]]):
         sources: data sets by name.
         ratios: the share of each, by the same names; numbers above 0, of which only the proportions count.
         seed: seed of the run.
-        items_per_epoch: the length of an epoch; see above where nothing is named.
         items_per_step: of all processes. Epochs are made longer to have whole steps, so that every batch is full and
             the same items make a step, whatever number of processes shares them.
 
@@ -76,10 +75,9 @@ class Mixture(Dataset[dict[str, Any]]):
         ratios: Mapping[str, float],
         *,
         seed: int,
-        items_per_epoch: int | None = None,
         items_per_step: int = 1,
     ) -> None:
-        _check(sources, ratios, items_per_epoch)
+        _check(sources, ratios)
         self.names = tuple(sources)
         self.sources = tuple(sources.values())
         self.seed = seed
@@ -87,10 +85,9 @@ class Mixture(Dataset[dict[str, Any]]):
         self._block = sum(self.shares)
         self._firsts = [0, *itertools.accumulate(self.shares)]
         self._sizes = [len(source) for source in self.sources]
-        if items_per_epoch is None:
-            pairs = zip(self._sizes, self.shares, strict=True)
-            items_per_epoch = max(math.ceil(size / share) for size, share in pairs) * self._block
-        self._length = math.ceil(items_per_epoch / items_per_step) * items_per_step
+        pairs = zip(self._sizes, self.shares, strict=True)
+        items = max(math.ceil(size / share) for size, share in pairs) * self._block
+        self._length = math.ceil(items / items_per_step) * items_per_step
         # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -190,7 +187,7 @@ def _shares(ratios: Sequence[float]) -> list[int]:
     return shares
 
 
-def _check(sources: Mapping[str, Source], ratios: Mapping[str, float], items_per_epoch: int | None) -> None:
+def _check(sources: Mapping[str, Source], ratios: Mapping[str, float]) -> None:
     if not sources:
         raise UserError("The mixture has no sources; name at least one.")
     if sources.keys() != ratios.keys():
@@ -200,5 +197,3 @@ def _check(sources: Mapping[str, Source], ratios: Mapping[str, float], items_per
             raise UserError(f"The ratio of {name} is {ratio!r}; ratios are numbers above 0.")
         if not len(sources[name]):
             raise UserError(f"The source {name} of the mixture is empty; leave it out.")
-    if items_per_epoch is not None and items_per_epoch < 1:
-        raise UserError(f"items_per_epoch is {items_per_epoch}; it must be at least 1.")
