@@ -9,7 +9,7 @@ from evlvideo.comparison.page.frame_attention import (
     shares_in_tower,
     shares_of_merged,
 )
-from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
 
 
 @pytest.mark.parametrize("max_frames", [None, 6])
