@@ -3,8 +3,7 @@
 from dataclasses import dataclass, fields
 
 from evlvideo.errors import raise_problems
-
-PRECISIONS = ("bf16", "fp16", "fp32")
+from evlvideo.models.choices import PRECISIONS
 
 
 @dataclass(frozen=True, slots=True)

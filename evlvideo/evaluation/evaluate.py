@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from evlvideo.assembly.architecture import changed_by_run
 from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.datasets import evaluation_dataset
-from evlvideo.assembly.models import open_model, trained_parameters
+from evlvideo.assembly.models import open_model
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
@@ -88,7 +88,7 @@ def evaluate(
                 meteor=running,
                 checkpoint=str(run),
                 decoding=decoding_facts(config) | ({"shuffled_frames": True} if shuffle_frames else {}),
-                trained_parameters=trained_parameters(model),
+                trained_parameters=model.num_parameters(only_trainable=True),
                 training_seconds=_training_seconds(run),
                 captioning_seconds=captioning_seconds,
                 captioning_clips=len(captions),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, first_ten
 from evlvideo.files import read_json, write_json
 
 ID_KEYS = ("image_id", "video_id", "id")
@@ -81,11 +81,8 @@ def read_predictions(path: Path) -> dict[str, str]:
     pairs = read_pairs(path)
     repeated = [(clip_id, count) for clip_id, count in Counter(clip_id for clip_id, _ in pairs).items() if count > 1]
     if repeated:
-        listed = ", ".join(f"{clip_id} ({count})" for clip_id, count in repeated[:10])
-        more = ", …" if len(repeated) > 10 else ""
-        raise UserError(
-            f"{path} has more than one caption for {len(repeated)} clips: {listed}{more}. Keep one for each."
-        )
+        listed = first_ten([f"{clip_id} ({count})" for clip_id, count in repeated])
+        raise UserError(f"{path} has more than one caption for {len(repeated)} clips: {listed}. Keep one for each.")
     return dict(pairs)
 
 

@@ -4,12 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 from evlvideo.data.annotation.facts import DATASETS
+from evlvideo.data.annotation.readers import jsonl, karpathy
 from evlvideo.data.annotation.readers.msrvtt import read_official
 from evlvideo.data.annotation.readers.text_files import read_json_object
 from evlvideo.data.annotation.references import read_references
 from evlvideo.errors import UserError
 
-_WITH_SPLITS = {"dataset_coco.json": "coco", "dataset_flickr30k.json": "flickr30k", "captions.jsonl": "jsonl"}
+_WITH_SPLITS = {karpathy.COCO: "coco", karpathy.FLICKR30K: "flickr30k", jsonl.FILE: "jsonl"}
 """File name → dataset, for files that hold all splits and are recognised by their name."""
 
 

@@ -12,7 +12,7 @@ from transformers import TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
-from evlvideo.assembly.models import start_model, trained_parameters
+from evlvideo.assembly.models import start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import save_config
 from evlvideo.config.reward_names import parse_reward
@@ -215,7 +215,7 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None
             "ended_by": ended_by,
             "best_step": best_step,
             "best_cider": state.best_metric,
-            "trained_parameters": trained_parameters(model),
+            "trained_parameters": model.num_parameters(only_trainable=True),
             "training_seconds": seconds,
             "bad_clips": [],
         },

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
 
@@ -32,6 +31,7 @@ from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses, check_weights
 from evlvideo.training.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
+from evlvideo.training.resuming import state_of
 from evlvideo.training.seeds import seed_process
 from evlvideo.training.stopping import seconds_of_log
 
@@ -272,7 +272,7 @@ class CaptionTrainer(Trainer):
     def restore(self, checkpoint: Path) -> None:
         """Restore the weights and state of a checkpoint that needs no more training."""
         self._clock = time.perf_counter()
-        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        self.state = state_of(checkpoint)
         self._load_from_checkpoint(str(checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -295,11 +295,11 @@ class CaptionTrainer(Trainer):
         return self._seconds_before_resuming + time.perf_counter() - self._clock - self._validation_seconds
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
-        self._seconds_before_resuming = seconds_of_log(state.log_history)
-        self.interval = read_interval(Path(resume_from_checkpoint))
+        checkpoint = Path(resume_from_checkpoint)
+        self._seconds_before_resuming = seconds_of_log(state_of(checkpoint).log_history)
+        self.interval = read_interval(checkpoint)
         # The parent's method would accept any missing weight.
-        load_trained_weights(self.captioner, Path(resume_from_checkpoint))
+        load_trained_weights(self.captioner, checkpoint)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, with learning rates and weight decay by group."""
