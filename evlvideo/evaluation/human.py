@@ -7,9 +7,9 @@ from typing import NamedTuple
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
+from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_captions
-from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, References, describe_references
 
 HUMAN = "human"
@@ -75,22 +75,16 @@ def human_row(
     """
     facts_of(dataset)
     if root is None and dataset != "mini":
-        raise UserError(f"The data set {dataset!r} has no root; name the directory of its annotation with --root.")
+        raise UserError(f"The dataset {dataset!r} has no root; name the directory of its annotation with --root.")
     clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False)
     human = human_captions({clip.clip_id: clip.captions for clip in clips}, f"{dataset}:{split}")
     scores = score_captions(human.captions, human.references, metrics, tokenizer)
-    return EvaluationResult(
+    return make_result(
+        scores,
         name=HUMAN,
         dataset=dataset,
         split=split,
         references=human.described,
-        tokenizer=scores.tokenizer,
-        scores=scores.corpus,
-        per_clip=scores.per_clip,
-        clips_scored=len(scores.per_clip),
-        clips_expected=len(clips),
-        skipped=scores.skipped,
+        clip_ids=human.captions,
         decoding={"system": SOURCE},
-        versions=versions(),
-        commit=git_commit(),
     )

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evlvideo.errors import UserError
+from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.names import ALL_METRICS, METRICS, TITLES, format_score
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
-from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
 from evlvideo.results.reference_files import load_references, splits_of
 
@@ -41,19 +41,13 @@ def score_files(
     if split is None and captions.keys() != expected.keys():
         _check_whole(captions, references, splits_of(references))
     scores = score_captions(captions, expected, metrics, tokenizer)
-    return EvaluationResult(
+    return make_result(
+        scores,
         name=name or predictions.stem,
         dataset=references.name,
         split=split,
         references=describe_references(str(references), expected),
-        tokenizer=scores.tokenizer,
-        scores=scores.corpus,
-        per_clip=scores.per_clip,
-        clips_scored=len(scores.per_clip),
-        clips_expected=len(expected),
-        skipped=scores.skipped,
-        versions=versions(),
-        commit=git_commit(),
+        clip_ids=expected,
     )
 
 

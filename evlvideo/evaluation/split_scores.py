@@ -1,18 +1,18 @@
 """From the captions of a split to its result: one way for our own runs and for other systems."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from evlvideo.assembly.clips import references_of
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
+from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import write_predictions
-from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
 from evlvideo.results.run_directory import PREDICTIONS_NAME, RESULT_NAME
 
@@ -44,26 +44,17 @@ def score_split(
     captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
     subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
     scores = score_captions(captions, captioned, metrics, subsets=subsets, meteor=meteor)
-    result = EvaluationResult(
+    return make_result(
+        scores,
         name=name,
         dataset=config.data.dataset,
         split=split,
         references=describe_references(f"{config.data.dataset}:{split}", references),
-        tokenizer=scores.tokenizer,
-        scores=scores.corpus,
-        per_clip=scores.per_clip,
-        clips_scored=len(scores.per_clip),
-        clips_expected=len(clips),
-        missing_clips=[clip.clip_id for clip in clips if clip.clip_id not in captions],
-        skipped=scores.skipped,
-        evidence_scores=scores.subsets or None,
-        evidence_clips={subset: len(members) for subset, members in subsets.items()} or None,
-        decoding=decoding_facts(config),
-        versions=versions(),
-        commit=git_commit(),
+        clip_ids=references,
+        subsets=subsets,
         seed=config.seed,
+        **{"decoding": decoding_facts(config), **facts},
     )
-    return replace(result, **facts)
 
 
 def decoding_facts(config: RunConfig) -> dict[str, Any]:
