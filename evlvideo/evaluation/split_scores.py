@@ -25,7 +25,7 @@ def score_split(
     *,
     name: str,
     metrics: Sequence[str] = METRICS,
-    meteor: MeteorProcess,
+    meteor: MeteorProcess | None = None,
     **facts: Any,
 ) -> EvaluationResult:
     """Score the captions of a split.
@@ -37,7 +37,7 @@ def score_split(
         split: its name.
         name: what tables call the system.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
-        meteor: a running one.
+        meteor: a running METEOR, left open. If None, one is started and ended.
         facts: further fields of the result, such as where the captions came from.
     """
     references = references_of(clips)
@@ -65,7 +65,8 @@ def decoding_facts(config: RunConfig) -> dict[str, Any]:
     return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}
 
 
-def write_evaluation(directory: Path, captions: Mapping[str, str], result: EvaluationResult) -> None:
-    """Write the predictions and the result of a split into its directory."""
+def write_evaluation(directory: Path, captions: Mapping[str, str], result: EvaluationResult) -> EvaluationResult:
+    """Write the predictions and the result of a split into its directory, and return the result."""
     write_predictions(directory / PREDICTIONS_NAME, captions)
     result.save(directory / RESULT_NAME)
+    return result
