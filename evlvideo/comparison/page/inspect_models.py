@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 MOST_FRAMES = 16
 """Number of first frames of a clip to paint."""
-PICTURE_BYTES = 1_500_000
+IMAGE_BYTES = 1_500_000
 """Upper bound on the encoded bytes of images, in addition to the gallery."""
 
 
@@ -50,17 +50,17 @@ def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> In
         return Inspection()
     seen: dict[str, list[SystemView]] = {clip.clip_id: [] for clip in clips}
     frames: dict[str, tuple[PageImage, ...]] = {}
-    budget, remarks = ByteBudget(PICTURE_BYTES), []
+    budget, remarks = ByteBudget(IMAGE_BYTES), []
     for system, run in enumerate(runs):
         if run.directory is None:  # captions from elsewhere
             continue
         try:
-            for clip_id, pictures, insight in _of_run(system, run.name, run.directory, clips):
-                painted = insight.merging.painted if insight.merging else ()
-                new = painted if clip_id in frames else (*painted, *pictures)
-                if budget.take(sum(len(picture.address) for picture in new)):
-                    frames.setdefault(clip_id, pictures)
-                    seen[clip_id].append(insight)
+            for clip_id, images, view in _views(system, run.name, run.directory, clips):
+                painted = view.merging.painted if view.merging else ()
+                new = painted if clip_id in frames else (*painted, *images)
+                if budget.take(sum(len(image.address) for image in new)):
+                    frames.setdefault(clip_id, images)
+                    seen[clip_id].append(view)
         except Exception as error:  # whatever fails here, the table is valid
             if not isinstance(error, UserError):
                 logger.warning("no images of %s", run.name, exc_info=True)
@@ -71,13 +71,13 @@ def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> In
     return Inspection(shown, tuple(remarks))
 
 
-def _of_run(
+def _views(
     system: int, name: str, directory: Path, clips: Sequence[CaptionedClip]
 ) -> Iterator[tuple[str, tuple[PageImage, ...], SystemView]]:
     config = run_config(directory)
     model, processor = open_model(directory, config, language_model=False)
     dataset = video_dataset(config.data, processor, clips)
-    items = [dataset[place] for place in range(len(clips))]
+    items = [dataset[index] for index in range(len(clips))]
     readable = [item for item in items if "bad" not in item]
     if not readable:
         raise UserError(items[0]["bad"])
@@ -148,8 +148,8 @@ def _merging(
     groups = [patch_groups(of_frame, prefix).reshape(grid) for of_frame in source]
     averaged = len(groups) < len(frames)
     painted = tuple(
-        encode_png(paint_groups(frame, groups[0 if averaged else place]))
-        for place, frame in enumerate(frames[:MOST_FRAMES])
+        encode_png(paint_groups(frame, groups[0 if averaged else index]))
+        for index, frame in enumerate(frames[:MOST_FRAMES])
     )
     return MergingView(tokens.shape[1], merged.shape[1], averaged, painted)
 
