@@ -1,4 +1,4 @@
-"""From run directories to one table and one report."""
+"""Compares runs and other systems: writes one table and one report."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ from evlvideo.results.records import EvaluationResult
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A table and the report with it."""
+    """The table of a comparison and its report."""
 
     table: Table
     report: Path
@@ -128,7 +128,7 @@ def _system_remarks(gathered: Gathered) -> list[str]:
 
 
 def _in_order(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
-    """Put the rows that were only scored here first."""
+    """Sort rows of captions from elsewhere before those of runs."""
     return sorted(groups, key=lambda group: group.representative.regime == "trained")
 
 
@@ -159,7 +159,7 @@ def _stage_remarks(systems: Sequence[System]) -> list[str]:
 
 
 def _version_remarks(systems: Sequence[System]) -> list[str]:
-    """Name the packages whose versions differ between the evaluations. Scores may still be the same."""
+    """List the packages whose versions differ between evaluations. Scores may still agree."""
     packages = sorted(set().union(*(system.result.versions for system in systems)))
     differing = [name for name in packages if len({system.result.versions.get(name) for system in systems}) > 1]
     return [f"Evaluated with different versions of {', '.join(differing)}."] if differing else []

@@ -1,4 +1,4 @@
-"""The human row: one caption of each clip scored against the others."""
+"""Makes the human row: the first caption of each clip, scored against the others."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,25 +15,25 @@ from evlvideo.results.records import EvaluationResult, References, describe_refe
 HUMAN = "human"
 """Name of the row."""
 SOURCE = "the first caption of each clip"
-"""Where its captions come from, as results and tables say it."""
+"""Origin of its captions, as results and tables name it."""
 
 
 class HumanCaptions(NamedTuple):
-    """What the human row is scored from. Its references are one fewer than a system has, which costs some points."""
+    """Captions and references of the human row. One reference fewer than a system has costs it some points."""
 
     captions: dict[str, str]
     """Clip → its first caption."""
     references: dict[str, list[str]]
     """Clip → its other captions."""
     described: References
-    """The record of `references`."""
+    """Record of `references`."""
 
 
 def human_captions(captions: Mapping[str, Sequence[str]], source: str) -> HumanCaptions:
     """Separate the first caption of every clip from the others.
 
     Args:
-        captions: clip → what people wrote, in the annotation's order.
+        captions: clip → its captions, in the order of the annotation.
         source: what results call `captions`, such as `msrvtt:test`.
 
     Raises:
@@ -66,7 +66,7 @@ def human_row(
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
-        root: directory of the dataset; the media files need not be there. `mini` needs none.
+        root: directory of the dataset. Its media files may be missing. `mini` needs none.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
         tokenizer: `ptb` or `python`. Defaults to `ptb` if Java runs, else `python`.
 

@@ -1,4 +1,4 @@
-"""From the captions of a split to its result: one way for our own runs and for other systems."""
+"""Scores the captions of a split and writes the result, for our own runs and for other systems."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -34,7 +34,7 @@ def score_split(
         captions: clip id → caption. The result names the clips without one, and its scores are those of the others.
         clips: all clips of the split.
         config: names the dataset and how the captions were decoded.
-        split: its name.
+        split: name of the split.
         name: what tables call the system.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
         meteor: a running METEOR, left open. If None, one is started and ended.
@@ -58,7 +58,7 @@ def score_split(
 
 
 def decoding_facts(config: RunConfig) -> dict[str, Any]:
-    """Return what captions depend on beside the model. The batch size is not part of it."""
+    """Return what captions depend on beside the model. Leaves out the batch size."""
     of_beams, of_sampling = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
     without = {"batch_size"} | (of_beams if config.generation.do_sample else of_sampling)
     generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
