@@ -13,8 +13,7 @@ from torch.utils.data import Dataset
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.data.loading.collate import stack_visual_inputs
 from evlvideo.errors import UserError
-from evlvideo.experiments.sweep.table import Outcome
-from evlvideo.inference.pipeline import batches_of, run_batches
+from evlvideo.inference.pipeline import Outcome, batches_of, run_batches
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 
