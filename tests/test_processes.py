@@ -39,16 +39,16 @@ LAUNCHERS = (
 
 PROGRAM = """
 import json, sys
-sys.path[:0] = [ROOT, ROOT + "/tests"]
+sys.path[:0] = [ROOT, ROOT + "/tests/helpers"]
 from pathlib import Path
 import toy_run
-from evlvideo.cli import main
-from evlvideo.data import feature_store
-from evlvideo.data.datasets import CaptionDataset
-from evlvideo.data.mini import build
+from evlvideo.cli.app import main
+from evlvideo.data.loading.caption_dataset import CaptionDataset
+from evlvideo.data.loading.features import store as feature_store
 from evlvideo.errors import UserError
-from evlvideo.evaluation import java, split_scores
 from evlvideo.evaluation import evaluate as evaluation
+from evlvideo.metrics import java
+from evlvideo.mini import build
 from evlvideo.processes import join_processes, on_main_process
 
 build.SPLITS = toy_run.SPLITS
