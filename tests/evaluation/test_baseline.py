@@ -95,7 +95,7 @@ def test_a_system_is_scored_as_runs_are_and_stands_in_one_table_with_them(
         assert getattr(result, fact) == getattr(ours, fact), fact
     assert (result.name, result.checkpoint, result.prompt) == ("system", config.init, PROMPT)
     comparison = compare([run, tmp_path / "system"], out=tmp_path / "report", gallery_clips=2)
-    assert [row.entry.name for row in comparison.table.rows] == ["run", "system"]
+    assert [row.row.name for row in comparison.table.rows] == ["run", "system"]
 
 
 def test_predictions_and_result_are_written_as_an_evaluation_writes_them(toy: Toy, make_config: MakeConfig) -> None:

@@ -293,7 +293,7 @@ def test_extraction_needs_no_language_model(
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is opened for nothing")
 
-    monkeypatch.setattr("evlvideo.models.captioner.read_language_model", refuse)
+    monkeypatch.setattr("evlvideo.models.checkpoint.read_language_model", refuse)
     made = extract_features(config_of(toy, tmp_path, tmp_path), ["validate"])
     first, second = (split_directory(root, "mini", "validate") / "key.json" for root in (made, features))
     assert first.read_text() == second.read_text()
