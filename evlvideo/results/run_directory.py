@@ -1,5 +1,6 @@
 """The layout of a run's directory, and its lock."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,19 @@ def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:
     if not path.is_file():
         raise UserError(f"{run} holds no {CONFIG_NAME}, so it is not a run; name the directory of a finished run.")
     return load_config(path, overrides)
+
+
+def check_writable(run: Path) -> None:
+    """Check that a run's directory can be made and written to, before any work is done for it.
+
+    Raises:
+        UserError: it, or a directory above it, is a file or a dangling link, or is not the user's to write to.
+    """
+    nearest = next(path for path in (run.absolute(), *run.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise UserError(f"{run} cannot be a directory, since {nearest} is none; name another output_dir.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{run} cannot be written to, since {nearest} is write-protected; name another output_dir.")
 
 
 @contextmanager

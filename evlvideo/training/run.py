@@ -28,7 +28,7 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import join_processes, on_main_process
 from evlvideo.results.provenance import git_commit
-from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
+from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, check_writable, sole_use
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.resuming import check_resumable, checkpoint_to_resume, state_of
 from evlvideo.training.run_log import RunLog
@@ -62,6 +62,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     """
     join_processes()
     directory = Path(config.output_dir)
+    check_writable(directory)
     if found := checkpoint_to_resume(directory, resume):
         check_resumable(config, directory, found)
     precision = resolve_precision(config.training.precision)
