@@ -1,10 +1,10 @@
-"""From run directories to one table and one report."""
+"""Compares runs and other systems: writes one table and one report."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evlvideo.comparison.page.clip_media import FrameReader, decode_frames
+from evlvideo.comparison.page.clip_media import FrameReader
 from evlvideo.comparison.page.gallery import Gallery, build_gallery
 from evlvideo.comparison.page.inspection import Inspection
 from evlvideo.comparison.page.report import DATASET_TITLES, render_report
@@ -20,6 +20,7 @@ from evlvideo.comparison.tables.latex import to_latex
 from evlvideo.comparison.tables.multiply_adds import add_multiply_adds
 from evlvideo.comparison.tables.significance import Resampling, add_significance
 from evlvideo.comparison.tables.table import Table, build_table
+from evlvideo.data.video.decode import decode_frames
 from evlvideo.errors import UserError
 from evlvideo.files import write_json, write_text
 from evlvideo.metrics.bootstrap import RESAMPLES
@@ -28,7 +29,7 @@ from evlvideo.results.records import EvaluationResult
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A table and the report with it."""
+    """The table of a comparison and its report."""
 
     table: Table
     report: Path
@@ -128,7 +129,7 @@ def _system_remarks(gathered: Gathered) -> list[str]:
 
 
 def _in_order(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
-    """Put the rows that were only scored here first."""
+    """Sort rows of captions from elsewhere before those of runs."""
     return sorted(groups, key=lambda group: group.representative.regime == "trained")
 
 
@@ -159,7 +160,7 @@ def _stage_remarks(systems: Sequence[System]) -> list[str]:
 
 
 def _version_remarks(systems: Sequence[System]) -> list[str]:
-    """Name the packages whose versions differ between the evaluations. Scores may still be the same."""
+    """List the packages whose versions differ between evaluations. Scores may still agree."""
     packages = sorted(set().union(*(system.result.versions for system in systems)))
     differing = [name for name in packages if len({system.result.versions.get(name) for system in systems}) > 1]
     return [f"Evaluated with different versions of {', '.join(differing)}."] if differing else []

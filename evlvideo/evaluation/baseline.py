@@ -1,9 +1,10 @@
-"""Caption a dataset's split with a model of transformers, and score it as runs of ours are."""
+"""Captions a split with a transformers model, and scores it like our own runs."""
 
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ from evlvideo.errors import UserError
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.inference.baselines.video import VideoDataset
 from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor
-from evlvideo.inference.pipeline import Batches, run_batches
-from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.inference.pipeline import batches_of, run_batches
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.processes import join_processes, on_main_process
 from evlvideo.progress import progress_bar
@@ -34,26 +34,26 @@ from evlvideo.results.run_directory import CONFIG_NAME, SUMMARY_NAME, evaluation
 logger = logging.getLogger(__name__)
 
 PREFIX = "hf:"
-"""Before the hub name or folder of a model."""
+"""Prefix of a model's hub name or folder."""
 _KEYS = ("seed", "training.precision", "data.dataset", "data.root", "data.video_root", "data.num_frames",
          "data.eval_sampling", "data.num_workers")  # fmt: skip
-"""What a config may say of another system, beside `generation`."""
+"""Config keys that apply to another system, beside those of `generation`."""
 
 
 def baseline_config(
     system: str, overrides: Sequence[str], *, dataset: str | None, root: Path | None, out: Path
 ) -> RunConfig:
-    """The config of another system, which stands in its directory as that of a run does.
+    """Make the config of another system, which is kept in its directory like that of a run.
 
     Args:
         system: `hf:` and a hub name or a folder.
         overrides: `key=value` changes of data, generation, seed and precision.
-        dataset: its name; that of `overrides` where nothing is named.
-        root: directory of the dataset, likewise.
-        out: the system's directory.
+        dataset: name of the dataset. Defaults to that of `overrides`.
+        root: directory of the dataset. Defaults to that of `overrides`.
+        out: directory of the system.
 
     Raises:
-        UserError: the system is named otherwise, or a key or value is wrong or of no effect.
+        UserError: the system lacks the prefix, or a key or value is wrong or has no effect.
     """
     if not system.startswith(PREFIX) or system == PREFIX:
         raise UserError(
@@ -88,23 +88,23 @@ def caption_split(
 ) -> EvaluationResult:
     """Caption and score a split.
 
-    Several processes, as `torchrun` starts them, share the clips; one of them scores and writes while the others wait.
+    The processes that `torchrun` starts share the clips; the main one scores and writes while the others wait.
 
     Args:
         config: as :func:`baseline_config` makes it.
-        prompt: what the model is asked; see :class:`VideoTextProcessor`.
+        prompt: the question to the model; see :class:`VideoTextProcessor`.
         split: split of the dataset.
-        resume: keep the captions that an earlier call has made, and go on from there.
-        any_frames: allow another number of frames than the model's processor states.
+        resume: whether to keep the captions of an earlier call and continue.
+        any_frames: whether to allow another number of frames than the model's processor states.
         trust_remote_code: whether code that comes with the model may run.
-        console: where to draw a progress bar.
+        console: console of the progress bar.
 
     Returns:
-        the result, in every process, which is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions.
+        the result, in every process. It is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions.
 
     Raises:
-        UserError: no such model, split or data; another number of frames than the model takes; the directory holds
-            something else; not one clip can be decoded.
+        UserError: the model, split or data are missing, the model takes another number of frames, the directory holds
+            something else, or no clip can be decoded.
     """
     state = join_processes()
     out = Path(config.output_dir)
@@ -112,20 +112,11 @@ def caption_split(
     precision = resolve_precision(config.training.precision)
     processor = VideoTextProcessor(config.init.removeprefix(PREFIX), prompt, trust_remote_code=trust_remote_code)
     processor.check_frames(config.data.num_frames, any_frames=any_frames)
-    directory = evaluation_directory(out, config.data.dataset, split)
-    facts = {
-        "model": config.init,
-        "prompt": prompt,
-        "data": f"{config.data.dataset}:{split}",
-        "references": references_digest(references_of(clips)),
-        "decoding": decoding_facts(config),
-        "seed": config.seed,
-        "precision": precision,
-    }
-    log = CaptionLog(directory, facts, process=state.process_index)
+    facts = _log_facts(config, prompt, split, clips, precision)
+    log = CaptionLog(evaluation_directory(out, config.data.dataset, split), facts, process=state.process_index)
     _check_directory(out, config.init, log, resume)
     model = VideoTextModel(processor, dtype=DTYPES[precision], device=state.device, trust_remote_code=trust_remote_code)
-    state.wait_for_everyone()  # no process writes captions before all have read what there was
+    state.wait_for_everyone()  # no process writes captions before all have read the earlier ones
     started = time.perf_counter()
     made = _caption(model, clips, config, log, console)
     seconds = time.perf_counter() - started
@@ -134,27 +125,32 @@ def caption_split(
     if not captions:
         raise UserError("No clip could be decoded, so there is nothing to score; see the log above.")
     _warn_of_empty(captions)
+    # The time of the captions of this call; that of earlier ones is unknown.
+    timing: dict[str, Any] = {"captioning_seconds": seconds, "captioning_clips": len(made)} if made else {}
+    score = partial(
+        score_split, captions, clips, config, split, name=out.name, checkpoint=_source(model), prompt=prompt, **timing
+    )
+    return on_main_process(lambda: _write(log.directory, captions, score(), config))
 
-    def score() -> EvaluationResult:
-        with MeteorProcess() as meteor:
-            result = score_split(
-                captions,
-                clips,
-                config,
-                split,
-                meteor=meteor,
-                name=out.name,
-                checkpoint=_source(model),
-                prompt=prompt,
-                # Of what was captioned now; what an earlier call has made took a time that is not known.
-                captioning_seconds=seconds if made else None,
-                captioning_clips=len(made) or None,
-            )
-        save_config(config, out / CONFIG_NAME)
-        write_evaluation(directory, captions, result)
-        return result
 
-    return on_main_process(score)
+def _log_facts(
+    config: RunConfig, prompt: str, split: str, clips: Sequence[CaptionedClip], precision: str
+) -> dict[str, Any]:
+    """Collect what captions depend on. Captions that depend on something else are not resumed."""
+    return {
+        "model": config.init,
+        "prompt": prompt,
+        "data": f"{config.data.dataset}:{split}",
+        "references": references_digest(references_of(clips)),
+        "decoding": decoding_facts(config),
+        "seed": config.seed,
+        "precision": precision,
+    }
+
+
+def _write(directory: Path, captions: dict[str, str], result: EvaluationResult, config: RunConfig) -> EvaluationResult:
+    save_config(config, Path(config.output_dir) / CONFIG_NAME)
+    return write_evaluation(directory, captions, result)
 
 
 def _check_directory(out: Path, system: str, log: CaptionLog, resume: bool) -> None:
@@ -175,12 +171,12 @@ def _caption(
     log: CaptionLog,
     console: Console | None,
 ) -> dict[str, str]:
-    """Caption what has no caption yet; return clip id → new caption in every process.
+    """Caption the clips without a caption, and return clip → new caption in every process.
 
-    A batch that is not whole is made again as a whole, so that going on gives what one go would have given.
+    Incomplete batches are captioned again as a whole, so that a resumed call gives what an uninterrupted one would.
     """
     state = PartialState()
-    batches = Batches.of(len(clips), config.generation.batch_size)
+    batches = batches_of(len(clips), config.generation.batch_size)
     pending = [batch for batch in batches if any(clips[index].clip_id not in log.captions for index in batch)]
     mine = pending[state.process_index :: state.num_processes]
 
@@ -193,7 +189,7 @@ def _caption(
     made: dict[str, str] = {}
     with progress_bar(console) as bar:
         for batch in bar.track(mine, description="captioning"):
-            # The batch is captioned when its outcomes are asked for, so sampled captions depend on it alone.
+            # `next` captions the batch, so that sampled captions depend on the batch alone.
             torch.manual_seed(config.seed + batch.start)
             outcomes = next(captioned)
             for clip in outcomes:
@@ -212,6 +208,6 @@ def _warn_of_empty(captions: dict[str, str]) -> None:
 
 
 def _source(model: VideoTextModel) -> str:
-    """The model, and its commit where it comes from the hub."""
+    """Name the model, with its commit if it comes from the hub."""
     commit = getattr(model.processor.config, "_commit_hash", None)
     return f"{PREFIX}{model.processor.name}" + (f"@{commit}" if commit else "")

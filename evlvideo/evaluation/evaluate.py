@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import Dataset
 from evlvideo.assembly.architecture import changed_by_run
 from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.datasets import evaluation_dataset
-from evlvideo.assembly.models import open_model, trained_parameters
+from evlvideo.assembly.models import open_model
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
@@ -21,6 +22,7 @@ from evlvideo.files import read_json
 from evlvideo.inference.captioning import generate_captions
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
+from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.processes import is_main, join_processes, on_main_process
@@ -70,34 +72,26 @@ def evaluate(
     dataset: Dataset[dict[str, Any]] = evaluation_dataset(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
+    facts = {"metrics": metrics, **_facts(run, config, model, shuffle_frames)}
+    directory = evaluation_directory(out, config.data.dataset, split, shuffle_frames=shuffle_frames)
     # METEOR reads its tables while the model captions.
     with MeteorProcess() if meteor is None and is_main() else nullcontext(meteor) as running:
         started = time.perf_counter()
         captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
-        captioning_seconds = time.perf_counter() - started
+        facts |= {"captioning_seconds": time.perf_counter() - started, "captioning_clips": len(captions)}
+        score = partial(score_split, captions, clips, config, split, name=out.name, meteor=running, **facts)
+        return on_main_process(lambda: write_evaluation(directory, captions, score()))
 
-        def score() -> EvaluationResult:
-            assert running is not None
-            result = score_split(
-                captions,
-                clips,
-                config,
-                split,
-                name=out.name,
-                metrics=metrics,
-                meteor=running,
-                checkpoint=str(run),
-                decoding=decoding_facts(config) | ({"shuffled_frames": True} if shuffle_frames else {}),
-                trained_parameters=trained_parameters(model),
-                training_seconds=_training_seconds(run),
-                captioning_seconds=captioning_seconds,
-                captioning_clips=len(captions),
-            )
-            directory = evaluation_directory(out, config.data.dataset, split, shuffle_frames=shuffle_frames)
-            write_evaluation(directory, captions, result)
-            return result
 
-        return on_main_process(score)
+def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_frames: bool) -> dict[str, Any]:
+    """Collect the fields of a result that say what made the captions."""
+    shuffled = {"shuffled_frames": True} if shuffle_frames else {}
+    return {
+        "checkpoint": str(run),
+        "decoding": decoding_facts(config) | shuffled,
+        "trained_parameters": trained_parameters(model),
+        "training_seconds": _training_seconds(run),
+    }
 
 
 def _check_same_model(checkpoint: Path, config: RunConfig) -> None:

@@ -1,4 +1,4 @@
-"""The human row: one caption of each clip scored against the others."""
+"""Makes the human row: the first caption of each clip, scored against the others."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,33 +7,33 @@ from typing import NamedTuple
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
+from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_captions
-from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, References, describe_references
 
 HUMAN = "human"
 """Name of the row."""
 SOURCE = "the first caption of each clip"
-"""Where its captions come from, as results and tables say it."""
+"""Origin of its captions, as results and tables name it."""
 
 
 class HumanCaptions(NamedTuple):
-    """What the human row is scored from. Its references are one fewer than a system has, which costs some points."""
+    """Captions and references of the human row. One reference fewer than a system has costs it some points."""
 
     captions: dict[str, str]
     """Clip → its first caption."""
     references: dict[str, list[str]]
     """Clip → its other captions."""
     described: References
-    """The record of `references`."""
+    """Record of `references`."""
 
 
 def human_captions(captions: Mapping[str, Sequence[str]], source: str) -> HumanCaptions:
     """Separate the first caption of every clip from the others.
 
     Args:
-        captions: clip → what people wrote, in the annotation's order.
+        captions: clip → its captions, in the order of the annotation.
         source: what results call `captions`, such as `msrvtt:test`.
 
     Raises:
@@ -66,7 +66,7 @@ def human_row(
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
-        root: directory of the dataset; the media files need not be there. `mini` needs none.
+        root: directory of the dataset. Its media files may be missing. `mini` needs none.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
         tokenizer: `ptb` or `python`. Defaults to `ptb` if Java runs, else `python`.
 
@@ -79,18 +79,12 @@ def human_row(
     clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False)
     human = human_captions({clip.clip_id: clip.captions for clip in clips}, f"{dataset}:{split}")
     scores = score_captions(human.captions, human.references, metrics, tokenizer)
-    return EvaluationResult(
+    return make_result(
+        scores,
         name=HUMAN,
         dataset=dataset,
         split=split,
         references=human.described,
-        tokenizer=scores.tokenizer,
-        scores=scores.corpus,
-        per_clip=scores.per_clip,
-        clips_scored=len(scores.per_clip),
-        clips_expected=len(clips),
-        skipped=scores.skipped,
+        clip_ids=human.captions,
         decoding={"system": SOURCE},
-        versions=versions(),
-        commit=git_commit(),
     )

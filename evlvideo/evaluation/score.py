@@ -1,18 +1,16 @@
-"""Score a file of captions against a file of references, and print a result as lines."""
+"""Scores a file of captions against a file of references, and formats a result as lines."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, first_ten
+from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.names import ALL_METRICS, METRICS, TITLES, format_score
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
-from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
 from evlvideo.results.reference_files import load_references, splits_of
-
-_LISTED = 10
 
 
 def score_files(
@@ -23,15 +21,15 @@ def score_files(
     tokenizer: str | None = None,
     split: str | None = None,
 ) -> EvaluationResult:
-    """Score anyone's captions.
+    """Score the captions of any system.
 
     Args:
         predictions: a file that :func:`evlvideo.results.prediction_files.read_predictions` reads.
         references: a file that :func:`evlvideo.results.reference_files.load_references` reads.
-        name: what tables call the system. Defaults to the name of the predictions' file.
+        name: what tables call the system. Defaults to the stem of the file of predictions.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
         tokenizer: `ptb` or `python`. Defaults to `ptb` if Java runs, else `python`.
-        split: the split of the references' file to score on. Defaults to all of its clips.
+        split: the split of the references to score on. Defaults to all clips.
 
     Raises:
         UserError: a file cannot be read, or captions and references do not match.
@@ -41,19 +39,13 @@ def score_files(
     if split is None and captions.keys() != expected.keys():
         _check_whole(captions, references, splits_of(references))
     scores = score_captions(captions, expected, metrics, tokenizer)
-    return EvaluationResult(
+    return make_result(
+        scores,
         name=name or predictions.stem,
         dataset=references.name,
         split=split,
         references=describe_references(str(references), expected),
-        tokenizer=scores.tokenizer,
-        scores=scores.corpus,
-        per_clip=scores.per_clip,
-        clips_scored=len(scores.per_clip),
-        clips_expected=len(expected),
-        skipped=scores.skipped,
-        versions=versions(),
-        commit=git_commit(),
+        clip_ids=expected,
     )
 
 
@@ -71,7 +63,7 @@ def _check_whole(captions: Mapping[str, str], references: Path, splits: Mapping[
 
 
 def score_lines(result: EvaluationResult) -> list[str]:
-    """Return a line for each metric, and one on what the scores were computed from."""
+    """Return a line for each metric, and one for the clips, references and tokenizer."""
     lines = []
     for metric in ALL_METRICS:
         if metric in result.scores or metric in result.skipped:
@@ -82,6 +74,6 @@ def score_lines(result: EvaluationResult) -> list[str]:
         f"tokenizer {result.tokenizer}"
     )
     if result.missing_clips:
-        listed = ", ".join(result.missing_clips[:_LISTED]) + (", …" if len(result.missing_clips) > _LISTED else "")
+        listed = first_ten(result.missing_clips)
         lines.append(f"PARTIAL: {len(result.missing_clips)} clips could not be decoded and are in no score: {listed}")
     return lines

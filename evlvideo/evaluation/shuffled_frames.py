@@ -1,4 +1,4 @@
-"""Clips with their frames out of order: captions that stay the same come from a model that ignores the order."""
+"""Shuffles the frames of clips: a model whose captions stay the same ignores the order."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from evlvideo.data.loading.collate import visual_inputs
 
 
 class ShuffledFrames(Dataset[dict[str, Any]]):
-    """Shuffle the frames of each clip, every clip by a permutation of its own, the same at every call.
+    """Shuffles the frames of each clip by its own permutation, the same at every call.
 
     Args:
         dataset: items with `pixel_values`, `(T, 3, height, width)`, or `features`, `(T, N, D)`.

@@ -1,18 +1,18 @@
-"""From the captions of a split to its result: one way for our own runs and for other systems."""
+"""Scores the captions of a split and writes the result, for our own runs and for other systems."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from evlvideo.assembly.clips import references_of
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
+from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import write_predictions
-from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import EvaluationResult, describe_references
 from evlvideo.results.run_directory import PREDICTIONS_NAME, RESULT_NAME
 
@@ -25,7 +25,7 @@ def score_split(
     *,
     name: str,
     metrics: Sequence[str] = METRICS,
-    meteor: MeteorProcess,
+    meteor: MeteorProcess | None = None,
     **facts: Any,
 ) -> EvaluationResult:
     """Score the captions of a split.
@@ -34,47 +34,39 @@ def score_split(
         captions: clip id → caption. The result names the clips without one, and its scores are those of the others.
         clips: all clips of the split.
         config: names the dataset and how the captions were decoded.
-        split: its name.
+        split: name of the split.
         name: what tables call the system.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
-        meteor: a running one.
+        meteor: a running METEOR, left open. If None, one is started and ended.
         facts: further fields of the result, such as where the captions came from.
     """
     references = references_of(clips)
     captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
     subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
     scores = score_captions(captions, captioned, metrics, subsets=subsets, meteor=meteor)
-    result = EvaluationResult(
+    return make_result(
+        scores,
         name=name,
         dataset=config.data.dataset,
         split=split,
         references=describe_references(f"{config.data.dataset}:{split}", references),
-        tokenizer=scores.tokenizer,
-        scores=scores.corpus,
-        per_clip=scores.per_clip,
-        clips_scored=len(scores.per_clip),
-        clips_expected=len(clips),
-        missing_clips=[clip.clip_id for clip in clips if clip.clip_id not in captions],
-        skipped=scores.skipped,
-        evidence_scores=scores.subsets or None,
-        evidence_clips={subset: len(members) for subset, members in subsets.items()} or None,
-        decoding=decoding_facts(config),
-        versions=versions(),
-        commit=git_commit(),
+        clip_ids=references,
+        subsets=subsets,
         seed=config.seed,
+        **{"decoding": decoding_facts(config), **facts},
     )
-    return replace(result, **facts)
 
 
 def decoding_facts(config: RunConfig) -> dict[str, Any]:
-    """Return what captions depend on beside the model. The batch size is not part of it."""
+    """Return what captions depend on beside the model. Leaves out the batch size."""
     of_beams, of_sampling = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
     without = {"batch_size"} | (of_beams if config.generation.do_sample else of_sampling)
     generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
     return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}
 
 
-def write_evaluation(directory: Path, captions: Mapping[str, str], result: EvaluationResult) -> None:
-    """Write the predictions and the result of a split into its directory."""
+def write_evaluation(directory: Path, captions: Mapping[str, str], result: EvaluationResult) -> EvaluationResult:
+    """Write the predictions and the result of a split into its directory, and return the result."""
     write_predictions(directory / PREDICTIONS_NAME, captions)
     result.save(directory / RESULT_NAME)
+    return result

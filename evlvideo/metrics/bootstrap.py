@@ -12,8 +12,13 @@ paired: clips that are hard for both systems do not widen them.
 clip with probability one half. The p-value is the share of exchanges whose difference is at least the observed one,
 which counts as one of them. The null hypothesis is that it makes no difference which system wrote a caption. Bootstrap
 tests call differences significant too often (Riezler and Maxwell, ACL workshop on evaluation measures 2005).
+
+Means over training seeds are tested by exchanging the captions of all seeds on a clip: those of each seed of one system
+for those of a seed of the other, in order. If the numbers of seeds differ, the seeds of both are repeated up to the
+least common multiple, so that each has the same weight and the tested difference is that of the means.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +49,8 @@ class Statistics:
     """`(clips, K)`, summed over clips."""
     score: Callable[[np.ndarray], np.ndarray]
     """Turns sums over clips, `(…, K)`, into scores, `(…)`."""
+    parts: tuple["Statistics", ...] = ()
+    """The averaged systems, if the score is a mean over several."""
 
     @property
     def value(self) -> float:
@@ -73,7 +80,8 @@ def averaged(parts: Sequence[Statistics]) -> Statistics:
     """
     if len(parts) == 1:
         return parts[0]
-    return Statistics(np.hstack([part.per_clip for part in parts]), partial(_average, parts=tuple(parts)))
+    kept = tuple(parts)
+    return Statistics(np.hstack([part.per_clip for part in kept]), partial(_average, parts=kept), kept)
 
 
 def bootstrap(systems: Sequence[Statistics], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -113,12 +121,14 @@ def randomization_p_values(
     Identical systems, and all systems on a single clip, have p = 1.
 
     Args:
-        pairs: statistics of the same clips in the same order, and of the same score.
+        pairs: statistics of the same clips in the same order, and of the same score. Averages of a pair may be of
+            different numbers of systems.
         shuffles: number of exchanges; the lower bound of a p-value is `1 / (shuffles + 1)`.
         seed: seeds the exchanges.
     """
     if not pairs:
         return []
+    pairs = [_with_as_many_parts(first, second) for first, second in pairs]
     moved = np.hstack([second.per_clip - first.per_clip for first, second in pairs])
     clips = len(moved)
 
@@ -150,6 +160,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+def _with_as_many_parts(first: Statistics, second: Statistics) -> tuple[Statistics, Statistics]:
+    """Repeat the parts of averages up to their least common multiple, which leaves the scores as they are."""
+    of_first, of_second = first.parts or (first,), second.parts or (second,)
+    if len(of_first) == len(of_second):
+        return first, second
+    count = math.lcm(len(of_first), len(of_second))
+    return averaged(of_first * (count // len(of_first))), averaged(of_second * (count // len(of_second)))
 
 
 def _p_value(first: Statistics, second: Statistics, moved: np.ndarray) -> float:

@@ -148,6 +148,38 @@ def test_an_average_is_tested_by_exchanging_all_its_captions_of_a_clip() -> None
     assert randomization_p_values([(first, second)], 300) == randomization_p_values([(GOOD, POOR)], 300)
 
 
+def test_means_over_more_and_fewer_seeds_are_tested_by_their_scores_on_each_clip() -> None:
+    generator = np.random.default_rng(4)
+    seeds = generator.random((3, 30))
+    alone = mean_statistics((generator.random(30) + 0.1).tolist())
+    several = averaged([mean_statistics(scores.tolist()) for scores in seeds])
+    expected = randomization_p_values([(mean_statistics(seeds.mean(axis=0).tolist()), alone)], 500)
+    assert randomization_p_values([(several, alone)], 500) == expected
+    assert randomization_p_values([(alone, several)], 500) == expected
+
+
+def test_more_seeds_of_bleu_than_the_other_system_has_are_tested_by_their_mean() -> None:
+    several = [GOOD, small_corpus(["a man rides", "a dog in a park", "two women sing a song", "a car on the road"])]
+    as_large = []
+    observed = abs(np.mean([system.value for system in several]) - POOR.value)
+    for chosen in itertools.product([False, True], repeat=4):
+        exchanged = np.array(chosen)[:, None]
+        differences = [
+            system.score(np.where(exchanged, POOR.per_clip, system.per_clip).sum(axis=0))
+            - system.score(np.where(exchanged, system.per_clip, POOR.per_clip).sum(axis=0))
+            for system in several
+        ]
+        as_large.append(abs(np.mean(differences)) >= observed - 1e-12)
+    found = randomization_p_values([(averaged(several), POOR), (POOR, averaged(several))], 40_000)
+    assert found == [pytest.approx(np.mean(as_large), abs=0.01)] * 2
+
+
+def test_pairs_with_other_numbers_of_seeds_do_not_change_each_other() -> None:
+    pairs = [(averaged([GOOD, POOR, GOOD]), averaged([POOR, GOOD])), (GOOD, POOR), (averaged([GOOD, POOR]), POOR)]
+    together = randomization_p_values(pairs, 200)
+    assert together == [randomization_p_values([pair], 200)[0] for pair in pairs]
+
+
 def test_no_pairs_have_no_p_values() -> None:
     assert randomization_p_values([]) == []
 

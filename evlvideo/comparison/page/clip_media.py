@@ -115,10 +115,10 @@ def decode_frames(clip: CaptionedClip) -> ClipFrames:
     return ClipFrames(list(decoded.frames), seconds)
 
 
-def spread_images(footage: ClipFrames) -> tuple[PageImage, ...]:
+def spread_images(clip: ClipFrames) -> tuple[PageImage, ...]:
     """Encode images of frames spread over a clip, at most one for each frame."""
-    count, total = min(FRAMES, len(footage.frames)), len(footage.frames)
-    return tuple(encode_jpeg(footage.frames[place * total // count]) for place in range(count))
+    count, total = min(FRAMES, len(clip.frames)), len(clip.frames)
+    return tuple(encode_jpeg(clip.frames[index * total // count]) for index in range(count))
 
 
 def encode_jpeg(frame: np.ndarray) -> PageImage:
@@ -138,11 +138,11 @@ def encode_png(pixels: np.ndarray) -> PageImage:
     return PageImage(data_address("image/png", buffer.getvalue()), image.width, image.height)
 
 
-def encode_preview(footage: ClipFrames, most_bytes: int = PREVIEW_BYTES) -> PreviewClip | None:
+def encode_preview(clip: ClipFrames, most_bytes: int = PREVIEW_BYTES) -> PreviewClip | None:
     """Encode a clip as H.264, which every browser plays.
 
     Args:
-        footage: frames, all of one size.
+        clip: frames, all of one size.
         most_bytes: upper bound on the bytes of the URL.
 
     Returns:
@@ -150,19 +150,19 @@ def encode_preview(footage: ClipFrames, most_bytes: int = PREVIEW_BYTES) -> Prev
     """
     import av
 
-    if len(footage.frames) < 2 or footage.seconds <= 0:
+    if len(clip.frames) < 2 or clip.seconds <= 0:
         return None
     lowest, highest = PREVIEW_RATES
-    rate = min(max(len(footage.frames) / footage.seconds, lowest), highest)
-    width, height = _preview_size(*footage.frames[0].shape[:2])
-    bits = int(most_bytes * 0.7 * 8 / (len(footage.frames) / rate))  # base64 adds a third
+    rate = min(max(len(clip.frames) / clip.seconds, lowest), highest)
+    width, height = _preview_size(*clip.frames[0].shape[:2])
+    bits = int(most_bytes * 0.7 * 8 / (len(clip.frames) / rate))  # base64 adds a third
     options = {"crf": "27", "preset": "veryfast", "maxrate": str(bits), "bufsize": str(bits)}
     buffer = io.BytesIO()
     try:
         with av.open(buffer, "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=round(rate), options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for pixels in footage.frames:
+            for pixels in clip.frames:
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
                 container.mux(stream.encode(frame.reformat(width, height, interpolation="AREA")))
             container.mux(stream.encode(None))
@@ -171,7 +171,7 @@ def encode_preview(footage: ClipFrames, most_bytes: int = PREVIEW_BYTES) -> Prev
     address = data_address("video/mp4", buffer.getvalue())
     if len(address) > most_bytes:
         return None
-    return PreviewClip(address, width, height, speed=round(rate) * footage.seconds / len(footage.frames))
+    return PreviewClip(address, width, height, speed=round(rate) * clip.seconds / len(clip.frames))
 
 
 def _preview_size(height: int, width: int) -> tuple[int, int]:
@@ -209,23 +209,23 @@ def gather_media(
     not fit, no further clips are decoded.
     """
     made: dict[str, ClipMedia] = {}
-    for place, clip in enumerate(clips):
+    for index, clip in enumerate(clips):
         try:
-            made[clip.clip_id] = ClipMedia() if budget.spent else _reel(read_frames(clip), budget, len(clips) - place)
+            made[clip.clip_id] = ClipMedia() if budget.spent else _encode(read_frames(clip), budget, len(clips) - index)
         except UserError as error:
             made[clip.clip_id] = ClipMedia(problem=str(error))
     return made
 
 
-def _reel(footage: ClipFrames, budget: ByteBudget, clips_left: int) -> ClipMedia:
+def _encode(clip: ClipFrames, budget: ByteBudget, clips_left: int) -> ClipMedia:
     share = budget.left // clips_left
-    media = ClipMedia(spread_images(footage))
+    media = ClipMedia(spread_images(clip))
     size = sum(len(image.address) for image in media.images)
     if not budget.take(size):
         return ClipMedia()
-    room = share - size - len(media.poster.address)  # the poster stands in the page once more
-    film = encode_preview(footage, min(PREVIEW_BYTES, room)) if room > 0 else None
-    if film is None:
+    room = share - size - len(media.poster.address)  # the page repeats the image as the poster
+    preview = encode_preview(clip, min(PREVIEW_BYTES, room)) if room > 0 else None
+    if preview is None:
         return media
-    budget.take(len(film.address) + len(media.poster.address))
-    return ClipMedia(media.images, film)
+    budget.take(len(preview.address) + len(media.poster.address))
+    return ClipMedia(media.images, preview)

@@ -1,4 +1,4 @@
-"""How much of a model's attention each frame of a clip gets.
+"""Computes how much of a model's attention each frame of a clip gets.
 
 Notation: `B` clips, `T` frames, `N` tokens of a frame, `M` merged tokens, `D` channels.
 """
@@ -12,18 +12,18 @@ from evlvideo.models.tokens.contextualizers import InTowerContextualizer, Merged
 
 
 def attention_weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """Softmax over the keys of scaled dot products: `(…, Q, D)` and `(…, K, D)` → `(…, Q, K)`, in float32."""
+    """Compute attention weights in float32, `(…, Q, D)` and `(…, K, D)` → `(…, Q, K)`: a softmax over the keys."""
     with in_float32(query.device):
         return torch.softmax(query.float() @ key.float().transpose(-1, -2) * scale, dim=-1)
 
 
 @torch.no_grad()
 def in_tower_attention(contextualizer: InTowerContextualizer, x: Tensor) -> Tensor:
-    """What the contextualizer's fast path does not give: at every place, how much each frame attends to each.
+    """Compute how much each frame attends to each, at every token position. The fast path does not return it.
 
     Args:
-        contextualizer: from a block of the tower.
-        x: what it was given, `(B, T, N, D)`.
+        contextualizer: contextualizer of a block of the tower.
+        x: its input, `(B, T, N, D)`.
 
     Returns:
         weights `(B, N, heads, T, T)`; they sum to 1 over the last dimension.
@@ -38,11 +38,11 @@ def in_tower_attention(contextualizer: InTowerContextualizer, x: Tensor) -> Tens
 
 @torch.no_grad()
 def merged_attention(contextualizer: MergedContextualizer, x: Tensor) -> Tensor:
-    """How much each token of the context takes of each merged token of each frame.
+    """Compute how much each token of the context attends to each merged token of each frame.
 
     Args:
-        contextualizer: over merged tokens.
-        x: what it was given, `(B, T, M, D)`.
+        contextualizer: contextualizer over merged tokens.
+        x: its input, `(B, T, M, D)`.
 
     Returns:
         weights `(B, heads, M, T, M)`; they sum to 1 over the last two dimensions.
@@ -54,10 +54,10 @@ def merged_attention(contextualizer: MergedContextualizer, x: Tensor) -> Tensor:
 
 
 def shares_in_tower(weights: Tensor) -> np.ndarray:
-    """Average one clip's weights `(N, heads, T, T)` over places and heads: float (T, T), rows that sum to 1."""
+    """Average one clip's weights `(N, heads, T, T)` over tokens and heads: float (T, T), rows that sum to 1."""
     return weights.mean(dim=(0, 1)).cpu().numpy()
 
 
 def shares_of_merged(weights: Tensor) -> np.ndarray:
-    """Sum one clip's weights `(heads, M, T, M)` over each frame's tokens, averaged over heads: float (M, T)."""
+    """Sum one clip's weights `(heads, M, T, M)` over the tokens of a frame, and average over heads: float (M, T)."""
     return weights.sum(dim=-1).mean(dim=0).cpu().numpy()

@@ -62,7 +62,7 @@ class Card:
     """One clip of the gallery."""
 
     clip_id: str
-    group: str
+    kind: str
     """Evidence class or category. Empty if the clip has neither."""
     media: ClipMedia
     captions: tuple[Caption, ...]
@@ -90,7 +90,7 @@ class Gallery:
     cards: tuple[Card, ...]
     remarks: tuple[str, ...]
     kinds: tuple[KindScores, ...]
-    """CIDEr by group, over all clips."""
+    """CIDEr by kind, over all clips."""
     contenders: tuple[int, ...]
     """Indices of the systems whose scores on a clip are comparable."""
     wins: Wins
@@ -99,9 +99,9 @@ class Gallery:
     """Annotations of the clips of the cards, as far as they can be read."""
 
     @property
-    def groups(self) -> dict[str, int]:
-        """Groups of the cards with their counts, by name."""
-        return dict(sorted(Counter(card.group for card in self.cards if card.group).items()))
+    def cards_by_kind(self) -> dict[str, int]:
+        """Number of cards of each kind, by name."""
+        return dict(sorted(Counter(card.kind for card in self.cards if card.kind).items()))
 
 
 def build_gallery(
@@ -117,44 +117,51 @@ def build_gallery(
         seed: seed of the sample.
         read_frames: reads the frames of a clip.
     """
-    clips, remarks = _read_clips(runs)
-    places = {clip.clip_id: place for place, clip in enumerate(clips)}
-    ids = sorted(set().union(*(run.predictions for run in runs)))
-    dataset = runs[0].result.dataset
-    groups = {clip_id: group_of(clips[places[clip_id]], dataset) if clip_id in places else "" for clip_id in ids}
-    chosen = choose_clips(groups, count, seed)
-    known = {clip_id: clips[places[clip_id]] for clip_id in chosen if clip_id in places}
-    chosen, left_out = _as_many_as_fit(chosen, known, runs)
-    shown = {clip_id: known[clip_id] for clip_id in chosen if clip_id in known}
+    annotated, remarks = _read_clips(runs)
+    kinds = _kinds(runs, annotated)
+    chosen, left_out = _as_many_as_fit(choose_clips(kinds, count, seed), annotated, runs)
+    shown = {clip_id: annotated[clip_id] for clip_id in chosen if clip_id in annotated}
     if shown:
         logger.info("reading %d clips to show", len(shown))
-    made = gather_media(list(shown.values()), ByteBudget(MEDIA_BYTES), read_frames)
-    remarks += [*left_out, *_missing_images(list(made.values()))]
-    of_all = [_cider(run) for run in runs]
+    media = gather_media(list(shown.values()), ByteBudget(MEDIA_BYTES), read_frames)
     # The human row is scored against fewer references and does not compete.
-    scores = [{} if run.is_human else of_run for run, of_run in zip(runs, of_all, strict=True)]
+    scores = [{} if run.is_human else _cider(run) for run in runs]
     cards = tuple(
-        _card(clip_id, groups[clip_id], shown.get(clip_id), made.get(clip_id, ClipMedia()), runs, scores)
+        _card(clip_id, kinds[clip_id], shown.get(clip_id), media.get(clip_id, ClipMedia()), runs, scores)
         for clip_id in chosen
     )
     contenders = tuple(system for system, of_clip in enumerate(scores) if of_clip)
+    by_kind, more_kinds = _scores_by_kind(runs, kinds)
+    remarks = [*remarks, *left_out, *_missing_images(list(media.values())), *more_kinds]
+    return Gallery(cards, tuple(remarks), by_kind, contenders, count_wins(scores), shown)
+
+
+def _kinds(runs: Sequence[System], annotated: Mapping[str, CaptionedClip]) -> dict[str, str]:
+    """Return clip → kind for all clips with a caption. The kind is empty if the clip has no annotation."""
+    dataset = runs[0].result.dataset
+    clip_ids = sorted(set().union(*(run.predictions for run in runs)))
+    return {clip_id: kind_of(annotated[clip_id], dataset) if clip_id in annotated else "" for clip_id in clip_ids}
+
+
+def _scores_by_kind(runs: Sequence[System], kinds: Mapping[str, str]) -> tuple[tuple[KindScores, ...], list[str]]:
+    """Average the CIDEr of each system over the largest kinds, with a remark on the others."""
+    counts = Counter(kind for kind in kinds.values() if kind)
+    largest = {kind for kind, _ in counts.most_common(MOST_KINDS)}
     apart = {system for system, run in enumerate(runs) if not system_row(run).comparable}
-    largest = _largest(groups)
-    if len(largest) < len(set(groups.values()) - {""}):
-        remarks.append(f"Kinds of clips are the {len(largest)} with the most clips; there are more.")
-    kinds = kind_scores(of_all, {clip_id: kind for clip_id, kind in groups.items() if kind in largest}, apart)
-    return Gallery(cards, tuple(remarks), kinds, contenders, count_wins(scores), shown)
+    of_largest = {clip_id: kind for clip_id, kind in kinds.items() if kind in largest}
+    remarks = [f"Kinds of clips are the {len(largest)} with the most clips; there are more."]
+    return kind_scores([_cider(run) for run in runs], of_largest, apart), remarks if len(largest) < len(counts) else []
 
 
 def _as_many_as_fit(
-    chosen: Sequence[str], known: Mapping[str, CaptionedClip], runs: Sequence[System]
+    chosen: Sequence[str], annotated: Mapping[str, CaptionedClip], runs: Sequence[System]
 ) -> tuple[list[str], list[str]]:
     """Keep the first clips whose text fits the page, with a remark on the others."""
     left = TEXT_BYTES
     fitting: list[str] = []
     for clip_id in chosen:
         captions = [run.predictions.get(clip_id, "") for run in runs]
-        references = known[clip_id].captions if clip_id in known else ()
+        references = annotated[clip_id].captions if clip_id in annotated else ()
         texts = sum(len(_shown_text(text).encode("utf-8", "replace")) for text in (*captions, *references))
         left -= texts + _CARD + _CAPTION * len(captions) + _REFERENCE * len(references)
         if left < 0:
@@ -169,36 +176,31 @@ def _shown_text(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … ({len(text):,} characters)"
 
 
-def _largest(groups: Mapping[str, str]) -> set[str]:
-    counts = Counter(group for group in groups.values() if group)
-    return {name for name, _ in counts.most_common(MOST_KINDS)}
-
-
 def _cider(run: System) -> PerClip:
     return {clip_id: scores["cider"] for clip_id, scores in run.result.per_clip.items() if "cider" in scores}
 
 
-def choose_clips(groups: Mapping[str, str], count: int, seed: int = 0) -> list[str]:
-    """Sample up to `count` clips, taking from every group in turn.
+def choose_clips(kinds: Mapping[str, str], count: int, seed: int = 0) -> list[str]:
+    """Sample up to `count` clips, taking from every kind in turn.
 
     Args:
-        groups: clip → group. The order of the keys does not matter.
+        kinds: clip → kind. The order of the keys does not matter.
         count: upper bound on the clips.
         seed: seed of the sample.
     """
     generator = random.Random(seed)
     piles: dict[str, list[str]] = {}
-    for clip_id in sorted(groups):
-        piles.setdefault(groups[clip_id], []).append(clip_id)
+    for clip_id in sorted(kinds):
+        piles.setdefault(kinds[clip_id], []).append(clip_id)
     for name in sorted(piles):
         generator.shuffle(piles[name])
     chosen: list[str] = []
-    while len(chosen) < min(count, len(groups)):
+    while len(chosen) < min(count, len(kinds)):
         chosen += [piles[name].pop() for name in sorted(piles) if piles[name]]
     return chosen[:count]
 
 
-def group_of(clip: CaptionedClip, dataset: str) -> str:
+def kind_of(clip: CaptionedClip, dataset: str) -> str:
     """Name the evidence class of a clip, or else its category. Empty if it has neither.
 
     Categories have names in MSR-VTT and numbers in other datasets.
@@ -211,18 +213,19 @@ def group_of(clip: CaptionedClip, dataset: str) -> str:
     return _CATEGORIES[clip.category] if known else f"category {clip.category}"
 
 
-def _read_clips(runs: Sequence[System]) -> tuple[Sequence[CaptionedClip], list[str]]:
-    """Read the annotations of the split through the first run whose config has their location."""
+def _read_clips(runs: Sequence[System]) -> tuple[dict[str, CaptionedClip], list[str]]:
+    """Read the clips of the split, by id, through the first run whose config has their location."""
     result = runs[0].result
     data = next((run.data for run in runs if run.data is not None and run.data.dataset == result.dataset), None)
     if data is None:
-        return [], ["No run says where its clips are, so there are no frames or references to show."]
+        return {}, ["No run says where its clips are, so there are no frames or references to show."]
     try:
         root = dataset_root(data.dataset, Path(data.root) if data.root else None)
         video_root = Path(data.video_root) if data.video_root else None
-        return read_split(data.dataset, result.split or "", root, video_root, check_files=False), []
+        clips = read_split(data.dataset, result.split or "", root, video_root, check_files=False)
     except UserError as error:
-        return [], [f"The annotations cannot be read, so there are no frames or references to show. {error}"]
+        return {}, [f"The annotations cannot be read, so there are no frames or references to show. {error}"]
+    return {clip.clip_id: clip for clip in clips}, []
 
 
 def _missing_images(made: Sequence[ClipMedia]) -> list[str]:
@@ -244,7 +247,7 @@ def _missing_images(made: Sequence[ClipMedia]) -> list[str]:
 
 def _card(
     clip_id: str,
-    group: str,
+    kind: str,
     clip: CaptionedClip | None,
     media: ClipMedia,
     runs: Sequence[System],
@@ -264,7 +267,7 @@ def _card(
     )
     return Card(
         clip_id=clip_id,
-        group=group,
+        kind=kind,
         media=media,
         captions=captions,
         references=tuple(map(_shown_text, clip.captions)) if clip is not None else (),

@@ -55,12 +55,12 @@ def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> In
         if run.directory is None:  # captions from elsewhere
             continue
         try:
-            for clip_id, images, insight in _of_run(system, run.name, run.directory, clips):
-                painted = insight.merging.painted if insight.merging else ()
+            for clip_id, images, view in _views(system, run.name, run.directory, clips):
+                painted = view.merging.painted if view.merging else ()
                 new = painted if clip_id in frames else (*painted, *images)
                 if budget.take(sum(len(image.address) for image in new)):
                     frames.setdefault(clip_id, images)
-                    seen[clip_id].append(insight)
+                    seen[clip_id].append(view)
         except Exception as error:  # whatever fails here, the table is valid
             if not isinstance(error, UserError):
                 logger.warning("no images of %s", run.name, exc_info=True)
@@ -71,13 +71,13 @@ def inspect_models(runs: Sequence[System], clips: Sequence[CaptionedClip]) -> In
     return Inspection(shown, tuple(remarks))
 
 
-def _of_run(
+def _views(
     system: int, name: str, directory: Path, clips: Sequence[CaptionedClip]
 ) -> Iterator[tuple[str, tuple[PageImage, ...], SystemView]]:
     config = run_config(directory)
     model, processor = open_model(directory, config, language_model=False)
     dataset = video_dataset(config.data, processor, clips)
-    items = [dataset[place] for place in range(len(clips))]
+    items = [dataset[index] for index in range(len(clips))]
     readable = [item for item in items if "bad" not in item]
     if not readable:
         raise UserError(items[0]["bad"])
@@ -148,8 +148,8 @@ def _merging(
     groups = [patch_groups(of_frame, prefix).reshape(grid) for of_frame in source]
     averaged = len(groups) < len(frames)
     painted = tuple(
-        encode_png(paint_groups(frame, groups[0 if averaged else place]))
-        for place, frame in enumerate(frames[:MOST_FRAMES])
+        encode_png(paint_groups(frame, groups[0 if averaged else index]))
+        for index, frame in enumerate(frames[:MOST_FRAMES])
     )
     return MergingView(tokens.shape[1], merged.shape[1], averaged, painted)
 

@@ -173,7 +173,7 @@ def _kind_axis(kinds: Sequence[KindScores]) -> list[Tick]:
         return []
     ticks = nice_ticks(min(values), max(values))
     apart = 90 / (len(ticks) - 1)
-    return [Tick(round(5 + place * apart, 2), f"{value:g}") for place, value in enumerate(ticks)]
+    return [Tick(round(5 + index * apart, 2), f"{value:g}") for index, value in enumerate(ticks)]
 
 
 def _on_axis(mean: float, axis: Sequence[Tick]) -> float:

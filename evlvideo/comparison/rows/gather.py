@@ -13,7 +13,6 @@ from evlvideo.comparison.rows.references import (
 )
 from evlvideo.comparison.rows.runs import read_runs
 from evlvideo.comparison.rows.scoring import (
-    HUMAN,
     ScoringRequest,
     TokenizedCaptions,
     printable,
@@ -24,6 +23,7 @@ from evlvideo.comparison.rows.scoring import (
 from evlvideo.comparison.rows.seeds import SeedGroup, group_seeds
 from evlvideo.comparison.rows.system import System, check_scored_alike
 from evlvideo.errors import UserError
+from evlvideo.evaluation.human import HUMAN
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.tokenizers.tokenize import default_tokenizer
 from evlvideo.results.reference_files import has_splits
@@ -41,7 +41,7 @@ class Gathered:
     systems: Sequence[System]
     """Runs, captions from elsewhere, human captions."""
     groups: Sequence[SeedGroup]
-    """The same, grouped into groups."""
+    """The same, by row."""
     words: TokenizedCaptions | None
     """Their captions and references, tokenized. `None` if the references cannot be read."""
     against: str | None
@@ -63,7 +63,7 @@ def gather_systems(
     If there are only runs, references that cannot be read are not an error but a remark.
 
     Args:
-        run_directories: runs, in the order of their groups.
+        run_directories: runs, in the order of their rows.
         split: the split that all were scored on.
         request: what to score beside the runs.
         against: the row that the others are tested against. Defaults to the first run, or else to the first file

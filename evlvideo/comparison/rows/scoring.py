@@ -9,15 +9,12 @@ from evlvideo.comparison.rows.predictions import CheckedPredictions, read_checke
 from evlvideo.comparison.rows.references import TableReferences
 from evlvideo.comparison.rows.system import System
 from evlvideo.errors import UserError
+from evlvideo.evaluation.human import HUMAN, SOURCE, HumanCaptions, human_captions
+from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_tokenized, tokenize_together
 from evlvideo.metrics.tokenized_references import TokenizedReferences
-from evlvideo.results.provenance import git_commit, versions
-from evlvideo.results.records import EvaluationResult, References, describe_references
-
-HUMAN = "human"
-"""Name of the human row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +49,10 @@ class TokenizedCaptions:
 
     def references_of(self, human: bool) -> TokenizedReferences:
         """Return the references of a system, or of the human row."""
-        return self._without_first if human else self.references
+        return self._human_references if human else self.references
 
     @cached_property
-    def _without_first(self) -> TokenizedReferences:
+    def _human_references(self) -> TokenizedReferences:
         others = {clip_id: texts[1:] for clip_id, texts in self.references.words.items()}
         return TokenizedReferences(others, self.references.tokenizer)
 
@@ -96,14 +93,7 @@ def read_requested(request: ScoringRequest, references: TableReferences) -> dict
         return checked
     if HUMAN in checked:
         raise UserError(f"{HUMAN!r} is the name of the human row; give the predictions another name.")
-    alone = [clip_id for clip_id, texts in references.captions.items() if len(texts) < 2]
-    if alone:
-        raise UserError(
-            f"{len(alone)} of {len(references.captions)} clips have one caption, such as {alone[0]}; the human row "
-            "needs at least two for each. Leave --human away."
-        )
-    first = {clip_id: texts[0] for clip_id, texts in references.captions.items()}
-    return {HUMAN: CheckedPredictions(first, ()), **checked}
+    return {HUMAN: CheckedPredictions(_human(references).captions, ()), **checked}
 
 
 def tokenize_table(
@@ -153,22 +143,14 @@ def _score(
         kind: [clip_id for clip_id in clips if clip_id in captions] for kind, clips in references.subsets.items()
     }
     scores = score_tokenized(words.captions[name], words.references_of(human), METRICS, subsets, meteor)
-    result = EvaluationResult(
+    result = make_result(
+        scores,
         name=name,
         dataset=references.dataset,
         split=references.split,
-        references=_without_first(references) if human else references.description,
-        tokenizer=scores.tokenizer,
-        scores=scores.corpus,
-        per_clip=scores.per_clip,
-        clips_scored=len(scores.per_clip),
-        clips_expected=len(references.captions),
-        missing_clips=[clip_id for clip_id in references.captions if clip_id not in captions],
-        skipped=scores.skipped,
-        evidence_scores=scores.subsets or None,
-        evidence_clips={kind: len(clips) for kind, clips in subsets.items()} or None,
-        versions=versions(),
-        commit=git_commit(),
+        references=_human(references).described if human else references.description,
+        clip_ids=references.captions,
+        subsets=subsets,
     )
     return System(
         name=name,
@@ -179,11 +161,10 @@ def _score(
         training={},
         data=references.data,
         regime="scored",
-        source="the first caption of each clip" if path is None else printable(path),
+        source=SOURCE if path is None else printable(path),
         is_human=human,
     )
 
 
-def _without_first(references: TableReferences) -> References:
-    others = {clip_id: texts[1:] for clip_id, texts in references.captions.items()}
-    return describe_references(f"{references.description.description} without the first caption of each clip", others)
+def _human(references: TableReferences) -> HumanCaptions:
+    return human_captions(references.captions, references.description.description)

@@ -1,4 +1,4 @@
-"""Plan a sweep: every value is checked, and its costs are counted, before anything is trained."""
+"""Plans a sweep: checks every value and counts its costs before anything is trained."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,17 +39,17 @@ class Variant:
     merged_tokens: int
     """Tokens of a frame that the connector merges away, over all layers."""
     soft_tokens: int
-    """Soft tokens of a clip that the language model gets."""
+    """Length of the soft prompt of a clip in tokens."""
     training_multiply_adds: int
-    """Of one cross-entropy pass, forward and backward, of a clip."""
+    """Multiply-adds of one cross-entropy step on one clip, forward and backward."""
     captioning_multiply_adds: int
-    """Of captioning one clip."""
+    """Multiply-adds of captioning one clip."""
     notes: tuple[str, ...]
     """Remarks on the value."""
 
     @property
     def directory(self) -> Path:
-        """Of its run."""
+        """Directory of the run."""
         return Path(self.config.output_dir)
 
 
@@ -58,57 +58,62 @@ class Sweep:
     """A sweep before it runs."""
 
     key: str
-    """The key of the config."""
+    """The swept config key."""
     name: str
-    """How a table calls it."""
+    """What tables call it."""
     checkpoint: str | None
-    """The checkpoint that is only evaluated; `None` where each value is trained."""
+    """The checkpoint to evaluate. `None` if each value is trained."""
     out: Path
     """Directory of the runs, the table and the figure."""
     variants: tuple[Variant, ...]
-    """In the order given."""
+    """The values in the order given."""
 
 
 def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: str | None = None) -> Sweep:
-    """Read a sweep, and make sure that every value can run.
+    """Read a sweep and check that every value can run.
 
     Args:
-        config: the run, as YAML.
-        settings: `key=value`; exactly one has several values, with commas between them, such as `r=0,4,8` (short for
+        config: YAML file of the run.
+        settings: `key=value` each. Exactly one has several values, separated by commas, such as `r=0,4,8` (short for
             `model.merge_r`) or `data.num_frames=1,2,4`.
         out: directory of the sweep.
-        checkpoint: evaluate this one with each value, without training.
+        checkpoint: checkpoint to evaluate with each value. If None, each value is trained.
 
     Raises:
-        UserError: none or several keys are swept, or a value is wrong, is there twice, or merges more tokens than half;
-            all problems are listed. Or a directory of the sweep holds a run with other settings.
+        UserError: none or several keys are swept, a value is wrong, repeated or merges more than half of the tokens,
+            or a directory of the sweep holds a run with other settings. All problems are listed.
     """
     key, texts, others = _swept(settings)
     name = _NAMES.get(key, key.rpartition(".")[2])
     if key in _NOT_SWEPT or (checkpoint is not None and key.startswith(_OF_TRAINING)):
         raise UserError(f"{key} cannot be swept{'' if checkpoint is None else ' without training'}; sweep another key.")
     raise_problems(_WHERE, _problems_of_texts(name, texts))
-    configs: list[RunConfig] = []
-    problems = []
-    for text in texts:
-        try:
-            run = load_config(config, [*others, f"{key}={text}"])
-            directory = out / f"{name}-{_slug(text)}"
-            configs.append(replace(run, output_dir=str(directory), init=checkpoint or run.init))
-        except UserError as error:
-            problems.append(str(error))
-    raise_problems(_WHERE, problems)
-    variants, refused = [], []
-    for text, run in zip(texts, configs, strict=True):
+    settings_of = [([*others, f"{key}={text}"], out / f"{name}-{_slug(text)}") for text in texts]
+    runs = _read_runs(config, settings_of, checkpoint)
+    variants, problems = [], []
+    for text, run in zip(texts, runs, strict=True):
         try:
             if checkpoint is not None:
                 _check_weights(checkpoint, run)
             variants.append(_variant(key, text, run))
         except UserError as error:
-            refused.append(f"{name}={text}: {error}")
-    raise_problems(_WHERE, refused)
+            problems.append(f"{name}={text}: {error}")
+    raise_problems(_WHERE, problems)
     check_settings(variant.config for variant in variants)
     return Sweep(key, name, checkpoint, out, tuple(_with_twins(name, variants)))
+
+
+def _read_runs(config: Path, settings: Sequence[tuple[list[str], Path]], checkpoint: str | None) -> list[RunConfig]:
+    """Read the config with the settings of each run, and give each its directory."""
+    runs, problems = [], []
+    for of_run, directory in settings:
+        try:
+            run = load_config(config, of_run)
+            runs.append(replace(run, output_dir=str(directory), init=checkpoint or run.init))
+        except UserError as error:
+            problems.append(str(error))
+    raise_problems(_WHERE, problems)
+    return runs
 
 
 def _swept(settings: Sequence[str]) -> tuple[str, list[str], list[str]]:
@@ -133,7 +138,7 @@ def _swept(settings: Sequence[str]) -> tuple[str, list[str], list[str]]:
 
 
 def _split(values: str) -> list[str]:
-    """Split at commas outside of brackets."""
+    """Split at commas outside brackets."""
     parts, depth = [""], 0
     for character in values:
         depth += (character in "[{(") - (character in "]})")
@@ -175,12 +180,12 @@ def _variant(key: str, text: str, config: RunConfig) -> Variant:
 
 
 def _check_weights(checkpoint: str, config: RunConfig) -> None:
-    """Raise if a checkpoint that is only evaluated would get parts without weights."""
+    """Raise if the config needs parts that the checkpoint has no weights for."""
     saved = EvlVideoConfig.from_pretrained(checkpoint_directory(checkpoint))
     for name in _WITH_WEIGHTS:
-        wanted, there = getattr(config.model, name), getattr(saved, name)
-        if wanted is not None and wanted != there:
-            raise UserError(f"model.{name} is {wanted!r}, and {checkpoint} was trained with {there!r}; train it first")
+        wanted, known = getattr(config.model, name), getattr(saved, name)
+        if wanted is not None and wanted != known:
+            raise UserError(f"model.{name} is {wanted!r}, and {checkpoint} was trained with {known!r}; train it first")
 
 
 def _cap(merging: Merging) -> Iterator[str]:
@@ -195,7 +200,7 @@ def _cap(merging: Merging) -> Iterator[str]:
 
 
 def _with_twins(name: str, variants: Sequence[Variant]) -> Iterator[Variant]:
-    """Note the values that merge as many tokens as an earlier one."""
+    """Add a note to values that merge as many tokens as an earlier one."""
     first: dict[tuple[int, int], str] = {}
     for variant in variants:
         twin = first.setdefault((variant.merged_tokens, variant.soft_tokens), variant.label)

@@ -78,60 +78,60 @@ def test_flat_colours_are_kept_exactly():
 
 def test_frames_are_spread_over_the_clip_in_order(tmp_path):
     write_video(tmp_path / "ramp.mp4", list(range(0, 200, 20)))
-    footage = decode_frames(clip("ramp", tmp_path))
-    assert footage.seconds == pytest.approx(1.0)
-    assert len(footage.frames) == 10
-    shown = [float(np.asarray(opened(picture.address)).mean()) for picture in spread_images(footage)]
+    decoded = decode_frames(clip("ramp", tmp_path))
+    assert decoded.seconds == pytest.approx(1.0)
+    assert len(decoded.frames) == 10
+    shown = [float(np.asarray(opened(picture.address)).mean()) for picture in spread_images(decoded)]
     assert len(shown) == FRAMES
     assert shown == pytest.approx([0, 40, 100, 140], abs=6)
 
 
 def test_a_long_clip_is_shown_whole_in_few_frames(tmp_path):
     write_video(tmp_path / "long.mp4", [index * 250 // 600 for index in range(600)], rate=20)
-    footage = decode_frames(clip("long", tmp_path))
-    assert footage.seconds == pytest.approx(30)
-    assert len(footage.frames) == PREVIEW_FRAMES
-    assert [round(float(footage.frames[place].mean())) for place in (0, -1)] == pytest.approx([0, 246], abs=6)
-    film = encode_preview(footage)
-    assert film is not None
-    assert film.speed == pytest.approx(30 / (PREVIEW_FRAMES / 5))
+    decoded = decode_frames(clip("long", tmp_path))
+    assert decoded.seconds == pytest.approx(30)
+    assert len(decoded.frames) == PREVIEW_FRAMES
+    assert [round(float(decoded.frames[place].mean())) for place in (0, -1)] == pytest.approx([0, 246], abs=6)
+    preview = encode_preview(decoded)
+    assert preview is not None
+    assert preview.speed == pytest.approx(30 / (PREVIEW_FRAMES / 5))
 
 
 def test_a_part_of_a_file_is_shown_alone(tmp_path):
     write_video(tmp_path / "ramp.mp4", list(range(0, 200, 10)))
     part = CaptionedClip("part", tmp_path / "ramp.mp4", ("a ball",), start_seconds=1.0, end_seconds=1.5)
-    footage = decode_frames(part)
-    assert [round(float(frame.mean())) for frame in footage.frames] == pytest.approx([100, 110, 120, 130, 140], abs=6)
+    decoded = decode_frames(part)
+    assert [round(float(frame.mean())) for frame in decoded.frames] == pytest.approx([100, 110, 120, 130, 140], abs=6)
 
 
 def test_preview_clips_play_the_frames_at_the_clip_s_own_speed():
     levels = [0, 60, 120, 180, 240] * 4
-    footage = ClipFrames([np.full((90, 160, 3), level, np.uint8) for level in levels], seconds=2.0)
-    film = encode_preview(footage)
-    assert film is not None
-    assert (film.width, film.height, film.speed) == (160, 90, 1.0)
-    assert [float(frame.mean()) for frame in played(film.address)] == pytest.approx(levels, abs=8)
+    decoded = ClipFrames([np.full((90, 160, 3), level, np.uint8) for level in levels], seconds=2.0)
+    preview = encode_preview(decoded)
+    assert preview is not None
+    assert (preview.width, preview.height, preview.speed) == (160, 90, 1.0)
+    assert [float(frame.mean()) for frame in played(preview.address)] == pytest.approx(levels, abs=8)
 
 
 @pytest.mark.parametrize(
     ("height", "width", "size"), [(101, 75, (75 - 1, 100)), (720, 1280, (PREVIEW_SIDE, 90)), (1, 9, (8, 2))]
 )
-def test_preview_clips_have_even_sides_and_stay_small(height, width, size):
-    film = encode_preview(ClipFrames([np.zeros((height, width, 3), np.uint8)] * 3, seconds=1.0))
-    assert film is not None
-    assert (film.width, film.height) == size
+def test_films_have_even_sides_and_stay_small(height, width, size):
+    preview = encode_preview(ClipFrames([np.zeros((height, width, 3), np.uint8)] * 3, seconds=1.0))
+    assert preview is not None
+    assert (preview.width, preview.height) == size
 
 
-def test_preview_clips_that_are_too_large_are_left_out():
-    footage = ClipFrames(noise(PREVIEW_FRAMES, 120, 160), seconds=6.0)
-    film = encode_preview(footage)
-    assert film is None or len(film.address) <= PREVIEW_BYTES
-    assert encode_preview(footage, most_bytes=2000) is None
+def test_films_that_are_too_large_are_left_out():
+    decoded = ClipFrames(noise(PREVIEW_FRAMES, 120, 160), seconds=6.0)
+    preview = encode_preview(decoded)
+    assert preview is None or len(preview.address) <= PREVIEW_BYTES
+    assert encode_preview(decoded, most_bytes=2000) is None
 
 
-@pytest.mark.parametrize("footage", [ClipFrames(noise(1), 3.0), ClipFrames(noise(4), 0.0), ClipFrames([], 0.0)])
-def test_images_do_not_play(footage):
-    assert encode_preview(footage) is None
+@pytest.mark.parametrize("decoded", [ClipFrames(noise(1), 3.0), ClipFrames(noise(4), 0.0), ClipFrames([], 0.0)])
+def test_pictures_do_not_play(decoded):
+    assert encode_preview(decoded) is None
 
 
 def test_clips_that_cannot_be_read_are_named_with_the_reason(tmp_path):

@@ -31,22 +31,22 @@ def annotated(monkeypatch, tmp_path):
     monkeypatch.setattr(gallery, "read_split", lambda *args, **kwargs: clips)
 
 
-def test_the_choice_is_spread_over_the_groups():
-    groups = {f"a{index}": "common" for index in range(90)} | {f"b{index}": "rare" for index in range(4)}
-    chosen = gallery.choose_clips(groups, 10)
-    assert Counter(groups[clip] for clip in chosen) == {"common": 6, "rare": 4}
+def test_the_choice_is_spread_over_the_kinds():
+    kinds = {f"a{index}": "common" for index in range(90)} | {f"b{index}": "rare" for index in range(4)}
+    chosen = gallery.choose_clips(kinds, 10)
+    assert Counter(kinds[clip] for clip in chosen) == {"common": 6, "rare": 4}
 
 
 def test_the_choice_depends_on_the_seed_alone():
-    groups = {f"video{index}": "" for index in range(50)}
-    backwards = dict(reversed(groups.items()))
-    assert gallery.choose_clips(groups, 9, seed=3) == gallery.choose_clips(backwards, 9, seed=3)
-    assert gallery.choose_clips(groups, 9, seed=3) != gallery.choose_clips(groups, 9, seed=4)
+    kinds = {f"video{index}": "" for index in range(50)}
+    backwards = dict(reversed(kinds.items()))
+    assert gallery.choose_clips(kinds, 9, seed=3) == gallery.choose_clips(backwards, 9, seed=3)
+    assert gallery.choose_clips(kinds, 9, seed=3) != gallery.choose_clips(kinds, 9, seed=4)
 
 
 def test_more_clips_than_there_are_gives_all_once():
-    groups = {f"video{index}": str(index % 2) for index in range(5)}
-    assert sorted(gallery.choose_clips(groups, 24)) == sorted(groups)
+    kinds = {f"video{index}": str(index % 2) for index in range(5)}
+    assert sorted(gallery.choose_clips(kinds, 24)) == sorted(kinds)
 
 
 def test_cards_hold_captions_scores_references_and_frames(make_run, annotated):
@@ -61,7 +61,7 @@ def test_cards_hold_captions_scores_references_and_frames(make_run, annotated):
     assert card.spread == pytest.approx(1.7)
     assert card.references == ("a ball", "a red ball")
     assert len(card.images) == 4
-    assert built.groups == {"music": 3, "people": 3}
+    assert built.cards_by_kind == {"music": 3, "people": 3}
     assert built.remarks == ()
 
 
@@ -141,8 +141,8 @@ def test_a_clip_that_one_system_did_not_caption_is_shown(make_run, annotated):
         ("jsonl", {}, ""),
     ],
 )
-def test_clips_are_grouped_by_evidence_or_category(tmp_path, dataset, fields, name):
-    assert gallery.group_of(CaptionedClip("video0", tmp_path, ("a ball",), **fields), dataset) == name
+def test_kinds_are_the_evidence_or_category(tmp_path, dataset, fields, name):
+    assert gallery.kind_of(CaptionedClip("video0", tmp_path, ("a ball",), **fields), dataset) == name
 
 
 def test_a_page_of_thousands_of_clips_shows_as_many_as_fit_and_says_so(make_run):

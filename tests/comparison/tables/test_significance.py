@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evlvideo.comparison.rows.row import Row, system_row
+from evlvideo.comparison.rows.row import Row, group_row, system_row
 from evlvideo.comparison.rows.runs import read_runs
 from evlvideo.comparison.rows.scoring import TokenizedCaptions
 from evlvideo.comparison.rows.seeds import SeedGroup
@@ -148,3 +148,16 @@ def test_systems_of_other_clips_never_pair(make_run: Any) -> None:
     found, _ = certain([run(make_run), run(make_run, "two", scores={"rouge_l": 0.5}, per_clip=other)])
     assert found["two"].p_values == {}
     assert found["two"].intervals.keys() == {"rouge_l"}
+
+
+def test_rows_of_other_numbers_of_seeds_are_tested_by_their_means(make_run: Any) -> None:
+    captions = [CAPTIONS, CAPTIONS | {"a": "a horse"}, CAPTIONS | {"b": "a dog", "c": "two women sing"}]
+    systems = [run(make_run, f"run-{index}", texts) for index, texts in enumerate(captions)]
+    words = TokenizedCaptions(TOKENIZED, {system.name: system.predictions for system in systems})
+    groups = [SeedGroup("one", tuple(systems[:2]), (1, 2)), SeedGroup.of_one(systems[2])]
+    made, _ = add_significance([group_row(group) for group in groups], groups, words, PLAN)
+    for metric in ("bleu_4", "rouge_l"):
+        difference, low, high = made[1].differences[metric]
+        assert difference == pytest.approx(made[1].values[metric] - made[0].values[metric])
+        assert low <= difference <= high
+        assert 0 < made[1].p_values[metric] <= 1

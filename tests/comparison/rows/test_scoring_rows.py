@@ -118,6 +118,16 @@ def test_rows_are_tested_against_the_first_run_where_nothing_is_named(
     assert any("worse than one:" in remark for remark in table.remarks)
 
 
+def test_means_over_seeds_stand_beside_captions_from_elsewhere(make_run: Any, tmp_path: Path, references: Path) -> None:
+    alone = compare([], out=tmp_path / "alone", request=others(tmp_path, references, {"poor": POOR}), resamples=50)
+    scores = {key: value for key in ("cider", "bleu_4") if (value := alone.table.rows[0].row.values[key]) is not None}
+    runs = [matching_run(make_run, f"run-{seed}", scores=scores, config=f"seed: {seed}\n") for seed in (1, 2)]
+    asked = others(tmp_path, references, {"good": GOOD})
+    found = entries(compare(runs, out=tmp_path / "out", request=asked, over_seeds=True, resamples=50).table)
+    assert found["run"].by_seed.keys() == {1, 2}
+    assert "bleu_4" in found["good"].p_values
+
+
 def test_another_system_that_was_run_here_is_scored_and_no_row_to_test_against(make_run: Any, tmp_path: Path) -> None:
     other = matching_run(make_run, "other", decoding={"num_beams": 3})
     for name in ("training.json", "log.jsonl"):
@@ -164,7 +174,7 @@ def test_people_stand_first_with_one_reference_less_and_are_never_the_best(tmp_p
 
 def test_people_need_two_captions(tmp_path: Path) -> None:
     alone = write(tmp_path / "alone.json", {"video0": ["a man"]})
-    with pytest.raises(UserError, match="1 of 1 clips have one caption, such as video0"):
+    with pytest.raises(UserError, match=r"1 of 1 clips of .*alone\.json have one caption, such as video0"):
         gather_systems([], None, ScoringRequest(references=alone, human=True))
 
 
