@@ -89,7 +89,7 @@ def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_f
     return {
         "checkpoint": str(run),
         "decoding": decoding_facts(config) | shuffled,
-        "trained_parameters": trained_parameters(model),
+        "trained_parameters": model.num_parameters(only_trainable=True),
         "training_seconds": _training_seconds(run),
     }
 

@@ -9,12 +9,12 @@ from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
 
-from evlvideo.cli.evaluation import evaluate
 from evlvideo.comparison.compare import Comparison, compare
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.splits import dataset_root
 from evlvideo.errors import Interrupted, UserError
+from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.parallel import parallel_trainings
 from evlvideo.files import read_json
 from evlvideo.metrics.meteor import MeteorProcess

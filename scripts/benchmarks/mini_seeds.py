@@ -18,7 +18,7 @@ import torch
 from evlvideo.assembly.clips import read_clips, references_of
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
-from evlvideo.cli.evaluation import evaluate
+from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.demo import FINE_TUNED, SCST, run_demo
 from evlvideo.files import read_json, write_json
 from evlvideo.inference.captioning import generate_captions

@@ -3,8 +3,7 @@ from typing import Any
 import pytest
 from torch.utils.data import Dataset
 
-from evlvideo.experiments.sweep.table import Outcome
-from evlvideo.inference.pipeline import batches_of, run_batches
+from evlvideo.inference.pipeline import Outcome, batches_of, run_batches
 
 
 class Items(Dataset[dict[str, Any]]):
