@@ -32,7 +32,7 @@ def batch_loader(
         batch_sampler=batches,  # type: ignore[arg-type]  # a range serves as a list
         collate_fn=collate,
         # A worker makes whole batches; with a single batch there is nothing to do in parallel.
-        # A worker makes whole batches; with one batch there is nothing to do beside it. torch warns of more than cores.
+        # A worker makes whole batches, so a single batch needs none. torch warns of more workers than cores.
         num_workers=min(num_workers, len(batches), usable_cores()) if len(batches) > 1 else 0,
         pin_memory=torch.cuda.is_available(),
         # A loader samples a seed for its workers; with its own generator, it does not change training's randomness.
