@@ -2,7 +2,7 @@
 
     python scripts/build_mini_checkpoint.py --out evlvideo/assets/mini
 
-The three parts stand for what a user downloads: the language model has read captions and never seen a picture, the
+The three parts stand for what a user downloads: the language model has read captions and never seen an image, the
 vision tower has seen stills and never read a caption, and the captioner was trained on stills with captions and never
 saw a video. Scenes, stills and captions are drawn as training goes; no file is read. About 15 minutes on 2 CPU cores.
 """

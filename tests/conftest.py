@@ -47,7 +47,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def toy_files(tmp_path_factory: pytest.TempPathFactory) -> "Toy":
-    """The toy checkpoint and data set, written once."""
+    """The toy checkpoint and dataset, written once."""
     from toy_run import make_toy
 
     return make_toy(tmp_path_factory.mktemp("toy"))
@@ -55,7 +55,7 @@ def toy_files(tmp_path_factory: pytest.TempPathFactory) -> "Toy":
 
 @pytest.fixture(scope="module")
 def toy(toy_files: "Toy") -> Iterator["Toy"]:
-    """The toy, while the mini data set has its number of clips."""
+    """The toy, while the mini dataset has its number of clips."""
     from toy_run import SPLITS
 
     from evlvideo.mini import build

@@ -37,7 +37,7 @@ def test_it_knows_the_way_to_its_towers_inside_the_package(model: EvlVideoForCap
     assert model.config.language_model.startswith("package:mini/")
 
 
-def test_it_names_colours_that_are_in_the_picture(model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> None:
+def test_it_names_colours_that_are_in_the_image(model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> None:
     rng = random.Random("assets")
     scenes = [scene for scene in (sample_scene(rng) for _ in range(400)) if scene.event.kind == "rest"][:8]
     pictures = [render_still(scene, 64)[np.newaxis] for scene in scenes]

@@ -11,6 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from toy_run import SPLITS
 
+from evlvideo.config.run import RunConfig
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.mini import build
 from evlvideo.models.checkpoint import renamed
@@ -31,6 +32,11 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "SPLITS", SPLITS)
 
 
+def config_of(name: str, *overrides: str) -> RunConfig:
+    """The config of a kept run; the process that decodes may have another working directory."""
+    return run_config(Path(name), [f"data.root={Path('toy').absolute()}", *overrides])
+
+
 def captions(run: Path) -> dict[str, str]:
     predictions = json.loads((run / "evaluation" / "mini-test" / "predictions.json").read_text())
     return {prediction["image_id"]: prediction["caption"] for prediction in predictions}
@@ -44,13 +50,13 @@ def losses(log: list[dict[str, Any]]) -> dict[int, float]:
 def test_captions_are_those_of_then(name: str) -> None:
     expected = captions(Path(name))
     shutil.rmtree(Path(name) / "evaluation")
-    evaluate(Path(name), metrics=("cider",))
+    evaluate(Path(name), config=config_of(name), metrics=("cider",))
     assert captions(Path(name)) == expected
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_resuming_goes_on_as_it_did_then(name: str) -> None:
-    config = run_config(Path(name), [f"training.max_steps={STEPS}"])
+    config = config_of(name, f"training.max_steps={STEPS}")
     train(config, resume=True, console=Console(quiet=True))
     expected = losses(json.loads((KEPT / "expected" / name / "log.json").read_text()))
     found = losses([json.loads(line) for line in (Path(name) / "log.jsonl").read_text().splitlines()])

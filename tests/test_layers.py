@@ -19,7 +19,7 @@ FLOORS = (
     ("data.media",),
     ("data.video",),
     ("data.loading",),
-    ("models.precision", "models.recomputation", "models.contextualizers"),
+    ("models.precision", "models.gradient_checkpointing"),
     ("models.tokens",),
     ("models.connectors",),
     ("models",),

@@ -39,16 +39,16 @@ LAUNCHERS = (
 
 PROGRAM = """
 import json, sys
-sys.path[:0] = [ROOT, ROOT + "/tests"]
+sys.path[:0] = [ROOT, ROOT + "/tests/helpers"]
 from pathlib import Path
 import toy_run
-from evlvideo.cli import main
-from evlvideo.data import feature_store
-from evlvideo.data.datasets import CaptionDataset
-from evlvideo.data.mini import build
+from evlvideo.cli.app import main
+from evlvideo.data.loading.caption_dataset import CaptionDataset
+from evlvideo.data.loading.features import store as feature_store
 from evlvideo.errors import UserError
-from evlvideo.evaluation import java, split_scores
 from evlvideo.evaluation import evaluate as evaluation
+from evlvideo.metrics import java
+from evlvideo.mini import build
 from evlvideo.processes import join_processes, on_main_process
 
 build.SPLITS = toy_run.SPLITS
@@ -291,7 +291,7 @@ def test_the_main_process_ends_with_the_status_of_missing_captions(together: Tog
 
 def test_a_split_that_cannot_be_decoded_ends_all_and_is_told_once(together: Together) -> None:
     assert [report["bad"]["status"] for report in together[1]] == [2, 2]
-    assert together[0].stderr.count("Not one of the clips could be decoded") == 1
+    assert together[0].stderr.count("No clip could be decoded") == 1
 
 
 def test_extraction_on_the_cpu_is_shared(toy: Toy, together: Together) -> None:

@@ -1,1 +1,1 @@
-"""From a run's config to its clips, data sets and models."""
+"""Build a run's clips, datasets and models from its config."""

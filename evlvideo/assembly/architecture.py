@@ -1,4 +1,4 @@
-"""From a run's config to its model's architecture."""
+"""Read the architecture of a run's model from its config."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +12,10 @@ _BY_CONNECTOR = ("connector", "connector_options")
 
 
 def run_architecture(config: RunConfig) -> EvlVideoConfig:
-    """Read the architecture of a run's model, from its file or its checkpoint, with the changes of the run.
+    """Read the architecture from the run's file or checkpoint, and apply the run's changes.
 
     Raises:
-        UserError: there is neither file nor checkpoint, or a value is wrong.
+        UserError: there is neither a file nor a checkpoint, or a value is wrong.
     """
     if config.architecture is not None:
         architecture = read_architecture(Path(config.architecture))
@@ -25,12 +25,12 @@ def run_architecture(config: RunConfig) -> EvlVideoConfig:
 
 
 def changed_by_run(architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoConfig:
-    """Change an architecture by the values that a run's `model` section sets."""
+    """Apply the values set in a run's `model` section to an architecture."""
     changes = {name: value for name, value in asdict(config.model).items() if value is not None}
     return architecture.changed(**changes) if changes else architecture
 
 
 def compared_keys(config: RunConfig) -> tuple[str, ...]:
-    """Name what a run's checkpoint must have as its architecture file says: all that the run does not change."""
+    """List the keys in which a run's checkpoint must equal its architecture file: those that the run does not set."""
     changed = _BY_CONNECTOR if config.model.connector is not None else ()
     return tuple(key for key in COMPARED if key not in changed and getattr(config.model, key, None) is None)

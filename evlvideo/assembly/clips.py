@@ -1,4 +1,4 @@
-"""From a run's config to its clips."""
+"""Read the clips that a run's config names."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -19,13 +19,13 @@ from evlvideo.processes import on_main_process, wait_for_all
 
 
 def read_clips(data: DataConfig, split: str) -> ClipTable:
-    """The clips of a split of a run's data set; every process of a command has to ask for them.
+    """Read the clips of a split of a run's dataset; call this in every process.
 
-    Of several processes, one looks for the files, and one on each machine where the cache is not shared. The others
-    take its word and, where there are many clips, its table.
+    Only the main process of each machine checks that the files exist. The others trust it and, if the split is large,
+    map its cached table.
 
     Raises:
-        UserError: the split cannot be read, or not all of its files are there; in every process.
+        UserError: the split cannot be read, or files are missing; in every process.
     """
     root = dataset_root(data.dataset, Path(data.root) if data.root else None)
     video_root = Path(data.video_root) if data.video_root else None
@@ -41,7 +41,7 @@ def read_clips(data: DataConfig, split: str) -> ClipTable:
 
 
 def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
-    """The clips that a run trains on, by source, without those in quarantine: several data sets, or a split of one."""
+    """Read the clips that a run trains on, by source, without those in quarantine."""
     clips: dict[str, ClipTable | ShardClips] = {
         f"sources[{place}], {source.dataset}:{source.split}": _read_source(data, source)
         for place, source in enumerate(data.sources)
@@ -67,5 +67,5 @@ def _read_source(data: DataConfig, source: SourceConfig) -> ClipTable | ShardCli
 
 
 def references_of(clips: Iterable[CaptionedClip]) -> dict[str, list[str]]:
-    """Clip id → captions."""
+    """Map clip ids to captions."""
     return {clip.clip_id: list(clip.captions) for clip in clips}

@@ -1,4 +1,4 @@
-"""From a run's clips to the data sets that it trains and is evaluated on."""
+"""Build a run's datasets for training and evaluation from its clips."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -37,7 +37,7 @@ def training_dataset(
     *,
     per_caption: bool,
 ) -> Mixture:
-    """What :func:`read_training_clips` gave, in the order in which it is trained on, by ratio of several sources."""
+    """Build a run's training dataset: the clips of :func:`read_training_clips`, shuffled and mixed by ratio."""
     datasets = {
         name: _source_dataset(config, model, processor, clips, per_caption=per_caption)
         for name, clips in sources.items()
@@ -70,7 +70,7 @@ def _source_dataset(
 def train_dataset(
     config: RunConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip], *, per_caption: bool
 ) -> CaptionDataset:
-    """Clips as they are trained on: frames and crops at random, by the seed of the run."""
+    """Build a dataset of clips for training, with frames and crops sampled by the run's seed."""
     data = config.data
     return CaptionDataset(
         clips,
@@ -86,7 +86,6 @@ def train_dataset(
 
 
 def _shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardClips) -> ShardDataset:
-    """Samples of shards as they are trained on."""
     data = config.data
     decode = partial(
         _decode_member,
@@ -114,7 +113,7 @@ def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transfor
 
 
 def _evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
-    """From decoded frames to what a model of a run is given, without any randomness."""
+    """Return the deterministic transform from decoded frames to model inputs."""
     return eval_transform(processor.image_size, keep_aspect=data.keep_aspect)
 
 
@@ -125,7 +124,7 @@ def evaluation_dataset(
     clips: Sequence[CaptionedClip],
     split: str,
 ) -> CaptionDataset | FeatureDataset:
-    """Clips of a split as they are captioned: from features where the run has some, else from their videos."""
+    """Build a dataset of a split for captioning, from features if the run has them, otherwise from videos."""
     if data.features is None:
         return video_dataset(data, processor, clips)
     return _feature_dataset(data, processor, model, clips, split, per_caption=None)
@@ -140,7 +139,7 @@ def _feature_dataset(
     *,
     per_caption: bool | None,
 ) -> FeatureDataset:
-    """Clips by features that the model's own tower made; `per_caption` is `None` in evaluation."""
+    """Build a dataset of features that this model's tower produced; in evaluation, `per_caption` is None."""
     assert data.features is not None
     directory = split_directory(Path(data.features), data.dataset, split)
     reader = FeatureReader(directory, feature_key(data, model, processor))
@@ -149,7 +148,7 @@ def _feature_dataset(
 
 
 def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> FeatureKey:
-    """What a run's features depend on: of all frames, or of their mean where the model takes that."""
+    """Return the key of a run's features; they are means over frames if the model's fusion is."""
     tower = model.vision_tower
     computed_in = precision_of(tower.dtype)
     return FeatureKey(
@@ -170,7 +169,7 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
 
 
 def video_dataset(data: DataConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip]) -> CaptionDataset:
-    """Clips as they are captioned: frames chosen and scaled without any randomness."""
+    """Build a dataset of videos for captioning, without any randomness."""
     return CaptionDataset(
         clips,
         num_frames=data.num_frames,

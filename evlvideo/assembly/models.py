@@ -1,4 +1,4 @@
-"""The one way to open a model: as the start of a run, or from a checkpoint, for captioning."""
+"""Open models, to start a run or to caption; all commands open them here."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from evlvideo.models.towers import read_text_config
 def start_model(
     config: RunConfig, *, tower_dtype: torch.dtype, language_model: bool = True
 ) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
-    """Make the model that a run starts from: a new one, or a checkpoint's with the changes of the run.
+    """Build the model that a run starts from: a new one, or a checkpoint with the run's changes.
 
     Args:
         config: the run.
         tower_dtype: dtype of the frozen towers.
-        language_model: if False, the model has none, takes less memory, and only encodes.
+        language_model: if False, leave it out, which saves memory; the model then only encodes.
     """
     architecture, directory = _start_of(config)
     opening: dict[str, Any] = {"tower_dtype": tower_dtype, "language_model": language_model}
@@ -39,15 +39,15 @@ def start_model(
 def open_model(
     checkpoint: Path | str, config: RunConfig, *, language_model: bool = True
 ) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
-    """Open a checkpoint with the changes of a run, in eval mode, on this process's GPU or on the CPU.
+    """Open a checkpoint with a run's changes, in eval mode, on this process's GPU or on the CPU.
 
     Args:
         checkpoint: a directory, a hub name, or `mini`.
         config: the run.
-        language_model: if False, the model has none, takes less memory, and only encodes.
+        language_model: if False, leave it out, which saves memory; the model then only encodes.
 
     Raises:
-        UserError: there is no checkpoint, or the device does not compute in the run's precision.
+        UserError: there is no checkpoint, or the device does not support the run's precision.
     """
     directory = checkpoint_directory(str(checkpoint))
     model = EvlVideoForCaptioning.from_pretrained(
@@ -63,7 +63,7 @@ def open_model(
 
 
 def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
-    """The architecture that a run starts from, and its checkpoint, if any."""
+    """Return the architecture that a run starts from, and its checkpoint, if any."""
     if config.init != TOWERS:
         directory = checkpoint_directory(config.init)
         saved = EvlVideoConfig.from_pretrained(directory)
@@ -71,7 +71,7 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
             check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
         return changed_by_run(saved, config), directory
     architecture = run_architecture(config)
-    # The file states the language model's sizes for estimates; its own configuration has all values.
+    # The file has the language model's sizes for estimates; only its own configuration has all values.
     architecture.text_config = read_text_config(architecture.language_model)
     check_same_architecture(
         Path(str(config.architecture)), architecture, Path(architecture.language_model), keys=("text_config",)
@@ -80,5 +80,5 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
 
 
 def trained_parameters(model: EvlVideoForCaptioning) -> int:
-    """Count the parameters that take gradients."""
+    """Count the parameters that require gradients."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,4 +1,4 @@
-"""The dtype that a run computes in, on the device that it finds."""
+"""Resolve the dtype that a run computes in on the present device."""
 
 import torch
 from accelerate.utils import parse_flag_from_env
@@ -7,13 +7,13 @@ from evlvideo.errors import UserError
 
 
 def resolve_precision(precision: str) -> str:
-    """Resolve `auto` to bf16 on a GPU that has it, and to fp32 otherwise. CPUs compute bf16 if asked to.
+    """Resolve `auto` to bf16 on a GPU that supports it, and to fp32 otherwise. CPUs use bf16 only on request.
 
     Raises:
-        UserError: the device does not have this half precision.
+        UserError: the device does not support the precision.
     """
     gpu = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
-    # Without emulation, which would be slower than float32.
+    # Emulated bf16 would be slower than float32.
     fast_bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     available = {"fp32": True, "fp16": gpu, "bf16": fast_bf16 or not gpu}
     if precision == "auto":
@@ -26,9 +26,9 @@ def resolve_precision(precision: str) -> str:
 
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-"""Dtypes by the name of their precision; frozen towers are kept in the dtype that they compute in."""
+"""Dtypes by name of the precision. Frozen towers are stored in the dtype that they compute in."""
 
 
 def precision_of(dtype: torch.dtype) -> str:
-    """Name a dtype's precision."""
+    """Return the name of a dtype's precision."""
     return next(name for name, named in DTYPES.items() if named == dtype)

@@ -169,7 +169,7 @@ def _scored_on(result: EvaluationResult) -> str:
     references = result.references
     return (
         f"Scored on {_split_name(result)}, {result.clips_expected:,} clips, with {references.captions:,} references "
-        f"(digest {references.sha256[:12]}), tokenised by {result.tokenizer}."
+        f"(digest {references.sha256[:12]}), tokenized by {result.tokenizer}."
     )
 
 

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry, shape_wrapper
 from evlvideo.errors import UserError
 from evlvideo.estimate.records import ByPart, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
 
 _MULTIPLIES = re.compile(r"(mm|mv|dot|conv\w*|attention\w*|bilinear\w*|cdist\w*|lstm\w*|gru\w*|_linear\w*)$")
 

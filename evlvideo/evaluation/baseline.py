@@ -123,7 +123,7 @@ def caption_split(
     found = {**log.captions, **made}
     captions = {clip.clip_id: found[clip.clip_id] for clip in clips if clip.clip_id in found}
     if not captions:
-        raise UserError("Not one of the clips could be decoded, so there is nothing to score; see the log above.")
+        raise UserError("No clip could be decoded, so there is nothing to score; see the log above.")
     _warn_of_empty(captions)
     # The time of the captions of this call; that of earlier ones is unknown.
     timing: dict[str, Any] = {"captioning_seconds": seconds, "captioning_clips": len(made)} if made else {}

@@ -1,1 +1,1 @@
-"""Captioning: the pipeline from clips to captions, and those who run it."""
+"""Inference: one pipeline over batches of clips, for captioning, feature extraction and baselines."""

@@ -37,32 +37,33 @@ def caption_files(
     captions_per_video: int = 1,
     prompt: str | None = None,
 ) -> Iterator[CaptionedFile]:
-    """Caption videos as an evaluation does, and give each as soon as its batch of `generation.batch_size` is done.
+    """Caption videos as an evaluation does, and yield each as soon as its batch of `generation.batch_size` is done.
 
-    Several processes, as `torchrun` starts them, share the files.
+    Several processes, such as those of `torchrun`, share the files.
 
     Args:
         videos: files.
         checkpoint: a run, a checkpoint, or a hub name.
-        config: frames and decoding. Defaults to the run's own, or to the defaults for a bare checkpoint.
-        overrides: `key=value` changes to the run's own config.
-        captions_per_video: captions of each, the likeliest first; needs as many beams, or sampling.
-        prompt: text that every caption continues. Defaults to the checkpoint's own.
+        config: frames and decoding. Defaults to the run's config, or to the default config for a bare checkpoint.
+        overrides: `key=value` changes to the run's config.
+        captions_per_video: captions of each video, the likeliest first; needs at least as many beams, or sampling.
+        prompt: text that every caption continues. Defaults to the checkpoint's.
 
     Returns:
-        the outcome for each file, in order, in every process. Errors are raised before the first one; a file that
-        cannot be decoded is not an error: the reason is logged and returned.
+        the outcome for each file, in order, in every process. Errors are raised before the first outcome. A file that
+        cannot be decoded is no error: the reason is logged and returned.
 
     Raises:
-        UserError: no videos, a file that is missing, no captions asked for, too few beams, or no checkpoint.
+        UserError: there are no videos, a file is missing, captions_per_video is below 1 or above the number of beams,
+            or there is no checkpoint.
     """
     if not videos:
         raise UserError("No videos were given; name at least one file.")
     if captions_per_video < 1:
-        raise UserError(f"{captions_per_video} captions a video were asked for; it must be 1 or more.")
+        raise UserError(f"The number of captions a video is {captions_per_video}; it must be at least 1.")
     missing = [str(video) for video in videos if not video.exists()]
     if missing:
-        raise UserError(f"{len(missing)} of {len(videos)} videos are not there: {', '.join(missing[:3])}.")
+        raise UserError(f"{len(missing)} of {len(videos)} videos do not exist: {', '.join(missing[:3])}.")
     join_processes()
     directory = checkpoint_directory(checkpoint)
     if config is None:
@@ -71,8 +72,8 @@ def caption_files(
     generation = config.generation
     if captions_per_video > generation.num_beams and not generation.do_sample:
         raise UserError(
-            f"{captions_per_video} captions a video need as many beams, and generation.num_beams is "
-            f"{generation.num_beams}; set it higher, or set generation.do_sample=true."
+            f"{captions_per_video} captions a video need as many beams, but generation.num_beams is "
+            f"{generation.num_beams}; increase it, or set generation.do_sample=true."
         )
     model, processor = open_model(directory, config)
     if prompt is not None:

@@ -1,4 +1,4 @@
-"""Captions of every clip of a dataset, by one process or several."""
+"""Caption every clip of a dataset, in one process or several."""
 
 from collections.abc import Iterator, Sequence, Sized
 from itertools import zip_longest
@@ -26,11 +26,11 @@ def generate_captions(
     *,
     num_workers: int = 0,
 ) -> dict[str, str]:
-    """Caption clips. Several processes share them, and all of them have to call this.
+    """Caption clips. Processes share them; call this in every process.
 
     Args:
-        model: the captioner; put in eval mode, and back.
-        processor: of the model.
+        model: the captioner; in eval mode meanwhile.
+        processor: its processor.
         dataset: items of one clip each.
         generation: how to decode.
         num_workers: upper bound of processes that decode video.
@@ -39,13 +39,13 @@ def generate_captions(
         clip id → caption of all clips that could be decoded, in the order of the dataset, in every process.
 
     Raises:
-        UserError: not one clip could be decoded.
+        UserError: no clip could be decoded.
     """
     mine = list(_caption_batches(model, processor, dataset, generation, num_workers=num_workers))
     batches = _in_turn(gather_object([mine]))
     captions = {item.clip_id: item.result[0] for batch in batches for item in batch if item.result is not None}
     if not captions:
-        raise UserError("Not one of the clips could be decoded, so there is nothing to score; see the log above.")
+        raise UserError("No clip could be decoded, so there is nothing to score; see the log above.")
     return captions
 
 
@@ -58,7 +58,7 @@ def stream_captions(
     num_workers: int = 0,
     captions_per_clip: int = 1,
 ) -> Iterator[Outcome[list[str]]]:
-    """Caption clips as :func:`generate_captions` does, and give each as soon as its batch is done.
+    """Caption clips as :func:`generate_captions` does, and yield each as soon as its batch is done.
 
     Args:
         model: as there.
@@ -66,7 +66,7 @@ def stream_captions(
         dataset: as there.
         generation: as there.
         num_workers: as there.
-        captions_per_clip: captions of each clip, the likeliest first; beam search needs as many beams.
+        captions_per_clip: captions of each clip, the likeliest first; beam search needs at least as many beams.
 
     Yields:
         the captions of each clip, in the order of the dataset, in every process. Only a few batches are in memory.
@@ -88,10 +88,10 @@ def _caption_batches(
     num_workers: int,
     captions_per_clip: int = 1,
 ) -> Iterator[list[Outcome[list[str]]]]:
-    """Caption this process's share of a dataset: one batch in as many as there are processes.
+    """Caption this process's share of the batches.
 
-    The content of a batch does not depend on the number of processes, so neither do captions that a search finds.
-    Sampled captions depend on the batch size, the number of processes and what was captioned before.
+    Batches do not depend on the number of processes, so neither do greedy and beam search. Sampled captions depend on
+    the batch size, the number of processes and earlier batches.
     """
     state = PartialState()
     arguments = {**decoding_arguments(generation), "num_return_sequences": captions_per_clip}
@@ -123,7 +123,7 @@ def _in_turn(shares: Sequence[Sequence[list[Outcome[list[str]]]]]) -> Iterator[l
 
 
 def decoding_arguments(generation: GenerationConfig) -> dict[str, Any]:
-    """Give a run's decoding as arguments of :meth:`EvlVideoForCaptioning.generate`."""
+    """Convert a run's decoding to arguments of :meth:`EvlVideoForCaptioning.generate`."""
     lengths = {"max_new_tokens": generation.max_new_tokens, "min_new_tokens": generation.min_new_tokens}
     if generation.do_sample:
         return {**lengths, "do_sample": True, "top_p": generation.top_p, "temperature": generation.temperature}

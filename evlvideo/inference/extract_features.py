@@ -43,31 +43,31 @@ def extract_features(
 ) -> Path:
     """Write the features of splits under `data.features`; continue an interrupted extraction.
 
-    Several processes, as `torchrun` starts them, share the shards.
+    Several processes, such as those of `torchrun`, share the shards.
 
     Args:
         config: the run that will read them; frames are those of its evaluation.
-        splits: of its data set.
-        dtype: one of :data:`evlvideo.assembly.precision.DTYPES`; Defaults to the dtype that the tower
-            computes in, which gives the same losses with and without features.
+        splits: splits of its dataset.
+        dtype: one of :data:`evlvideo.assembly.precision.DTYPES`. Defaults to the dtype that the tower computes in,
+            which gives the same losses with and without features.
         all_frames: keep the features of every frame even if the run takes their mean, for other runs.
-        batch_size: clips that the tower encodes at a time. Defaults to `training.batch_size`; matrix products of
-            another size may round otherwise, and losses then differ slightly from those on videos.
-        console: where to draw a progress bar.
+        batch_size: clips that the tower encodes at a time. Defaults to `training.batch_size`. Matrix products of
+            another size may round differently, so that losses differ slightly from those on videos.
+        console: shows a progress bar.
 
     Returns:
         the directory of all features.
 
     Raises:
-        UserError: data.features is not set, something inside the tower is trained, the dtype is unknown, or stored
-            features depend on something else.
+        UserError: data.features is not set, something inside the tower is trained, the dtype is unknown, or the
+            directory holds features with another key.
     """
     if config.data.features is None:
-        raise UserError("There is no directory for the features; set data.features, such as data.features=features.")
+        raise UserError("data.features is not set; set it to a directory, for example data.features=features.")
     if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"The type is {dtype!r}; allowed: {', '.join(DTYPES)}.")
+        raise UserError(f"The dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
     if batch_size is not None and batch_size < 1:
-        raise UserError(f"The batch size is {batch_size}; it must be 1 or more.")
+        raise UserError(f"The batch size is {batch_size}; it must be at least 1.")
     root = Path(config.data.features)
     state = join_processes()
     model, processor = start_model(
@@ -75,8 +75,8 @@ def extract_features(
     )
     if model.config.needs_frames:
         raise UserError(
-            "Contextualizers or relations inside the vision tower change what it makes of frames; its outputs can't be "
-            "kept."
+            "The run trains contextualizers or relations inside the vision tower, so its outputs change and cannot be "
+            "stored; train on videos."
         )
     key = feature_key(config.data, model, processor)
     key = replace(key, stored_in=dtype or key.stored_in, frames=ALL_FRAMES if all_frames else key.frames)
@@ -99,25 +99,25 @@ def extract_features(
 
 
 def _missing(writer: FeatureWriter, key: FeatureKey, clips: ClipTable) -> list[int]:
-    """List the shards to write. One process lists them: a second one might see shards that the first has written."""
+    """List the shards to write. Call in one process: a second one might see shards that the first has just written."""
     prepare_store(writer.directory, key, clips)
     return writer.missing_shards()
 
 
 class _Encoder(NamedTuple):
-    """How features are made of frames."""
+    """Encodes frames to features."""
 
     tower: VisionTower
     batch_size: int
     dtype: torch.dtype
     mean: bool
-    """Of the frames of a clip, `(1, N, D)`."""
+    """Whether to average the frames of a clip, to `(1, N, D)`."""
 
     @torch.no_grad()
     def encode(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """Encode at most `batch_size` clips; return the features of each on the CPU, `(T, N, D)`.
 
-        A smaller batch is padded: matrix products of another size may round otherwise, and training on features would
+        Pads smaller batches: matrix products of another size may round differently, so that training on features would
         differ from training on videos.
         """
         pixels = batch["pixel_values"]
@@ -125,7 +125,7 @@ class _Encoder(NamedTuple):
         padded = torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])]) if missing else pixels
         features = self.tower(padded.to(self.tower.device, non_blocking=True))[: len(pixels)]
         if self.mean:
-            features = features.mean(dim=1, keepdim=True)  # as the captioner takes it, in the tower's type
+            features = features.mean(dim=1, keepdim=True)  # as in the captioner, in the tower's dtype
         # Copies, since a file would hold the whole batch for each view of it.
         return [clip.clone() for clip in features.to(self.dtype).cpu()]
 
@@ -139,7 +139,7 @@ def _extract(
     num_workers: int,
     console: Console | None,
 ) -> None:
-    """Write shards while the next ones are encoded, and those after them decoded."""
+    """Write each shard while the next one is encoded."""
     indices = [index for shard in shards for index in writer.clips_of(shard)]
     batches = [indices[first : first + encoder.batch_size] for first in range(0, len(indices), encoder.batch_size)]
     with ThreadPoolExecutor(1) as pool, progress_bar(console) as bar:

@@ -1,4 +1,4 @@
-"""Batches of clips through a model: what captioning, feature extraction and baselines share."""
+"""Run a model over batches of clips, for captioning, feature extraction and baselines."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Batch = TypeVar("Batch")
 
 
 class Outcome(NamedTuple, Generic[Result]):
-    """What came of a clip."""
+    """The outcome for a clip."""
 
     clip_id: str
     result: Result | None
@@ -24,12 +24,12 @@ class Outcome(NamedTuple, Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class Batches(Sequence[range]):
-    """Indices of consecutive batches, made when they are asked for; a slice is some of the batches.
+    """Indices of consecutive batches, each a range; a slice is a view of some batches.
 
     Args:
         starts: first index of each batch.
-        size: of a batch; the last one may be smaller.
-        items: how many there are.
+        size: size of a batch; the last one may be smaller.
+        items: number of items.
     """
 
     starts: range
@@ -38,7 +38,7 @@ class Batches(Sequence[range]):
 
     @classmethod
     def of(cls, items: int, size: int) -> "Batches":
-        """Cut a number of items into batches."""
+        """Split a number of items into batches."""
         return cls(range(0, items, size), size, items)
 
     def __len__(self) -> int:
@@ -50,7 +50,7 @@ class Batches(Sequence[range]):
     @overload
     def __getitem__(self, index: slice) -> "Batches": ...
     def __getitem__(self, index: int | slice) -> "range | Batches":
-        """Give the indices of one batch, or some of the batches."""
+        """Return the indices of one batch, or some of the batches."""
         if isinstance(index, slice):
             return Batches(self.starts[index], self.size, self.items)
         start = self.starts[index]
@@ -65,13 +65,12 @@ def run_batches(
     collate: Callable[[list[dict[str, Any]]], Batch],
     num_workers: int,
 ) -> Iterator[list[Outcome[Result]]]:
-    """Decode batches ahead in workers, and give each to a model.
+    """Decode batches ahead in workers, and run a model on each.
 
     Args:
-        dataset: items of one clip each, with a `clip_id`. An item with a `bad` (why it cannot be decoded) is not worked
-            on.
+        dataset: items of one clip each, with a `clip_id`. Items with a `bad` (why it cannot be decoded) are left out.
         batches: indices of each batch.
-        work: gives a result for each clip of a batch; not called if all of its clips are bad.
+        work: returns a result for each clip of a batch; not called if all of its clips are bad.
         collate: makes a batch of the good items, in a worker.
         num_workers: upper bound of processes that decode.
 
@@ -84,7 +83,7 @@ def run_batches(
 
 
 class _Collator:
-    """Each clip's name and, if it is bad, why; beside them a batch of the good ones."""
+    """Returns each clip's id and, if it is bad, why, with a batch of the good ones."""
 
     def __init__(self, collate: Callable[[list[dict[str, Any]]], Any]) -> None:
         self.collate = collate

@@ -18,7 +18,7 @@ def bleu_counts(scorer: CiderD, hypotheses: Sequence[str], clip_ids: Sequence[st
 
     Args:
         scorer: holds the counted references; made without `end_of_text`.
-        hypotheses: tokenised captions.
+        hypotheses: tokenized captions.
         clip_ids: the clip of each.
 
     Returns:

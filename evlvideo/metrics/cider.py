@@ -124,7 +124,7 @@ class CiderD:
         """Return CIDEr-D of hypotheses, `(hypotheses)`, between 0 and 10.
 
         Args:
-            hypotheses: tokenised captions.
+            hypotheses: tokenized captions.
             clip_ids: the clip whose references each is compared with.
             ended: whether each caption reached EOS; matters only with `end_of_text`. Defaults to all true.
             frequencies: `split` for those of the documents, or `batch` for those of the references of the clips in

@@ -1,4 +1,4 @@
-"""Write the mini data set to disk: H.264 clips and annotations in MSR-VTT's own layout."""
+"""Write the mini dataset to disk: H.264 clips and annotations in MSR-VTT's own layout."""
 
 import json
 import os
@@ -31,7 +31,7 @@ FRAMES_PER_SECOND = 16
 
 _FACTS_FILE = "mini.json"
 _WORKERS = 2
-# x264's look-ahead does not always decide the same for the same frames; without it a clip has the same bytes each time.
+# x264's look-ahead is not deterministic; without it, a clip has the same bytes each time.
 _ENCODER_OPTIONS = {"preset": "fast", "crf": "23", "x264-params": "mbtree=0:rc-lookahead=0:sync-lookahead=0"}
 
 
@@ -46,10 +46,10 @@ def build_mini(
     """Render the dataset, unless `root` has it already.
 
     The same seed gives the same annotations and frames. The directory appears only when it is complete. If two
-    processes build at once, the slower one uses the result of the faster.
+    processes render at once, the slower one uses the result of the faster.
 
     Args:
-        root: where to build. Defaults to :func:`mini_root`.
+        root: directory of the dataset. Defaults to :func:`mini_root`.
         seed: seed of scenes and captions.
         progress: whether to show a progress bar on standard error.
         splits: clips in `train`, `validate` and `test`.
@@ -71,7 +71,7 @@ def build_mini(
         if not _holds(root, facts):
             reason = getattr(error.__cause__ or error, "strerror", None) or error
             raise UserError(
-                f"The mini data set cannot be written to {root}: {reason}; "
+                f"The mini dataset cannot be written to {root}: {reason}; "
                 "name another directory, or set EVLVIDEO_CACHE to one that can be written."
             ) from error
     return root
@@ -97,12 +97,12 @@ def write_clip(path: Path, frames: NDArray[Any]) -> None:
 
 
 def _holds(root: Path, facts: dict[str, Any]) -> bool:
-    """Whether `root` is this dataset; raise if it holds anything else."""
+    """Check whether `root` holds this dataset; raise if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / _FACTS_FILE).is_file() or (found := read_json(root / _FACTS_FILE)) != facts:
         what = "other files" if not (root / _FACTS_FILE).is_file() else f"another build ({found})"
-        raise UserError(f"{root} holds {what}, not the mini data set {facts}; delete it or name another directory.")
+        raise UserError(f"{root} holds {what}, not the mini dataset {facts}; delete it or name another directory.")
     return True
 
 
@@ -113,14 +113,14 @@ def _build(root: Path, facts: dict[str, Any], progress: bool) -> None:
 
 
 def _clips(facts: dict[str, Any]) -> list[tuple[str, int]]:
-    """Split and index of every clip, in the order of their ids."""
+    """List the split and index of every clip, in the order of their ids."""
     return [(split, index) for split in ("train", "validate", "test") for index in range(facts["splits"][split])]
 
 
 def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
     """Render the clips in several processes.
 
-    They are new interpreters: forks could hang in a caller with threads, and spawned workers would import the caller's
+    Starts new interpreters: forks could hang if the caller has threads, and spawned workers would import the caller's
     main module.
     """
     command = [sys.executable, "-m", "evlvideo.mini.build", str(root), json.dumps(facts)]
@@ -131,14 +131,14 @@ def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
     ]
     try:
         with progress_bar(Console(stderr=True) if progress else None) as bar:
-            task = bar.add_task("Rendering the mini data set", total=len(_clips(facts)))
+            task = bar.add_task("Rendering the mini dataset", total=len(_clips(facts)))
             while any(worker.poll() is None for worker in workers):
                 bar.update(task, completed=len(list((root / "videos").iterdir())))
                 time.sleep(0.1)
         for worker in workers:
             errors = worker.communicate()[1]
             if worker.returncode != 0:
-                raise RuntimeError(f"Rendering the mini data set failed:\n{errors}")
+                raise RuntimeError(f"Rendering the mini dataset failed:\n{errors}")
     finally:
         for worker in workers:
             worker.kill()

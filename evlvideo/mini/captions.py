@@ -1,6 +1,7 @@
-"""Captions of mini scenes: a small grammar with synonyms and levels of detail, in the manner of crowd captions.
+"""Write captions of mini scenes: a small grammar with synonyms and levels of detail, like crowd captions.
 
-Every caption says what is needed to tell it (`one_frame`, `several_frames` or `frame_order`), whatever its clip needs.
+Every caption records what it takes to see it (`one_frame`, `several_frames` or `frame_order`), which may be less than
+what its clip takes.
 """
 
 import random
@@ -69,20 +70,20 @@ _PREDICATES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 _OPENINGS = ("a video of", "a video of", "a clip of", "an animation of", "this is")
 _ONE_FRAME_SHARE = 0.06
-"""How often a caption of a clip with an event leaves the event out."""
+"""Share of captions that leave out the event of a clip that has one."""
 _TRIES = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A sentence and what is needed to tell it: `one_frame`, `several_frames` or `frame_order`."""
+    """A sentence, and what it takes to see it: `one_frame`, `several_frames` or `frame_order`."""
 
     text: str
     evidence: str
 
 
 def write_captions(scene: Scene, rng: random.Random, count: int = 20) -> list[Caption]:
-    """Write `count` captions of a clip, all different if the grammar has as many for this scene."""
+    """Write `count` captions of a clip, all different if the grammar has enough for this scene."""
     captions: dict[str, Caption] = {}
     spare: list[Caption] = []
     for _ in range(_TRIES * count):
@@ -95,7 +96,7 @@ def write_captions(scene: Scene, rng: random.Random, count: int = 20) -> list[Ca
 
 
 def write_still_captions(scene: Scene, rng: random.Random, count: int = 1, moment: float = 0.0) -> list[Caption]:
-    """Write captions that tell only what the frame at `moment` (0 … 1) shows; they may repeat."""
+    """Write captions of the frame at `moment` (0 … 1) alone; they may repeat."""
     return [Caption(_still(scene, items_at(scene, moment), rng), ONE_FRAME) for _ in range(count)]
 
 
@@ -128,7 +129,7 @@ def _action(noun: str, predicate: tuple[str, str], rng: random.Random) -> str:
 
 
 def _two_takers(scene: Scene, rng: random.Random) -> str:
-    """Two items that are never seen together."""
+    """Describe two items that are never visible together."""
     one, two = (_noun(item, rng) for item in rng.sample(scene.items, 2))
     return rng.choice(
         (
@@ -141,7 +142,7 @@ def _two_takers(scene: Scene, rng: random.Random) -> str:
 
 
 def _objects_only(scene: Scene, rng: random.Random) -> str:
-    """What one frame of a clip with an event tells: objects and background, not the event."""
+    """Describe one frame of a clip with an event: objects and background, not the event."""
     noun = _noun(rng.choice(scene.items) if scene.event.kind == "alternate" else scene.items[0], rng)
     draw = rng.random()
     text = noun if draw < 0.4 else f"there is {noun}" if draw < 0.75 else f"{rng.choice(_OPENINGS)} {noun}"
@@ -149,7 +150,7 @@ def _objects_only(scene: Scene, rng: random.Random) -> str:
 
 
 def _still(scene: Scene, items: tuple[Item, ...], rng: random.Random) -> str:
-    """What a frame tells: objects, their colours, sizes and places, or that there is nothing."""
+    """Describe a frame: objects, their colours, sizes and positions, or that there are none."""
     if not items:
         empty = rng.choice(_EMPTY[scene.background])
         return rng.choice(
@@ -182,7 +183,7 @@ def _still_pair(scene: Scene, items: tuple[Item, ...], rng: random.Random) -> st
 
 
 def _noun(item: Item, rng: random.Random) -> str:
-    """A noun phrase with its article and a random level of detail."""
+    """Write a noun phrase with its article and a random level of detail."""
     words = [rng.choice(_NOUNS[item.shape])]
     if rng.random() < 0.06:
         words = [rng.choice(("object", "shape"))]

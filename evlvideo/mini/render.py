@@ -1,4 +1,4 @@
-"""Frames of mini scenes, drawn in NumPy with signed distances: smooth edges at one sample a pixel."""
+"""Render frames of mini scenes in NumPy, from signed distances: smooth edges at one sample a pixel."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8]
 View = tuple[float, float, float, float]
 
 WHOLE_VIEW: View = (0.0, 0.0, 1.0, 1.0)
-"""Left, top, width and height of the whole picture."""
+"""Left, top, width and height of the whole image."""
 
 COLOUR_VALUES = {
     "red": (215, 40, 40),
@@ -33,10 +33,10 @@ _OUTLINE_PIXELS = 1.1
 
 
 def render_clip(scene: Scene) -> Pixels:
-    """Draw every frame of a scene.
+    """Render every frame of a scene, deterministically.
 
     Returns:
-        uint8 (frames, height, width, 3), the same for the same scene.
+        RGB, uint8 of shape (frames, height, width, 3).
     """
     rng = np.random.default_rng(scene.texture_seed)
     xs = np.arange(-_MARGIN, scene.width + _MARGIN, dtype=np.float32) + 0.5
@@ -44,7 +44,7 @@ def render_clip(scene: Scene) -> Pixels:
     backdrop = _background(scene, xs, ys, rng)
     noise = rng.standard_normal((scene.height + 16, scene.width + 16, 3), dtype=np.float32) * _NOISE_SIGMA
     steps = rng.integers(-1, 2, size=(scene.frames, 2)) * (rng.random((scene.frames, 1)) < 0.3)
-    camera = np.clip(np.cumsum(steps, axis=0), -1, 1)  # (frames, 2): a camera held by a calm hand
+    camera = np.clip(np.cumsum(steps, axis=0), -1, 1)  # (frames, 2): a hand-held camera
     clip = np.empty((scene.frames, scene.height, scene.width, 3), np.uint8)
     for index in range(scene.frames):
         dx, dy = int(camera[index, 0]), int(camera[index, 1])
@@ -60,16 +60,16 @@ def render_clip(scene: Scene) -> Pixels:
 
 
 def render_still(scene: Scene, size: int, moment: float = 0.0, view: View = WHOLE_VIEW) -> Pixels:
-    """Draw one moment of a scene straight at `size` × `size` pixels, squeezed as a resized frame would be.
+    """Render one moment of a scene at `size` × `size` pixels, squeezed like a resized frame.
 
     Args:
-        scene: what to draw.
+        scene: the scene.
         size: height and width in pixels.
-        moment: when, in 0 … 1.
-        view: left, top, width and height of the part of the picture that is shown, as shares.
+        moment: time, in 0 … 1.
+        view: left, top, width and height of the part of the image to render, as shares.
 
     Returns:
-        uint8 (size, size, 3).
+        RGB, uint8 of shape (size, size, 3).
     """
     rng = np.random.default_rng(scene.texture_seed)
     xs, ys = _grid(scene, size, view)
@@ -81,18 +81,18 @@ def render_still(scene: Scene, size: int, moment: float = 0.0, view: View = WHOL
 
 
 def item_masks(scene: Scene, size: int, moment: float = 0.0, view: View = WHOLE_VIEW) -> list[Floats]:
-    """For each visible object, which pixels of :func:`render_still` it covers: float32 (size, size), 0 … 1."""
+    """Return how much of each pixel of :func:`render_still` each visible object covers: float32 (size, size), 0 … 1."""
     xs, ys = _grid(scene, size, view)
     masks = []
     for item in items_at(scene, moment):
-        picture = np.zeros((size, size, 1), np.float32)
-        _draw(picture, item, scene, xs, ys, paint_over=np.ones(1, np.float32))
-        masks.append(picture[..., 0])
+        image = np.zeros((size, size, 1), np.float32)
+        _draw(image, item, scene, xs, ys, paint_over=np.ones(1, np.float32))
+        masks.append(image[..., 0])
     return masks
 
 
 def _grid(scene: Scene, size: int, view: View) -> tuple[Floats, Floats]:
-    """Places of a still's columns and rows, in scene pixels."""
+    """Return the positions of a still's columns and rows, in scene pixels."""
     left, top, width, height = view
     steps = (np.arange(size) + 0.5) / size
     xs, ys = (left + steps * width) * scene.width, (top + steps * height) * scene.height
@@ -100,9 +100,9 @@ def _grid(scene: Scene, size: int, view: View) -> tuple[Floats, Floats]:
 
 
 def _draw(frame: Floats, item: Item, scene: Scene, xs: Floats, ys: Floats, paint_over: Floats | None = None) -> None:
-    """Draw an object into `frame` (height, width, channels) in place; `xs`, `ys` are the pixels' places in the scene.
+    """Draw an object into `frame` (height, width, channels) in place.
 
-    Its own colours are replaced by `paint_over` where that is given.
+    `xs` and `ys` are the pixels' positions in the scene. `paint_over` replaces the object's colours.
     """
     radius = item.radius * min(scene.width, scene.height)
     centre_x, centre_y = item.x * scene.width, item.y * scene.height
@@ -137,7 +137,7 @@ def _ring(x: Floats, y: Floats) -> Floats:
 
 def _polygon(name: str) -> Callable[[Floats, Floats], Floats]:
     def distance(x: Floats, y: Floats) -> Floats:
-        """Exact signed distance to a closed polygon."""
+        """Return the exact signed distance to a closed polygon."""
         starts, edges, lengths = _edges(name)
         wx = x[None] - starts[:, 0, None, None]
         wy = y[None] - starts[:, 1, None, None]
@@ -145,7 +145,7 @@ def _polygon(name: str) -> Callable[[Floats, Floats], Floats]:
         along = np.clip((wx * ex + wy * ey) / lengths[:, None, None], 0, 1)
         bx, by = wx - ex * along, wy - ey * along
         nearest = np.sqrt((bx * bx + by * by).min(axis=0))
-        # Even-odd rule: count the edges that a ray towards +x crosses.
+        # Even-odd rule: count the edges that a ray in the direction +x crosses.
         straddles = (wy >= 0) != (wy >= ey)
         crosses = straddles & ((wx * ey - wy * ex < 0) == (ey > 0))
         return np.where(crosses.sum(axis=0) % 2 == 1, -nearest, nearest)
@@ -161,7 +161,7 @@ def _edges(name: str) -> tuple[Floats, Floats, Floats]:
 
 
 def _corners(name: str) -> list[tuple[float, float]]:
-    """Corners of a shape of radius about 1, y downwards."""
+    """Return the corners of a shape of radius about 1, with y downwards."""
     match name:
         case "box":
             return [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]
@@ -205,9 +205,9 @@ _DISTANCES: dict[str, Callable[[Floats, Floats], Floats]] = {
 
 
 def _background(scene: Scene, xs: Floats, ys: Floats, rng: np.random.Generator) -> Floats:
-    """The scene without objects, float32 (rows, columns, 3)."""
-    picture = _BACKDROPS[scene.background](scene, xs[None, :], ys[:, None], rng)
-    return np.ascontiguousarray(picture * np.float32(scene.brightness), dtype=np.float32)
+    """Render the scene without objects: float32 (rows, columns, 3)."""
+    image = _BACKDROPS[scene.background](scene, xs[None, :], ys[:, None], rng)
+    return np.ascontiguousarray(image * np.float32(scene.brightness), dtype=np.float32)
 
 
 def _tinted(shade: NDArray[Any], colour: tuple[int, int, int]) -> Floats:
@@ -220,13 +220,13 @@ def _grass(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floa
 
 
 def _sky(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
-    picture = _tinted(np.ones_like(x * y), (110, 175, 236)) + _tinted(np.ones_like(x) * y / scene.height, (70, 45, 14))
+    image = _tinted(np.ones_like(x * y), (110, 175, 236)) + _tinted(np.ones_like(x) * y / scene.height, (70, 45, 14))
     for _ in range(3):
         cx, cy = rng.uniform(0, scene.width), rng.uniform(0, scene.height)
         wide = rng.uniform(8, 18)
         cloud = np.exp(-(((x - cx) / wide) ** 2) - ((y - cy) / (wide * 0.4)) ** 2).astype(np.float32)[..., None]
-        picture += (np.float32(250) - picture) * cloud * np.float32(0.8)
-    return picture
+        image += (np.float32(250) - image) * cloud * np.float32(0.8)
+    return image
 
 
 def _sand(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
@@ -252,12 +252,12 @@ def _wall(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Float
 
 
 def _night(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
-    picture = _tinted(np.ones((y.shape[0], x.shape[1]), np.float32), (20, 22, 58))
+    image = _tinted(np.ones((y.shape[0], x.shape[1]), np.float32), (20, 22, 58))
     for _ in range(22):
         column = int(rng.random() * x.shape[1])
         row = int(rng.random() * y.shape[0])
-        picture[row, column] = rng.uniform(150, 255)
-    return picture
+        image[row, column] = rng.uniform(150, 255)
+    return image
 
 
 def _floor(scene: Scene, x: Floats, y: Floats, rng: np.random.Generator) -> Floats:

@@ -1,8 +1,8 @@
-"""Scenes of the mini data set: objects, a background, and one event that unfolds over the clip.
+"""Scenes of the mini dataset: objects, a background, and one event that unfolds over the clip.
 
-Time runs from 0 (first frame) to 1 (just after the last frame). Positions are shares of the picture's width and height,
-radii shares of its shorter side. A scene is data: :func:`items_at` says what is
-visible at a moment, the renderer draws that, and the captions are written from the same description.
+Time runs from 0 (first frame) to 1 (just after the last frame). Positions are shares of the image's width and height,
+radii shares of its shorter side. A scene is data: :func:`items_at` returns what is visible at a moment, and both frames
+and captions are made from that.
 """
 
 import math
@@ -30,10 +30,10 @@ EVENTS = {
 """What can happen in a clip, and what it takes to see it: one frame, several frames, or their order."""
 
 EVIDENCE_SHARES = {"one_frame": 0.2, "several_frames": 0.3, "frame_order": 0.5}
-"""How often each kind of evidence is sampled."""
+"""Probability of each kind of evidence."""
 
 SYMMETRY_DEGREES = {"box": 90, "triangle": 120, "star": 72, "cross": 90, "heart": 360, "diamond": 180}
-"""Turn after which a shape looks the same; shapes that are not here always do."""
+"""Rotation after which a shape looks the same; shapes not listed look the same at any angle."""
 
 _CAMOUFLAGE = {
     "grass": {"green"},
@@ -55,7 +55,7 @@ _SAMPLED_FRAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An object and where it is; the radius is a share of the picture's shorter side."""
+    """An object and its position; the radius is a share of the image's shorter side."""
 
     shape: str
     colour: str
@@ -68,7 +68,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happens to the first item. `amount`, `period` and `phase` mean what :func:`items_at` makes of them."""
+    """What happens to the first item; see :func:`items_at` for `amount`, `period` and `phase`."""
 
     kind: str
     amount: float = 0.0
@@ -77,13 +77,13 @@ class Event:
 
     @property
     def evidence(self) -> str:
-        """What is needed to tell this event."""
+        """What it takes to see this event."""
         return EVENTS[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One clip, complete: everything that its frames and captions depend on."""
+    """Everything that the frames and captions of a clip depend on."""
 
     width: int
     height: int
@@ -101,12 +101,12 @@ class Scene:
 
 
 def sampled_moments(frames: int, count: int = _SAMPLED_FRAMES) -> list[float]:
-    """Moments of `count` uniformly sampled frames: 0, V/count, 2V/count, … of V frames."""
+    """Return the moments of `count` uniformly sampled frames: 0, V/count, 2V/count, … of V frames."""
     return [index * frames // count / frames for index in range(count)]
 
 
 def pool_of(scene: Scene) -> str:
-    """The split whose scenes may have this combination of attributes: no combination occurs in two splits."""
+    """Return the split that a scene's combination of attributes belongs to; no combination is in two splits."""
     bucket = zlib.crc32("/".join(scene.combination).encode()) % 10
     return "test" if bucket < 3 else "validate" if bucket < 4 else "train"
 
@@ -152,7 +152,7 @@ def _item(rng: random.Random, shape: str, colour: str) -> Item:
 
 
 def _placed(rng: random.Random, items: tuple[Item, ...], event: Event) -> tuple[Item, ...]:
-    """Give each item its place, so that two items do not cover each other at any moment."""
+    """Position the items so that they never cover each other."""
     first, *others = items
     kind = event.kind
     if kind == "rest":
@@ -181,9 +181,9 @@ def _event(rng: random.Random, kind: str, frames: int) -> Event:
 
 
 def _switching(rng: random.Random, kind: str, frames: int) -> Event:
-    """Sample period and phase until the uniformly sampled frames show three times one state and once the other.
+    """Sample period and phase until the uniformly sampled frames show one state three times and the other once.
 
-    That is told apart from a single switch, which is in the middle of a clip, without the order of the frames.
+    A single switch is in the middle of a clip, so this differs from it even without the order of the frames.
     """
     while True:
         event = Event(kind, period=rng.uniform(*_SWITCHING_PERIODS), phase=rng.random())
@@ -193,12 +193,12 @@ def _switching(rng: random.Random, kind: str, frames: int) -> Event:
 
 
 def _wave(event: Event, moment: float) -> float:
-    """Value of a periodic event in -1 … 1."""
+    """Return the value of a periodic event, in -1 … 1."""
     return math.sin(2 * math.pi * (moment / event.period + event.phase))
 
 
 def items_at(scene: Scene, moment: float) -> tuple[Item, ...]:
-    """Objects that are visible at a moment in 0 … 1, where they are then, in the order of the scene's items."""
+    """Return the objects visible at a moment in 0 … 1, at their positions then, in the order of the scene's items."""
     first, *others = scene.items
     event = scene.event
     if event.kind == "alternate":

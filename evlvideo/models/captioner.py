@@ -26,19 +26,15 @@ from evlvideo.models.checkpoint import (
     make_weights_readable,
 )
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.connectors.base import BlockReader, TowerShape
-from evlvideo.models.contextualizers import InTowerContextualizer
+from evlvideo.models.connectors.base import BlockReader
 from evlvideo.models.gradient_checkpointing import Checkpoint, checkpoint_layers
-from evlvideo.models.language import SoftPrompt, add_lora, check_positions
-from evlvideo.models.loss import caption_loss
+from evlvideo.models.language import SoftPrompt, add_lora, caption_loss, check_positions
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.towers import (
     TOWERS,
     TowerRecord,
-    check_same_tower,
     fingerprint,
-    load_vision_weights,
-    read_language_model,
+    load_towers,
     read_manifest,
     read_text_config,
     write_manifest,
@@ -71,9 +67,9 @@ class EvlVideoForCaptioning(PreTrainedModel):
         With `empty_language_model`, the language model takes no memory: it is replaced later, or never used.
         """
         super().__init__(config)
-        self.vision_tower = _make_vision_tower(config)
+        self.vision_tower = VisionTower.from_config(config)
         self.ln_vision = Float32LayerNorm(self.vision_tower.dim)
-        shape, connector = _shape_of(self.vision_tower), config.connector_class
+        shape, connector = self.vision_tower.shape, config.connector_class
         reader = connector.make_block_reader(shape, config.options)
         if reader is not None:
             self.vision_tower.insert_relations(reader, reader.num_blocks)
@@ -314,10 +310,10 @@ class EvlVideoForCaptioning(PreTrainedModel):
         if kwargs.get("is_main_process", True):
             directory = Path(save_directory)
             make_weights_readable(directory)
-            write_manifest(directory, self.config, {} if full else self._fingerprints())
-
-    def _fingerprints(self) -> dict[str, str]:
-        return {name: self.tower_fingerprints.get(name) or fingerprint(getattr(self, name)) for name in TOWERS}
+            towers = () if full else TOWERS
+            known = self.tower_fingerprints
+            prints = {name: known.get(name) or fingerprint(getattr(self, name)) for name in towers}
+            write_manifest(directory, self.config, prints)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -395,48 +391,15 @@ class EvlVideoForCaptioning(PreTrainedModel):
     def _load_towers(
         self, manifest: Mapping[str, TowerRecord] | None, dtype: torch.dtype | None, *, language_model: bool
     ) -> None:
-        """Load the frozen towers, compare them with the manifest of a checkpoint, and convert them to a dtype."""
-        names = list(TOWERS if manifest is None else manifest)
-        if not language_model:
-            names = [name for name in names if name != "language_model"]
-        if "vision_tower" in names:
-            load_vision_weights(self.vision_tower.vit, self.config)
-        if "language_model" in names:
-            self.language_model = read_language_model(self.config.language_model)
-            add_lora(self.language_model, self.config)
-        # Fingerprints are of the weights as stored: float16 rounds differently from bfloat16.
-        self.tower_fingerprints = {name: fingerprint(getattr(self, name)) for name in names}
-        for name in names:
-            if manifest is not None:
-                check_same_tower(name, manifest[name], self.tower_fingerprints[name])
+        """Load the frozen towers that a checkpoint's manifest names, or all, and convert them to a dtype."""
+        tower, config = self.vision_tower, self.config
+        found, self.tower_fingerprints = load_towers(tower, config, manifest, language_model=language_model)
+        if found is not None:
+            self.language_model = found
+            add_lora(found, config)
         for name, parameter in self.named_parameters():
             if tower_of(name) is not None:
                 parameter.data = parameter.data.to(dtype or torch.float32)
-
-
-def _make_vision_tower(config: EvlVideoConfig) -> VisionTower:
-    tower = VisionTower(
-        config.vision_tower,
-        overrides=config.vision_overrides,
-        final_norm=config.vision_final_norm,
-        image_mean=config.image_mean,
-        image_std=config.image_std,
-    )
-    if config.contextualizer == "in_tower":
-        tower.insert_contextualizers(
-            config.contextualizer_blocks,
-            lambda: InTowerContextualizer(
-                tower.dim,
-                attention_dim=config.contextualizer_attention_dim,
-                num_heads=config.contextualizer_heads,
-                max_frames=config.max_frames if config.frame_positions else None,
-            ),
-        )
-    return tower
-
-
-def _shape_of(tower: VisionTower) -> TowerShape:
-    return TowerShape(tower.dim, tower.num_tokens, tower.grid, tower.has_class_token)
 
 
 AutoConfig.register("evlvideo", EvlVideoConfig)

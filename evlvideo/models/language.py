@@ -1,7 +1,7 @@
-"""What the captioner adds to the frozen language model: the soft prompt that it reads, and LoRA.
+"""What the captioner adds to the frozen language model: the soft prompt that it reads, LoRA, and the loss of its texts.
 
 The soft prompt is read once a clip, however many texts follow. Notation: `B` clips, `P` soft tokens, `E` width of the
-language model.
+language model, `L` text tokens, `V` vocabulary.
 """
 
 import copy
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel
 
 from evlvideo.errors import UserError
@@ -123,3 +124,20 @@ def add_lora(language_model: PreTrainedModel, config: EvlVideoConfig) -> None:
     for name, weight in language_model.named_parameters():
         if is_lora(name):
             weight.data = weight.data.float()
+
+
+def caption_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """Compute the cross-entropy over the targets of a batch, in float32.
+
+    Args:
+        logits: `(B, ≥ L + 1, V)`; the last `L + 1` positions are the last soft token and the text.
+        labels: `(B, L)`, −100 for tokens that are not targets.
+        num_items_in_batch: targets to average over. Defaults to those of `labels`.
+
+    Returns:
+        a scalar.
+    """
+    length = labels.shape[1]
+    predicting = logits[:, -(length + 1) : -1].float()  # (B, L, V)
+    total = F.cross_entropy(predicting.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+    return total / ((labels != -100).sum() if num_items_in_batch is None else num_items_in_batch)

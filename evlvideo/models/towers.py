@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -19,6 +19,7 @@ from evlvideo.errors import UserError
 from evlvideo.files import read_json, write_json
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.trainable import is_trained_inside, without_lora
+from evlvideo.models.vision import VisionTower
 from evlvideo.models.weights import copy_weights, read_weights
 
 TOWERS = ("vision_tower", "language_model")
@@ -129,6 +130,40 @@ def read_text_config(name: str) -> PreTrainedConfig:
     # The path on this machine would end up in every checkpoint.
     config._name_or_path = ""
     return config
+
+
+def load_towers(
+    vision_tower: VisionTower,
+    config: EvlVideoConfig,
+    manifest: Mapping[str, TowerRecord] | None,
+    *,
+    language_model: bool = True,
+) -> tuple[PreTrainedModel | None, dict[str, str]]:
+    """Load frozen towers from the sources that an architecture names.
+
+    Args:
+        vision_tower: loaded in place.
+        config: the architecture.
+        manifest: the towers that a checkpoint does not hold, and what they must be. If None, all are loaded.
+        language_model: if False, the language model is left out.
+
+    Returns:
+        the language model, if it was loaded, and the fingerprint of each tower that was.
+
+    Raises:
+        UserError: a tower is not there, does not fit, or is not the one that the checkpoint was trained with.
+    """
+    names = [name for name in (TOWERS if manifest is None else manifest) if language_model or name != "language_model"]
+    if "vision_tower" in names:
+        load_vision_weights(vision_tower.vit, config)
+    found = read_language_model(config.language_model) if "language_model" in names else None
+    loaded = {"vision_tower": vision_tower, "language_model": found}
+    # Fingerprints are of the weights as stored: float16 rounds differently from bfloat16.
+    fingerprints = {name: fingerprint(cast("nn.Module", loaded[name])) for name in names}
+    for name in names:
+        if manifest is not None:
+            check_same_tower(name, manifest[name], fingerprints[name])
+    return found, fingerprints
 
 
 def read_language_model(name: str) -> PreTrainedModel:

@@ -19,9 +19,11 @@ from timm.models.vision_transformer_relpos import RelPosBlock, ResPostRelPosBloc
 from torch import Tensor, nn
 
 from evlvideo.errors import UserError
-from evlvideo.models.contextualizers import InTowerContextualizer
+from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.connectors.base import TowerShape
 from evlvideo.models.gradient_checkpointing import Checkpoint
 from evlvideo.models.precision import autocast_by, in_own_precision
+from evlvideo.models.tokens.contextualizers import InTowerContextualizer
 
 _FAMILIES = (VisionTransformer, Eva, Beit, VisionTransformerRelPos)
 _PRE_NORM = (Block, EvaBlock, BeitBlock, RelPosBlock)
@@ -148,6 +150,28 @@ class VisionTower(nn.Module):
         self.vit.requires_grad_(False)
         self.eval()
 
+    @classmethod
+    def from_config(cls, config: EvlVideoConfig) -> "VisionTower":
+        """Make the tower that an architecture names, with its in-tower contextualizers, if any."""
+        tower = cls(
+            config.vision_tower,
+            overrides=config.vision_overrides,
+            final_norm=config.vision_final_norm,
+            image_mean=config.image_mean,
+            image_std=config.image_std,
+        )
+        if config.contextualizer == "in_tower":
+            tower.insert_contextualizers(
+                config.contextualizer_blocks,
+                lambda: InTowerContextualizer(
+                    tower.dim,
+                    attention_dim=config.contextualizer_attention_dim,
+                    num_heads=config.contextualizer_heads,
+                    max_frames=config.max_frames if config.frame_positions else None,
+                ),
+            )
+        return tower
+
     @property
     def dtype(self) -> torch.dtype:
         """Type of the weights, of the computation, and of the tokens."""
@@ -192,6 +216,11 @@ class VisionTower(nn.Module):
         """Rows and columns of a frame's patches."""
         rows, columns = self.vit.patch_embed.grid_size
         return int(rows), int(columns)
+
+    @property
+    def shape(self) -> TowerShape:
+        """What connectors have to know."""
+        return TowerShape(self.dim, self.num_tokens, self.grid, self.has_class_token)
 
     @property
     def has_contextualizers(self) -> bool:

@@ -38,7 +38,7 @@ class EvaluationResult:
     references: References
     """What the captions were scored against."""
     tokenizer: str
-    """The tokeniser of captions and references."""
+    """The tokenizer of captions and references."""
     scores: dict[str, float]
     """Metric → score over all clips."""
     per_clip: dict[str, dict[str, float]]

@@ -148,7 +148,7 @@ class CaptionTrainer(Trainer):
         self.interval = LogInterval()
         """Log interval of the checkpoint that the run resumed from."""
         self.generation = generation
-        # Tokenised once; each validation scores the clips that could be decoded.
+        # Tokenized once; each validation scores the clips that could be decoded.
         self.validation_references = TokenizedReferences.of(validation_references, SELECTION_TOKENIZER)
         self.learning_rates = learning_rates
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)

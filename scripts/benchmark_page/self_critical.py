@@ -10,7 +10,7 @@ REWARDS = {
     "bleu_4": "BLEU-4",
     "rouge_l": "ROUGE-L",
     "pycocoevalcap": "pycocoevalcap's CIDEr, from words",
-    "pycocoevalcap_with_tokenizer": "the same, from captions with its tokeniser",
+    "pycocoevalcap_with_tokenizer": "the same, from captions with its tokenizer",
 }
 
 
@@ -96,7 +96,7 @@ def rewards(report: dict[str, Any]) -> list[str]:
     reward, evaluation = report["reward"], report["evaluation"]
     calls = [[REWARDS[name], *_times(call)] for name, call in reward["calls"].items()]
     evaluations = [
-        ["all metrics on one tokenisation", *_times(evaluation["together"], 1000)],
+        ["all metrics on one tokenization", *_times(evaluation["together"], 1000)],
         ["each metric on its own", *_times(evaluation["apart"], 1000)],
     ]
     skipped = f" Without {', '.join(evaluation['skipped'])}." if evaluation["skipped"] else ""
@@ -105,7 +105,7 @@ def rewards(report: dict[str, Any]) -> list[str]:
         "",
         f"`scripts/benchmarks/rewards.py`: {reward['clips']} clips with {reward['samples']} captions each, against the "
         f"20 references of the clip; medians and 5th to 95th percentiles in ms, on a machine of "
-        f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. Ours tokenise the "
+        f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. Ours tokenize the "
         "captions too. The CPU's time is of the process alone, so that Java's is not in it.",
         "",
         *table(["320 captions", "wall", "CPU"], calls),
@@ -120,7 +120,7 @@ def rewards(report: dict[str, Any]) -> list[str]:
         f"{reward['load']['wall_ms']['median'] / 1000:.2f} s.",
         "",
         f"Evaluation of {evaluation['captions']:,} captions against {evaluation['references']:,} references, in "
-        f"seconds, tokeniser {evaluation['tokenizer']}.{skipped}",
+        f"seconds, tokenizer {evaluation['tokenizer']}.{skipped}",
         "",
         *table(["evaluation", "wall", "CPU"], evaluations),
     ]

@@ -35,7 +35,7 @@ def shards(report: dict[str, Any]) -> list[str]:
         f"`scripts/benchmarks/shards.py`: {report['throughput']['samples']:,} JPEGs of 64 to 256 pixels a side in "
         f"{report['throughput']['shards']} shards, shuffled, batches of {report['throughput']['batch']}, rounds "
         f"interleaved, {report['machine']['processors']} processors with a load of {report['machine']['load'][0]:.1f}. "
-        "This project does all that it does in training (a seed for each sample, pictures upright), webdataset "
+        "This project does all that it does in training (a seed for each sample, images upright), webdataset "
         f"{report['versions']['webdataset']} the bare work with the same decoder. Ratios above 1 are in favour of this "
         "project, medians of the rounds' own; that of CPU time is less touched by what else the machine does.",
         "",

@@ -38,7 +38,7 @@ def comparison(report: dict[str, Any]) -> list[str]:
         f"`scripts/benchmarks/comparison.py`: {report['systems']} files of 2,990 captions against MSR-VTT's official "
         f"test references, {report['resamples']:,} draws for intervals and tests; seconds of one run on "
         f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. METEOR and the "
-        "tokeniser are Java programs, whose time is not in that of the process.",
+        "tokenizer are Java programs, whose time is not in that of the process.",
         "",
         *table(["part", "wall", "process"], rows),
     ]
@@ -65,7 +65,7 @@ def scoring(report: dict[str, Any]) -> list[str]:
         f"`scripts/benchmarks/scoring.py`: generated captions, {report['references']} references a clip, "
         f"{report['systems']} systems in the comparison, all metrics but METEOR, one run in a process of its own on "
         f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. CPU seconds are the "
-        "process's; the tokeniser's Java is apart.",
+        "process's; the tokenizer's Java is apart.",
         "",
         *table(["clips", "what", "CPU seconds", "Java's", "peak, MB", "written"], rows),
     ]

@@ -4,7 +4,7 @@
 
 Writes `docs/benchmarks/comparison.json`. Only the official annotation is needed: the captions of the three systems are
 the second, third and fourth of each clip's own, cut after nine words. Times are of the wall, and of this process alone,
-which other programs on the machine do not stretch; METEOR and the tokeniser are programs of their own.
+which other programs on the machine do not stretch; METEOR and the tokenizer are programs of their own.
 """
 
 import argparse

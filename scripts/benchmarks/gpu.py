@@ -2,7 +2,7 @@
 
     python scripts/benchmarks/gpu.py
 
-One command, at most nine minutes on a GPU with 80 GB; no network, no data set, no weights: clips are noise, weights are
+One command, at most nine minutes on a GPU with 80 GB; no network, no dataset, no weights: clips are noise, weights are
 random, of the real sizes. Parts run one after the other, each in a process of its own and with a time limit;
 what cannot run is recorded with the reason, and the others go on. The file is written after each part:
 

@@ -6,10 +6,10 @@ Writes `docs/benchmarks/rewards.json`, from which `docs/benchmarks.md` is made. 
 
 The reward: 5 captions of each of 64 training clips, against the 20 references of the clip. Ours starts from captions as
 a model writes them, and has the document frequencies of the training split. pycocoevalcap starts from words, and counts
-frequencies over what it is given, which is less work; with its own tokeniser, a Java program is started for each call.
+frequencies over what it is given, which is less work; with its own tokenizer, a Java program is started for each call.
 Whether the two agree is looked at over the whole split, where their frequencies are the same.
 
-The evaluation: the first caption of every test clip against the other 19, all metrics on one tokenisation, and each
+The evaluation: the first caption of every test clip against the other 19, all metrics on one tokenization, and each
 metric on its own. Times are of the wall, and of this process alone, which other programs on the machine do not stretch.
 """
 
@@ -130,7 +130,7 @@ def sampled(references: Captions) -> tuple[list[str], list[str]]:
 
 
 def from_captions(references: Captions, captions: list[str], clips: list[str]) -> None:
-    """pycocoevalcap from captions: its tokeniser, then its scorer."""
+    """pycocoevalcap from captions: its tokenizer, then its scorer."""
     with java_on_path():
         tokenizer = PTBTokenizer()
         hypotheses = tokenizer.tokenize({place: [{"caption": text}] for place, text in enumerate(captions)})
@@ -169,7 +169,7 @@ def measure_agreement(references: Captions) -> dict[str, Any]:
 
 
 def measure_evaluation(captions: Captions, repeats: int) -> dict[str, Any]:
-    """Time of all metrics on one tokenisation, and of each on its own."""
+    """Time of all metrics on one tokenization, and of each on its own."""
     predictions = {clip: texts[0] for clip, texts in captions.items()}
     references = {clip: texts[1:] for clip, texts in captions.items()}
     groups = {"bleu": METRICS[:4], "meteor": ["meteor"], "rouge_l": ["rouge_l"], "cider": ["cider"]}

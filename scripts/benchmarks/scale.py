@@ -107,7 +107,7 @@ def measure(source: SourceConfig, most_items: int) -> dict[str, Any]:
     constant = torch.zeros(1, 3, 2, 2)
     common: dict[str, Any] = {"transform": lambda frames: constant, "seed": 0}
     CaptionDataset._pixel_values = lambda self, clip, entropy: constant  # type: ignore[method-assign]
-    # As many clips as there are, with a caption each, are a data set of MSR-VTT's form here.
+    # As many clips as there are, with a caption each, are a dataset of MSR-VTT's form here.
     facts = replace(DATASETS["msrvtt"], clips=lambda: {"train": None}, captions_per_clip=None)
     DATASETS["msrvtt"] = facts
     before, started, cpu = Memory.of("self"), time.perf_counter(), time.process_time()

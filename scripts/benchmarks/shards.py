@@ -79,7 +79,7 @@ def facts() -> dict[str, Any]:
 
 
 def write_shards(folder: Path, shards: int, samples: int, picture: Callable[[int], bytes]) -> list[Path]:
-    """Shards as img2dataset writes them: a picture, its facts, its caption."""
+    """Shards as img2dataset writes them: an image, its facts, its caption."""
     folder.mkdir(parents=True)
     for shard in range(shards):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as archive:
@@ -97,7 +97,7 @@ def write_shards(folder: Path, shards: int, samples: int, picture: Callable[[int
 
 
 def jpeg(number: int) -> bytes:
-    """A picture of 64 to 256 pixels a side, as smooth and as noisy as photographs."""
+    """An image of 64 to 256 pixels a side, as smooth and as noisy as photographs."""
     draw = np.random.default_rng(number)
     height, width = draw.integers(64, 257, 2)
     coarse = Image.fromarray(draw.integers(0, 256, (8, 8, 3), np.uint8)).resize((int(width), int(height)))

@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def render(folder: Path, name: str) -> Path:
-    """A clip in which a picture of noise moves."""
+    """A clip in which an image of noise moves."""
     codec, suffix, width, height, seconds, options = CLIPS[name]
     path = folder / f"{codec}-{width}.{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (height // 8 + 32, width // 8 + 32), np.uint8)

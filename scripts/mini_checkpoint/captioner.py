@@ -65,7 +65,7 @@ def train_captioner(out: Path, steps: int, seed: int = 0, batch: int = 64, pool:
     tokenizer = AutoTokenizer.from_pretrained(out / "language_model")
     processor = EvlVideoProcessor(tokenizer, image_size=IMAGE_SIZE)
     model = EvlVideoForCaptioning.from_towers(captioner_config(out, processor.end_token_id)).train()
-    optimizers = muon_and_adamw(model, "connector.encoder.", 4e-3, 2e-3)
+    optimizers = muon_and_adamw(model, "connector.bert.encoder.", 4e-3, 2e-3)
     schedules = [warm_up_and_cosine(optimizer, steps) for optimizer in optimizers]
     rng = random.Random(f"checkpoint/captioner/{seed}")
     batches = pooled_batches(lambda: draw_captioned_still(rng), rng, batch, pool)

@@ -1,4 +1,4 @@
-"""The language model: a byte-level tokenizer and a tiny OPT that have read captions and never seen a picture."""
+"""The language model: a byte-level tokenizer and a tiny OPT that have read captions and never seen an image."""
 
 import logging
 import math

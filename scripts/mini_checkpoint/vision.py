@@ -1,7 +1,7 @@
 """The vision tower: a tiny ViT that has seen stills and never read a caption.
 
 It stands for CLIP's. Its supervision is dense, because that takes minutes: what is in each patch, and where its object
-is; which background; which pairs of shape and colour are in the picture. The heads that answer are thrown away.
+is; which background; which pairs of shape and colour are in the image. The heads that answer are thrown away.
 """
 
 import logging
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Still:
-    """A picture and what is in it, by patch (row by row) and as a whole."""
+    """An image and what is in it, by patch (row by row) and as a whole."""
 
     picture: np.ndarray
     """uint8 (size, size, 3)."""
@@ -60,11 +60,11 @@ class Still:
     """float32 (patches, pixels of a patch): how much of each pixel is an object."""
     background: int
     present: np.ndarray
-    """float32 (shapes x colours): 1 for each pair in the picture."""
+    """float32 (shapes x colours): 1 for each pair in the image."""
 
 
 def random_view(rng: random.Random) -> View:
-    """The whole picture, or a part of at least half its area, as a random crop shows."""
+    """The whole image, or a part of at least half its area, as a random crop shows."""
     if rng.random() < 0.4:
         return WHOLE_VIEW
     area, aspect = rng.uniform(0.5, 1.0), rng.uniform(0.85, 1.18)
@@ -99,7 +99,7 @@ def by_patch(mask: np.ndarray) -> np.ndarray:
 
 
 def patch_geometry(scene: Scene, item: Item, view: View) -> np.ndarray:
-    """(patches, 5), see :class:`Still`; distances as shares of the shown picture."""
+    """(patches, 5), see :class:`Still`; distances as shares of the shown image."""
     left, top, width, height = view
     down, across = np.divmod(np.arange(GRID**2), GRID)
     turns = 2 * math.pi * item.tilt_degrees / SYMMETRY_DEGREES.get(item.shape, 360)
@@ -158,7 +158,7 @@ def dense_loss(predicted: tuple[Tensor, ...], stills: list[Still]) -> Tensor:
 
 
 def dense_accuracies(predicted: tuple[Tensor, ...], stills: list[Still]) -> dict[str, float]:
-    """Shares of what is right: on patches with an object, for the background, and for all pairs of a picture."""
+    """Shares of what is right: on patches with an object, for the background, and for all pairs of an image."""
     shapes, colours, geometry, _, background, pairs = predicted
     objects = stacked(stills, "shapes") != NOTHING
     right_pairs = (pairs > 0) == (stacked(stills, "present") > 0)

@@ -116,13 +116,13 @@ class TestBadInput:
     ) -> None:
         before = contents(tmp_path)
         said = message(evlvideo("train", config, f"data.{key}=trian"))
-        assert said == "The data set 'mini' has no split 'trian'; allowed: train, validate, test."
+        assert said == "The dataset 'mini' has no split 'trian'; allowed: train, validate, test."
         assert contents(tmp_path) == before
 
     def test_a_split_to_evaluate_on_that_does_not_exist(self, evlvideo: Command, finished: Path) -> None:
         before = contents(finished)
         said = message(evlvideo("evaluate", finished, "--split", "tset"))
-        assert said == "The data set 'mini' has no split 'tset'; allowed: train, validate, test."
+        assert said == "The dataset 'mini' has no split 'tset'; allowed: train, validate, test."
         assert contents(finished) == before
 
     def test_a_missing_video_root(self, evlvideo: Command, config: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from transformers import LlamaConfig
 from evlvideo.errors import UserError
 from evlvideo.estimate.costs import estimate
 from evlvideo.estimate.counting import count_multiply_adds
-from evlvideo.models.contextualizers import InTowerContextualizer
+from evlvideo.models.tokens.contextualizers import InTowerContextualizer
 
 
 def test_a_matrix_product_is_counted_as_by_hand() -> None:

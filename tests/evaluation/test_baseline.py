@@ -251,7 +251,7 @@ def test_bad_clips_that_were_mended_are_captioned_when_the_run_goes_on(
 def test_nothing_that_can_be_decoded_is_a_user_error(toy: Toy, make_config: MakeConfig, damaged: Path) -> None:
     for video in (damaged / "videos").iterdir():
         video.write_bytes(b"")
-    with pytest.raises(UserError, match="Not one of the clips could be decoded"):
+    with pytest.raises(UserError, match="No clip could be decoded"):
         caption_split(make_config(root=damaged), PROMPT)
 
 

@@ -268,6 +268,6 @@ def test_nothing_that_can_be_decoded_is_a_user_error(toy: Toy, tmp_path: Path, d
         video.write_bytes(b"")
     run = toy.finished_run(tmp_path / "run")
     config = toy.config(run)
-    with pytest.raises(UserError, match="Not one of the clips could be decoded"):
+    with pytest.raises(UserError, match="No clip could be decoded"):
         evaluate(run, config=replace(config, data=replace(config.data, root=str(damaged))))
     assert not (run / "evaluation").exists()

@@ -21,14 +21,14 @@ def write_shard(path: Path, members: Mapping[str, bytes]) -> Path:
 
 
 def picture(shade: int) -> bytes:
-    """A small picture of one grey, as PNG."""
+    """A small image of one grey, as PNG."""
     content = io.BytesIO()
     Image.fromarray(np.full((4, 6, 3), shade, np.uint8)).save(content, "PNG")
     return content.getvalue()
 
 
 def samples(numbers: range) -> dict[str, bytes]:
-    """Pictures whose grey is their number, and captions that say it."""
+    """Images whose grey is their number, and captions that say it."""
     return {
         name: content
         for number in numbers

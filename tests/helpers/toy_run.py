@@ -1,4 +1,4 @@
-"""A toy checkpoint and a toy data set for tests that train: real files, real decoder, nothing downloaded."""
+"""A toy checkpoint and a toy dataset for tests that train: real files, real decoder, nothing downloaded."""
 
 import os
 import subprocess
@@ -121,7 +121,7 @@ class Toy:
 
 
 def make_toy(directory: Path) -> Toy:
-    """Write the data set, the towers and the checkpoint."""
+    """Write the dataset, the towers and the checkpoint."""
     data = build.build_mini(directory / "data", progress=False, splits=SPLITS)
     captions = [caption.text for index in range(SPLITS["train"]) for caption in build.sample_clip("train", index)[1]]
     tokenizer = make_tokenizer(captions)
@@ -255,7 +255,7 @@ def start(*arguments: str, setup: str = "", cwd: Path | None = None) -> subproce
 
 
 def run() -> None:
-    """`evlvideo`, with the toy's numbers of clips in the place of the mini data set's."""
+    """`evlvideo`, with the toy's numbers of clips in the place of the mini dataset's."""
     build.SPLITS = SPLITS
     main()
 

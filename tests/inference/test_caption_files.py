@@ -54,14 +54,14 @@ def test_a_bare_checkpoint_is_enough(toy: Toy, videos: list[Path]) -> None:
 
 
 def test_more_captions_than_beams_are_refused(run: Path, videos: list[Path]) -> None:
-    with pytest.raises(UserError, match=r"3 captions a video need as many beams, and generation\.num_beams is 2"):
+    with pytest.raises(UserError, match=r"3 captions a video need as many beams, but generation\.num_beams is 2"):
         caption_files(videos, str(run), captions_per_video=3)
 
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_fewer_than_one_caption_is_refused(videos: list[Path], count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caption_files_module, "open_model", refuse_to_open)
-    with pytest.raises(UserError, match=f"{count} captions a video were asked for; it must be 1 or more"):
+    with pytest.raises(UserError, match=f"number of captions a video is {count}; it must be at least 1"):
         caption_files(videos, "mini", captions_per_video=count)
 
 
@@ -73,7 +73,7 @@ def test_a_given_config_is_taken_in_the_place_of_the_runs_own(toy: Toy, run: Pat
 
 
 @pytest.mark.parametrize(
-    "given, message", [([], "No videos were given"), (["none.mp4"], r"1 of 1 videos are not there")]
+    "given, message", [([], "No videos were given"), (["none.mp4"], r"1 of 1 videos do not exist")]
 )
 def test_files_are_looked_for_before_the_model_is_opened(
     run: Path, given: list[str], message: str, monkeypatch: pytest.MonkeyPatch

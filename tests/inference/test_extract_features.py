@@ -195,7 +195,7 @@ def test_key_of_an_earlier_version_says_what_it_lacks(toy: Toy, tmp_path: Path, 
     shutil.copytree(features, tmp_path / "features")
     key = split_directory(tmp_path / "features", "mini", "train") / "key.json"
     write_json(key, {name: value for name, value in read_json(key).items() if not name.endswith("version")})
-    with pytest.raises(UserError, match=r"does not say decoding_version, transform_version.*Make the features again"):
+    with pytest.raises(UserError, match=r"lacks decoding_version, transform_version.*Extract the features again"):
         train(config_of(toy, tmp_path / "run", tmp_path / "features"))
 
 
@@ -236,7 +236,7 @@ def test_a_file_that_changed_before_its_shard_was_made_is_right(toy: Toy, moved:
 def test_a_run_does_not_train_on_features_of_other_videos(toy: Toy, moved: RunConfig) -> None:
     extract_features(moved, ["train"])
     shutil.copyfile(video(moved, toy, 1), video(moved, toy, 0))
-    with pytest.raises(UserError, match=f"The file of {toy.clips('train')[0].clip_id} is not what it was"):
+    with pytest.raises(UserError, match=f"The file of {toy.clips('train')[0].clip_id} has changed since"):
         train(moved)
 
 
@@ -293,7 +293,7 @@ def test_extraction_needs_no_language_model(
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is opened for nothing")
 
-    monkeypatch.setattr("evlvideo.models.checkpoint._load_language_model", refuse)
+    monkeypatch.setattr("evlvideo.models.towers.read_language_model", refuse)
     made = extract_features(config_of(toy, tmp_path, tmp_path), ["validate"])
     first, second = (split_directory(root, "mini", "validate") / "key.json" for root in (made, features))
     assert first.read_text() == second.read_text()
@@ -352,7 +352,7 @@ def test_missing_features_are_a_user_error(toy: Toy, tmp_path: Path) -> None:
 
 
 def test_run_without_a_directory_for_features_is_a_user_error(toy: Toy, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"set data\.features"):
+    with pytest.raises(UserError, match=r"data\.features is not set; set it"):
         extract_features(config_of(toy, tmp_path / "run", None), ["train"])
 
 

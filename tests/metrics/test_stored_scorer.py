@@ -51,7 +51,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, changed: dict[str, 
         stored_scorer(tmp_path / "s", **{**wanted, **changed})
 
 
-def test_a_file_of_another_tokenisation_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_tokenization_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored_scorer(tmp_path / "s", "mine:train", REFERENCES, end_of_text=True)
     monkeypatch.setattr("evlvideo.metrics.stored_scorer.RULES_SHA256", "0" * 64)
     with pytest.raises(UserError, match=r"tokenizer python [0-9a-f]{12} rather than python 000000000000"):

@@ -1,4 +1,4 @@
-"""The mini data set: what scenes show, what captions claim, and how the set is written."""
+"""The mini dataset: what scenes show, what captions claim, and how the set is written."""
 
 import random
 import re
@@ -72,7 +72,7 @@ def test_single_switches_are_even_and_fall_between_the_halves(kind: str) -> None
         assert states[0] != states[-1]
 
 
-def test_moves_cross_half_of_the_picture_in_the_named_direction() -> None:
+def test_moves_cross_half_of_the_image_in_the_named_direction() -> None:
     for kind, sign in (("move_left", -1), ("move_right", 1)):
         for scene in scenes_of(kind):
             first, last = (world.items_at(scene, moment)[0] for moment in (0.0, 1.0))

@@ -10,7 +10,7 @@ from tiny_models import NUM_TOKENS, VISION, VISION_SIZES, chirp, fill, open_gate
 from torch import Tensor, nn
 
 from evlvideo.errors import UserError
-from evlvideo.models.contextualizers import InTowerContextualizer
+from evlvideo.models.tokens.contextualizers import InTowerContextualizer
 from evlvideo.models.vision import VisionTower
 
 

@@ -54,7 +54,7 @@ def test_still_labels_point_at_the_object() -> None:
         objects = still.shapes > 0
         down, across = np.divmod(np.arange(vision.GRID**2), vision.GRID)
         centres = np.stack([across, down], axis=1) / vision.GRID + 0.5 / vision.GRID + still.geometry[:, :2]
-        # Every patch of the object points at the same place, which is amid them where the picture shows it whole.
+        # Every patch of the object points at the same place, which is amid them where the image shows it whole.
         assert np.ptp(centres[objects], axis=0).max() < 1e-5
         assert still.cover[objects].sum() > 0.8 * still.cover.sum()
         assert len(set(still.colours[objects])) == 1

@@ -97,7 +97,7 @@ def test_a_card_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str,
 def test_tests_that_need_a_gpu_are_found_by_their_own_mark_or_a_shared_one() -> None:
     names = {path.name for path in cuda_tests.files_with_tests()}
     assert {"test_trainer.py", "test_two_processes.py", "test_merging.py", "test_captioner_training.py"} <= names
-    shared = "mark.needs_cuda" in (ROOT / "tests" / "models" / "tiny_models.py").read_text(encoding="utf-8")
+    shared = "mark.needs_cuda" in (ROOT / "tests" / "helpers" / "tiny_models.py").read_text(encoding="utf-8")
     assert shared and "test_sampling.py" not in names
 
 

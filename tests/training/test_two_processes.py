@@ -33,7 +33,7 @@ from transformers import TrainerCallback
 import toy_run
 from evlvideo.config.loading import load_config
 from evlvideo.data.annotation import splits
-from evlvideo.data.loading.datasets import CaptionDataset
+from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.errors import Interrupted
 from evlvideo.evaluation.evaluate import evaluate

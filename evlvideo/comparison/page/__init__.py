@@ -1,1 +1,1 @@
-"""The page of a comparison: clips, curves and pictures as one HTML file."""
+"""The page of a comparison: clips, curves and images as one HTML file."""

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
 from evlvideo.models.precision import in_float32
+from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
 
 
 def attention_weights(query: Tensor, key: Tensor, scale: float) -> Tensor:

@@ -26,7 +26,7 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors.tomeformer import TomeFormer, TomeFormerEncoder
-from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
 from evlvideo.results.run_directory import run_config
 
 logger = logging.getLogger(__name__)

@@ -43,7 +43,7 @@ class Gathered:
     groups: Sequence[SeedGroup]
     """The same, by row."""
     words: TokenizedCaptions | None
-    """Their captions and references, tokenised. `None` if the references cannot be read."""
+    """Their captions and references, tokenized. `None` if the references cannot be read."""
     against: str | None
     """The row that the others are tested against. `None` if there is none."""
     remarks: Sequence[str]
@@ -160,7 +160,7 @@ def _score(
     chosen = _choose([*_pairing(groups), *whole], {*(group.name for group in groups), *checked}, against)
     tokenizer = runs[0].result.tokenizer if runs else default_tokenizer()
     with MeteorProcess() as meteor:
-        # METEOR loads its tables while texts are tokenised.
+        # METEOR loads its tables while texts are tokenized.
         captions = {name: of.captions for name, of in checked.items()}
         words = tokenize_table(references, {**_captions(runs, references), **captions}, tokenizer)
         scored = score_predictions(checked, request, references, words, meteor)

@@ -41,7 +41,7 @@ class ScoringRequest:
 
 @dataclass(frozen=True)
 class TokenizedCaptions:
-    """Tokenised captions and references of a table."""
+    """Tokenized captions and references of a table."""
 
     references: TokenizedReferences
     captions: Mapping[str, Mapping[str, str]]
@@ -99,10 +99,10 @@ def read_requested(request: ScoringRequest, references: TableReferences) -> dict
 def tokenize_table(
     references: TableReferences, captions: Mapping[str, Mapping[str, str]], tokenizer: str
 ) -> TokenizedCaptions:
-    """Tokenise the references and the captions of all systems in one pass.
+    """Tokenize the references and the captions of all systems in one pass.
 
     Raises:
-        UserError: the tokeniser cannot run.
+        UserError: the tokenizer cannot run.
     """
     words, tokenized = tokenize_together(list(captions.values()), references.captions, tokenizer)
     return TokenizedCaptions(tokenized, dict(zip(captions, words, strict=True)))
@@ -115,13 +115,13 @@ def score_predictions(
     words: TokenizedCaptions,
     meteor: MeteorProcess,
 ) -> list[System]:
-    """Score tokenised captions.
+    """Score tokenized captions.
 
     Args:
         checked: system → captions.
         request: origin of the captions.
         references: what they are scored against.
-        words: the same captions and the references, tokenised.
+        words: the same captions and the references, tokenized.
         meteor: a running METEOR.
     """
     return [

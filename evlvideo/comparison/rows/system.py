@@ -64,7 +64,7 @@ _MUST_AGREE: dict[str, Callable[[EvaluationResult], Any]] = {
     "split": lambda result: result.split,
     "clips of the split": lambda result: result.clips_expected,
     _DIGEST: lambda result: result.references.sha256[:12],
-    "tokenisation": lambda result: result.tokenizer,
+    "tokenization": lambda result: result.tokenizer,
     "decoding": lambda result: result.decoding or None,
 }
 """What must agree for scores to be comparable. The location of the references does not matter, only their content."""

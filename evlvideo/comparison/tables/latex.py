@@ -19,7 +19,7 @@ def to_latex(table: Table, scored_on: str) -> str:
 
     Args:
         table: the table. A rule separates rows of different regimes.
-        scored_on: split, references and tokenisation, for the caption.
+        scored_on: split, references and tokenization, for the caption.
     """
     caption = (
         f"{escape_latex(table.title)}. {escape_latex(scored_on)} "

@@ -46,7 +46,7 @@ def add_significance(
     Args:
         rows: rows of the table. Quoted ones stay as they are.
         groups: the systems behind the other rows.
-        words: tokenised captions and references. If None, BLEU-4 has no intervals.
+        words: tokenized captions and references. If None, BLEU-4 has no intervals.
         plan: number of resamples, seed, and the row to test against.
 
     Returns:

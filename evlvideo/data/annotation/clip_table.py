@@ -1,4 +1,4 @@
-"""Millions of clips in a few arrays, in memory or in a memory-mapped file."""
+"""Store millions of clips in a few arrays, in memory or in a memory-mapped file."""
 
 import json
 import operator
@@ -17,7 +17,7 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.packed_strings import PackedStrings, PackedStringsBuilder
 
 _NONE: dict[str, float] = {"category": -(2**63), "evidence_of": -1, "start_seconds": np.nan, "end_seconds": np.nan}
-"""Optional columns, and their value for None."""
+"""Optional columns, and the value that stands for None."""
 _TEXTS = ("ids", "folders", "names", "captions", "evidences")
 _NUMBERS = ("folder_of", "caption_ends", *_NONE)
 _FORMAT = "evlvideo-clips-1"
@@ -26,9 +26,9 @@ _FORMAT = "evlvideo-clips-1"
 class ClipTable(Sequence[CaptionedClip]):
     """A sequence of clips, each created when it is accessed.
 
-    As objects, WebVid's 2.5 million clips take some 1.7 GB, and in time as much again in every worker of a data loader,
-    since reference counts write to memory shared by a fork. Here a clip takes about as many bytes as its strings, and
-    nothing is written. A slice or selection is a view, with at most 8 bytes a clip.
+    As objects, WebVid's 2.5 million clips take some 1.7 GB, and over time the same again in every worker of a data
+    loader, since reference counts write to memory shared by a fork. In a table, a clip takes about as many bytes as its
+    strings, and reading writes nothing. A slice or selection is a view, with at most 8 bytes a clip.
 
     Args:
         clips: the clips; iterated once.
@@ -47,7 +47,7 @@ class ClipTable(Sequence[CaptionedClip]):
         self._folder_of = numbers["folder_of"].data
         self._first_captions = numbers["caption_ends"].data
         self._optional = [(name, none, numbers[name].data) for name, none in _NONE.items() if name in numbers]
-        # In a view: the rows of its clips, and where the captions of each end.
+        # Of a view: the rows of its clips, and the end of each one's captions.
         self._rows: np.ndarray | None = None
         self._ends = self._first_captions
 
@@ -91,7 +91,7 @@ class ClipTable(Sequence[CaptionedClip]):
         """Yield the values of the optional columns."""
         for name, none, column in self._optional:
             value = column[row]
-            if value != none and value == value:  # NaN stands for no time.
+            if value != none and value == value:  # NaN is not equal to itself.
                 yield (name, value) if name != "evidence_of" else ("evidence", self._texts["evidences"][value])
 
     def take(self, numbers: np.ndarray) -> "ClipTable":
@@ -151,11 +151,11 @@ class ClipTable(Sequence[CaptionedClip]):
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is no such file, or truncated.
+            ValueError: it is not such a file, or truncated.
         """
         arrays, metadata = _mapped(path)
         if metadata.pop("format", None) != _FORMAT:
-            raise ValueError(f"{path} is no table of clips of the format {_FORMAT}")
+            raise ValueError(f"{path} is not a table of clips in the format {_FORMAT}")
         table = cls.__new__(cls)
         texts = {name: PackedStrings(arrays[f"{name}.bytes"], arrays[f"{name}.ends"]) for name in _TEXTS}
         table._set(texts, {name: arrays[name] for name in _NUMBERS if name in arrays}, path)
@@ -236,7 +236,7 @@ def _mapped(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         with safe_open(path, "np") as checked:
             metadata: dict[str, str] = checked.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{path} is no table of clips: {error}") from error
+        raise ValueError(f"{path} is not a table of clips: {error}") from error
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

@@ -1,4 +1,4 @@
-"""What a complete dataset holds, by its name: splits, counts, and how it is read."""
+"""Facts about each dataset: its splits, their counts, and its reader."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from evlvideo.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """What a complete dataset holds, and how it is read."""
+    """Facts about a complete dataset, and its reader."""
 
     read: Reader
     """Reads a split."""
@@ -21,7 +21,7 @@ class DatasetFacts:
     clips: Callable[[], Mapping[str, int | None]]
     """Returns the number of clips of each split; None if copies of the dataset differ."""
     captions_per_clip: int | None = None
-    """Captions of every clip, if all have the same number."""
+    """Number of captions of every clip. If None, clips differ."""
     retrieval_splits: Mapping[str, int] = field(default_factory=dict)
     """Number of clips of each retrieval split, on which captions are not scored."""
     media_folders: tuple[str, ...] = ("videos",)
@@ -78,7 +78,7 @@ def facts_of(dataset: str) -> DatasetFacts:
         UserError: it is unknown.
     """
     if dataset not in DATASETS:
-        raise UserError(f"The data set is {dataset!r}; allowed: {', '.join(DATASETS)}.")
+        raise UserError(f"The dataset is {dataset!r}; allowed: {', '.join(DATASETS)}.")
     return DATASETS[dataset]
 
 
@@ -97,7 +97,7 @@ def count_problems(dataset: str, facts: DatasetFacts, split: str, clips: int, un
         dataset: name of the dataset.
         facts: its facts.
         split: one of its splits.
-        clips: how many clips the annotation lists.
+        clips: number of clips that the annotation lists.
         uneven: ids of clips with a wrong number of captions.
     """
     retrieval = split in facts.retrieval_splits
@@ -109,6 +109,6 @@ def count_problems(dataset: str, facts: DatasetFacts, split: str, clips: int, un
         yield f"The annotation lists {clips} clips of {name}, which has {expected}; get the official file again."
     if uneven and not retrieval:
         yield (
-            f"The annotation has not {facts.captions_per_clip} captions for {some(uneven)} of {name}; "
+            f"The annotation does not have {facts.captions_per_clip} captions for {some(uneven)} of {name}; "
             "get the official file again."
         )

@@ -1,4 +1,4 @@
-"""How messages show values and name files."""
+"""Format values and lists of names for messages."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Find the clips without a file among millions, with few calls to the file system."""
+"""Find clips whose file is missing, among millions, with few calls to the file system."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from evlvideo.data.annotation.clip_table import ClipTable
 _THREADS = 16
 """Network file systems answer many calls in the time of one."""
 _LISTED_FROM = 16
-"""From this many files on, a folder is listed; of fewer, each file is looked up."""
+"""Lower bound of wanted files at which a folder is listed; otherwise, files are looked up one by one."""
 _MOST_LISTED = 8
-"""Upper bound of entries listed for each file wanted."""
+"""Upper bound of entries listed for each wanted file."""
 _AT_A_TIME = 4096
 
 
@@ -51,7 +51,7 @@ def _missing_in(clips: ClipTable, folder: str, numbers: np.ndarray) -> Iterator[
 
 
 def _listed(folder: str, wanted: int) -> np.ndarray:
-    """Return 64-bit hashes of names that exist in a folder; none if listing it is not worthwhile."""
+    """Return 64-bit hashes of the names in a folder; none if listing it is not worthwhile."""
     if wanted < _LISTED_FROM:
         return np.empty(0, np.int64)
     try:

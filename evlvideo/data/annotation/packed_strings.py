@@ -1,4 +1,4 @@
-"""Many strings in two arrays, which forked processes share since they hold no reference counts."""
+"""Store many strings in two arrays, which forked processes share since they hold no reference counts."""
 
 from array import array
 from collections.abc import Iterable, Sequence

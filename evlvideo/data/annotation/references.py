@@ -1,4 +1,4 @@
-"""Reference captions from a file."""
+"""Read reference captions from a file."""
 
 from pathlib import Path
 

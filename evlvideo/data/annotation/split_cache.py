@@ -1,9 +1,9 @@
 """Cache large splits on disk, read and checked, for all processes of a machine.
 
 Reading 10 million captions takes minutes, and looking up as many files on a network disk takes longer. So it is done
-once: later processes memory-map the table, which takes no time and shares memory. The key is what the table was made
-from: annotation files with sizes and times, and the location of the videos. Videos deleted or truncated since then fail
-when they are decoded; `evlvideo data verify` checks every file again.
+once: later processes memory-map the table, which takes no time and shares memory. The key is the annotation files with
+sizes and times, and the location of the videos. Videos deleted or truncated since then fail when they are decoded;
+`evlvideo data verify` checks every file again.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from evlvideo.errors import UserError
 from evlvideo.files import replacing
 
 CACHED_FROM = 100_000
-"""Number of clips from which on a split is cached. A smaller one is read in about a second."""
+"""Lower bound of clips at which a split is cached. Smaller ones are read in about a second."""
 
 _FORMAT = 1
 """Increase it if the same annotation gives another table."""
@@ -36,7 +36,7 @@ def read_cached_split(
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits for captioning.
-        root: directory of the data set.
+        root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         check_files: whether every clip's file must exist, if the split is not cached. Unchecked splits are not cached.
 
@@ -52,7 +52,7 @@ def read_cached_split(
     try:
         return _keep(clips, place)
     except (OSError, UserError) as error:
-        logger.warning("%s:%s is read anew by every process and at every start: %s", dataset, split, error)
+        logger.warning("%s:%s is read again by every process and at every start: %s", dataset, split, error)
         return clips
 
 
@@ -61,7 +61,7 @@ def _keep(clips: ClipTable, place: Path) -> ClipTable:
     with replacing(place) as temporary:
         clips.save(temporary, {})
     for older in place.parent.glob("*.safetensors"):
-        # Hidden files are being written by another process.
+        # Hidden files are incomplete: another process is writing them.
         if older.name != place.name and not older.name.startswith("."):
             older.unlink(missing_ok=True)
     return ClipTable.open(place)[0]

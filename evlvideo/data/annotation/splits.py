@@ -1,6 +1,6 @@
-"""Read the named splits of the datasets, and check their counts and files.
+"""Read splits of datasets by name, and check their counts and files.
 
-The formats are read in :mod:`evlvideo.data.annotation.readers`. Splits have the same names in every dataset: `train`,
+:mod:`evlvideo.data.annotation.readers` reads the formats. Splits have the same names in every dataset: `train`,
 `validate` and `test`.
 """
 
@@ -20,7 +20,7 @@ PURPOSES = ("captioning", "retrieval")
 
 
 def dataset_root(dataset: str, root: Path | None) -> Path:
-    """Return the directory of a dataset. Without `root`, render the mini dataset on first use.
+    """Return the directory of a dataset. If `root` is None, render the mini dataset on first use.
 
     Raises:
         UserError: the dataset is unknown, or needs a root.
@@ -29,7 +29,7 @@ def dataset_root(dataset: str, root: Path | None) -> Path:
     if root is not None:
         return root
     if dataset != "mini":
-        raise UserError(f"The data set {dataset!r} has no root; set data.root to the directory that holds it.")
+        raise UserError(f"The dataset {dataset!r} has no root; set data.root to the directory that holds it.")
     from evlvideo.mini.build import build_mini
 
     return build_mini()
@@ -57,8 +57,8 @@ def read_split(
         facts: facts of the dataset. Defaults to those of its name.
 
     Raises:
-        UserError: the dataset or split is unknown or for another purpose, a file or directory is missing or malformed,
-            the counts of clips or captions are wrong, or files are missing.
+        UserError: the dataset or split is unknown or for another purpose, an annotation file is missing or malformed,
+            the counts of clips or captions are wrong, or media files are missing.
     """
     facts = facts or facts_of(dataset)
     _check_split(dataset, facts, split, purpose)
@@ -96,4 +96,4 @@ def _check_split(dataset: str, facts: DatasetFacts, split: str, purpose: str) ->
             f"on it compare with no published number; allowed: {', '.join(clips)}."
         )
     if split not in clips and split not in facts.retrieval_splits:
-        raise UserError(f"The data set {dataset!r} has no split {split!r}; allowed: {', '.join(clips)}.")
+        raise UserError(f"The dataset {dataset!r} has no split {split!r}; allowed: {', '.join(clips)}.")

@@ -24,11 +24,11 @@ class SplitReport:
     split: str
     """Its name."""
     clips: int
-    """Clips that the annotation lists."""
+    """Number of clips that the annotation lists."""
     expected_clips: int | None
-    """Clips that it should list; None if copies of the dataset differ."""
+    """Number of clips that it should list. If None, copies of the dataset differ."""
     captions: int
-    """Captions of all clips."""
+    """Number of captions of all clips."""
     captions_per_clip: tuple[int, int]
     """Smallest and largest number of captions of a clip."""
     missing: tuple[str, ...]
@@ -36,12 +36,12 @@ class SplitReport:
     empty: tuple[str, ...]
     """Files of zero bytes."""
     unreadable: tuple[str, ...]
-    """Files that cannot be opened or, if decoded, give no first frame; with the reason."""
+    """Files that cannot be opened or, if frames are decoded, have no first frame; with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """State of a dataset on disk, and what to do about its problems."""
+    """State of a dataset on disk, and how to fix its problems."""
 
     dataset: str
     """Its name."""
@@ -52,7 +52,7 @@ class VerifyReport:
     splits: tuple[SplitReport, ...]
     """The splits that can be read."""
     problems: tuple[str, ...]
-    """Problems, each with what to do; empty if the dataset is complete."""
+    """Problems, each with a fix; empty if the dataset is complete."""
 
     @property
     def complete(self) -> bool:
@@ -60,7 +60,7 @@ class VerifyReport:
         return not self.problems
 
     def lines(self) -> list[str]:
-        """Write the report for people."""
+        """Format the report for a terminal."""
         lines = [f"{self.dataset} in {self.root}, files in {self.media}"]
         lines += [f"  {_summary(split)}" for split in self.splits]
         if self.complete:
@@ -79,8 +79,8 @@ def verify(
 ) -> VerifyReport:
     """Check a dataset on disk.
 
-    For every split, check the counts of clips and captions, and that each file exists, has content and can be opened.
-    Between splits, check for shared clips and files. Optional splits may be absent.
+    Check the counts of clips and captions of every split, and that each file exists, has content and can be opened.
+    Check for clips and files that splits share. Optional splits may be absent.
 
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
@@ -90,7 +90,7 @@ def verify(
         facts: facts of the dataset. Defaults to those of its name.
 
     Raises:
-        UserError: the dataset is unknown, or `root` is no directory. Other problems are in the report.
+        UserError: the dataset is unknown, or `root` is not a directory. Other problems are in the report.
     """
     facts = facts or facts_of(dataset)
     if not root.is_dir():
@@ -198,8 +198,8 @@ def _opens(file: Path) -> None:
 
 
 def _first_frame(file: Path) -> None:
-    # Absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol. A playlist that calls
-    # itself clip.mp4 may name other files, but nothing on a network.
+    # Absolute, because FFmpeg takes the part of a relative name before a colon for a protocol. A playlist named
+    # clip.mp4 may refer to other files, but not to a network.
     with av.open(str(file.absolute()), container_options={"protocol_whitelist": "file,crypto,data"}) as container:
         next(container.decode(video=0))
 
@@ -210,7 +210,7 @@ def _file_problems(dataset: str, report: SplitReport, media: Path) -> list[str]:
     if report.missing:
         rest = "get the rest, or name the directory that holds them"
         if report.expected_clips is None:
-            rest += ", or keep only clips in the annotation whose files are there"
+            rest += ", or remove clips without a file from the annotation"
         problems.append(f"{len(report.missing)} files of {name} are not in {media}: {some(report.missing)}; {rest}.")
     if report.empty:
         problems.append(f"{len(report.empty)} files of {name} are empty: {some(report.empty)}; get them again.")

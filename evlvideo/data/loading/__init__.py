@@ -1,1 +1,1 @@
-"""Data sets for training and captioning: clips, shards and features to items and batches."""
+"""Datasets for training and captioning: clips, shards and features to items and batches."""

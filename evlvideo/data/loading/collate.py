@@ -1,4 +1,4 @@
-"""Items of a caption dataset to a batch."""
+"""Collate items of a caption dataset into batches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -7,37 +7,37 @@ import torch
 from torch import Tensor
 
 VISUAL_INPUTS = ("pixel_values", "features")
-"""Names of what an item or a batch shows: frames, or what the vision tower made of them."""
+"""Visual inputs of an item or a batch: frames, or their features."""
 
 
 def visual_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Select what a batch shows, as arguments of the model's `encode`, `forward` and `generate`."""
+    """Select a batch's visual inputs, as arguments of the model's `encode`, `forward` and `generate`."""
     return {name: batch[name] for name in VISUAL_INPUTS if name in batch}
 
 
 def stack_visual_inputs(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Stack what B items show: `pixel_values` (B, T, 3, H, W) or `features` (B, T, N, D)."""
+    """Stack the visual inputs of B items: `pixel_values` (B, T, 3, H, W) or `features` (B, T, N, D)."""
     return {name: torch.stack([item[name] for item in items]) for name in visual_inputs(items[0])}
 
 
 class TextProcessor(Protocol):
-    """What a collator needs of a processor."""
+    """The part of a processor that a collator uses."""
 
     def text(self, captions: list[str]) -> dict[str, Tensor]:
-        """Tokenise B captions to `input_ids`, `attention_mask` and `labels`, each of shape (B, length)."""
+        """Tokenize B captions to `input_ids`, `attention_mask` and `labels`, each of shape (B, length)."""
         ...
 
 
 class CaptionCollator:
-    """Makes training batches of items of :class:`evlvideo.data.loading.caption_dataset.CaptionDataset`.
+    """Collates items of :class:`evlvideo.data.loading.caption_dataset.CaptionDataset` into training batches.
 
-    A batch is a dict of `pixel_values` (uint8, (B, T, 3, H, W)) or `features` ((B, T, N, D)), `clip_ids` (B names) and
+    A batch is a dict of `pixel_values` (uint8, (B, T, 3, H, W)) or `features` ((B, T, N, D)), `clip_ids` (B ids) and
     `captions` (B lists of captions). If items have a `caption` to train on, it also has the processor's `input_ids`,
     `attention_mask` and `labels`, each of shape (B × captions_per_clip, length).
 
     Args:
-        processor: tokenises captions.
-        captions_per_clip: how many captions of a clip to train on: the item's and those that follow it in the list.
+        processor: tokenizes captions.
+        captions_per_clip: captions of a clip to train on: the item's, and the next ones in the clip's list.
     """
 
     def __init__(self, processor: TextProcessor, captions_per_clip: int = 1) -> None:

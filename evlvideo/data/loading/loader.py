@@ -1,4 +1,4 @@
-"""Loaders whose workers fit the machine and leave signals to the process that they work for."""
+"""Data loaders whose workers fit the machine and leave signals to their parent process."""
 
 import os
 import signal
@@ -30,10 +30,10 @@ def batch_loader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # a range serves as a list
         collate_fn=collate,
-        # A worker makes whole batches; with a single batch there is nothing to do beside it.
+        # A worker makes whole batches; with a single batch there is nothing to do in parallel.
         num_workers=min(num_workers, len(batches), usable_cores()) if len(batches) > 1 else 0,
         pin_memory=torch.cuda.is_available(),
-        # A loader samples a seed for its workers; with its own generator, it takes none of training's randomness.
+        # A loader samples a seed for its workers; with its own generator, it does not change training's randomness.
         generator=torch.Generator(),
     )
     leave_signals_to_parent(loader)
@@ -46,10 +46,10 @@ def usable_cores() -> int:
 
 
 def leave_signals_to_parent(loader: "DataLoader[Any]") -> None:
-    """Keep a loader's workers alive when their process group, or their job on a cluster, is told to end.
+    """Keep a loader's workers alive when their process group, or their job on a cluster, gets a signal to end.
 
-    The parent process is told too, and needs their batches to finish its step. SIGINT never ends a worker; the second
-    SIGTERM does.
+    The parent process gets the signal as well, and needs their batches to finish its step. SIGINT never ends a worker;
+    a second SIGTERM does.
 
     Args:
         loader: its workers have not started. Changed in place; its own `worker_init_fn` still runs. For accelerate's
@@ -60,7 +60,7 @@ def leave_signals_to_parent(loader: "DataLoader[Any]") -> None:
 
 
 def _start_worker(worker: int, then: Callable[[int], None] | None) -> None:
-    # Workers set their own handler before this runs; the handler of SIGINT is the parent's, or Python's.
+    # torch sets its worker handlers before this runs. SIGINT's handler is the parent's, or Python's default.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _ignore_once)
     if then is not None:

@@ -1,8 +1,8 @@
-"""The items that a run trains on, in their order: of one data set, or of several by ratio.
+"""Shuffle the items that a run trains on: those of one dataset, or of several by ratio.
 
-Where each item comes from is a function of the seed, the epoch and the item's index alone, so that neither the number
-of workers or processes nor a resumed run changes it. Whoever loads items takes them from first to last: they are
-shuffled here, an item at a time, where a sampler would write the order of all of them down.
+The source of each item is a function of the seed, the epoch and the item's index. So neither the number of workers or
+processes nor a resumed run changes it. Loaders take items from first to last; the order is computed item by item, where
+a sampler would store all of it.
 """
 
 import bisect
@@ -23,51 +23,51 @@ _WORD = (1 << 64) - 1
 
 
 class Source(Protocol):
-    """A data set that can be mixed. With an `in_order(place, key)`, it chooses itself what comes where on a walk."""
+    """A dataset that can be mixed. If it has an `in_order(place, key)`, this shuffles its items."""
 
     def __len__(self) -> int:
         """Count the items."""
         ...
 
     def item(self, index: int, walk: int) -> dict[str, Any]:
-        """Give one item as it is on a walk through the data set, from 0; what is random in it is another on each."""
+        """Return an item on one walk through the dataset, counted from 0; each walk has its own randomness."""
         ...
 
 
-class Draw(NamedTuple):
-    """Where an item of a mixture comes from."""
+class Origin(NamedTuple):
+    """The source of an item of a mixture."""
 
     source: int
-    """Number of the source."""
+    """Index of the source."""
     place: int
-    """Index in it."""
+    """Index of the item in its source."""
     walk: int
-    """How many times the source was walked through before."""
+    """Number of complete walks through the source before this one."""
 
 
 class Mixture(Dataset[dict[str, Any]]):
-    """Items of several data sets in given proportions, such as LAION : CCS : COCO = 15 : 4 : 1; or of one, shuffled.
+    """Items of several datasets in given proportions, such as LAION : CCS : COCO = 15 : 4 : 1; or of one, shuffled.
 
-    The mixture is a row of blocks. A block has as many items as the ratios in lowest terms add up to, of each source
-    exactly its share, in an order of its own; so the proportions hold in every stretch of the mixture. Each source is
-    walked through in a shuffled order without repetition, across epochs, and once it is exhausted in a new order and
-    with new draws of frames, crops and captions.
+    The mixture is a sequence of blocks. The size of a block is the sum of the ratios in lowest terms. It holds exactly
+    the share of each source, shuffled, so the proportions hold in every part of the mixture. Each source is walked
+    through in a shuffled order without repetition, across epochs. Every further walk has a new order and newly sampled
+    frames, crops and captions.
 
-    An epoch is by default so long that the source with the most items for its share is walked through once; the others
-    are then repeated. The next epoch goes on where it ends. Items are those of the sources, so their clip ids should
-    differ between sources, and they should have as many frames where batches mix them.
+    By default, an epoch walks once through the source that has the most items for its share, and repeats the others.
+    The next epoch continues where it ends. Clip ids should differ between sources, and so that batches can mix them,
+    all sources need the same number of frames.
 
     Args:
-        sources: data sets by name.
-        ratios: the share of each, by the same names; numbers above 0, of which only the proportions count.
+        sources: datasets by name.
+        ratios: share of each source, by name; numbers above 0, of which only the proportions count.
         seed: seed of the run.
-        items_per_epoch: the length of an epoch; see above where nothing is named.
-        items_per_step: of all processes. Epochs are made longer to have whole steps, so that every batch is full and
-            the same items make a step, whatever number of processes shares them.
+        items_per_epoch: length of an epoch. Defaults to the length described above.
+        items_per_step: items of all processes in a step. Epochs are rounded up to whole steps, so that every batch is
+            full and a step has the same items for any number of processes.
 
     Raises:
-        UserError: there are no sources, the names differ, a source is empty, a ratio is not above 0, or the ratios
-            have no small common measure.
+        UserError: there are no sources, names differ, a source is empty, a ratio is not above 0, or the ratios have no
+            small common denominator.
     """
 
     def __init__(
@@ -91,16 +91,16 @@ class Mixture(Dataset[dict[str, Any]]):
             pairs = zip(self._sizes, self.shares, strict=True)
             items_per_epoch = max(math.ceil(size / share) for size, share in pairs) * self._block
         self._length = math.ceil(items_per_epoch / items_per_step) * items_per_step
-        # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
+        # In shared memory, so that workers that outlive an epoch (persistent_workers) see the next one's number.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0."""
+        """Set the epoch, counted from 0."""
         self._epoch.fill_(epoch)
 
     @property
     def bad_clips(self) -> list[str]:
-        """Names of the clips that could not be decoded so far, of all sources that keep count."""
+        """Ids of the clips that could not be decoded so far, of all sources that record them."""
         return [name for source in self.sources for name in getattr(source, "bad_clips", [])]
 
     def __len__(self) -> int:
@@ -108,15 +108,15 @@ class Mixture(Dataset[dict[str, Any]]):
         return self._length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Give one item of the source that the index draws from."""
-        source, place, walk = self.draw(index)
+        """Return an item of the epoch."""
+        source, place, walk = self.origin(index)
         return self.sources[source].item(place, walk)
 
-    def draw(self, index: int) -> Draw:
-        """Tell where an item of this epoch comes from.
+    def origin(self, index: int) -> Origin:
+        """Find the source of an item of this epoch.
 
         Raises:
-            IndexError: the index is not one of the epoch's.
+            IndexError: the epoch has no such item.
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"The index is {index}; an epoch of the mixture has {len(self)} items.")
@@ -127,41 +127,40 @@ class Mixture(Dataset[dict[str, Any]]):
         walk, step = divmod(step, self._sizes[source])
         key = _mixed(self.seed, 1 + source, walk)
         in_order = getattr(self.sources[source], "in_order", None)
-        return Draw(source, in_order(step, key) if in_order else permuted(step, self._sizes[source], key), walk)
+        return Origin(source, in_order(step, key) if in_order else permuted(step, self._sizes[source], key), walk)
 
 
-def permuted(place: int, size: int, key: int) -> int:
-    """Shuffle the numbers below `size`: where `place` goes, without writing the order down.
+def permuted(index: int, size: int, key: int) -> int:
+    """Return an element of a pseudo-random permutation of the numbers below `size`, without storing it.
 
-    A Feistel network shuffles the numbers of as many bits; what lands beyond `size` goes through it again until it does
-    not, which keeps it one to one (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002). It takes no memory,
-    where an order of 115 million items would take a gigabyte in every worker. Not meant to keep secrets.
+    A Feistel network permutes all numbers of the same bit length. A result beyond `size` goes through it again, which
+    keeps it one to one (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002). It takes no memory; a stored
+    order of 115 million items would take a gigabyte in every worker. Not for cryptography.
 
     Args:
-        place: a number from 0 to `size` - 1.
-        size: how many numbers are shuffled.
-        key: chooses the order.
+        index: from 0 to `size` - 1.
+        size: length of the permutation.
+        key: selects the permutation.
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
-    turns = _turns(key)
+    round_keys = _round_keys(key)
     while True:
-        left, right = place >> half, place & mask
-        for turn in turns:
-            left, right = right, left ^ (_stirred(turn, right) & mask)
-        place = left << half | right
-        if place < size:
-            return place
+        left, right = index >> half, index & mask
+        for round_key in round_keys:
+            left, right = right, left ^ (_stirred(round_key, right) & mask)
+        index = left << half | right
+        if index < size:
+            return index
 
 
 @lru_cache(maxsize=256)
-def _turns(key: int) -> tuple[int, ...]:
-    """What the turns of a network begin with: the same for all places, which are many."""
-    return tuple(_mixed(key, turn) for turn in range(6))
+def _round_keys(key: int) -> tuple[int, ...]:
+    return tuple(_mixed(key, number) for number in range(6))
 
 
 def _mixed(*numbers: int) -> int:
-    """Mix whole numbers to 64 bits that look random, with the steps of SplitMix64."""
+    """Hash integers to 64 bits with the steps of SplitMix64."""
     state = 0
     for number in numbers:
         state = _stirred(state, number)
@@ -176,8 +175,8 @@ def _stirred(state: int, number: int) -> int:
 
 
 def _shares(ratios: Sequence[float]) -> list[int]:
-    """Bring ratios to whole numbers in lowest terms."""
-    # By way of its digits, 0.1 is a tenth.
+    """Convert ratios to integers in lowest terms."""
+    # From its digits, 0.1 is exactly a tenth.
     fractions = [Fraction(str(ratio)) for ratio in ratios]
     scale = math.lcm(*(fraction.denominator for fraction in fractions))
     shares = [int(fraction * scale) for fraction in fractions]
@@ -185,7 +184,8 @@ def _shares(ratios: Sequence[float]) -> list[int]:
     shares = [share // divisor for share in shares]
     if sum(shares) > _MOST_SHARES:
         raise UserError(
-            f"The ratios {', '.join(map(str, ratios))} have no small common measure; round them, as to 15, 4 and 1."
+            f"The ratios {', '.join(map(str, ratios))} have no small common denominator; round them, for example to "
+            "15, 4 and 1."
         )
     return shares
 

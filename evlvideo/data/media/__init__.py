@@ -1,1 +1,1 @@
-"""Bytes of images and videos, in files or in tar shards."""
+"""Media files: read the bytes of images and videos, from files or tar shards."""

@@ -1,4 +1,4 @@
-"""Recognise a file without reading it all."""
+"""Identify a file without reading all of it."""
 
 import os
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ _AT_ONCE = 4096
 def identify(path: Path) -> int:
     """Hash a file's size and its first, middle and last 4 KiB to 64 bits; 0 if it is missing or empty.
 
-    Name and times are left out, since copies differ in them. A re-encoded video has another size or, by chance, at
-    least other bytes in the middle.
+    Ignores name and times, in which copies differ. A re-encoded video has another size or, if sizes happen to be equal,
+    other bytes.
     """
     digest = blake2b(digest_size=8)
     try:
@@ -41,7 +41,7 @@ def identify_all(paths: Iterable[Path], count: int) -> np.ndarray:
     found = np.zeros(count, np.uint64)
     remaining = iter(paths)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for first in range(0, count, _AT_ONCE):  # a million tasks at once would be a gigabyte of them
+        for first in range(0, count, _AT_ONCE):  # a million tasks at once would take a gigabyte
             some = list(islice(remaining, _AT_ONCE))
             found[first : first + len(some)] = list(pool.map(identify, some))
     return found

@@ -1,4 +1,4 @@
-"""An image or video: a file, or a member of a tar shard."""
+"""Read an image or video from a file or from a member of a tar shard."""
 
 import io
 import tempfile
@@ -37,19 +37,19 @@ class TarMember:
 
         Raises:
             DecodeError: the shard cannot be read at the moment.
-            UserError: the shard is gone or cut short.
+            UserError: the shard is missing or truncated.
         """
         return read_shard(self.shard, self.offset, self.size_bytes) if self.content is None else self.content
 
     def open(self, mode: Literal["rb"] = "rb") -> BinaryIO:
-        """Open it for reading; only what is requested is read."""
+        """Open the member for reading. Reads only the requested bytes."""
         if self.content is not None:
             return io.BytesIO(self.content)
         return io.BufferedReader(_Stream(self), _BUFFER_BYTES)
 
     @contextmanager
     def as_file(self) -> Iterator[Path]:
-        """Copy it to a temporary file, for decoders that need a path."""
+        """Copy the member to a temporary file, for decoders that need a path."""
         with tempfile.NamedTemporaryFile(prefix="evlvideo-", suffix=self.suffix) as file:
             file.write(self.read())
             file.flush()
@@ -62,10 +62,10 @@ _BUFFER_BYTES = 1 << 16
 
 
 def state_of(media: Media) -> tuple[object, ...]:
-    """Return what changes with the bytes: location, size and times of change.
+    """Return the location, size and times of change, which differ if the bytes do.
 
     Raises:
-        OSError: the file cannot be looked at.
+        OSError: the file cannot be accessed.
     """
     if isinstance(media, TarMember):
         return (str(media.shard.absolute()), *shard_state(media.shard), media.offset, media.size_bytes)

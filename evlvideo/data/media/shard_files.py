@@ -1,7 +1,7 @@
 """Read parts of shards, which stay open between samples.
 
-Each read names its offset, so that forked processes, which share open files, do not disturb each other. Reads are
-retried if a disk or network fails.
+Each read passes its offset, so that forked processes, which share open files, do not interfere. Reads are retried if a
+disk or network fails.
 """
 
 import errno
@@ -19,7 +19,7 @@ from evlvideo.errors import UserError
 MOST_OPEN = 64
 """Upper bound of shards kept open; a process may usually have 1,024 files open."""
 WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Wait before each retry: a minute in all, enough for a file server to restart."""
+"""Wait before each retry: a minute in total, enough for a file server to restart."""
 
 _PASSING = {
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENETDOWN, errno.ENETUNREACH),
@@ -27,14 +27,14 @@ _PASSING = {
 }
 """Transient errors of disks, networks and file servers. Others, such as a missing file, are final."""
 _MOST_WAITED_FOR = 3
-"""After waiting in vain for this many shards, wait for no others: each would cost a minute."""
+"""After waiting in vain for this many shards, do not wait for others: each would cost a minute."""
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 
 class ShardFile:
-    """An open shard. It closes with its last reference, so never during a read.
+    """An open shard. Closes with its last reference, so never during a read.
 
     Raises:
         OSError: it cannot be opened.
@@ -71,7 +71,7 @@ def read_shard(path: Path, offset: int, size_bytes: int) -> bytes:
 
     Raises:
         DecodeError: it still cannot be read after all retries.
-        UserError: it is gone or cut short.
+        UserError: it is missing or truncated.
     """
     return whole(path, size_bytes, with_retries(path, lambda: _use(path, lambda file: file.read(offset, size_bytes))))
 
@@ -92,7 +92,7 @@ def whole(path: Path, size_bytes: int, content: bytes) -> bytes:
         UserError: there are fewer than requested.
     """
     if len(content) < size_bytes:
-        raise UserError(f"The shard {path} is cut short; get it again.")
+        raise UserError(f"The shard {path} is truncated; get it again.")
     return content
 
 
@@ -119,7 +119,7 @@ def with_retries(path: Path, read: Callable[[], Result]) -> Result:
         read: reads from it, and reopens it after a failure.
 
     Raises:
-        DecodeError: the failure lasts. In training, another sample replaces this one.
+        DecodeError: the failure persists. In training, another sample replaces this one.
         UserError: the shard cannot be read for a permanent reason.
     """
     waits = () if path in _given_up or len(_given_up) >= _MOST_WAITED_FOR else WAITS_SECONDS
@@ -139,11 +139,11 @@ def with_retries(path: Path, read: Callable[[], Result]) -> Result:
                 _given_up.remove(path)
                 logger.warning("%s can be read again", path)
             return result
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _gives_up(path: Path, reason: str) -> DecodeError:
     if path not in _given_up:
         _given_up.add(path)
-        logger.warning("%s: %s; other samples take the place of its own until it can be read again", path, reason)
+        logger.warning("%s: %s; other samples replace its own until it can be read again", path, reason)
     return DecodeError(f"The shard {path} cannot be read at the moment: {reason}.")

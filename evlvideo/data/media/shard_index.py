@@ -1,8 +1,8 @@
-"""Index the samples of a tar shard, to read each by its number without unpacking.
+"""Index the samples of a tar shard, to read each by its index without unpacking.
 
 A shard is an uncompressed tar file in which the members of a sample are adjacent and share a key, the name up to the
-first dot: `000012.jpg`, `000012.txt`. The index is made once and stored beside the shard. It is memory-mapped, so that
-the processes of a machine share it.
+first dot: `000012.jpg`, `000012.txt`. The index file is written once, beside the shard, and memory-mapped, so that the
+processes of a machine share it.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ _BLOCK = 512
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Where the two members of a sample are in the shard."""
+    """Location of a sample's two members in the shard."""
 
     key: str
     media_suffix: str
@@ -56,7 +56,7 @@ class ShardIndex:
     """The samples of one shard, in its order; about 50 bytes a sample.
 
     Args:
-        arrays: columns with one number a sample, the keys one after the other, and the number of samples `left_out`.
+        arrays: columns with one number a sample, the concatenated keys, and the number of samples `left_out`.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
@@ -64,7 +64,7 @@ class ShardIndex:
 
     @property
     def left_out(self) -> int:
-        """Samples of the shard that are not in the index."""
+        """Number of samples of the shard that are not in the index."""
         return int(self.arrays["left_out"][0])
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class ShardIndex:
         return len(self.arrays["key_end"])
 
     def __getitem__(self, number: int) -> Sample:
-        """Return a sample by its number from 0."""
+        """Return a sample by its index."""
         row = {name: int(self.arrays[name][number]) for name in _COLUMNS}
         start = int(self.arrays["key_end"][number - 1]) if number else 0
         return Sample(
@@ -91,7 +91,7 @@ def index_file(shard: Path, index_root: Path | None = None) -> Path:
 
     Args:
         shard: a tar file.
-        index_root: a directory for indexes instead of both.
+        index_root: a directory for index files, instead of both.
     """
     name = f"{shard.name}.index.safetensors"
     if index_root is not None:
@@ -104,23 +104,22 @@ def index_file(shard: Path, index_root: Path | None = None) -> Path:
 
 
 def open_index(shard: Path, index: Path, state: tuple[int, int] | None = None) -> ShardIndex:
-    """Map a shard's index into memory.
+    """Memory-map a shard's index.
 
     Args:
         shard: a tar file.
         index: its index.
-        state: size and time of the shard, as :class:`evlvideo.data.media.shard_files.ShardFile` gives them. If None,
-            it is looked up.
+        state: size and time of the shard; see :class:`evlvideo.data.media.shard_files.ShardFile`. If None, look it up.
 
     Raises:
         OSError: the shard or the index cannot be opened.
-        UserError: it cannot be read, or the shard is not the one that the index was made of.
+        UserError: the index cannot be read, or was made from another shard.
     """
     with _opened(shard, index, state or _state(shard), framework="pt") as file:
-        # As tensors, columns are a view of the file. It is never changed, but replaced by another.
+        # As tensors, columns are views of the file, which is replaced but never changed.
         arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
         if _check_sum(arrays) != file.metadata().get("check_sum"):
-            raise UserError(f"{index} is damaged. Delete it, and it is made again.")
+            raise UserError(f"{index} is damaged; delete it, and it is made again.")
         return ShardIndex(arrays)
 
 
@@ -138,8 +137,8 @@ def make_index(shard: Path, index: Path) -> ShardIndex:
     """Build an index and write it.
 
     Raises:
-        OSError: the shard is not there.
-        UserError: it cannot be read, or the index not be written.
+        OSError: the shard does not exist.
+        UserError: the shard cannot be read, or the index cannot be written.
     """
     size, mtime_ns = _state(shard)
     built = build_index(shard)
@@ -152,7 +151,7 @@ def build_index(shard: Path) -> ShardIndex:
     """Scan a shard once. Leave out, and count, samples without media or a valid caption.
 
     Raises:
-        UserError: the shard is not a tar file, is compressed or cut short, has a key twice, or has no samples at all.
+        UserError: the shard is not a tar file, is compressed or truncated, has a key twice, or has no samples.
     """
     samples: list[Sample] = []
     left_out = 0
@@ -161,7 +160,7 @@ def build_index(shard: Path) -> ShardIndex:
         with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for key, members in groupby(_members(archive), key=lambda member: _key(member.name)):
                 if key in keys:
-                    raise UserError(f"{shard}: the key {shown(key)} is there twice; write a sample's members together.")
+                    raise UserError(f"{shard} has the key {shown(key)} twice; write a sample's members together.")
                 keys.add(key)
                 sample = _sample(shard, file, key, list(members))
                 if sample is None:
@@ -180,7 +179,7 @@ def captions_of(place: str, content: bytes, suffix: str) -> tuple[str, ...]:
     """Read a sample's captions from its text member.
 
     Raises:
-        UserError: they are not UTF-8, blank, or not in the form that :data:`TEXT_SUFFIXES` names.
+        UserError: they are not UTF-8, blank, or not in a format of :data:`TEXT_SUFFIXES`.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -235,7 +234,7 @@ def _check_end(shard: Path, file: BinaryIO, end: int) -> None:
     # tarfile takes a broken header for the end of the file; the end is a block of zeros.
     file.seek(end)
     if file.read(_BLOCK) != bytes(_BLOCK):
-        raise UserError(f"{shard} is cut short or broken at byte {end}; get it again.")
+        raise UserError(f"{shard} is truncated or broken at byte {end}; get it again.")
 
 
 def _columns(samples: list[Sample]) -> dict[str, np.ndarray]:
@@ -255,7 +254,7 @@ def _columns(samples: list[Sample]) -> dict[str, np.ndarray]:
 @contextmanager
 def _opened(shard: Path, index: Path, state: tuple[int, int], framework: str) -> Iterator[Any]:
     if not index.exists():
-        raise UserError(f"{index} is gone; `evlvideo data index` makes it again.")
+        raise UserError(f"{index} is missing; `evlvideo data index` makes it again.")
     index.open("rb").close()  # An error raised here has its errno, and is retried if transient.
     try:
         with safe_open(index, framework=framework) as file:
@@ -264,11 +263,11 @@ def _opened(shard: Path, index: Path, state: tuple[int, int], framework: str) ->
             if differing:
                 raise UserError(
                     f"{index} is not the index of {shard} as it is now (its {', '.join(differing)} differs). If the "
-                    "shard is right, delete the index, and it is made again; its samples may then have other numbers."
+                    "shard is right, delete the index, and it is made again; samples may then have other indices."
                 )
             yield file
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{index} cannot be read: {error}. Delete it, and it is made again.") from error
+        raise UserError(f"{index} cannot be read: {error}; delete it, and it is made again.") from error
 
 
 def _check_sum(arrays: dict[str, np.ndarray]) -> str:

@@ -1,1 +1,1 @@
-"""Video files: index their frames, sample some, and decode them."""
+"""Video files: index, sample and decode their frames."""

@@ -37,11 +37,11 @@ class Checked:
     mtime: int
     """Time of the last change, in nanoseconds since 1970; −1 if unknown."""
     looked_at: int | None
-    """How many frames were decoded; None means all."""
+    """Number of frames that were decoded. If None, all."""
     frames: int | None
-    """Number of frames in the file; None if it cannot be decoded."""
+    """Number of frames in the file. If None, it cannot be decoded."""
     reason: str | None
-    """Why it cannot be decoded; None if it can."""
+    """Why it cannot be decoded. If None, it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class CheckReport:
     files: tuple[Checked, ...]
     """Every file, by path."""
     quarantine: Path
-    """File that lists those that cannot be decoded."""
+    """File that lists the files that cannot be decoded."""
 
     @property
     def bad(self) -> tuple[Checked, ...]:
@@ -70,21 +70,21 @@ def check_videos(
 ) -> CheckReport:
     """Decode every video and image under a directory, in helper processes.
 
-    Results are written file by file, so that a stopped check resumes. Files whose size or time has changed are checked
-    again. Linked files are checked, linked directories are not entered.
+    Results are written file by file, so that an interrupted check continues. Files whose size or time has changed are
+    checked again. Linked files are checked; linked directories are not entered.
 
     Args:
         root: directory of the collection.
         out: directory for the progress and for the quarantine list: a line of JSON for each bad file, with the
             `root`, `path` from there, `reason`, `size` in bytes, and `mtime` in nanoseconds.
-        frames: how many evenly spread frames of each file to decode. If None, decode all, which alone finds all
+        frames: number of evenly spread frames of each file to decode. If None, decode all, which alone finds all
             damage.
-        processes: how many files at a time.
-        time_limit_seconds: how long one file may take.
+        processes: number of files at a time.
+        time_limit_seconds: upper bound for one file.
         console: shows a progress bar. If None, show none.
 
     Raises:
-        UserError: the root is no directory, holds nothing to check, or `out` cannot be written to.
+        UserError: the root is not a directory or holds nothing to check, or `out` cannot be written to.
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a directory; name the one that holds the videos.")
@@ -111,7 +111,7 @@ def check_videos(
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Yield the paths to check, by name, including non-files with a video's suffix, such as named pipes."""
+    """Yield the paths to check, sorted, including non-files with a video's suffix, such as named pipes."""
     for directory, directories, names in os.walk(root):
         directories.sort()
         for name in sorted(names):
@@ -147,7 +147,7 @@ def _check(helper: DecodeProcess, root: Path, state: Checked, time_limit_seconds
 
 
 def _read_progress(path: Path) -> dict[str, Checked]:
-    """Read earlier results. Skip incomplete lines, which a kill may leave."""
+    """Read earlier results. Skip incomplete lines, which a killed process may leave."""
     found: dict[str, Checked] = {}
     if not path.is_file():
         return found

@@ -1,11 +1,12 @@
 """Decode frames of a video: open the file, choose indices, decode.
 
-How one file goes through this folder: `packets` reads it, `index` lists its frames, `index_cache` keeps that list,
-`sampling` chooses indices, a backend decodes them. `guarded` does all of it in another process, `decode_server`.
+The modules of this folder in the order of one file: `packets` reads it, `index` lists its frames, `index_cache` stores
+that list, `sampling` chooses indices, and a backend decodes them. `guarded` does all of it in a helper process, which
+runs `decode_server`.
 
-All backends number frames as :mod:`evlvideo.data.video.index` does. `auto` is PyAV, which is right on every file tried
-and as fast as the others. If PyAV fails for a reason of its own, another backend is tried. A broken file is refused:
-another decoder would paint over the hole.
+All backends index frames as :mod:`evlvideo.data.video.index` does. `auto` is PyAV, which is correct on every file in
+our tests and as fast as the others. If PyAV itself fails, `auto` tries other backends. It refuses broken files, in
+which other decoders would conceal the damage.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,19 +38,19 @@ DECODING_VERSION = 1
 _OTHERS = {"decord": decord.decode, "torchcodec": torchcodec.decode}
 _FALLBACKS = ("torchcodec", "decord")
 _SMALL = 32
-"""Side in pixels of frames that are decoded only to see whether that works."""
+"""Side in pixels of frames that are decoded only as a check."""
 _REFUSALS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError, ArithmeticError)
-"""What PyAV raises on files that it cannot read."""
+"""Errors of PyAV on files that it cannot read."""
 _BROKEN_DATA = (av.error.InvalidDataError, OSError, MemoryError)
-"""Those due to the file or the machine; no other decoder is tried."""
+"""Errors due to the file or the machine, after which no other decoder is tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameRange:
-    """The frames of a file from which a clip is taken."""
+    """The frames of a file that belong to a clip."""
 
     first: int
-    """Index of the first, in the file."""
+    """Index of the first frame in the file."""
     count: int
     rate: float
     """Frames per second."""
@@ -73,16 +74,16 @@ def decode_frames(
     Args:
         media: a video or, by its suffix, an image: a file, or a member of a shard.
         choose: chooses among the frames between the two times.
-        size: side of the square in pixels. If None, keep the height and width of the file.
+        size: side of the square in pixels. Defaults to the height and width of the file.
         keep_aspect: scale the shorter side to `size` instead of to a square.
         start_seconds: take frames shown at or after this time, from the start of the file.
         end_seconds: take frames shown before this time.
         backend: one of `BACKENDS`.
 
     Raises:
-        DecodeError: the file is missing, empty, no video, broken at a needed frame, or shows nothing between the two
+        DecodeError: the file is missing, empty, no video, broken before a needed frame, or has no frame between the two
             times. The message names the file and the reason.
-        UserError: the backend is unknown or not installed, or a shard is gone.
+        UserError: the backend is unknown or not installed, or a shard is missing.
     """
     with open_video(media, start_seconds, end_seconds) as source:
         return source.read(
@@ -135,7 +136,7 @@ class OpenVideo:
             raise UserError(f"The backend is {backend!r}; allowed: {', '.join(BACKENDS)}.")
         outside = [index for index in chosen if not 0 <= index < self.range.count]
         if outside or not chosen:
-            raise ValueError(f"Frames {list(chosen)} were asked of {self.range.count} in {self.media}.")
+            raise ValueError(f"The indices are {list(chosen)}; {self.media} has {self.range.count} frames.")
         if self.index is None or self.reader is None:
             return _image(self.media, chosen, size, keep_aspect)
         wanted = np.asarray(chosen) + self.range.first
@@ -156,7 +157,7 @@ class OpenVideo:
 def open_video(
     media: Media, start_seconds: float | None = None, end_seconds: float | None = None, *, cached: bool = True
 ) -> Iterator[OpenVideo]:
-    """Open a file to decode frames of it later; see :func:`decode_frames`.
+    """Open a file, to decode frames later; see :func:`decode_frames`.
 
     Args:
         media: as there.
@@ -178,7 +179,7 @@ def open_video(
 
 @contextmanager
 def _named(media: Media) -> Iterator[None]:
-    """Raise errors of decoders as a :class:`DecodeError` that names the file."""
+    """Convert errors of decoders to a :class:`DecodeError` that names the file."""
     try:
         yield
     except _REFUSALS as error:
@@ -228,7 +229,7 @@ def _other(backend: str, media: Media, index: VideoIndex, indices: list[int], he
 
 
 def _sides(metadata: VideoMetadata, size: int | None, keep_aspect: bool) -> tuple[int, int]:
-    """Height and width of the result."""
+    """Return the height and width to decode to."""
     if size is None:
         return metadata.height, metadata.width
     if not keep_aspect:

@@ -21,11 +21,11 @@ from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.errors import UserError
 
 GRACE_SECONDS = 5.0
-"""How long after the time limit the process ends by itself, if its parent is gone."""
+"""Time after the limit at which the process ends itself if its parent is gone."""
 
 
 class Server:
-    """The requests of a parent, which opens a clip, chooses frames, and then reads them."""
+    """Answers requests of the parent, which opens a clip, chooses frames, and then reads them."""
 
     def __init__(self) -> None:
         self._files = ExitStack()
@@ -58,13 +58,13 @@ class Server:
         """Make a shard's index; see :func:`evlvideo.data.media.shard_index.make_index`.
 
         Returns:
-            how many samples it has, and how many were left out.
+            the number of samples, and the number left out.
         """
         made = make_index(shard, index)
         return len(made), made.left_out
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open file, if any."""
         self._clip = None
         self._files.close()
 
@@ -72,21 +72,21 @@ class Server:
 def serve(handle: int) -> None:
     """Answer requests from a socket until it is closed.
 
-    A request is the name of a method of :class:`Server`, its arguments, and the seconds after which nobody waits for
-    the answer. An answer is what the method returned, or the error that it raised.
+    A request is the name of a method of :class:`Server`, its arguments, and a time limit in seconds. The answer is the
+    method's return value, or its error.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        # These are for the parent, which ends its step, and then closes the socket or kills this process.
+        # The parent handles them: it finishes its step, then closes the socket or kills this process.
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
-        # If memory runs out, this process is to be killed, and not the training run.
+        # If memory runs out, the kernel should kill this process, not the training run.
         Path("/proc/self/oom_score_adj").write_text("1000")
     server = Server()
     with socket.socket(fileno=handle) as connection, suppress(EOFError, ConnectionError):
         send(connection, os.getpid())
         while True:
             name, arguments, limit_seconds = receive(connection)
-            # The signal's default is to end the process, also one that hangs inside a decoder.
+            # By default, the signal ends the process, even if it hangs inside a decoder.
             signal.setitimer(signal.ITIMER_REAL, limit_seconds + GRACE_SECONDS)
             answer = _answer(server, name, arguments)
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -94,7 +94,7 @@ def serve(handle: int) -> None:
 
 
 def send(connection: socket.socket, value: Any) -> None:
-    """Send a value: the sizes of its parts, and its parts. Frames are a part of their own, which saves copying them."""
+    """Send a value as parts, with their sizes first. Frames are a separate part, which avoids a copy."""
     buffers: list[pickle.PickleBuffer] = []
     content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     parts = [memoryview(content), *(buffer.raw() for buffer in buffers)]
@@ -121,7 +121,7 @@ def _receive_exactly(connection: socket.socket, length: int, deadline: float | N
     view, received = memoryview(content), 0
     while received < length:
         if deadline is not None:
-            # Zero would mean not to wait at all, which a socket takes for another mode.
+            # A timeout of zero would put the socket into non-blocking mode.
             connection.settimeout(max(deadline - time.monotonic(), 1e-3))
         count = connection.recv_into(view[received:])
         if not count:
@@ -136,5 +136,5 @@ def _answer(server: Server, name: str, arguments: tuple[Any, ...]) -> Any:
     except UserError as error:
         return error
     except Exception as error:
-        # Any error in a decoder costs only the one file.
+        # No error in a decoder may cost more than its file.
         return DecodeError(f"{server.media} cannot be decoded: {type(error).__name__}: {error}.")

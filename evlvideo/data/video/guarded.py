@@ -1,4 +1,4 @@
-"""Decode in a helper process, so that a decoder that hangs or crashes costs a clip and not the run.
+"""Decode in a helper process, so that a hang or crash of a decoder costs a clip and not the run.
 
 Each calling process, such as a data loader's worker, has one helper. It starts when first needed, restarts after a
 crash or timeout, and ends with its caller. Without POSIX, as on Windows, clips are decoded in the calling process.
@@ -53,17 +53,17 @@ def decode_frames_guarded(
 ) -> DecodedFrames:
     """Decode as :func:`evlvideo.data.video.decode.decode_frames` does, in this process's helper.
 
-    An image already in memory is decoded here: it waits for no disk, and only common formats reach Pillow.
+    Decodes images already in memory in this process: they need no disk, and only common formats reach Pillow.
 
     Args:
         media: as there.
-        choose: as there; it is called in this process.
+        choose: as there; called in this process.
         size: as there.
         keep_aspect: as there.
         start_seconds: as there.
         end_seconds: as there.
         backend: as there.
-        time_limit_seconds: how long decoding the whole clip may take.
+        time_limit_seconds: upper bound for the whole clip.
 
     Raises:
         DecodeError: as `decode_frames`; also if the decoder took too long or crashed.
@@ -97,7 +97,7 @@ class DecodeProcess:
     """A helper process, see :mod:`evlvideo.data.video.decode_server`.
 
     Args:
-        module: what it runs: the name of a module with a function `serve`.
+        module: name of a module with a function `serve`, which the process runs.
     """
 
     def __init__(self, module: str = "evlvideo.data.video.decode_server") -> None:
@@ -145,11 +145,11 @@ class DecodeProcess:
         """Send one request, and return the answer.
 
         Args:
-            media: what it is about.
+            media: the file, for messages.
             name: a method of the server.
             arguments: its arguments.
             deadline: when to stop waiting, on the monotonic clock.
-            limit_seconds: the whole limit, for the message.
+            limit_seconds: the time limit, for messages.
 
         Raises:
             DecodeError: the file cannot be decoded, the deadline passed, or the helper crashed.
@@ -167,7 +167,7 @@ class DecodeProcess:
         except (EOFError, ConnectionError):
             raise DecodeError(f"{media} cannot be decoded: the decoder {self._end()}.") from None
         except BaseException:
-            # Interrupted between question and answer: the next answer would be that of this question.
+            # Interrupted between request and answer: the next request would get this answer.
             self.close()
             raise
         if isinstance(answer, Exception):
@@ -183,7 +183,7 @@ class DecodeProcess:
             try:
                 self._process.wait(timeout=1)
             except subprocess.TimeoutExpired:
-                # It waits for a disk or a network, where no signal reaches it; it ends when that answers.
+                # It waits for a disk or a network, and ends when that answers; no signal reaches it before.
                 self._process.returncode = -signal.SIGKILL
         self._process = self._connection = None
 
@@ -201,19 +201,19 @@ class DecodeProcess:
         return f"crashed with {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
     def _forget(self) -> None:
-        """Leave the helper to the parent of this forked process."""
+        """Leave the helper to the parent, in a forked process."""
         self.lock = threading.Lock()
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
-            self._process.returncode = 0  # It is not this process's child, so nothing is to be waited for.
+            self._process.returncode = 0  # It is no child of this process, which must not wait for it.
         self._process = self._connection = None
 
 
 def with_helpers(
     work: Callable[[DecodeProcess, Task], Result], tasks: Sequence[Task], processes: int
 ) -> Iterator[Result]:
-    """Work on several tasks at a time, each with its own helper; yield results as they are ready.
+    """Work on several tasks at a time, each with a helper of its own; yield results as they are ready.
 
     Args:
         work: called in a thread with a helper and a task.

@@ -1,7 +1,7 @@
-"""List the frames of a video file and their times: defines "frame i" for all decoders.
+"""Index the frames of a video file and their times. Defines "frame i" for all decoders.
 
 Frame i is the i-th in presentation order. If each packet shows one frame, the index is made from packets without
-decoding. Otherwise all frames are decoded once and counted.
+decoding. Otherwise, all frames are decoded once and counted.
 """
 
 import re
@@ -20,13 +20,13 @@ from evlvideo.data.video.frames import VideoMetadata
 from evlvideo.data.video.packets import PacketReader, PacketTimes
 
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1"}
-"""Codecs whose packets each show one frame. Others, such as MPEG-4 of the DivX kind, hold packets that show none."""
+"""Codecs in which each packet shows one frame. In others, such as DivX's MPEG-4, some packets show none."""
 _PICTURES, _IDR = range(1, 6), 5
-"""Kinds of H.264's units that hold pictures, and that which clears the decoder (ITU-T H.264, table 7-1)."""
+"""Types of H.264 units that hold coded pictures, and the type that resets the decoder (ITU-T H.264, table 7-1)."""
 _INTRA_SLICES = {2, 7}
-"""Kinds of slices that are coded from nothing else (its table 7-6)."""
+"""Types of intra slices, which depend on no other picture (table 7-6)."""
 _WITHOUT_TIMES = {"avi"}
-"""Containers that do not say when a frame is shown; FFmpeg makes up times, wrong ones where frames are reordered."""
+"""Containers without presentation times; FFmpeg guesses them, wrongly if frames are reordered."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ class VideoIndex:
     timestamps_seconds: np.ndarray
     """The same in seconds from the start of the file, float64 of shape (F,)."""
     by_time: bool
-    """Whether `times` are known and distinct and so identify a decoded frame. Otherwise frames are counted."""
+    """Whether `times` are known and distinct, and so identify a decoded frame. If False, frames are counted."""
     first: PacketTimes
     """The first packet of the file."""
     keyframes: tuple[PacketTimes, ...]
@@ -46,7 +46,7 @@ class VideoIndex:
     open_groups: bool
     """Whether frames stored after a keyframe are shown before it, and so need packets before the keyframe."""
     false_keyframes: bool
-    """Whether packets are marked as keyframes but are none, which misleads decoders."""
+    """Whether packets are wrongly marked as keyframes, which misleads decoders."""
     container: str
     """FFmpeg's name of the file format."""
     stream: int
@@ -58,7 +58,7 @@ class VideoIndex:
 
 @dataclass(slots=True, eq=False)
 class _Packets:
-    """What the packets of a stream show."""
+    """Facts about the packets of a stream."""
 
     first: PacketTimes
     starts_clean: bool
@@ -77,7 +77,7 @@ class _Packets:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what cannot be a video before opening it; a named pipe would block.
+    """Check before opening that a path can be a video; a named pipe would block.
 
     Raises:
         DecodeError: the file is missing, no regular file, empty, or not readable by this user.
@@ -95,7 +95,7 @@ def check_file(path: Path) -> None:
 
 
 def read_index(reader: PacketReader) -> VideoIndex:
-    """Index a file by reading its packets once. Moves the reader.
+    """Index a file by reading its packets once. Changes the reader's position.
 
     Raises:
         DecodeError: the file has no frames.
@@ -176,9 +176,9 @@ def _length_bytes(extradata: bytes) -> int:
 
 
 def _is_whole(packet: bytes, length_bytes: int) -> bool:
-    """Check that an H.264 keyframe is coded from nothing else.
+    """Check that an H.264 keyframe depends on no other picture.
 
-    With periodic intra refresh, frames are marked as keyframes that are not.
+    With periodic intra refresh, other frames are marked as keyframes too.
     """
     if not length_bytes:
         starts: Iterable[int] = (code.end() for code in re.finditer(b"\0\0\1", packet))
@@ -187,7 +187,7 @@ def _is_whole(packet: bytes, length_bytes: int) -> bool:
     for start in starts:
         if start + 3 < len(packet) and packet[start] & 31 in _PICTURES:
             bits = f"{int.from_bytes(packet[start + 1 : start + 4], 'big'):024b}"
-            _, bits = _exp_golomb(bits)  # The first macroblock's number.
+            _, bits = _exp_golomb(bits)  # Index of the first macroblock.
             return packet[start] & 31 == _IDR or _exp_golomb(bits)[0] in _INTRA_SLICES
     return False
 
@@ -208,15 +208,15 @@ def _exp_golomb(bits: str) -> tuple[int, str]:
 
 
 def _shown_frames(reader: PacketReader, packets: _Packets) -> tuple[VideoFrame, np.ndarray]:
-    """Decode the first frame, and sort the times of all that are shown.
+    """Decode the first frame, and sort the times of all shown frames.
 
-    Frames before the first keyframe cannot be decoded where what they were coded from was cut away; they are no frames.
+    Frames before the first keyframe do not count if the frames that they depend on were cut away.
     """
     times = np.array(packets.shown, np.int64)
     times.sort()
     reader.restart(packets.first)
     if packets.starts_clean and times[0] == packets.first.pts:
-        # A decoder gives out its first frame late; told that nothing follows, it gives it out now.
+        # Flush the decoder, which returns its first frame late.
         decoded = [*reader.stream.decode(next(reader.packets())), *reader.stream.decode(None)]
         frame = decoded[0] if decoded else None
     else:
@@ -230,7 +230,7 @@ def _count_by_decoding(reader: PacketReader, packets: _Packets) -> tuple[VideoFr
     """Decode everything once.
 
     Returns:
-        The first frame, and the time of each frame in seconds. Where frames carry none, the stream's rate gives it.
+        The first frame, and the time of each frame in seconds, from the stream's rate if frames have no times.
     """
     reader.restart(packets.first)
     first: VideoFrame | None = None

@@ -1,10 +1,10 @@
-"""Cache indexes of videos on disk, so that each file is read through once and not in every epoch and run.
+"""Cache indexes of videos on disk, so that each file is scanned once and not in every epoch and run.
 
 An entry is a small file in the user's cache. Its key is the path, size and times of the video and the version of PyAV.
-Processes may read and write at once: entries are written atomically and have a checksum. An entry that cannot be read
-or written is ignored.
+Processes may read and write at once: entries are written atomically and have a checksum. Entries that cannot be read
+or written are ignored.
 
-The cache is bounded. A full folder loses random entries and not the oldest, which the next epoch over a large
+The cache is bounded. A full folder evicts random entries and not the oldest, which the next epoch over a large
 collection needs first.
 """
 
@@ -88,7 +88,7 @@ def store_index(entry: Path, index: VideoIndex) -> None:
     try:
         with replacing(entry) as temporary:
             temporary.write_bytes(zlib.compress(_packed(index), level=1))
-        # Names are as good as random; the run's own random numbers are left as they are.
+        # Hashes are as good as random, and leave the run's random state alone.
         if entry.name.endswith(_NAMES_THAT_CLEAN):
             clean(entry.parent)
     except (OSError, UserError) as error:

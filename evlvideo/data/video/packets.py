@@ -28,7 +28,7 @@ class PacketTimes:
 class PacketReader:
     """An open video file. Close it within the call that opened it: a decoder hangs after a fork.
 
-    Takes the stream that FFmpeg ranks best. Decodes in one thread, since data loaders run many processes.
+    Reads the stream that FFmpeg ranks best. Decodes in one thread, since data loaders run many processes.
 
     Args:
         media: a video.
@@ -78,8 +78,8 @@ class PacketReader:
         Returns:
             whether the next packet is that keyframe, or an earlier one from which decoding reaches it.
         """
-        # FFmpeg looks a time up among those at which packets are stored, less a guess at how much later they are shown:
-        # the one may lead to a later keyframe, the other to an earlier one, from which decoding takes longer.
+        # FFmpeg compares the target with decoding times, less a guess at the delay until presentation. Seeking by pts
+        # may lead to a later keyframe, by dts to an earlier one, from which decoding takes longer.
         return self._seek(keyframe.pts, keyframe) or self._seek(keyframe.dts, keyframe)
 
     def _seek(self, target: int | None, wanted: PacketTimes) -> bool:
@@ -100,8 +100,8 @@ class PacketReader:
         return landed.is_keyframe and landed.pts is not None and landed.pts <= wanted.pts
 
     def _open(self) -> None:
-        # Absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol. A playlist that
-        # calls itself clip.mp4 may name other files, but nothing on a network; one in a shard has no files beside it.
+        # Absolute, because FFmpeg takes the part of a relative name before a colon for a protocol. A playlist named
+        # clip.mp4 may refer to other files, but not to a network; one in a shard has no files beside it.
         file, protocols = (
             (str(self.media.absolute()), "file,crypto,data")
             if isinstance(self.media, Path)

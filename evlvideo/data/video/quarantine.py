@@ -1,4 +1,4 @@
-"""Leave the files out of training that `evlvideo data check-videos` could not decode."""
+"""Leave out of training the files that `evlvideo data check-videos` could not decode."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ def read_quarantine(path: Path) -> frozenset[Path]:
     """Read a list of bad files, as absolute paths.
 
     Raises:
-        UserError: the file cannot be read, or is no such list.
+        UserError: the file cannot be read, or is not a quarantine list.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -40,8 +40,8 @@ def without_quarantined(clips: ClipTable, bad: frozenset[Path], name: str) -> Cl
     """Leave out the clips whose file is bad, and log how many.
 
     Args:
-        clips: to train on.
-        bad: absolute paths.
+        clips: clips to train on.
+        bad: absolute paths of bad files.
         name: name of the clips in the log.
 
     Raises:

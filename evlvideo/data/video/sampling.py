@@ -22,7 +22,7 @@ Sampler: TypeAlias = "Callable[[int, float, int, torch.Generator | None], list[i
 def uniform(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None = None) -> list[int]:
     """Take frames 0, V/n, 2V/n, … of a clip of V frames, rounded down, as published for EVLGen-video.
 
-    Where V < n this repeats frames: 3 frames wanted as 4 are 0, 0, 1, 2. Ignores the generator.
+    If V < n, repeats frames: 4 of 3 frames are 0, 0, 1, 2. Ignores the generator.
 
     Raises:
         ValueError: the clip has no frames, or none are wanted.
@@ -34,9 +34,9 @@ def uniform(frames_in_clip: int, rate: float, count: int, generator: torch.Gener
 def headtail(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None) -> list[int]:
     """Sample half of the frames from the first half of the clip and half from the second, without replacement.
 
-    The second half gets the odd frame, both of the clip (its frames are V//2, …, V-1) and of the count. A half with
-    fewer frames than are wanted from it gives all of them, repeated as in :func:`uniform`. A clip of one frame is both
-    of its halves. Published for training EVLGen-video.
+    The second half gets the odd frame, both of the clip (its frames are V//2, …, V-1) and of the count. If a half has
+    too few frames, all are taken and repeated as in :func:`uniform`. Both halves of a clip of one frame are that frame.
+    Published for training EVLGen-video.
 
     Raises:
         ValueError: the clip has no frames, or none are wanted.
@@ -49,9 +49,9 @@ def headtail(frames_in_clip: int, rate: float, count: int, generator: torch.Gene
 
 
 def segments(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None) -> list[int]:
-    """Cut the clip into as many segments as frames are wanted, and sample one frame of each (TSN, arXiv 1608.00859).
+    """Split the clip into as many segments as frames are wanted, and sample one frame of each (TSN, arXiv 1608.00859).
 
-    Segment k holds the frames from kV/n to (k+1)V/n, rounded down; an empty one gives the frame at its start.
+    Segment k has the frames from kV/n to (k+1)V/n, rounded down. From an empty one, take the frame at its start.
 
     Raises:
         ValueError: the clip has no frames, or none are wanted.
@@ -72,16 +72,16 @@ def segment_middles(
 
 
 def fps(frames_per_second: float) -> Sampler:
-    """Take frames at a given rate: those nearest below times that are 1 / rate apart.
+    """Make a sampler of frames at a given rate: the last frame at or before times that are 1 / rate apart.
 
-    They lie together at a random place in the clip, or in its middle. Where the clip is too short for them they are
-    spread over it as in :func:`uniform`: to repeat its last frame would say that the movement stopped.
+    They start at a random index, or are centred in the clip without a generator. If the clip is too short, they are
+    spread over it as in :func:`uniform`: repeating its last frame would show that the movement stopped.
 
     Raises:
-        ValueError: the rate is not above 0; and, of the sampler: the clip has no frames, or none are wanted.
+        ValueError: the rate is not above 0; the sampler raises it if the clip has no frames, or none are wanted.
     """
     if not frames_per_second > 0:
-        raise ValueError(f"{frames_per_second} frames per second were asked; the rate must be above 0.")
+        raise ValueError(f"The rate is {frames_per_second} frames per second; it must be above 0.")
 
     def at_rate(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None) -> list[int]:
         _check(frames_in_clip, count)
@@ -103,7 +103,7 @@ SAMPLERS: dict[str, Sampler] = {
     "1fps": fps(1),
     "2fps": fps(2),
 }
-"""Samplers by their name in a config."""
+"""Samplers by name in a config."""
 
 
 def _spread(frames: int, count: int) -> list[int]:
@@ -121,7 +121,7 @@ def _sample(frames: int, count: int, generator: torch.Generator | None) -> list[
 
 
 def _one(start: int, end: int, generator: torch.Generator | None) -> int:
-    """Sample one index from `start` to before `end`; without a generator, take the middle."""
+    """Sample one index from `start` to `end` - 1; without a generator, take the middle."""
     if generator is None:
         return (start + end - 1) // 2
     import torch
@@ -131,4 +131,4 @@ def _one(start: int, end: int, generator: torch.Generator | None) -> int:
 
 def _check(frames_in_clip: int, count: int) -> None:
     if frames_in_clip < 1 or count < 1:
-        raise ValueError(f"{count} frames were asked of a clip of {frames_in_clip}; both must be at least 1.")
+        raise ValueError(f"{count} frames are wanted of a clip of {frames_in_clip}; both must be at least 1.")

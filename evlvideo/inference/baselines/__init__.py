@@ -1,1 +1,1 @@
-"""Video-text models of others, captioning clips by their own processors."""
+"""Baselines: other video-text models, which caption clips with their own processors."""

@@ -1,4 +1,4 @@
-"""Clips for models that bring their own processor: frames at the size of the file, and the time of each."""
+"""Clips for models with their own processor: frames at the size of the file, and their times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class Video:
 
 
 class VideoDataset(Dataset[dict[str, Any]]):
-    """Clips as other models see them, without any randomness: items of a `clip_id` and a `video`, or why it is `bad`.
+    """Decodes clips without any randomness. An item has a `clip_id`, and a `video` or the reason why it is `bad`.
 
     Args:
         clips: the clips.
-        num_frames: frames taken from each.
-        sampler: chooses them.
+        num_frames: number of frames of each clip.
+        sampler: chooses the frames.
     """
 
     def __init__(self, clips: Sequence[CaptionedClip], *, num_frames: int, sampler: Sampler) -> None:
@@ -63,7 +63,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
             clip.video, choose, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
         )
         rate = decoded.metadata.rate or 1.0
-        # By time and not by index: models are told when a frame is shown, and rates may vary.
+        # By time and not by index: models need the time of each frame, and rates may vary.
         seconds = decoded.timestamps_seconds - (clip.start_seconds or 0.0)
         height, width = decoded.frames.shape[1:3]
         return Video(

@@ -1,4 +1,4 @@
-"""Any video-text model of transformers, captioning clips by its own processor."""
+"""Caption clips with any video-text model of transformers and its own processor."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -16,29 +16,29 @@ from evlvideo.inference.baselines.video import Video
 from evlvideo.inference.captioning import decoding_arguments
 
 _FIXED_FRAMES = {"instructblipvideo": 4}
-"""Frames that a processor of transformers has written into its code, by the kind of its model."""
+"""Number of frames hard-coded in a processor of transformers, by model type."""
 _KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "cache_implementation")
-"""What a model's own generation settings keep; how to decode is the run's to say."""
+"""Values kept of a model's own generation config; the run sets how to decode."""
 
 
 class VideoTextProcessor:
-    """A model's processor, and the text that it is asked with.
+    """A model's processor with a prompt.
 
-    A processor's chat template is used where it has one. A prompt that holds the processor's placeholder of a video,
-    such as `USER: <video> Describe it. ASSISTANT:`, is used as it is; else the placeholder is put before it.
+    A prompt with the processor's video placeholder, such as `USER: <video> Describe it. ASSISTANT:`, is used as it is.
+    Otherwise the processor's chat template is applied or, if it has none, the placeholder is put before the prompt.
 
     Args:
         name: hub name or folder of the model.
-        prompt: what to ask.
-        trust_remote_code: whether code that comes with the model may run.
+        prompt: the question.
+        trust_remote_code: whether the model's own code may run.
 
     Raises:
-        UserError: there is no such model, it takes no videos, or its chat template leaves the video out.
+        UserError: there is no such model, it takes no videos, or its chat template leaves out the video.
     """
 
     def __init__(self, name: str, prompt: str, *, trust_remote_code: bool = False) -> None:
         path = Path(name)
-        # `models/typo` has the form of a hub name; where there is a folder `models`, it is not meant as one.
+        # `models/typo` could be a hub name; if there is a folder `models`, it is not.
         if not path.is_dir() and (path.is_absolute() or path.exists() or name.count("/") > 1 or path.parent.is_dir()):
             raise UserError(f"There is no folder {name}; name one that holds a model, or a hub name (owner/name).")
         self.name = name
@@ -51,11 +51,11 @@ class VideoTextProcessor:
                 "model, such as a Video-LLaVA, LLaVA-NeXT-Video, InstructBlipVideo or VideoLLaMA3."
             )
         tokenizer = self.processor.tokenizer
-        # Captions are written after the prompt, so what fills a batch stands before it.
+        # Captions continue the prompt, so padding must come before it.
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        # InstructBlipVideo's takes them as images, and puts the placeholder in by itself.
+        # InstructBlipVideo's takes videos as images, and adds the placeholder itself.
         self._takes_videos = "videos" in inspect.signature(self.processor.__call__).parameters
         self.text = self._text()
 
@@ -80,14 +80,14 @@ class VideoTextProcessor:
         return text
 
     def check_frames(self, number: int, *, any_frames: bool = False) -> None:
-        """Make sure that the processor takes this number of frames.
+        """Check that the processor takes this number of frames.
 
         Args:
-            number: frames of each clip.
-            any_frames: allow another number than the processor states; some are written into its code, and are kept.
+            number: number of frames of each clip.
+            any_frames: allow another number than the processor states, unless its code requires that one.
 
         Raises:
-            UserError: it wants another.
+            UserError: it needs another number.
         """
         fixed = _FIXED_FRAMES.get(self.config.model_type)
         wanted = fixed or getattr(self.processor.video_processor, "num_frames", None)
@@ -100,7 +100,7 @@ class VideoTextProcessor:
         )
 
     def inputs(self, clips: Sequence[Video]) -> Any:
-        """Model inputs of B clips, the same text before each.
+        """Make model inputs of B clips, each with the prompt.
 
         Raises:
             UserError: the processor refuses them.
@@ -110,7 +110,7 @@ class VideoTextProcessor:
         arguments: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
         bos = self.processor.tokenizer.bos_token
         if bos and self.text.startswith(bos):
-            arguments["add_special_tokens"] = False  # chat templates have written it already
+            arguments["add_special_tokens"] = False  # the chat template has added it
         try:
             if not self._takes_videos:
                 return self.processor(images=frames, text=text, **arguments)
@@ -122,15 +122,15 @@ class VideoTextProcessor:
             raise UserError(f"The processor of {self.name} refuses {_shown(clips[0])}: {error}") from error
 
     def captions(self, tokens: torch.Tensor, input_ids: torch.Tensor) -> list[str]:
-        """What `generate` gave, `(B, L)`, to captions on one line.
+        """Decode generated tokens to captions on one line.
 
         Args:
-            tokens: new tokens, or what was asked and new tokens, as the model's kind has it.
-            input_ids: what was asked, `(B, L')`.
+            tokens: output of `generate`, `(B, L)`: new tokens, after those of the prompt for some model types.
+            input_ids: tokens of the prompt, `(B, L')`.
         """
-        asked = input_ids.shape[1]
-        if torch.equal(tokens[:, :asked], input_ids):
-            tokens = tokens[:, asked:]
+        prompt_tokens = input_ids.shape[1]
+        if torch.equal(tokens[:, :prompt_tokens], input_ids):
+            tokens = tokens[:, prompt_tokens:]
         texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [_without_echo(text, self.prompt) for text in texts]
 
@@ -139,13 +139,13 @@ class VideoTextModel:
     """A model with its processor.
 
     Args:
-        processor: of the model.
-        dtype: type of its weights.
-        device: where it runs.
-        trust_remote_code: whether code that comes with the model may run.
+        processor: its processor.
+        dtype: dtype of its weights.
+        device: device that it runs on.
+        trust_remote_code: whether the model's own code may run.
 
     Raises:
-        UserError: weights cannot be read or are missing, or transformers knows no generation for the model's kind.
+        UserError: weights cannot be read or are missing, or transformers cannot generate with this model type.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class VideoTextModel:
             AutoModelForImageTextToText, processor.name, trust_remote_code, dtype=dtype, output_loading_info=True
         )
         if missing := sorted(found["missing_keys"]):
-            # transformers only warns, and captions with random weights.
+            # transformers only warns, and uses random weights.
             raise UserError(
                 f"The model {processor.name!r} lacks {len(missing)} of its weights, such as {', '.join(missing[:3])}."
             )
@@ -170,33 +170,33 @@ class VideoTextModel:
         for module in self.model.modules():
             settings = getattr(module, "generation_config", None)
             if isinstance(settings, GenerationConfig):
-                # InstructBlipVideo generates by its language model, which has settings of its own.
+                # InstructBlipVideo's language model generates, with settings of its own.
                 module.generation_config = GenerationConfig(**{key: getattr(settings, key, None) for key in _KEPT})
 
     @torch.no_grad()
     def caption(self, clips: Sequence[Video], generation: Decoding) -> list[str]:
-        """Caption clips, in one batch.
+        """Caption clips in one batch.
 
         Raises:
-            UserError: the processor or the model refuses them, or they do not fit into memory.
+            UserError: the processor or the model refuses them, or memory runs out.
         """
         inputs = self.processor.inputs(clips).to(self.model.device, self.dtype)
         try:
             tokens = self.model.generate(**self._compressed(inputs), **decoding_arguments(generation))
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"{len(clips)} clips at once do not fit into memory; set generation.batch_size lower, and go on with "
-                "--resume."
+                f"A batch of {len(clips)} clips does not fit into memory; lower generation.batch_size, and continue "
+                "with --resume."
             ) from error
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{self.processor.name} refuses {_shown(clips[0])}: {error}") from error
         return self.processor.captions(tokens, inputs["input_ids"])
 
     def _compressed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Inputs with the features of videos in the place of VideoLLaMA3's mask of those that are kept.
+        """Replace VideoLLaMA3's video inputs with the features that its compression mask keeps.
 
-        transformers repeats the mask value by value for beams, and the features clip by clip, so that beams would see
-        other features than those chosen.
+        For beams, transformers repeats the mask value by value and the features clip by clip, so that beams would see
+        the wrong features.
         """
         names = ("pixel_values_videos", "video_grid_thw", "video_merge_sizes", "video_compression_mask")
         if not all(name in inputs for name in names):
@@ -227,5 +227,5 @@ def _shown(clip: Video) -> str:
 
 
 def _without_echo(text: str, prompt: str) -> str:
-    """A caption on one line, without the question that some models repeat."""
+    """Put a caption on one line, without the prompt that some models repeat."""
     return " ".join(text.split()).removeprefix(" ".join(prompt.split())).strip()

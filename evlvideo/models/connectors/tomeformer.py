@@ -16,7 +16,7 @@ from transformers.models.bert.modeling_bert import BertAttention, BertLayer, Ber
 from evlvideo.errors import UserError
 from evlvideo.models.connectors.base import Connector, TowerShape
 from evlvideo.models.connectors.bert import copy_bert_weights
-from evlvideo.models.contextualizers import MergedContextualizer
+from evlvideo.models.tokens.contextualizers import MergedContextualizer
 from evlvideo.models.tokens.merging import (
     Merge,
     Reduction,

@@ -45,7 +45,7 @@ class Reward(Protocol):
 class CiderReward:
     """CIDEr-D against the references of the clip (Rennie et al., CVPR 2017), between 0 and 10; papers print 1 as 100.
 
-    Built once from the training split; a call starts no Java and reads no reference text. The `python` tokeniser splits
+    Built once from the training split; a call starts no Java and reads no reference text. The `python` tokenizer splits
     captions and references. With the frequencies of the split, a reward is independent of the rest of the batch.
 
     Args:
@@ -92,7 +92,7 @@ class SentenceReward:
 
     Args:
         metric: `bleu_4` or `rouge_l`.
-        references: the captions of every clip, as people wrote them. Tokenised on first use.
+        references: the captions of every clip, as people wrote them. Tokenized on first use.
         end_of_text: count the EOS token as a word, in references and in captions that ended.
     """
 

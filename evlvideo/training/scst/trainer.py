@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from evlvideo.config.scst import ScstConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
-from evlvideo.models.loss import caption_loss
+from evlvideo.models.language import caption_loss
 from evlvideo.models.processing import IGNORED
 from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
 from evlvideo.training.log_interval import LogInterval

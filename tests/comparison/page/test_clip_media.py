@@ -49,7 +49,7 @@ def opened(address: str) -> Image.Image:
 @pytest.mark.parametrize(
     ("height", "width", "shown"), [(480, 640, (128, 96)), (64, 64, (64, 64)), (300, 150, (64, 128))]
 )
-def test_pictures_keep_their_shape_and_stay_small(height, width, shown):
+def test_images_keep_their_shape_and_stay_small(height, width, shown):
     picture = encode_jpeg(np.zeros((height, width, 3), np.uint8))
     assert (picture.width, picture.height) == shown
     assert opened(picture.address).size == shown
@@ -104,7 +104,7 @@ def test_a_part_of_a_file_is_shown_alone(tmp_path):
     assert [round(float(frame.mean())) for frame in decoded.frames] == pytest.approx([100, 110, 120, 130, 140], abs=6)
 
 
-def test_films_play_the_frames_at_the_clip_s_own_speed():
+def test_preview_clips_play_the_frames_at_the_clip_s_own_speed():
     levels = [0, 60, 120, 180, 240] * 4
     decoded = ClipFrames([np.full((90, 160, 3), level, np.uint8) for level in levels], seconds=2.0)
     preview = encode_preview(decoded)
@@ -171,7 +171,7 @@ def test_what_a_page_takes_in_stays_within_its_budget(tmp_path, total):
         assert all(media.preview for media in made.values())
 
 
-def test_films_give_way_before_pictures_do_and_nothing_is_decoded_in_vain(tmp_path):
+def test_preview_clips_give_way_before_images_do_and_nothing_is_decoded_in_vain(tmp_path):
     clips = [clip(str(index), tmp_path) for index in range(6)]
     asked = []
 

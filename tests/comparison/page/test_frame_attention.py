@@ -8,7 +8,7 @@ from evlvideo.comparison.page.frame_attention import (
     shares_in_tower,
     shares_of_merged,
 )
-from evlvideo.models.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
 
 
 def values(*shape: int) -> torch.Tensor:

@@ -65,7 +65,7 @@ def test_cards_hold_captions_scores_references_and_frames(make_run, annotated):
     assert built.remarks == ()
 
 
-def test_missing_videos_leave_out_the_pictures_and_say_so(make_run, annotated):
+def test_missing_videos_leave_out_the_images_and_say_so(make_run, annotated):
     built = gallery.build_gallery(read_runs([make_run("mean", config=CONFIG)], "test"), 3)
     assert len(built.cards) == 3
     assert all(card.images == () and card.references for card in built.cards)

@@ -107,7 +107,7 @@ def test_a_model_without_its_language_model_gives_the_same_soft_prompt(toy, tmp_
         assert torch.equal(without.encode(pixels), whole.encode(pixels.to(whole.device)).cpu())
 
 
-def test_a_picture_has_no_attention_over_frames(systems, toy, monkeypatch):
+def test_an_image_has_no_attention_over_frames(systems, toy, monkeypatch):
     read = module.run_config
 
     def one_frame(directory):
@@ -179,6 +179,6 @@ def test_a_comparison_shows_the_models_of_its_runs(make_run, toy, tmp_path):
     assert 'id="inside"' not in without
 
 
-def test_fewer_than_no_pictures_are_refused(make_run, tmp_path):
+def test_fewer_than_no_images_are_refused(make_run, tmp_path):
     with pytest.raises(UserError, match="-1 clips; give 0 or more"):
         compare([make_run("mean")], out=tmp_path / "out", inspected_clips=-1)

@@ -39,7 +39,7 @@ def annotated(monkeypatch, tmp_path):
     monkeypatch.setattr(gallery, "read_split", lambda *args, **kwargs: clips)
 
 
-def test_films_and_pictures_are_all_that_the_page_s_policy_lets_in(make_run):
+def test_preview_clips_and_images_are_all_that_the_page_s_policy_lets_in(make_run):
     policy = re.search(r'Policy" content="([^"]*)"', page_of(read_runs([make_run("mean")], "test")))
     assert policy is not None
     directives = dict(part.strip().split(" ", 1) for part in policy[1].replace("&#39;", "'").split(";"))

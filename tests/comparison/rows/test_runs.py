@@ -82,7 +82,7 @@ def test_training_facts_of_another_form_are_refused(make_run):
     ("field", "value", "title"),
     [
         ("references", References("elsewhere", "bbbb", 120), "references' digest"),
-        ("tokenizer", "python", "tokenisation"),
+        ("tokenizer", "python", "tokenization"),
         ("decoding", {"num_beams": 1}, "decoding"),
         ("clips_expected", 9, "clips of the split"),
     ],

@@ -96,14 +96,14 @@ def test_a_file_has_what_it_was_written_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no table of clips at all", b"\x02" + bytes(7) + b"{}"])
 def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "clips").write_bytes(content)
-    with pytest.raises(ValueError, match="is no table of clips"):
+    with pytest.raises(ValueError, match="is not a table of clips"):
         ClipTable.open(tmp_path / "clips")
 
 
 def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     ClipTable(CLIPS).save(tmp_path / "clips", {})
     (tmp_path / "clips").write_bytes((tmp_path / "clips").read_bytes()[:-1])
-    with pytest.raises(ValueError, match="is no table of clips"):
+    with pytest.raises(ValueError, match="is not a table of clips"):
         ClipTable.open(tmp_path / "clips")
 
 

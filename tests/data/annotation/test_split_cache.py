@@ -129,14 +129,14 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
     monkeypatch.setenv("EVLVIDEO_CACHE", str(tmp_path / "file"))
     caplog.set_level(logging.WARNING)
     assert len(read_cached_split("jsonl", "train", root)) == 4
-    assert "jsonl:train is read anew by every process" in caplog.text
+    assert "jsonl:train is read again by every process" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("dataset", "split", "message"),
     [
         ("jsonl", "val", "no split 'val'; allowed: train, validate, test"),
-        ("none", "train", "The data set is 'none'"),
+        ("none", "train", "The dataset is 'none'"),
         ("msrvtt", "train_7k", "split for retrieval"),
         ("msrvtt", "train", r"no train_val_videodatainfo\.json"),
     ],

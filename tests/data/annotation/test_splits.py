@@ -25,7 +25,7 @@ def small_msrvtt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A complete data set with empty video files."""
+    """A complete dataset with empty video files."""
     root = tmp_path / "MSRVTT"
     write_layout(root, SIZES, captions=4)
     (root / "videos").mkdir()
@@ -81,7 +81,7 @@ def test_files_need_not_be_there_where_they_are_not_read(root: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("dataset", "split", "message"),
     [
-        ("tgif", "test", "The data set is 'tgif'; allowed: msrvtt, mini, msvd, webvid, coco, flickr30k, lavis, jsonl"),
+        ("tgif", "test", "The dataset is 'tgif'; allowed: msrvtt, mini, msvd, webvid, coco, flickr30k, lavis, jsonl"),
         ("msrvtt", "val", "no split 'val'; allowed: train, validate, test"),
         ("msrvtt", "train_7k", "split for retrieval.*allowed: train, validate, test"),
         ("msrvtt", "train_9k", "split for retrieval"),
@@ -150,7 +150,7 @@ def test_too_few_clips_are_refused(root: Path) -> None:
 
 def test_too_few_captions_are_refused(root: Path) -> None:
     edit(root, lambda content: content["sentences"].pop())
-    with pytest.raises(UserError, match="has not 4 captions for video8 of msrvtt:test"):
+    with pytest.raises(UserError, match="does not have 4 captions for video8 of msrvtt:test"):
         read_split("msrvtt", "test", root)
 
 
@@ -163,7 +163,7 @@ def test_msrvtt_has_no_place_of_its_own() -> None:
         dataset_root("msrvtt", None)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("evlvideo.mini") is None, reason="the mini data set is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("evlvideo.mini") is None, reason="the mini dataset is not installed")
 def test_the_mini_data_set_is_built_on_first_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from evlvideo.mini import build
 

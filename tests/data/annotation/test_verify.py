@@ -62,7 +62,7 @@ def test_wrong_counts_are_reported_all_at_once(root: Path) -> None:
     text = "\n".join(report.lines())
     assert "lists 3 clips of msrvtt:train, which has 4" in text
     assert "lists 2 clips of msrvtt:test, which has 1" in text
-    assert text.count("has not 3 captions") == 3
+    assert text.count("does not have 3 captions") == 3
     assert "5 problems:" in text
 
 
@@ -111,7 +111,7 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="The data set is 'tgif'"):
+    with pytest.raises(UserError, match="The dataset is 'tgif'"):
         verify("tgif", tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_a_file_of_several_clips_is_checked_once(tmp_path: Path) -> None:
 def test_missing_files_of_open_ended_sets_may_be_left_out(tmp_path: Path) -> None:
     jsonl(tmp_path, ("train", "a.mp4"))
     (tmp_path / "a.mp4").unlink()
-    assert "or keep only clips in the annotation whose files are there" in verify("jsonl", tmp_path).problems[0]
+    assert "or remove clips without a file from the annotation" in verify("jsonl", tmp_path).problems[0]
 
 
 def test_first_frames_are_decoded_where_asked(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_without_a_caption_there_is_no_text() -> None:
     assert set(CaptionCollator(Words())([item(1)])) == {"pixel_values", "clip_ids", "captions"}
 
 
-def test_captions_to_train_on_are_tokenised_together() -> None:
+def test_captions_to_train_on_are_tokenized_together() -> None:
     batch = CaptionCollator(Words())([item(1, caption="a dog"), item(2, caption="a cat sits down")])
     assert batch["input_ids"].tolist() == [[1, 3, 0, 0], [1, 3, 4, 4]]
     assert batch["attention_mask"].sum().item() == 6

@@ -63,7 +63,7 @@ def test_each_walk_through_a_source_is_complete(shares: list[int], sizes: list[i
     drawn: dict[int, Counter[int]] = {source: Counter() for source in range(len(names))}
     for epoch in range(2):
         mixed.set_epoch(epoch)
-        for source, place, _ in map(mixed.draw, range(len(mixed))):
+        for source, place, _ in map(mixed.origin, range(len(mixed))):
             drawn[source][place] += 1
     for source, counts in drawn.items():
         walks, rest = divmod(sum(counts.values()), sizes[source])
@@ -173,8 +173,8 @@ def test_batches_that_a_resumed_run_skips_are_not_drawn(monkeypatch: pytest.Monk
     mixed = mixture()
     expected = batches_of(mixed, 10)[17:]
     drawn: list[int] = []
-    original = Mixture.draw
-    monkeypatch.setattr(Mixture, "draw", lambda self, index: drawn.append(index) or original(self, index))  # type: ignore[func-returns-value]
+    original = Mixture.origin
+    monkeypatch.setattr(Mixture, "origin", lambda self, index: drawn.append(index) or original(self, index))  # type: ignore[func-returns-value]
     assert batches_of(mixed, 10, skip=17) == expected
     assert drawn == list(range(170, 280))
 
@@ -229,7 +229,7 @@ def test_indices_end_with_the_epoch() -> None:
         ({"a": 1}, {"ratios": {"a": float("nan")}}, "The ratio of a is nan"),
         ({"a": 1}, {"ratios": {"a": "1"}}, "The ratio of a is '1'"),
         ({"a": 1}, {"ratios": {"a": 1}, "items_per_epoch": 0}, "items_per_epoch is 0"),
-        ({"a": 1, "b": 1}, {"ratios": {"a": 0.123456789, "b": 1}}, "no small common measure"),
+        ({"a": 1, "b": 1}, {"ratios": {"a": 0.123456789, "b": 1}}, "no small common denominator"),
     ],
 )
 def test_mixtures_that_make_no_sense_are_refused(sizes: Any, options: Any, message: str) -> None:

@@ -12,7 +12,7 @@ def noise(frames: int = 4, height: int = 32, width: int = 32) -> np.ndarray:
 
 
 def still(frames: int = 4) -> np.ndarray:
-    """One noisy picture, in every frame."""
+    """One noisy image, in every frame."""
     return noise(1).repeat(frames, axis=0)
 
 

@@ -60,9 +60,7 @@ def test_the_helper_decodes_it(video: TarMember) -> None:
     assert check_video(video) == FRAMES
 
 
-def test_a_picture_inside_a_shard_is_decoded_without_the_helper(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_inside_a_shard_is_decoded_without_the_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = io.BytesIO()
     Image.new("RGB", (60, 40), (200, 100, 50)).save(content, "PNG")
     picture = member(tmp_path, "png", content.getvalue())
@@ -106,7 +104,7 @@ def test_a_playlist_inside_a_shard_reaches_no_video_beside_it(tmp_path: Path) ->
         decode_frames(member(tmp_path, "mp4", playlist.encode()), choose)
 
 
-def test_pictures_are_of_common_formats_alone(tmp_path: Path) -> None:
+def test_images_are_of_common_formats_alone(tmp_path: Path) -> None:
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(DecodeError, match="unknown format"):
         decode_frames(member(tmp_path, "jpg", script), lambda frames, rate: [0])

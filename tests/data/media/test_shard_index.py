@@ -74,7 +74,7 @@ def test_a_shard_of_another_time_is_refused(shard: Path, index: Path) -> None:
 
 
 def test_an_index_that_is_not_there_is_named(shard: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none is gone; `evlvideo data index` makes it again"):
+    with pytest.raises(UserError, match=r"none is missing; `evlvideo data index` makes it again"):
         open_index(shard, tmp_path / "none")
 
 
@@ -98,7 +98,7 @@ def test_the_index_of_a_shard_where_nobody_may_write_is_in_the_cache(
 @pytest.mark.parametrize("content", [b"", b"not safetensors", b"\xff" * 100])
 def test_a_broken_index_is_refused(shard: Path, index: Path, content: bytes) -> None:
     index.write_bytes(content)
-    with pytest.raises(UserError, match=r"cannot be read: .* Delete it, and it is made again"):
+    with pytest.raises(UserError, match=r"cannot be read: .*; delete it, and it is made again"):
         open_index(shard, index)
 
 
@@ -106,7 +106,7 @@ def test_a_damaged_index_is_refused(shard: Path, index: Path) -> None:
     content = bytearray(index.read_bytes())
     content[-5] ^= 1
     index.write_bytes(content)
-    with pytest.raises(UserError, match=r"is damaged\. Delete it, and it is made again"):
+    with pytest.raises(UserError, match=r"is damaged; delete it, and it is made again"):
         open_index(shard, index)
 
 
@@ -176,7 +176,7 @@ def test_long_names_are_read(tmp_path: Path) -> None:
 
 def test_a_key_in_two_places_is_refused(tmp_path: Path) -> None:
     members = {"a.png": b"x", "b.png": b"x", "a.txt": b"a"}
-    with pytest.raises(UserError, match="the key 'a' is there twice; write a sample's members together"):
+    with pytest.raises(UserError, match="has the key 'a' twice; write a sample's members together"):
         build_index(write_shard(tmp_path / "a.tar", members))
 
 
@@ -194,7 +194,7 @@ def test_a_compressed_shard_is_refused(shard: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 100, 512, 700, 1024, 2048, 2500])
 def test_a_shard_that_is_cut_short_is_refused(shard: Path, kept: int) -> None:
     shard.write_bytes(shard.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"cut short or broken|cannot be read as an uncompressed tar file"):
+    with pytest.raises(UserError, match=r"truncated or broken|cannot be read as an uncompressed tar file"):
         build_index(shard)
 
 
@@ -202,7 +202,7 @@ def test_a_shard_that_is_broken_in_the_middle_is_refused(shard: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[2048 : 2048 + 512] = b"?" * 512  # the header of the third member
     shard.write_bytes(content)
-    with pytest.raises(UserError, match="cut short or broken at byte 2048"):
+    with pytest.raises(UserError, match="truncated or broken at byte 2048"):
         build_index(shard)
 
 

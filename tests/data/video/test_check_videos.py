@@ -18,7 +18,7 @@ from evlvideo.errors import UserError
 
 @pytest.fixture
 def root(clip: Path, tmp_path: Path) -> Path:
-    """A collection of two good videos, a picture, three bad files, and what is no video."""
+    """A collection of two good videos, an image, three bad files, and what is no video."""
     root = tmp_path / "videos"
     (root / "more").mkdir(parents=True)
     content = clip.read_bytes()

@@ -38,7 +38,7 @@ def test_the_time_of_a_part_of_a_file_starts_at_its_beginning(toy: Toy) -> None:
     assert (found.metadata.fps, found.metadata.total_num_frames) == (16.0, 8)
 
 
-def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
+def test_an_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
     Image.fromarray(np.full((20, 30, 3), 7, np.uint8)).save(tmp_path / "picture.png")
     found = read(CaptionedClip("picture", tmp_path / "picture.png", ("a",)), frames=1)
     assert (found.frames.shape, found.metadata.frames_indices, found.metadata.fps, found.metadata.total_num_frames) == (

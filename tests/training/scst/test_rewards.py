@@ -42,7 +42,7 @@ def test_references_are_those_of_the_clip() -> None:
     assert own > other
 
 
-def test_captions_and_references_are_tokenised_alike() -> None:
+def test_captions_and_references_are_tokenized_alike() -> None:
     plain, written = CiderReward(REFERENCES)(
         ["someone 's playing the guitar", "Someone's playing the guitar!"], ["one"] * 2, [True] * 2
     )

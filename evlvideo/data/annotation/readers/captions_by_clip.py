@@ -12,7 +12,7 @@ from evlvideo.errors import UserError
 
 
 class CaptionsByClip:
-    """Collects captions one by one, and yields them clip by clip. Compares 64-bit hashes of ids."""
+    """Collects captions one by one and yields them clip by clip. Compares 64-bit hashes of ids."""
 
     def __init__(self) -> None:
         self._texts, self._ids = PackedStringsBuilder(), PackedStringsBuilder()
@@ -26,7 +26,7 @@ class CaptionsByClip:
         self._ranks.append(rank)
 
     def of_clips(self, path: Path, ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """Yield the captions of each clip; none can be added after that.
+        """Yield the captions of each clip. None can be added after that.
 
         Args:
             path: the file, for messages.

@@ -96,7 +96,7 @@ def media_file(place: str, root: Path, name: Any) -> Path:
     """Join the name of a media file to its root.
 
     Raises:
-        UserError: it is no name, is absolute, or leads out of the root.
+        UserError: it is not a name, is absolute, or leads out of the root.
     """
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"{place}: the file is {shown(name)}; name one, relative to {root}.")

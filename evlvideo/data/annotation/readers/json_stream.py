@@ -1,4 +1,4 @@
-"""Read JSON files entry by entry; whole, millions of entries take ten times the file's size in memory."""
+"""Read JSON files entry by entry. Read whole, millions of entries take ten times the file's size in memory."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def stream_objects(path: Path, *keys: str) -> Iterator[tuple[str, str, dict[str,
         the key, the place, and the object.
 
     Raises:
-        UserError: the file cannot be read, is no JSON object, or has no list of objects under one of the keys.
+        UserError: the file cannot be read, is not a JSON object, or has no list of objects under one of the keys.
     """
     missing = list(keys)
     name = str(path)  # str(path) is slow
@@ -50,7 +50,7 @@ def stream_list(path: Path) -> Iterator[Any]:
     """Stream the values of a JSON list.
 
     Raises:
-        UserError: the file cannot be read, or is no JSON list.
+        UserError: the file cannot be read, or is not a JSON list.
     """
     with _opened(path) as text:
         if text.peek() == "[":
@@ -101,7 +101,7 @@ class _Text:
         """Take the next value.
 
         Raises:
-            ValueError: it is none.
+            ValueError: there is none.
         """
         self.peek()
         while True:
@@ -147,7 +147,7 @@ class _Text:
             ValueError: something is left.
         """
         if self.peek():
-            raise ValueError("there is more behind its end")
+            raise ValueError("there is more after its end")
 
     def _take(self, allowed: str) -> str:
         character = self.peek()

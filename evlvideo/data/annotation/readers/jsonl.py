@@ -33,10 +33,10 @@ def files(root: Path, split: str) -> tuple[Path]:
 
 
 def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
-    """Stream a split. Check the form of every line, of any split.
+    """Stream a split. Check every line, also those of other splits.
 
     Raises:
-        UserError: the file is missing, or a line is malformed or has an id that an earlier line of the split has.
+        UserError: the file is missing, a line is malformed, or an id occurs twice in the split.
     """
     ids = UniqueIds()
     for place, entry in read_json_lines(*files(root, split)):

@@ -17,7 +17,7 @@ from evlvideo.data.annotation.readers.unique_ids import UniqueIds
 from evlvideo.errors import UserError
 
 SPLITS = {"train": "train", "restval": "train", "val": "validate", "test": "test"}
-"""Our split of each of the file's."""
+"""Our split for each split in the file."""
 
 
 def coco_files(root: Path, split: str) -> tuple[Path]:

@@ -23,7 +23,7 @@ from evlvideo.data.annotation.readers.text_files import NoAnnotationError
 from evlvideo.errors import UserError
 
 SUFFIXES = {"train": "train", "validate": "val", "test": "test"}
-"""How the file of each split ends, before `.json`."""
+"""End of each split's file name, before `.json`."""
 
 
 def files(root: Path, split: str) -> tuple[Path]:
@@ -60,7 +60,7 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
 
 
 def _first_entries(path: Path, media_root: Path, entries: ClipTable, ids: np.ndarray, files: np.ndarray) -> np.ndarray:
-    """Give, for each entry, the first one of its clip. Ids and files are told apart by their hashes, of 64 bits."""
+    """Return the index of the first entry of each entry's clip. Compares 64-bit hashes of ids and files."""
     of_ids, of_files = _first_places(ids), _first_places(files)
     odd = np.flatnonzero((files != files[of_ids]) | (ids != ids[of_files]))
     if len(odd):
@@ -79,7 +79,7 @@ def _first_places(values: np.ndarray) -> np.ndarray:
 
 def _find(root: Path, suffix: str) -> Path:
     if not root.is_dir():
-        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the data set.")
+        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the dataset.")
     found = [
         path
         for directory in (root, root / "annotations")
@@ -90,7 +90,7 @@ def _find(root: Path, suffix: str) -> Path:
         raise NoAnnotationError(f"There is no *_{suffix}.json in {root} or {root / 'annotations'}; put the list there.")
     if len(found) > 1:
         names = some(str(path) for path in found)
-        raise UserError(f"{len(found)} lists fit the split: {names}; keep one data set in a root.")
+        raise UserError(f"{len(found)} lists fit the split: {names}; keep one dataset in a root.")
     return found[0]
 
 

@@ -44,7 +44,7 @@ def files(root: Path, split: str) -> tuple[Path, ...]:
 def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     """Read a captioning split, or a retrieval split from its id list.
 
-    Where a list names a sentence for each clip, that is the clip's only caption, since it is the query.
+    If the list has a sentence for each clip, that is the clip's only caption, since it is the query.
 
     Raises:
         UserError: a file is missing or malformed, or a listed id is not a clip of the dataset.

@@ -1,4 +1,4 @@
-"""Find annotation files and read them entry by entry. Every error names its place."""
+"""Find annotation files and read them entry by entry. Every error names the file, and the line or entry."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from evlvideo.errors import UserError
 from evlvideo.files import read_json
 
 Reader = Callable[[Path, Path, str], Iterable[CaptionedClip]]
-"""From the root of a dataset, the root of its media files and the name of a split to its clips, in order."""
+"""Takes the root of a dataset, the root of its media files and a split; returns the split's clips in order."""
 
 
 class NoAnnotationError(UserError):
@@ -27,7 +27,7 @@ def find_file(root: Path, *names: str) -> Path:
         UserError: the root is not a directory.
     """
     if not root.is_dir():
-        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the data set.")
+        raise UserError(f"The data root {root} is not a directory; set data.root to the one that holds the dataset.")
     for name in names:
         for path in (root / name, root / "annotations" / name):
             if path.is_file():

@@ -9,9 +9,9 @@ _AT_A_TIME = 65_536
 
 
 class UniqueIds:
-    """Takes clip ids one by one, and refuses duplicates, at 8 bytes an id where a set takes 150.
+    """Takes clip ids one by one and refuses duplicates, with 8 bytes an id; a set takes 150.
 
-    Compares 64-bit hashes, some thousands at a time: a duplicate is refused a little late, and :meth:`check` must be
+    Compares 64-bit hashes, thousands at a time. So a duplicate is refused a little late, and :meth:`check` must be
     called after the last id.
     """
 
@@ -49,4 +49,4 @@ class UniqueIds:
 
 
 def _twice(place: str, clip_id: str) -> UserError:
-    return UserError(f"{place}: the clip {shown(clip_id)} is there a second time; keep one.")
+    return UserError(f"{place}: the clip {shown(clip_id)} is listed a second time; keep one.")

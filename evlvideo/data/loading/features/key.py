@@ -1,4 +1,4 @@
-"""What stored features depend on: the tower, the frames, how they are decoded and scaled, the clips and their files."""
+"""Keys of stored features: the tower, the sampling, decoding and scaling of frames, the clips and their files."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ MEAN_FRAME = "mean"
 
 @dataclass(frozen=True)
 class FeatureKey:
-    """What features depend on, beside the clips."""
+    """Everything that features depend on, except the clips."""
 
     tower: str
     """Fingerprint of the vision tower."""
@@ -32,20 +32,20 @@ class FeatureKey:
     image_mean: list[float]
     image_std: list[float]
     backend: str
-    """What decodes; see :data:`evlvideo.data.video.decode.BACKENDS`."""
+    """Decoder; see :data:`evlvideo.data.video.decode.BACKENDS`."""
     decoding_version: int
     """See :data:`evlvideo.data.video.decode.DECODING_VERSION`."""
     transform_version: int
     """See :data:`evlvideo.data.loading.transforms.TRANSFORM_VERSION`."""
     frames: str
-    """`all`: features of every frame, `(T, N, D)`. `mean`: their mean alone, `(1, N, D)`."""
+    """`all`: features of every frame, `(T, N, D)`. `mean`: only their mean, `(1, N, D)`."""
     computed_in: str
-    """Type in which the tower computed, as `training.precision` calls it."""
+    """Dtype that the tower computed in, by its name in `training.precision`."""
     stored_in: str
-    """Type of the numbers in the files."""
+    """Dtype in the files."""
 
     def differences(self, other: "FeatureKey") -> list[str]:
-        """What is not the same, for people."""
+        """List the values that differ, for messages."""
         ours, theirs = asdict(self), asdict(other)
         return [
             f"{name} is {_short(theirs[name])} there and {_short(value)} here"
@@ -54,16 +54,16 @@ class FeatureKey:
         ]
 
     def types_of(self, other: "FeatureKey") -> "FeatureKey":
-        """This key, with the types of another: a run reads features of any type."""
+        """Return this key with the dtypes of another, since a run reads features of any dtype."""
         return replace(self, computed_in=other.computed_in, stored_in=other.stored_in)
 
     def readable_of(self, other: "FeatureKey") -> "FeatureKey":
-        """The key that a run with this key asks of a store that has another: from all frames, it can take the mean."""
+        """Return the key that a run with this key can read from a store with another: any dtype, the mean from all."""
         frames = ALL_FRAMES if other.frames == ALL_FRAMES else self.frames
         return replace(self.types_of(other), frames=frames)
 
     def write(self, directory: Path) -> None:
-        """Write the key of a store."""
+        """Write the key to a store."""
         write_json(directory / KEY_NAME, asdict(self))
 
     @classmethod
@@ -71,7 +71,7 @@ class FeatureKey:
         """Read the key of a store.
 
         Raises:
-            UserError: there is none, or it is of another version of this program, which says less or more.
+            UserError: there is none, or it was written by a version with other fields.
         """
         stored = read_json(directory / KEY_NAME)
         names = set(cls.__dataclass_fields__)
@@ -80,9 +80,9 @@ class FeatureKey:
             lacking, unknown = ", ".join(sorted(names - found)), ", ".join(sorted(found - names))
             raise UserError(
                 f"{directory / KEY_NAME} is not a key of this version of evlvideo"
-                + (f"; it does not say {lacking}" if lacking else "")
-                + (f"; it says {unknown}" if unknown else "")
-                + ". Make the features again in another directory, or remove this one."
+                + (f"; it lacks {lacking}" if lacking else "")
+                + (f"; unknown: {unknown}" if unknown else "")
+                + ". Extract the features again to another directory, or remove this one."
             )
         return cls(**stored)
 
@@ -93,30 +93,30 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ClipKeys:
-    """A store's clips as numbers of 64 bits, so that a million of them takes 24 MB."""
+    """A store's clips as 64-bit hashes: 24 MB for a million clips."""
 
     ids: np.ndarray
-    """Of their names."""
+    """Hashes of their ids."""
     times: np.ndarray
-    """Of where in their files they begin and end."""
+    """Hashes of their start and end."""
     files: np.ndarray
-    """Of their files; see :func:`evlvideo.data.media.file_identity.identify`."""
+    """Hashes of their files; see :func:`evlvideo.data.media.file_identity.identify`."""
 
     @classmethod
     def of(cls, clips: Sequence[CaptionedClip]) -> "ClipKeys":
-        """Read what makes clips themselves, their files included."""
+        """Hash clips, and their files on disk."""
         ids = np.fromiter((id_key(clip.clip_id) for clip in clips), np.uint64, len(clips))
         times = np.fromiter(map(time_key, clips), np.uint64, len(clips))
         return cls(ids, times, identify_all((clip.video for clip in clips), len(clips)))
 
 
 def id_key(clip_id: str) -> int:
-    """A name as a number; that two of ten million names have the same has a chance of 1 in 400,000."""
+    """Hash an id. Two of ten million ids collide with a probability of 1 in 400,000."""
     return _number(clip_id.encode("utf-8", "surrogatepass"))
 
 
 def time_key(clip: CaptionedClip) -> int:
-    """Where a clip begins and ends in its file, as a number; 0 for a whole file."""
+    """Hash a clip's start and end in its file; 0 for a whole file."""
     if clip.start_seconds is None and clip.end_seconds is None:
         return 0
     times: Iterable[float] = (np.nan if time is None else time for time in (clip.start_seconds, clip.end_seconds))

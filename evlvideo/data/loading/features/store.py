@@ -1,9 +1,9 @@
-"""Outputs of a frozen vision tower on disk, made once and read in the place of videos.
+"""Store the outputs of a frozen vision tower on disk, to read them instead of videos.
 
-A store is a directory for each split, `DATASET-SPLIT`. It has a key, which says what the features depend on, a file
-that says of which clips they are, and shards of safetensors, each with the features of some clips, `(T, N, D)`, by clip
-id. A shard is written whole or not at all, and its number says which clips it is about, so that an extraction that was
-stopped goes on with the shards that are missing, in one process or several.
+A store is a directory for each split, `DATASET-SPLIT`. It has a key (what the features depend on), a file of clips, and
+safetensors shards, each with the features of some clips, `(T, N, D)`, by clip id. Shards are written atomically, and
+the index of a shard determines its clips. So an interrupted extraction continues with the missing shards, in one
+process or several.
 """
 
 import json
@@ -35,21 +35,21 @@ CLIPS_PER_SHARD = 64
 _BAD = "bad"
 _OPEN_SHARDS = 16
 _FILES_CHECKED = 64
-"""Files that a run looks at, of the whole split, to find out that the videos were replaced."""
+"""Files of a split that a run hashes to detect replaced videos."""
 
 
 def split_directory(root: Path, dataset: str, split: str) -> Path:
-    """Where the features of a split are."""
+    """Return the directory of a split's features."""
     return root / f"{dataset}-{split}"
 
 
 def prepare_store(directory: Path, key: FeatureKey, clips: Sequence[CaptionedClip]) -> None:
-    """Begin a store, or make sure that what is in it is of the same making.
+    """Begin a store, or check that an existing one has the same key, clips and files.
 
-    One process does so before any writes shards. It reads some KiB of every clip's file.
+    One process calls this before any process writes shards. Reads some KiB of every clip's file.
 
     Raises:
-        UserError: the directory holds features that depend on something else, of other clips, or of other files.
+        UserError: the directory holds features with another key, of other clips, or of other files.
     """
     ours = ClipKeys.of(clips)
     if (directory / KEY_NAME).exists():
@@ -65,12 +65,12 @@ def prepare_store(directory: Path, key: FeatureKey, clips: Sequence[CaptionedCli
     arrays = {field.name: getattr(ours, field.name) for field in fields(ours)}
     with replacing(directory / CLIPS_NAME) as temporary:
         save_arrays(arrays, temporary)
-    # Last, as it stands for the whole.
+    # Last, since it marks the store as valid.
     key.write(directory)
 
 
 def _check_written(directory: Path, clips: Sequence[CaptionedClip], ours: ClipKeys, theirs: ClipKeys) -> None:
-    """Clips whose features are there have to be those of today."""
+    """Check that clips with stored features have not changed since."""
     written = np.ones(len(clips), bool)
     for shard in _missing_shards(directory, len(clips)):
         written[shard * CLIPS_PER_SHARD : (shard + 1) * CLIPS_PER_SHARD] = False
@@ -80,7 +80,7 @@ def _check_written(directory: Path, clips: Sequence[CaptionedClip], ours: ClipKe
             names = ", ".join(clips[int(place)].clip_id for place in places[:3])
             shards = sorted({int(place) // CLIPS_PER_SHARD for place in places})
             raise UserError(
-                f"The {what} of {len(places)} clips are not those of which {directory} holds features: {names}"
+                f"The {what} of {len(places)} clips have changed since {directory} was written: {names}"
                 f"{', …' if len(places) > 3 else ''}. Remove {_shard(directory, shards[0]).name}"
                 f"{f' and {len(shards) - 1} more' if len(shards) > 1 else ''} to make them again, or name another "
                 "directory."
@@ -91,8 +91,8 @@ class FeatureWriter:
     """Writes the shards of a split.
 
     Args:
-        directory: of the split, prepared by :func:`prepare_store`.
-        count: clips of the split.
+        directory: directory of the split, prepared by :func:`prepare_store`.
+        count: number of clips in the split.
     """
 
     def __init__(self, directory: Path, count: int) -> None:
@@ -100,27 +100,27 @@ class FeatureWriter:
         self.count = count
 
     def missing_shards(self) -> list[int]:
-        """Numbers of the shards that are still to be written."""
+        """List the indices of the shards that are not written yet."""
         return _missing_shards(self.directory, self.count)
 
     def clips_of(self, shard: int) -> range:
-        """Places of a shard's clips in the split."""
+        """Return the indices of a shard's clips in the split."""
         return range(shard * CLIPS_PER_SHARD, min((shard + 1) * CLIPS_PER_SHARD, self.count))
 
     def write(self, shard: int, features: Mapping[str, Tensor], bad: Mapping[str, str]) -> None:
         """Write a shard.
 
         Args:
-            shard: its number.
-            features: by clip id, each `(T, N, D)`.
-            bad: why a clip has none, by clip id.
+            shard: its index.
+            features: features by clip id, each `(T, N, D)`.
+            bad: reasons why clips have none, by clip id.
         """
         with replacing(_shard(self.directory, shard)) as temporary:
             save_file(dict(features), temporary, metadata={_BAD: json.dumps(dict(bad))})
 
 
 class _OpenShard(NamedTuple):
-    """A shard's file, and why clips have no features in it, by clip id."""
+    """A shard's file, and the reasons why clips have no features, by clip id."""
 
     file: Any
     bad: dict[str, str]
@@ -130,12 +130,12 @@ class FeatureReader:
     """Reads the features of a split.
 
     Args:
-        directory: of the split.
-        key: what the features have to depend on. Features of another type are read with a warning, and the mean of the
-            frames is taken from features of all of them.
+        directory: directory of the split.
+        key: key of the run. Features of another dtype are read with a warning; the mean of the frames may come from
+            features of all frames.
 
     Raises:
-        UserError: there are none, they depend on something else, or the extraction did not end.
+        UserError: there are no features, they have another key, or the extraction is incomplete.
     """
 
     def __init__(self, directory: Path, key: FeatureKey) -> None:
@@ -148,26 +148,26 @@ class FeatureReader:
         _refuse(directory, key.readable_of(found).differences(found))
         others = key.differences(key.types_of(found))
         if others:
-            logger.warning("The features in %s part from those of the run's tower: %s.", directory, "; ".join(others))
+            logger.warning("The features in %s differ from those of the run's tower: %s.", directory, "; ".join(others))
         self.directory = directory
         self._clips = _read_clips(directory)
         missing = _missing_shards(directory, len(self._clips.ids))
         if missing:
             raise UserError(
-                f"The features in {directory} are not complete: {len(missing)} of its shards are missing. Give the "
-                "command that makes them again; it goes on where it stopped."
+                f"The features in {directory} are incomplete: {len(missing)} of its shards are missing. Run "
+                "`evlvideo features extract` again; it continues where it stopped."
             )
         self._order = np.argsort(self._clips.ids)
         self._sorted = self._clips.ids[self._order]
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
 
     def check(self, clips: Sequence[CaptionedClip]) -> None:
-        """Make sure that clips are those of which features were made.
+        """Check that clips have not changed since the extraction.
 
-        Of the files only some are looked at, and none that is missing or empty: a run with features needs no videos.
+        Checks a sample of the files, and skips missing and empty ones: a run with features needs no videos.
 
         Raises:
-            UserError: a clip is not of this split, or is another part of its file; or a file is another.
+            UserError: a clip is not in this split, or its times or its file have changed.
         """
         found = np.fromiter(((id_key(clip.clip_id), time_key(clip)) for clip in clips), np.dtype("u8,u8"), len(clips))
         places = self._order[np.searchsorted(self._sorted, found["f0"]).clip(max=len(self._sorted) - 1)]
@@ -176,23 +176,23 @@ class FeatureReader:
             raise self._unknown(clips[int(strange[0])].clip_id)
         changed = np.flatnonzero(found["f1"] != self._clips.times[places])
         if len(changed):
-            self._refuse_clip("times", clips[int(changed[0])])
+            self._refuse_clip("start or end", clips[int(changed[0])])
         for number in range(0, len(clips), max(1, len(clips) // _FILES_CHECKED)):
             if identify(clips[number].video) not in (0, int(self._clips.files[places[number]])):
                 self._refuse_clip("file", clips[number])
 
     def _refuse_clip(self, what: str, clip: CaptionedClip) -> NoReturn:
         raise UserError(
-            f"The {what} of {clip.clip_id} is not what it was when the features in {self.directory} were made. Make "
-            "them again in another directory, or put the old annotation and videos back."
+            f"The {what} of {clip.clip_id} has changed since the features in {self.directory} were extracted. Extract "
+            "them again to another directory, or restore the old annotation and videos."
         )
 
     def read(self, clip_id: str) -> Tensor:
-        """The features of a clip, `(T, N, D)`, or `(1, N, D)` where the mean of its frames was stored.
+        """Read the features of a clip: `(T, N, D)`, or `(1, N, D)` if the mean of its frames is stored.
 
         Raises:
-            DecodeError: the clip could not be decoded when features were made.
-            UserError: the clip is not of this split, or its shard is broken.
+            DecodeError: the clip could not be decoded during the extraction.
+            UserError: the clip is not in this split, or its shard cannot be read.
         """
         shard = self._shard_of(clip_id)
         reason = shard.bad.get(clip_id)
@@ -202,15 +202,15 @@ class FeatureReader:
         return features
 
     def why_bad(self, clip_id: str) -> str | None:
-        """Why a clip has no features; `None` where it has some.
+        """Return why a clip has no features, or None if it has some.
 
         Raises:
-            UserError: the clip is not of this split, or its shard is broken.
+            UserError: the clip is not in this split, or its shard cannot be read.
         """
         return self._shard_of(clip_id).bad.get(clip_id)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave open files behind when a worker gets a copy."""
+        """Leave out open files, which cannot be pickled."""
         return {**self.__dict__, "_open": OrderedDict()}
 
     def _place(self, clip_id: str) -> int:
@@ -221,7 +221,7 @@ class FeatureReader:
         return int(self._order[found])
 
     def _unknown(self, clip_id: str) -> UserError:
-        return UserError(f"{self.directory} has no features of {clip_id}; they are of another split or data set.")
+        return UserError(f"{self.directory} has no features of {clip_id}; they are of another split or dataset.")
 
     def _shard_of(self, clip_id: str) -> _OpenShard:
         number = self._place(clip_id) // CLIPS_PER_SHARD
@@ -243,7 +243,7 @@ def _shard(directory: Path, number: int) -> Path:
 
 
 def _missing_shards(directory: Path, clips: int) -> list[int]:
-    # One listing, as a look at each of 15,000 shards takes a network's file system minutes.
+    # One listing: looking up 15,000 shards one by one takes minutes on a network file system.
     there = {path.name for path in directory.glob("features-*.safetensors")}
     return [number for number in range(-(-clips // CLIPS_PER_SHARD)) if _shard(directory, number).name not in there]
 
@@ -260,6 +260,6 @@ def _read_clips(directory: Path) -> ClipKeys:
 def _refuse(directory: Path, differences: Sequence[str]) -> None:
     if differences:
         raise UserError(
-            f"The features in {directory} were made otherwise than this run needs them: {'; '.join(differences)}. "
-            "Make them again in another directory, or change the run."
+            f"The features in {directory} do not fit this run: {'; '.join(differences)}. Extract them again to another "
+            "directory, or change the run."
         )

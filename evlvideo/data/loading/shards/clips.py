@@ -1,13 +1,13 @@
-"""Captioned images and videos in tar shards, for data sets of too many files for a directory.
+"""Captioned images and videos in tar shards, for datasets with too many files for a directory.
 
-Shards are those that `img2dataset` and the `webdataset` library write. They are read here by index, without that
-library, since a resumed run and a mixture by ratio need to know which sample a number stands for. Nothing is ever
-unpacked, so the names inside a shard lead nowhere.
+Reads shards that `img2dataset` and the `webdataset` library write. Reads by index and without that library, because a
+resumed run and a mixture by ratio must know which sample an index means. Nothing is unpacked, so names inside a shard
+cannot lead out of it.
 
 Each shard has an index file of some 50 bytes a sample (:mod:`evlvideo.data.media.shard_index`), which processes share
-in memory. 115 million samples make 6 GB of index files; making them takes about a second for 10,000 samples, which
-`evlvideo data index` does in many processes. A walk in random order goes through some shards at a time
-(:mod:`evlvideo.data.loading.shards.order`), which stay open meanwhile.
+in memory. 115 million samples make 6 GB of index files. Indexing takes about a second for 10,000 samples;
+`evlvideo data index` does it in many processes. A shuffled walk keeps a window of shards open
+(:mod:`evlvideo.data.loading.shards.order`).
 """
 
 import logging
@@ -43,7 +43,7 @@ class ShardClip:
 
 @dataclass(frozen=True, slots=True)
 class _OpenShard:
-    """A shard's file, and the index that was found to be that of the file in this state."""
+    """A shard's file, with its index and the state of the file that the index was checked against."""
 
     file: ShardFile
     index: ShardIndex
@@ -51,11 +51,11 @@ class _OpenShard:
 
 
 class ShardClips(Sequence[ShardClip]):
-    """All samples of some shards, by number: the shards in their order, and each in its own.
+    """All samples of some shards, in the order of the shards and of the samples in each.
 
     Args:
         shards: uncompressed tar files.
-        index_root: directory of the index files, see :func:`evlvideo.data.media.shard_index.index_file`.
+        index_root: directory of the index files; see :func:`evlvideo.data.media.shard_index.index_file`.
 
     Raises:
         UserError: there are no shards, two have the same name, or one cannot be read or has changed.
@@ -77,11 +77,11 @@ class ShardClips(Sequence[ShardClip]):
         return self._order.firsts[-1]
 
     def in_order(self, place: int, key: int) -> int:
-        """Tell which sample comes at a place of a walk in random order; see :class:`ShardOrder`.
+        """Return the index of the sample at a position of a shuffled walk; see :class:`ShardOrder`.
 
         Args:
-            place: from 0.
-            key: chooses the walk.
+            place: position, from 0.
+            key: selects the walk.
         """
         return self._order.number(place, key)
 
@@ -90,12 +90,12 @@ class ShardClips(Sequence[ShardClip]):
     @overload
     def __getitem__(self, number: slice) -> list[ShardClip]: ...
     def __getitem__(self, number: int | slice) -> ShardClip | list[ShardClip]:
-        """Give a sample; its caption is read now, and a picture with it. A video is read when it is asked for.
+        """Return a sample. Reads its caption and its image; a video is read later.
 
         Raises:
             IndexError: there is no such sample.
             DecodeError: the shard cannot be read at the moment.
-            UserError: the shard is gone or has changed.
+            UserError: the shard is missing or has changed.
         """
         if isinstance(number, slice):
             return [self[place] for place in range(*number.indices(len(self)))]
@@ -103,7 +103,7 @@ class ShardClips(Sequence[ShardClip]):
         return with_retries(self.shards[place], lambda: self._clip(place, row))
 
     def clip_id(self, number: int) -> str:
-        """Give a sample's id, for which the shard's index is enough.
+        """Return a sample's id from the shard's index alone.
 
         Raises:
             IndexError, DecodeError, UserError: as above.
@@ -112,11 +112,11 @@ class ShardClips(Sequence[ShardClip]):
         return _clip_id(self.shards[place], with_retries(self.shards[place], lambda: self._opened(place).index[row]))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave what is open behind when a worker gets a copy."""
+        """Leave out open files, which cannot be pickled."""
         return {**self.__dict__, "_open": OrderedDict()}
 
     def _place(self, number: int) -> tuple[int, int]:
-        """Tell a sample's shard, and its number in it."""
+        """Return the index of a sample's shard, and its index in that shard."""
         if not -len(self) <= number < len(self):
             raise IndexError(f"The index is {number}; the shards have {len(self)} samples.")
         number %= len(self)
@@ -130,7 +130,7 @@ class ShardClips(Sequence[ShardClip]):
             sample = opened.index[row]
             text, media = _read(shard, opened.file, sample)
         except OSError:
-            self._open.pop(place, None)  # The next try opens it anew.
+            self._open.pop(place, None)  # The next attempt opens it again.
             raise
         name = f"{sample.key}.{sample.media_suffix}"
         return ShardClip(
@@ -158,7 +158,7 @@ def _clip_id(shard: Path, sample: Sample) -> str:
 
 
 def _read(shard: Path, file: ShardFile, sample: Sample) -> tuple[bytes, bytes | None]:
-    """Read a sample's caption, and a picture in the same go, since they lie side by side."""
+    """Read a sample's caption and its image, if any, at once if they are close to each other."""
     start, size = sample.text_offset, sample.text_bytes
     if f".{sample.media_suffix}" not in IMAGE_SUFFIXES:
         return whole(shard, size, file.read(start, size)), None

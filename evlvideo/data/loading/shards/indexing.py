@@ -1,4 +1,4 @@
-"""Indexes of many shards, made by several processes; of several runs that start at once, one makes them."""
+"""Index many shards in several processes; of several runs that start at once, one makes the indexes."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ THREADS = 16
 _LOCK_NAME = ".evlvideo-indexes.lock"
 _LIMIT_SECONDS = 3600.0
 _WORTH_HELPERS_BYTES = 100 << 20
-"""Lower bound of bytes of shards at which starting helper processes pays off."""
+"""Lower bound of bytes in shards at which helper processes are worthwhile."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -41,9 +41,9 @@ class Indexed:
     left_out: int
     """Samples without media or a caption."""
     made: bool
-    """Whether the index was made now; if not, it existed."""
+    """Whether the index was made now. If False, it existed."""
     reason: str | None = None
-    """Why the shard has no valid index; None if it has one."""
+    """Why the shard has no valid index. If None, it has one."""
 
 
 def index_shards(
@@ -51,13 +51,13 @@ def index_shards(
 ) -> list[Indexed]:
     """Make missing indexes, and check existing ones byte by byte.
 
-    Each index is written as soon as its shard was read, so an interrupted call continues where it stopped.
+    Each index is written as soon as its shard has been read, so an interrupted call continues where it stopped.
 
     Args:
         shards: tar files.
-        index_root: directory of the indexes, see :func:`evlvideo.data.media.shard_index.index_file`.
-        processes: shards read at a time.
-        console: where to show a progress bar.
+        index_root: directory of the indexes; see :func:`evlvideo.data.media.shard_index.index_file`.
+        processes: number of shards at a time.
+        console: shows a progress bar. If None, show none.
 
     Raises:
         UserError: processes is below 1, or a helper process does not start.
@@ -83,12 +83,12 @@ def counts(shards: Sequence[Path], index_root: Path | None = None) -> list[int]:
     """Count the samples of shards. One of the calling processes makes missing indexes.
 
     Raises:
-        UserError: a shard or an index cannot be read, or they do not match.
+        UserError: a shard or an index cannot be read, or does not match the other.
     """
     files = {shard: index_file(shard, index_root) for shard in shards}
     if _missing(files):
         with _alone(files[shards[0]].parent):
-            # If another process was waited for, nothing is missing any more.
+            # After waiting for another process, nothing is missing any more.
             made = list(_make(_missing(files), files, os.cpu_count() or 1))
         reasons = [indexed.reason for indexed in made if indexed.reason is not None]
         if reasons:

@@ -1,4 +1,4 @@
-"""The order in which samples of many shards are gone through: at random, but not all over the collection at once."""
+"""Shuffle the samples of many shards, a window of shards at a time."""
 
 import bisect
 import itertools
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from evlvideo.data.loading.mixture import permuted
 
 WINDOW_SHARDS = 32
-"""Shards that are gone through together.
+"""Shards that are shuffled together.
 
-So many are open, and in the memory of the file system, at a time. Shards as img2dataset writes them have 10,000
-samples: two neighbours in a window are as far apart in the shards' own order as 320,000 samples allow, where a stream
-is commonly shuffled in a buffer of some thousands. A collection of no more shards is shuffled as a whole.
+This many are open, and in the file system's cache, at a time. img2dataset writes shards of 10,000 samples, so a window
+shuffles 320,000; streams are commonly shuffled in a buffer of some thousands. A collection of at most this many shards
+is shuffled as a whole.
 """
 
 _WALKS_KEPT = 4
@@ -26,39 +26,38 @@ class _Walk:
     """The shards in the order of one walk."""
 
     shards: Sequence[int]
-    """Number of each shard."""
+    """Index of each shard."""
     firsts: Sequence[int]
-    """The place at which each begins, and the end of the walk."""
+    """Position at which each shard begins, and the end of the walk."""
 
 
 class ShardOrder:
-    """Walks through all samples: shards in an order of the walk, and samples in another within windows of shards.
+    """Walks through all samples: shuffles shards, then samples within windows of shards.
 
-    Which sample comes at which place is a function of the shards' sizes and the walk's key alone, so that workers,
-    processes and a resumed run agree without telling each other. The order is not written down; what is kept of a walk
-    is some numbers a shard.
+    The order is a function of the shards' sizes and the walk's key, so workers, processes and a resumed run agree
+    without communication. It is not stored; a walk keeps a few numbers per shard.
 
     Args:
-        sizes: samples in each shard.
+        sizes: number of samples in each shard.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.firsts: Sequence[int] = array("q", [0, *itertools.accumulate(sizes)])
-        """The number of each shard's first sample, and of all samples."""
+        """Index of each shard's first sample, and the number of all samples."""
         self._walks: OrderedDict[int, _Walk] = OrderedDict()
 
     def number(self, place: int, key: int) -> int:
-        """Tell which sample comes at a place.
+        """Return the index of the sample at a position of a walk.
 
         Args:
-            place: from 0.
-            key: chooses the walk; each has its own.
+            place: position, from 0.
+            key: selects the walk.
 
         Raises:
-            IndexError: the walk has no such place.
+            IndexError: the walk has no such position.
         """
         if not 0 <= place < self.firsts[-1]:
-            raise IndexError(f"The place is {place}; a walk has {self.firsts[-1]}.")
+            raise IndexError(f"The position is {place}; a walk has {self.firsts[-1]}.")
         walk = self._walk(key)
         window = (bisect.bisect_right(walk.firsts, place) - 1) // WINDOW_SHARDS
         first = window * WINDOW_SHARDS
@@ -69,7 +68,7 @@ class ShardOrder:
         return self.firsts[walk.shards[turn]] + place - walk.firsts[turn]
 
     def shard(self, number: int) -> int:
-        """Tell the shard of a sample."""
+        """Return the index of a sample's shard."""
         return bisect.bisect_right(self.firsts, number) - 1
 
     def _walk(self, key: int) -> _Walk:

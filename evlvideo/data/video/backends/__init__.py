@@ -1,1 +1,1 @@
-"""Decoders, one file per library."""
+"""Decoders, one module per library."""

@@ -1,8 +1,8 @@
-"""decord, the decoder of most published video code, as a backend that gives the right frames or refuses.
+"""Decode with decord, the decoder of most published video code, if its frames are right; refuse otherwise.
 
-decord returns wrong frames without an error on open groups of pictures and false keyframes. The file's index, which is
-read by PyAV, tells both: such files are refused before decoding, and so are other codecs, containers
-and frame counts.
+On open groups of pictures and false keyframes, decord returns wrong frames without an error. The file's index, made
+with PyAV, records both. Such files are refused before decoding, and so are untested codecs and containers, and files in
+which decord counts another number of frames.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, w
     try:
         reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1, width=width, height=height)
         if len(reader) != len(index.times):
-            # It repeats the last frame in place of frames that an edit list hides.
+            # decord replaces frames that an edit list hides with the last frame.
             raise DecodeError(
                 f"{path} has {len(index.times)} frames, decord counts {len(reader)}; use the backend pyav."
             )

@@ -1,4 +1,4 @@
-"""Images, which are videos of one frame."""
+"""Read images, which are videos of one frame."""
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -10,17 +10,17 @@ IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Suffixes of image files."""
 
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
-"""Formats that are read, whatever the suffix: some others that Pillow reads run programs or open other files."""
+"""Formats that are read, whatever the suffix. Some others of Pillow's run programs or open other files."""
 
 
 def read_image(media: Media) -> Image.Image:
-    """Read an image, upright; of an animation, the first.
+    """Read an image upright, or the first image of an animation.
 
     Returns:
         the image in RGB.
 
     Raises:
-        DecodeError: the file is no image, is broken, or would exhaust the memory.
+        DecodeError: the file is not an image, is broken, or would exhaust the memory.
     """
     try:
         with media.open("rb") as file, Image.open(file, formats=_FORMATS) as opened:

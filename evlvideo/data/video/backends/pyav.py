@@ -1,4 +1,4 @@
-"""PyAV: decodes no more than the frames asked for need, and knows each by the time at which it is shown."""
+"""Decode with PyAV: decodes only what the wanted frames need, and identifies frames by presentation time."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,18 +15,18 @@ def decode(reader: PacketReader, index: VideoIndex, indices: Sequence[int], heig
     """Decode frames.
 
     Args:
-        reader: the file, anywhere.
-        index: of the file.
+        reader: the file, at any position.
+        index: its index.
         indices: ascending, without repetitions.
-        height: of the result.
-        width: of the result.
+        height: height of the result in pixels.
+        width: width of the result in pixels.
 
     Returns:
         RGB values, uint8 of shape (indices, height, width, 3), scaled bilinearly, upright.
 
     Raises:
-        DecodeError: the file lists a frame that it does not give.
-        av.FFmpegError: the file is broken before a wanted frame, since the last keyframe.
+        DecodeError: a frame that the file lists cannot be decoded.
+        av.FFmpegError: the file is broken between a wanted frame and the keyframe before it.
     """
     frames: dict[int, np.ndarray] = {}
     paint = _Painter(height, width)
@@ -35,7 +35,7 @@ def decode(reader: PacketReader, index: VideoIndex, indices: Sequence[int], heig
         found = _by_seeking(reader, index, list(wanted))
         frames = {wanted[time]: paint(frame) for time, frame in found}
     if len(frames) < len(wanted):
-        # Not every container finds its keyframes, and not every marked keyframe is one.
+        # Some containers do not find their keyframes, and some marked keyframes are none.
         frames = {place: paint(frame) for place, frame in _from_the_start(reader, index, wanted)}
     _refuse_missing(reader, index, [place for place in indices if place not in frames])
     return np.stack([frames[place] for place in indices])
@@ -45,7 +45,7 @@ def decode_all(reader: PacketReader, index: VideoIndex) -> None:
     """Decode every frame of a file, and keep none.
 
     Raises:
-        DecodeError: the file lists a frame that it does not give.
+        DecodeError: a frame that the file lists cannot be decoded.
         av.FFmpegError: the file is broken.
     """
     wanted = {int(time): place for place, time in enumerate(index.times)}
@@ -54,11 +54,11 @@ def decode_all(reader: PacketReader, index: VideoIndex) -> None:
 
 
 def _by_seeking(reader: PacketReader, index: VideoIndex, times: list[int]) -> Iterator[tuple[int, VideoFrame]]:
-    """Decode from the keyframe before each group of wanted frames; give up where seeking goes wrong."""
+    """Decode from the keyframe before each group of wanted frames; stop if seeking fails."""
     shown = np.array([keyframe.pts for keyframe in index.keyframes], np.int64)
     groups: dict[int, set[int]] = {}
     for time in times:
-        # Frames shown before a keyframe may be stored after it and need the group before: never start at a later one.
+        # Never start at a later keyframe: frames shown before it may be stored after it, and need the group before.
         groups.setdefault(int(np.searchsorted(shown, time, side="right")) - 1, set()).add(time)
     for number, group in groups.items():
         if number < 1:
@@ -69,9 +69,9 @@ def _by_seeking(reader: PacketReader, index: VideoIndex, times: list[int]) -> It
 
 
 def _group(reader: PacketReader, wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
-    """Decode from here until all wanted packets are in the decoder, then empty it."""
+    """Decode from here until all wanted packets are in the decoder, then flush it."""
     context = reader.stream.codec_context
-    # H.264 marks the frames that no other is coded from, so those that are not wanted need not be decoded.
+    # H.264 marks frames that no other depends on; skip those that are not wanted.
     skips = context.codec.canonical_name == "h264"
     waiting = set(wanted)
     for packet in reader.packets():
@@ -103,7 +103,7 @@ def _refuse_missing(reader: PacketReader, index: VideoIndex, missing: list[int])
     if missing:
         raise DecodeError(
             f"{reader.media} cannot be decoded: frame {missing[0]} of {len(index.times)}, at "
-            f"{index.timestamps_seconds[missing[0]]:.2f} s, is listed but not there. Is the file whole?"
+            f"{index.timestamps_seconds[missing[0]]:.2f} s, is listed but missing. Is the file whole?"
         )
 
 
@@ -114,16 +114,16 @@ def _those(wanted: set[int], frames: list[VideoFrame]) -> Iterator[tuple[int, Vi
 
 
 class _Painter:
-    """Frames to upright pixels. One scaler serves a clip, since to make one costs as much as to scale a frame."""
+    """Scales frames, and turns them upright. Reuses one scaler, since making one costs as much as scaling a frame."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
         self.scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
-        """Pixels, uint8 of shape (height, width, 3)."""
+        """Return RGB values, uint8 of shape (height, width, 3)."""
         rotation = rotation_of(frame)
         height, width = (self.width, self.height) if rotation % 180 else (self.height, self.width)
-        # By default PyAV scales with as many threads as processors, in each of a data loader's workers.
+        # By default, PyAV scales with one thread per processor, in each worker of a data loader.
         scaled = self.scaler.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
         return np.rot90(scaled.to_ndarray(), rotation // 90)

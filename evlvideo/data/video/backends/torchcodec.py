@@ -1,4 +1,4 @@
-"""torchcodec, if it and FFmpeg's libraries are installed."""
+"""Decode with torchcodec, if it and FFmpeg's libraries are installed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, w
     """Decode frames, as :func:`evlvideo.data.video.backends.pyav.decode` does.
 
     Raises:
-        DecodeError: torchcodec fails, or counts a different number of frames.
+        DecodeError: torchcodec fails, counts another number of frames, or would return wrong frames.
         ImportError: torchcodec is not installed.
     """
     try:

@@ -89,7 +89,7 @@ def test_wrong_lines_are_refused_with_their_number(tmp_path: Path, line: dict[st
 
 def test_an_id_is_there_once(tmp_path: Path) -> None:
     write(tmp_path, LINE, LINE)
-    with pytest.raises(UserError, match="line 2: the clip 'clips/a' is there a second time"):
+    with pytest.raises(UserError, match="line 2: the clip 'clips/a' is listed a second time"):
         read(tmp_path)
 
 

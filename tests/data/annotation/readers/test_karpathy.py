@@ -73,7 +73,7 @@ def test_wrong_images_are_refused(tmp_path: Path, entry: Any, message: str) -> N
 
 def test_an_image_listed_twice_is_refused(tmp_path: Path) -> None:
     write(tmp_path, [image("test", 1), image("test", 1)])
-    with pytest.raises(UserError, match=r"images\[1\]: the clip '1' is there a second time"):
+    with pytest.raises(UserError, match=r"images\[1\]: the clip '1' is listed a second time"):
         read(tmp_path)
 
 

@@ -96,7 +96,7 @@ def test_a_query_is_its_clips_only_caption(root: Path) -> None:
     ("content", "message"),
     [
         ("video_id\nvideo77\n", "line 2: 'video77' is not a clip of the official annotation"),
-        ("video_id\nvideo1\nvideo1\n", "line 3: the clip 'video1' is there a second time"),
+        ("video_id\nvideo1\nvideo1\n", "line 3: the clip 'video1' is listed a second time"),
         ("id\nvideo1\n", "has no column video_id"),
     ],
 )

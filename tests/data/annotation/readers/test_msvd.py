@@ -50,7 +50,7 @@ def test_lists_may_name_files(root: Path) -> None:
     ("ids", "message"),
     [
         ("nobody_1_2\n", r"train_list\.txt, line 1: .* has no description of 'nobody_1_2'"),
-        ("-4wsuPCjDBc_5_15\n-4wsuPCjDBc_5_15.avi\n", "line 2: the clip '-4wsuPCjDBc_5_15' is there a second time"),
+        ("-4wsuPCjDBc_5_15\n-4wsuPCjDBc_5_15.avi\n", "line 2: the clip '-4wsuPCjDBc_5_15' is listed a second time"),
     ],
 )
 def test_wrong_lists_are_refused(root: Path, ids: str, message: str) -> None:

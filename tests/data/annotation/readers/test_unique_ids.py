@@ -20,7 +20,7 @@ def test_a_second_one_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch, a
     monkeypatch.setattr(unique_ids, "_AT_A_TIME", at_a_time)
     ids = [f"video{number}" for number in range(50)]
     take(*ids)
-    with pytest.raises(UserError, match=f"^line {7 + apart}: the clip 'video7' is there a second time; keep one"):
+    with pytest.raises(UserError, match=f"^line {7 + apart}: the clip 'video7' is listed a second time; keep one"):
         take(*ids[: 7 + apart], "video7", *ids[7 + apart :])
 
 

@@ -39,7 +39,7 @@ def test_rows_without_a_page_lie_in_the_root(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("1,u,d,p,a\n1,u,d,q,b\n", r"results_2M_train\.csv, line 3: the clip '1' is there a second time"),
+        ("1,u,d,p,a\n1,u,d,q,b\n", r"results_2M_train\.csv, line 3: the clip '1' is listed a second time"),
         ("1,u,d,p,\n", "line 2: a caption is empty"),
         (",u,d,p,a\n", "line 2: the clip id is ''"),
         ("1,u,d,../../etc,a\n", r"line 2: the file '\.\./\.\./etc/1\.mp4' lies outside"),

@@ -35,7 +35,7 @@ def clips(root: Path) -> ShardClips:
 
 
 def decode(media: TarMember, generator: torch.Generator) -> np.ndarray:
-    """The picture, beside a random number."""
+    """The image, beside a random number."""
     shade = np.asarray(Image.open(media.open()).convert("RGB"))[0, 0, 0]
     return np.array([[[[shade, 0, int(torch.randint(256, (), generator=generator))]]]], np.uint8)
 
@@ -124,7 +124,7 @@ def test_a_shard_is_opened_once(clips: ShardClips, monkeypatch: pytest.MonkeyPat
     assert opened == ["00000.tar", "00001.tar"]
 
 
-def test_a_picture_and_its_caption_are_read_in_one_go(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_and_its_caption_are_read_in_one_go(clips: ShardClips, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
     read = ShardFile.read
     monkeypatch.setattr(ShardFile, "read", lambda *arguments: reads.append(arguments) or read(*arguments))
@@ -133,7 +133,7 @@ def test_a_picture_and_its_caption_are_read_in_one_go(clips: ShardClips, monkeyp
     assert len(reads) == 1
 
 
-def test_a_caption_far_from_its_picture_is_read_by_itself(tmp_path: Path) -> None:
+def test_a_caption_far_from_its_image_is_read_by_itself(tmp_path: Path) -> None:
     members = {"a.png": picture(1), "a.npy": bytes(100_000), "a.txt": b"a"}
     clip = ShardClips([write_shard(tmp_path / "a.tar", members)])[0]
     assert (clip.captions, clip.video.read()) == (("a",), picture(1))
@@ -201,7 +201,7 @@ def test_a_video_of_a_shard_that_is_cut_short_meanwhile_is_refused(tmp_path: Pat
     clips = ShardClips([write_shard(tmp_path / "a.tar", {"a.txt": b"a", "a.mp4": b"video"})])
     member = clips[0].video
     (tmp_path / "a.tar").write_bytes(b"")
-    with pytest.raises(UserError, match=r"a\.tar is cut short"):
+    with pytest.raises(UserError, match=r"a\.tar is truncated"):
         member.read()
 
 
@@ -249,7 +249,7 @@ def test_other_samples_take_the_place_of_those_of_a_shard_that_cannot_be_read(
     drawn = dataset(clips)
     assert {drawn[index]["clip_id"][:5] for index in range(5)} == {"00000"}
     assert waits == list(shard_files.WAITS_SECONDS)  # Once, and not for each sample.
-    assert len([record for record in caplog.records if "take the place of its own" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "replace its own" in record.getMessage()]) == 1
     assert drawn.bad_clips == []
     broken.clear()
     assert drawn[4]["clip_id"] == "00001/000004"

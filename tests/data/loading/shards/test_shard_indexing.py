@@ -55,7 +55,7 @@ def test_what_is_wrong_is_told_shard_by_shard(shards: list[Path], processes: int
     reasons = [one.reason for one in index_shards(shards, processes=processes)]
     assert "is damaged" in str(reasons[0])
     assert "is not the index of" in str(reasons[1])
-    assert "cut short" in str(reasons[2]) or "cannot be read" in str(reasons[2])
+    assert "truncated" in str(reasons[2]) or "cannot be read" in str(reasons[2])
     assert reasons[3] is None
 
 

@@ -9,7 +9,7 @@ from tiny_models import chirp, fill, open_gates, shuffled
 from torch import Tensor, nn
 
 from evlvideo.errors import UserError
-from evlvideo.models.contextualizers import FramePositions, InTowerContextualizer, MergedContextualizer
+from evlvideo.models.tokens.contextualizers import FramePositions, InTowerContextualizer, MergedContextualizer
 
 DIM = 24
 

@@ -4,7 +4,7 @@ import torch
 from tiny_models import chirp
 from torch import Tensor
 
-from evlvideo.models.loss import caption_loss
+from evlvideo.models.language import caption_loss
 
 
 def loss_by_loops(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
