@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evlvideo.cli.evaluation import evaluate
     from evlvideo.config.loading import load_config
     from evlvideo.config.run import RunConfig
     from evlvideo.errors import UserError
-    from evlvideo.evaluation.evaluate import evaluate
     from evlvideo.metrics.scoring import score_captions
     from evlvideo.models.captioner import EvlVideoForCaptioning
     from evlvideo.models.configuration import EvlVideoConfig

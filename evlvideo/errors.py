@@ -44,3 +44,8 @@ def raise_problems(where: str, problems: Iterable[str]) -> None:
         # Some problems are lists themselves; their lines are indented.
         lines = "\n".join("  - " + problem.replace("\n", "\n  ") for problem in listed)
         raise ProblemsError(f"{where} has {count}:\n{lines}", listed)
+
+
+def first_ten(names: Sequence[object]) -> str:
+    """List names in a message, the first ten of many."""
+    return ", ".join(map(str, names[:10])) + (", …" if len(names) > 10 else "")

@@ -93,6 +93,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not a JSON file: {error}.") from error
 
 
+def parse_object(line: str) -> dict[str, Any] | None:
+    """Parse a line of JSON; `None` if it is not an object, as half a line that a killed program left."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
 def inside(root: Path, name: str) -> Path:
     """Join a name from an annotation to `root`.
 

@@ -166,3 +166,8 @@ def _command(processes: int | str) -> str:
         f"`torchrun --standalone --nproc_per_node {processes} -m evlvideo …`, or, on GPUs, `accelerate launch "
         f"--num_processes {processes} -m evlvideo …`"
     )
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use, if the system tells; else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

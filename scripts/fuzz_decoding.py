@@ -1,11 +1,11 @@
-"""Decode files that were damaged at random, and count what happens.
+"""Decode randomly damaged files, and count the outcomes.
 
     python scripts/fuzz_decoding.py --count 2000 --time-limit 10
 
-Small videos are rendered in several codecs and containers; of each file to try, bytes are changed, zeroed, left out or
+Renders small videos in several codecs and containers. For each try, bytes of a file are changed, zeroed, left out or
 doubled, or its end is cut off. A file may be decoded, be refused with a message that names it, take longer than the
-limit, or crash the decoder's process. The exit status is 1 where this process waited much longer than the limit, or a
-message names no file.
+limit, or crash the decoder's process. The exit status is 1 if this process waited much longer than the limit, or a
+message does not name the file.
 """
 
 import argparse
@@ -39,16 +39,16 @@ SOURCES = {
     "av1.mp4": ("libsvtav1", {"g": "12", "preset": "12"}, {}),
 }
 MARGIN_SECONDS = 5.0
-"""How much longer than the limit a clip may take this process, for the ending and starting of its helper."""
+"""Extra time beyond the limit, for ending and starting the decoder's process."""
 
 
 def main() -> int:
-    """Try as many files as asked for."""
+    """Try the requested number of files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000, help="files to try (%(default)s)")
-    parser.add_argument("--time-limit", type=float, default=10.0, help="seconds for each (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the damage (%(default)s)")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what decodes (%(default)s)")
+    parser.add_argument("--time-limit", type=float, default=10.0, help="seconds per file (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage (%(default)s)")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="decoder (%(default)s)")
     parser.add_argument("--keep", type=Path, help="directory for files that crash or take too long")
     options = parser.parse_args()
     av.logging.set_level(None)
@@ -95,7 +95,7 @@ def fuzz(sources: list[Path], options: argparse.Namespace) -> dict[str, object]:
 
 
 def decode(path: Path, chance: random.Random, options: argparse.Namespace) -> tuple[str, str]:
-    """Decode some frames, and say what happened."""
+    """Decode some frames, and return the outcome and its reason."""
 
     def choose(frames: int, rate: float) -> list[int]:
         return sorted(chance.randrange(frames) for _ in range(4))
@@ -111,7 +111,7 @@ def decode(path: Path, chance: random.Random, options: argparse.Namespace) -> tu
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """Damage a file in one to three ways, half of the time near one of its ends, where indices stand."""
+    """Damage a file in one to three ways, half of the time near one of its ends, which hold the indexes."""
     data = bytearray(content)
     for _ in range(chance.randint(1, 3)):
         near = chance.choice([len(data), len(data), min(len(data), 1500)])
@@ -137,7 +137,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 
 
 def render(path: Path) -> Path:
-    """Write a small clip that moves."""
+    """Render a small moving clip."""
     codec, options, container = SOURCES[path.name]
     noise = np.random.default_rng(0).integers(0, 255, (96, 200, 3), np.uint8)
     with av.open(str(path), "w", options=container) as file:

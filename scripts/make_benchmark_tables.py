@@ -2,7 +2,7 @@
 
     python scripts/make_benchmark_tables.py
 
-The JSON files are what the programs in `scripts/benchmarks` write; no number is typed by hand.
+The programs in `scripts/benchmarks` write the JSON files; no number is typed by hand.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SECTIONS = {
     "threads": speed.threads,
     "scale": scale.scale,
 }
-"""File name, or pattern of names → section, in the order of the page. Sections without a file are left out."""
+"""File name or pattern → section, in page order. Sections without a file are left out."""
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from toy_run import SPLITS
 
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.config.run import RunConfig
-from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.mini import build
 from evlvideo.models.checkpoint import renamed
 from evlvideo.results.run_directory import run_config

@@ -44,14 +44,14 @@ def test_an_old_python_is_answered_with_one_line(project: Path) -> None:
     result = make(project, "demo", "PYTHON=./old-python")
     (line, *rest) = result.stderr.splitlines()
     assert result.returncode == 2
-    assert line.startswith("evlvideo needs Python 3.11 or newer, and ./old-python is Python 3.9.1.")
+    assert line.startswith("evlvideo needs Python 3.11 or newer, but ./old-python is Python 3.9.1.")
     assert all(other.startswith("make: ***") for other in rest)
     assert not (project / ".venv").exists()
 
 
 def test_a_python_that_is_not_there_is_named(project: Path) -> None:
     result = make(project, "test", "PYTHON=./no-python")
-    assert "./no-python is not there" in result.stderr
+    assert "./no-python is missing" in result.stderr
 
 
 def test_the_first_verb_installs_and_the_second_does_not(project: Path, tmp_path: Path) -> None:

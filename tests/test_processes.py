@@ -12,11 +12,11 @@ import torch
 from accelerate import PartialState
 from toy_run import ROOT, Toy, environment
 
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.data.loading.features import store as feature_store
 from evlvideo.errors import UserError
-from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.files import read_json
 from evlvideo.inference.caption_files import caption_files
 from evlvideo.inference.extract_features import extract_features

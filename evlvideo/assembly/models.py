@@ -77,8 +77,3 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
         Path(str(config.architecture)), architecture, Path(architecture.language_model), keys=("text_config",)
     )
     return architecture, None
-
-
-def trained_parameters(model: EvlVideoForCaptioning) -> int:
-    """Count the parameters that require gradients."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

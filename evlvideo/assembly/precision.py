@@ -4,6 +4,7 @@ import torch
 from accelerate.utils import parse_flag_from_env
 
 from evlvideo.errors import UserError
+from evlvideo.models.choices import PRECISIONS
 
 
 def resolve_precision(precision: str) -> str:
@@ -25,8 +26,8 @@ def resolve_precision(precision: str) -> str:
     return precision
 
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-"""Dtypes by name of the precision. Frozen towers are stored in the dtype that they compute in."""
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, dtype) for name, dtype in PRECISIONS.items()}
+"""Dtypes by the name of their precision; frozen towers are kept in the dtype that they compute in."""
 
 
 def precision_of(dtype: torch.dtype) -> str:

@@ -24,7 +24,7 @@ def evaluate(
 
     config = run_config(run, overrides)
     prepare()
-    from evlvideo.evaluation.evaluate import evaluate as evaluate_run
+    from evlvideo.cli.evaluation import evaluate as evaluate_run
     from evlvideo.evaluation.score import score_lines
 
     result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evlvideo.comparison.page.clip_media import FrameReader, decode_frames
+from evlvideo.comparison.page.clip_media import FrameReader
 from evlvideo.comparison.page.gallery import Gallery, build_gallery
 from evlvideo.comparison.page.inspection import Inspection
 from evlvideo.comparison.page.report import DATASET_TITLES, render_report
@@ -20,6 +20,7 @@ from evlvideo.comparison.tables.latex import to_latex
 from evlvideo.comparison.tables.multiply_adds import add_multiply_adds
 from evlvideo.comparison.tables.significance import Resampling, add_significance
 from evlvideo.comparison.tables.table import Table, build_table
+from evlvideo.data.video.decode import decode_frames
 from evlvideo.errors import UserError
 from evlvideo.files import write_json, write_text
 from evlvideo.metrics.bootstrap import RESAMPLES

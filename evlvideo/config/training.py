@@ -6,6 +6,7 @@ from typing import Any
 
 from evlvideo.config.settings import setting
 from evlvideo.config.trainer_arguments import problems_of_arguments
+from evlvideo.models.choices import PRECISIONS
 
 
 @dataclass
@@ -47,7 +48,7 @@ class TrainingConfig:
     """AdamW's weight decay, on matrices, queries and embeddings; not on norms, biases and gates."""
     max_grad_norm: float = setting(1.0, least=0)
     """Gradients are clipped to this norm; 0 does not clip."""
-    precision: str = setting("auto", choices=("auto", "bf16", "fp16", "fp32"))
+    precision: str = setting("auto", choices=("auto", *PRECISIONS))
     """What training, captioning and evaluation compute in: `bf16`, `fp16` (GPU only), `fp32`, or `auto`: bf16 on a GPU
     that has it, else fp32."""
     eval_steps: int = setting(1000, least=1)

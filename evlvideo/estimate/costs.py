@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
+from evlvideo.assembly.precision import DTYPES
 from evlvideo.errors import UserError
 from evlvideo.estimate import activations
 from evlvideo.estimate.counting import count_generation, count_passes
@@ -22,7 +23,6 @@ from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import read_text_config
 from evlvideo.models.trainable import is_contextualizer, part_of, tower_of
 
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _ADAMW_MOMENTS = 2
 
 
@@ -122,7 +122,7 @@ def _count(model: EvlVideoForCaptioning, workload: Workload, soft_tokens: int) -
 
 def _saved_bytes(model: EvlVideoForCaptioning, workload: Workload) -> int:
     """Measure the bytes that a training pass keeps, with towers in the dtype of the workload."""
-    dtype = _TYPES[workload.precision]
+    dtype = DTYPES[workload.precision]
     for name, weight in model.named_parameters():
         if tower_of(name) is not None:
             weight.data = weight.data.to(dtype)
@@ -134,7 +134,7 @@ def _saved_bytes(model: EvlVideoForCaptioning, workload: Workload) -> int:
 
 
 def _memory(weights: Mapping[str, Tensor], workload: Workload, activations: int) -> Memory:
-    dtype = _TYPES[workload.precision]
+    dtype = DTYPES[workload.precision]
     trained_bytes = torch.float32.itemsize * sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     return Memory(
         weights=sum(

@@ -42,7 +42,7 @@ def _convolution_backward(
 
 
 FORMULAS = {torch.ops.aten.convolution_backward: _convolution_backward}
-"""Formulas that replace torch's, in the form of its own counter."""
+"""Formulas that replace torch's, with the signature of its counter."""
 
 _ALL_FORMULAS = {**flop_registry, **{packet: shape_wrapper(formula) for packet, formula in FORMULAS.items()}}
 

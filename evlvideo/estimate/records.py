@@ -3,8 +3,7 @@
 from dataclasses import dataclass, fields
 
 from evlvideo.errors import raise_problems
-
-PRECISIONS = ("bf16", "fp16", "fp32")
+from evlvideo.models.choices import PRECISIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +71,14 @@ class ByPart:
 
 @dataclass(frozen=True, slots=True)
 class MultiplyAdds:
-    """What a workload computes, without its memory."""
+    """Multiply-adds of a workload, without its memory."""
 
     soft_tokens: int
     """Soft tokens of a clip, before its text."""
     training_batch: ByPart
-    """Of one cross-entropy pass of a batch, forward and backward."""
+    """One cross-entropy pass of a batch, forward and backward."""
     captioning_clip: ByPart
-    """Of captioning one clip."""
+    """Captioning one clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +92,11 @@ class Memory:
     weights: int
     """Towers in the precision of the workload, the rest in float32."""
     gradients: int
-    """Of the trained weights, in float32."""
+    """Gradients of the trained weights, in float32."""
     optimizer: int
     """AdamW's two moments of each trained weight, in float32."""
     activations: int
-    """What the backward pass of a batch needs, with autocast's half-precision copies of trained weights."""
+    """Tensors kept for the backward pass of a batch, with autocast's half-precision copies of trained weights."""
 
     @property
     def total(self) -> int:

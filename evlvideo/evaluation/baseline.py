@@ -23,7 +23,7 @@ from evlvideo.errors import UserError
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.inference.baselines.video import VideoDataset
 from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor
-from evlvideo.inference.pipeline import Batches, run_batches
+from evlvideo.inference.pipeline import batches_of, run_batches
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.processes import join_processes, on_main_process
 from evlvideo.progress import progress_bar
@@ -176,7 +176,7 @@ def _caption(
     Incomplete batches are captioned again as a whole, so that a resumed call gives what an uninterrupted one would.
     """
     state = PartialState()
-    batches = Batches.of(len(clips), config.generation.batch_size)
+    batches = batches_of(len(clips), config.generation.batch_size)
     pending = [batch for batch in batches if any(clips[index].clip_id not in log.captions for index in batch)]
     mine = pending[state.process_index :: state.num_processes]
 

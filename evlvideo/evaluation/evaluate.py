@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from evlvideo.assembly.architecture import changed_by_run
 from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.datasets import evaluation_dataset
-from evlvideo.assembly.models import open_model, trained_parameters
+from evlvideo.assembly.models import open_model
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames

@@ -4,15 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, first_ten
 from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.names import ALL_METRICS, METRICS, TITLES, format_score
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult, describe_references
 from evlvideo.results.reference_files import load_references, splits_of
-
-_LISTED = 10
 
 
 def score_files(
@@ -76,6 +74,6 @@ def score_lines(result: EvaluationResult) -> list[str]:
         f"tokenizer {result.tokenizer}"
     )
     if result.missing_clips:
-        listed = ", ".join(result.missing_clips[:_LISTED]) + (", …" if len(result.missing_clips) > _LISTED else "")
+        listed = first_ten(result.missing_clips)
         lines.append(f"PARTIAL: {len(result.missing_clips)} clips could not be decoded and are in no score: {listed}")
     return lines

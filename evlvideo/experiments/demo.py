@@ -1,7 +1,6 @@
 """Run the whole chain in miniature: fine-tune every form, train the best with SCST, evaluate and compare all."""
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -10,15 +9,16 @@ from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
 
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.comparison.compare import Comparison, compare
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.splits import dataset_root
 from evlvideo.errors import Interrupted, UserError
-from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.parallel import parallel_trainings
 from evlvideo.files import read_json
 from evlvideo.metrics.meteor import MeteorProcess
+from evlvideo.processes import usable_cores
 from evlvideo.results.run_directory import SUMMARY_NAME
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
 
 def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
     dataset_root("mini", None)  # rendered once, before the processes start
-    with parallel_trainings(min(_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
+    with parallel_trainings(min(usable_cores(), MOST_AT_A_TIME)) as start, MeteorProcess() as meteor:
 
         def evaluate_run(name: str) -> None:
             result = evaluate(out / name, meteor=meteor)
@@ -76,11 +76,6 @@ def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
             evaluate_run(name)
         scst.result()
         evaluate_run(SCST)
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use, if the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def configs_directory() -> Path:

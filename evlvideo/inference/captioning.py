@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.data.loading.collate import stack_visual_inputs
 from evlvideo.errors import UserError
-from evlvideo.inference.pipeline import Batches, Outcome, run_batches
+from evlvideo.inference.pipeline import Outcome, batches_of, run_batches
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 
@@ -112,8 +112,8 @@ def _caption_batches(
         model.train(was_training)
 
 
-def _batches(dataset: Dataset[dict[str, Any]], generation: GenerationConfig) -> Batches:
-    return Batches.of(len(cast(Sized, dataset)), generation.batch_size)
+def _batches(dataset: Dataset[dict[str, Any]], generation: GenerationConfig) -> list[range]:
+    return batches_of(len(cast(Sized, dataset)), generation.batch_size)
 
 
 def _in_turn(shares: Sequence[Sequence[list[Outcome[list[str]]]]]) -> Iterator[list[Outcome[list[str]]]]:

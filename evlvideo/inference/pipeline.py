@@ -1,8 +1,7 @@
 """Run a model over batches of clips, for captioning, feature extraction and baselines."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar, overload
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch.utils.data import Dataset
 
@@ -22,39 +21,9 @@ class Outcome(NamedTuple, Generic[Result]):
     """Why it could not be decoded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batches(Sequence[range]):
-    """Indices of consecutive batches, each a range; a slice is a view of some batches.
-
-    Args:
-        starts: first index of each batch.
-        size: size of a batch; the last one may be smaller.
-        items: number of items.
-    """
-
-    starts: range
-    size: int
-    items: int
-
-    @classmethod
-    def of(cls, items: int, size: int) -> "Batches":
-        """Split a number of items into batches."""
-        return cls(range(0, items, size), size, items)
-
-    def __len__(self) -> int:
-        """Count the batches."""
-        return len(self.starts)
-
-    @overload
-    def __getitem__(self, index: int) -> range: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Batches": ...
-    def __getitem__(self, index: int | slice) -> "range | Batches":
-        """Return the indices of one batch, or some of the batches."""
-        if isinstance(index, slice):
-            return Batches(self.starts[index], self.size, self.items)
-        start = self.starts[index]
-        return range(start, min(start + self.size, self.items))
+def batches_of(items: int, size: int) -> list[range]:
+    """Cut a number of items into batches of consecutive indices; the last one may be smaller."""
+    return [range(items)[first : first + size] for first in range(0, items, size)]
 
 
 def run_batches(

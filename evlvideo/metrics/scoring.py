@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, first_ten
 from evlvideo.metrics.meteor import MeteorProcess, Texts
 from evlvideo.metrics.names import ALL_METRICS, METRICS
 from evlvideo.metrics.spice import spice
@@ -116,7 +116,7 @@ def score_tokenized(
     _check(words, of_clips, metrics)
     empty = [clip_id for clip_id, texts in of_clips.items() if not any(texts)]
     if empty:
-        raise UserError(f"{len(empty)} clips have no reference with a word in it: {_first(empty)}.")
+        raise UserError(f"{len(empty)} clips have no reference with a word in it: {first_ten(empty)}.")
     # In the order of the references.
     words = {clip_id: words[clip_id] for clip_id in of_clips}
     scored = _run(words, of_clips, references, metrics, meteor)
@@ -143,16 +143,12 @@ def _check(predictions: Mapping[str, str], references: Mapping[str, Sequence[str
         raise UserError("There is nothing to score: the references hold no clip.")
     problems = []
     if missing := [clip_id for clip_id in references if clip_id not in predictions]:
-        problems.append(f"{len(missing)} of {len(references)} clips have no caption: {_first(missing)}")
+        problems.append(f"{len(missing)} of {len(references)} clips have no caption: {first_ten(missing)}")
     if unknown := [clip_id for clip_id in predictions if clip_id not in references]:
-        problems.append(f"{len(unknown)} of {len(predictions)} captions are for unknown clips: {_first(unknown)}")
+        problems.append(f"{len(unknown)} of {len(predictions)} captions are for unknown clips: {first_ten(unknown)}")
     if problems:
         problems.append("there must be exactly one caption for every clip of the references")
         raise UserError("The captions do not match the references: " + "; ".join(problems) + ".")
-
-
-def _first(names: Sequence[str], shown: int = 10) -> str:
-    return ", ".join(map(str, names[:shown])) + (", …" if len(names) > shown else "")
 
 
 def tokenize_together(

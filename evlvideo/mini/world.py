@@ -100,9 +100,9 @@ class Scene:
         return self.items[0].shape, self.items[0].colour, self.background, self.event.kind
 
 
-def sampled_moments(frames: int, count: int = _SAMPLED_FRAMES) -> list[float]:
-    """Return the moments of `count` uniformly sampled frames: 0, V/count, 2V/count, … of V frames."""
-    return [index * frames // count / frames for index in range(count)]
+def sampled_moments(frames: int) -> list[float]:
+    """Return the moments of the n uniformly sampled frames: 0, V/n, 2V/n, … of V frames."""
+    return [index * frames // _SAMPLED_FRAMES / frames for index in range(_SAMPLED_FRAMES)]
 
 
 def pool_of(scene: Scene) -> str:

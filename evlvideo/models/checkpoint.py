@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from evlvideo.errors import UserError
-from evlvideo.files import give_ordinary_permissions
+from evlvideo.files import give_ordinary_permissions, read_json
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import PACKAGE_PREFIX, read_manifest, resolve_source
 from evlvideo.models.trainable import part_of, tower_of, without_lora
@@ -19,6 +19,7 @@ from evlvideo.models.weights import copy_weights, read_weights
 logger = logging.getLogger(__name__)
 
 MINI_CHECKPOINT = "mini"
+CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 _RENAMED = {
     "vision_projection.": "connector.projection.",
@@ -35,18 +36,19 @@ def checkpoint_directory(name: str, *, revision: str | None = None, token: str |
     """Find a checkpoint: a directory, `mini` (the one inside the package), or a hub name, which is downloaded.
 
     Raises:
-        UserError: there is nothing, or a directory without a checkpoint.
+        UserError: there is nothing, or a directory without a checkpoint, or its config.json is not JSON.
     """
     if name == MINI_CHECKPOINT:
         name = resolve_source(f"{PACKAGE_PREFIX}mini/evlgen")
     path = Path(name)
     if path.is_dir():
-        missing = [file for file in ("config.json", WEIGHTS_NAME) if not (path / file).is_file()]
+        missing = [file for file in (CONFIG_NAME, WEIGHTS_NAME) if not (path / file).is_file()]
         if missing:
             raise UserError(
                 f"The directory {name} holds no checkpoint ({' and '.join(missing)} missing). Name a finished run, a "
                 "directory written by save_pretrained, or `mini`."
             )
+        read_json(path / CONFIG_NAME)  # transformers' error would not be the user's
         return path
     # `runs/typo` looks like a hub name; next to a folder `runs`, it is a missing directory.
     if path.is_absolute() or path.exists() or path.parent.is_dir() or name.count("/") != 1:

@@ -1,6 +1,8 @@
-"""Names of a captioner's forms; a run's config allows the same, and imports no torch to say so."""
+"""Names of a captioner's forms and precisions; a run's config allows the same, and imports no torch to say so."""
 
 FUSIONS = ("mean", "mean_tokens", "concat")
 """Where the frames of a clip become one; the first is the published form."""
 CONTEXTUALIZERS = ("none", "in_tower", "merged")
 """Where the frames of a clip see each other."""
+PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+"""torch's name of the dtype of each precision."""

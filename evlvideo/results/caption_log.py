@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evlvideo.errors import UserError
-from evlvideo.files import write_text
+from evlvideo.files import parse_object, write_text
 
 _FACTS = "facts"
 
@@ -39,7 +39,7 @@ class CaptionLog:
         # Ignore an incomplete last line, as a kill leaves it.
         text = path.read_bytes().decode("utf-8", "replace")
         text = text[: text.rfind("\n") + 1]
-        lines = [entry for line in text.split("\n") if (entry := _parse(line))]
+        lines = [entry for line in text.split("\n") if (entry := parse_object(line))]
         captions = {entry["image_id"]: entry["caption"] for entry in lines if entry.keys() == {"image_id", "caption"}}
         if not captions:
             return
@@ -74,11 +74,3 @@ class CaptionLog:
                 file.write("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
         except OSError as error:
             raise UserError(f"{self._path} cannot be written: {error.strerror or error}.") from error
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, first_ten
 from evlvideo.files import read_json, write_json
 
 ID_KEYS = ("image_id", "video_id", "id")
@@ -41,7 +41,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
         raise UserError(f"{path} holds neither a list nor a mapping; {_FORM}.")
     for clip_id, caption in pairs:
         if not isinstance(caption, str):
-            raise UserError(f"{path}: the caption of {clip_id!r} is {str(caption)[:80]}, not a text; {_FORM}.")
+            raise UserError(f"{path}: the caption of {clip_id!r} is {str(caption)[:80]}, not text; {_FORM}.")
     return [(_id(path, clip_id), caption) for clip_id, caption in pairs]
 
 
@@ -66,7 +66,7 @@ def _pair(entry: Any, where: str) -> tuple[Any, Any]:
 def _id(path: Path, clip_id: Any) -> str:
     """Return an id as text. A whole number that a table wrote as 7010.0 is 7010."""
     if isinstance(clip_id, bool) or not isinstance(clip_id, str | int | float):
-        raise UserError(f"{path}: an id is {str(clip_id)[:80]!r}; it must be a text or a number.")
+        raise UserError(f"{path}: an id is {str(clip_id)[:80]!r}; it must be text or a number.")
     if isinstance(clip_id, float) and clip_id.is_integer():
         return str(int(clip_id))
     return str(clip_id)
@@ -81,11 +81,8 @@ def read_predictions(path: Path) -> dict[str, str]:
     pairs = read_pairs(path)
     repeated = [(clip_id, count) for clip_id, count in Counter(clip_id for clip_id, _ in pairs).items() if count > 1]
     if repeated:
-        listed = ", ".join(f"{clip_id} ({count})" for clip_id, count in repeated[:10])
-        more = ", …" if len(repeated) > 10 else ""
-        raise UserError(
-            f"{path} has more than one caption for {len(repeated)} clips: {listed}{more}. Keep one for each."
-        )
+        listed = first_ten([f"{clip_id} ({count})" for clip_id, count in repeated])
+        raise UserError(f"{path} has more than one caption for {len(repeated)} clips: {listed}. Keep one for each.")
     return dict(pairs)
 
 

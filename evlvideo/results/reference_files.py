@@ -4,19 +4,20 @@ from collections import Counter
 from pathlib import Path
 
 from evlvideo.data.annotation.facts import DATASETS
+from evlvideo.data.annotation.readers import jsonl, karpathy
 from evlvideo.data.annotation.readers.msrvtt import read_official
 from evlvideo.data.annotation.readers.text_files import read_json_object
 from evlvideo.data.annotation.references import read_references
 from evlvideo.errors import UserError
 
-_WITH_SPLITS = {"dataset_coco.json": "coco", "dataset_flickr30k.json": "flickr30k", "captions.jsonl": "jsonl"}
+_WITH_SPLITS = {karpathy.COCO: "coco", karpathy.FLICKR30K: "flickr30k", jsonl.FILE: "jsonl"}
 """File name → dataset, for files that hold all splits and are recognised by their name."""
 
 
 def load_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
     """Read the references of a file, or of one of its splits.
 
-    Beside the forms of :func:`evlvideo.data.annotation.references.read_references`, of which MSR-VTT's has splits,
+    Besides the formats of :func:`evlvideo.data.annotation.references.read_references`, of which MSR-VTT's has splits,
     Karpathy's `dataset_coco.json` and `dataset_flickr30k.json` and our own `captions.jsonl` are read, by their names.
 
     Args:
@@ -24,7 +25,7 @@ def load_references(path: Path, split: str | None = None) -> dict[str, list[str]
         split: `train`, `validate` or `test`, if the file has it. Defaults to all clips.
 
     Raises:
-        UserError: the file cannot be read, has no known form, or does not have the split.
+        UserError: the file cannot be read, has no known format, or does not have the split.
     """
     if dataset := _WITH_SPLITS.get(path.name):
         names = list(DATASETS[dataset].clips())
@@ -56,7 +57,7 @@ def has_splits(path: Path) -> bool:
 
 
 def splits_of(path: Path) -> dict[str, str]:
-    """Return clip → split of MSR-VTT's official JSON, or nothing for a file of another form.
+    """Return clip → split of MSR-VTT's official JSON, or nothing for a file of another format.
 
     Raises:
         UserError: the file cannot be read.

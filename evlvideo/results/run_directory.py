@@ -1,5 +1,6 @@
 """The layout of a run's directory, and its lock."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ CONFIG_NAME = "config.yaml"
 SUMMARY_NAME = "training.json"
 """Summary of the training: best step, number of trained parameters, seconds."""
 LOG_NAME = "log.jsonl"
-"""Log of training and validation, one JSON object a line."""
+"""Log of training and validation, one JSON object per line."""
 CHECKPOINTS_NAME = "checkpoints"
 """Directory of resumable checkpoints; the weights of the best are in the run's directory itself."""
 EVALUATIONS_NAME = "evaluation"
@@ -46,6 +47,19 @@ def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:
     return load_config(path, overrides)
 
 
+def check_writable(run: Path) -> None:
+    """Check that a run's directory can be made and written to, before any work is done for it.
+
+    Raises:
+        UserError: it, or a directory above it, is a file or a dangling link, or is not the user's to write to.
+    """
+    nearest = next(path for path in (run.absolute(), *run.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise UserError(f"{run} cannot be a directory, since {nearest} is none; name another output_dir.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{run} cannot be written to, since {nearest} is write-protected; name another output_dir.")
+
+
 @contextmanager
 def sole_use(run: Path) -> Iterator[None]:
     """Lock a run's directory for this process while the block runs. Create the directory if needed.
@@ -62,7 +76,7 @@ def sole_use(run: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"Another process trains in {run}, and two would write over each other; wait for it or stop it, or name "
+            f"Another process trains in {run}, and two would overwrite each other; wait for it, stop it, or name "
             "another output_dir. If there is none, as a file system without locks cannot tell, remove "
             f"{run / LOCK_NAME}."
         ) from None

@@ -111,7 +111,7 @@ def _make(arguments: dict[str, Any]) -> TrainingArguments:
             warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
             return TrainingArguments(**arguments)
     except (ValueError, TypeError, KeyError, NotImplementedError, ImportError, OSError) as error:
-        raise UserError(f"The trainer cannot be set up as training.arguments says: {error}") from error
+        raise UserError(f"The trainer rejects training.arguments: {error}") from error
 
 
 def _check_compile_backend(arguments: TrainingArguments) -> None:

@@ -48,13 +48,13 @@ def signs_of_collapse(means: Mapping[str, float]) -> list[str]:
     signs = []
     tokens = means.get("sample_tokens")
     if tokens is not None and tokens < _FEWEST_TOKENS:
-        signs.append(f"captions have {tokens:.1f} tokens, the ending among them")
+        signs.append(f"captions have {tokens:.1f} tokens, EOS included")
     if means.get("repetition", 0.0) > _MOST_REPETITION:
         signs.append(f"{means['repetition']:.0%} of word pairs repeat one of the same caption")
     if means.get("unended_share", 0.0) > _MOST_UNENDED:
         signs.append(f"{means['unended_share']:.0%} of captions do not end within scst.max_new_tokens")
     if means.get("zero_advantage_share", 0.0) > _MOST_ALIKE:
-        alike = "the samples of a clip are all alike"
+        alike = "the samples of a clip are all the same"
         cold = "none earns a reward, and the model that the run started from may not have learned to caption"
         reason = cold if abs(means.get("reward", 0.0)) < _NO_REWARD else alike
         signs.append(f"{means['zero_advantage_share']:.0%} of samples have no advantage over their baseline: {reason}")

@@ -1,4 +1,4 @@
-"""Checks losses and weights for NaN and infinity, some steps late, so that no step waits for the device."""
+"""Checks losses and weights for NaN and infinity, some steps late so that no step waits for the device."""
 
 import math
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class FiniteLosses:
             self.look()
 
     def look(self) -> None:
-        """Wait for the losses since the last check.
+        """Check the losses since the last check, waiting for the device.
 
         Raises:
             UserError: one is not finite; the message names the first, its step and the clips of its batch.
@@ -60,7 +60,7 @@ class FiniteLosses:
 
 
 def check_weights(model: nn.Module, step: int) -> None:
-    """Wait for the trained weights, which a gradient can spoil even if the loss was finite.
+    """Check the trained weights, which a gradient can spoil even if the loss was finite.
 
     Args:
         model: the captioner.
@@ -71,4 +71,4 @@ def check_weights(model: nn.Module, step: int) -> None:
     """
     trained = [weight.detach() for weight in model.parameters() if weight.requires_grad]
     if not math.isfinite(torch.nn.utils.get_total_norm(trained, math.inf).item()):
-        raise UserError(f"The losses up to step {step} are finite, and the weights after it are not. {_WHAT_TO_DO}")
+        raise UserError(f"The losses up to step {step} are finite, but the weights after it are not. {_WHAT_TO_DO}")

@@ -32,7 +32,7 @@ def checkpoint_to_resume(directory: Path, resume: bool) -> Path | None:
         )
     if not resume and (found is not None or (directory / SUMMARY_NAME).exists()):
         raise UserError(
-            f"{directory} already holds a run. Add --resume to go on with it, or name another output_dir, or remove it."
+            f"{directory} already holds a run. Add --resume to continue it, name another output_dir, or remove it."
         )
     return found if resume else None
 
@@ -73,10 +73,10 @@ def check_resumable(config: RunConfig, directory: Path, checkpoint: Path) -> Non
     now = _optimizer_settings(config) | _order_settings(config, processes)
     if changed := _changes(before, now):
         raise UserError(
-            f"The run in {directory} cannot go on with {changed}. Leave it as it was, or train in another output_dir."
+            f"The run in {directory} cannot resume with {changed}. Leave it as it was, or train in another output_dir."
         )
     if changed := _changes(_clip_settings(saved), _clip_settings(config)):
-        logger.warning("%s goes on with %s, and so with its clips in another order.", directory, changed)
+        logger.warning("%s resumes with %s, so its clips are in another order.", directory, changed)
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

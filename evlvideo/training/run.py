@@ -12,7 +12,7 @@ from transformers import TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
-from evlvideo.assembly.models import start_model, trained_parameters
+from evlvideo.assembly.models import start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import save_config
 from evlvideo.config.reward_names import parse_reward
@@ -28,7 +28,7 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import join_processes, on_main_process
 from evlvideo.results.provenance import git_commit
-from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, sole_use
+from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, check_writable, sole_use
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.resuming import check_resumable, checkpoint_to_resume, state_of
 from evlvideo.training.run_log import RunLog
@@ -49,7 +49,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
 
     Args:
         config: the run.
-        resume: go on from the newest checkpoint in the run's directory.
+        resume: resume from the newest checkpoint in the run's directory.
         console: where to draw progress. Defaults to standard error.
 
     Returns:
@@ -62,6 +62,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     """
     join_processes()
     directory = Path(config.output_dir)
+    check_writable(directory)
     if found := checkpoint_to_resume(directory, resume):
         check_resumable(config, directory, found)
     precision = resolve_precision(config.training.precision)
@@ -92,7 +93,7 @@ def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, 
     if stop.stopped and trainer.state.global_step < config.training.max_steps:
         raise Interrupted(
             f"Stopped at step {trainer.state.global_step} of {config.training.max_steps}, with a checkpoint in "
-            f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to go on."
+            f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to continue."
         )
     if trainer.is_world_process_zero():
         _finish(config, trainer, directory)
@@ -215,7 +216,7 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None
             "ended_by": ended_by,
             "best_step": best_step,
             "best_cider": state.best_metric,
-            "trained_parameters": trained_parameters(model),
+            "trained_parameters": model.num_parameters(only_trainable=True),
             "training_seconds": seconds,
             "bad_clips": [],
         },

@@ -48,7 +48,7 @@ class RunLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Draw the bar, and cut the log back to where the run goes on from."""
+        """Draw the bar, and truncate the log to the step at which the run resumes."""
         if state.is_world_process_zero:
             self._restore_log(state.log_history)
         if state.is_local_process_zero:
@@ -56,9 +56,9 @@ class RunLog(TrainerCallback):
             self._progress.start()
 
     def _restore_log(self, entries: list[dict[str, float]]) -> None:
-        """Keep only what the checkpoint knows, so a resumed run has the log of an uninterrupted one.
+        """Drop lines after the checkpoint, so a resumed run has the log of an uninterrupted one.
 
-        A killed run has logged steps after its checkpoint, and maybe half a line.
+        A killed run may have logged steps after its checkpoint, and half a line.
         """
         if entries:
             write_text(self._path, "".join(map(_line, entries)))
@@ -66,7 +66,7 @@ class RunLog(TrainerCallback):
             self._path.unlink(missing_ok=True)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         if self._task is not None:
             self._progress.update(self._task, completed=state.global_step)
 

@@ -1,4 +1,4 @@
-"""What ends a run: its limits on steps, hours and validations without progress; Ctrl-C; a cluster's signal."""
+"""Ends a run at its limits on steps, hours and validations without progress, on Ctrl-C, or on a cluster's signal."""
 
 import signal
 import time
@@ -18,7 +18,7 @@ LogHistory = Sequence[Mapping[str, Any]]
 SAME_SIGNAL_SECONDS = 1.0
 """Signals this close together count as one: clusters and terminals signal every process, and launchers pass it on."""
 VOTE_SECONDS = 5.0
-"""About how often several processes vote on stopping. A vote makes them, and their devices, wait."""
+"""Approximate interval of votes on stopping by several processes. They, and their devices, wait for each vote."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MOST_STEPS_BETWEEN_VOTES = 100
@@ -27,8 +27,8 @@ _MOST_STEPS_BETWEEN_VOTES = 100
 def reached_limit(training: TrainingConfig, state: TrainerState) -> str | None:
     """Name the key of the limit that ended a run; `None` if it has more to do.
 
-    Reads only what checkpoints hold, so a resumed run ends where an uninterrupted one would, and goes on once the limit
-    is raised.
+    Reads only what checkpoints hold, so a resumed run ends where an uninterrupted one would, and continues once the
+    limit is raised.
     """
     if state.global_step >= training.max_steps:
         return "training.max_steps"
@@ -89,7 +89,7 @@ class GracefulStop(TrainerCallback):
         self._signalled_at = 0.0
         self._previous: dict[signal.Signals, Any] = {}
         self._last_vote = (0, 0.0)
-        """Its step and its time."""
+        """Step and time of the last vote."""
         self._next_vote = 0
 
     @contextmanager
@@ -120,7 +120,7 @@ class GracefulStop(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Note when the first step begins."""
+        """Record when the first step begins."""
         self._last_vote = (state.global_step, time.monotonic())
 
     def on_step_end(

@@ -1,4 +1,4 @@
-"""Reports a run to trackers such as TensorBoard or W&B, beside its own log."""
+"""Reports a run to trackers such as TensorBoard or W&B, in addition to its own log."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def check_trackers(report_to: list[str]) -> None:
     """Check that the trackers are known and installed.
 
     Raises:
-        UserError: a tracker is not; the message says what to install.
+        UserError: a tracker is unknown or not installed; the message says what to install.
     """
     for name in report_to:
         try:

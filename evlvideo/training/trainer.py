@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
 
@@ -32,6 +31,7 @@ from evlvideo.training.collapse import bad_ending_share
 from evlvideo.training.finite import FiniteLosses, check_weights
 from evlvideo.training.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
+from evlvideo.training.resuming import state_of
 from evlvideo.training.seeds import seed_process
 from evlvideo.training.stopping import seconds_of_log
 
@@ -80,7 +80,7 @@ def _use_one_gpu(args: TrainingArguments) -> None:
     """
     if args.n_gpu > 1:
         logger.warning(
-            "There are %d GPUs, of which one process uses one: to use all, start with `accelerate launch "
+            "There are %d GPUs, and one process uses one of them. To use all, start with `accelerate launch "
             "--num_processes %d -m evlvideo`.",
             args.n_gpu,
             args.n_gpu,
@@ -134,13 +134,13 @@ class CaptionTrainer(Trainer):
         )
         if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise UserError(
-                "FSDP and DeepSpeed's ZeRO-3 split a model over processes, and parts of this one are called on their "
-                "own, as to generate captions. Launch without them: what is trained is small, and plain several "
-                "processes (DDP) are enough."
+                "FSDP and DeepSpeed's ZeRO-3 split a model over processes, but captioning calls parts of this one on "
+                "their own. Launch without them: the trained weights are few, and plain data parallelism (DDP) is "
+                "enough."
             )
         # Dropout must differ between processes. New weights, which must be equal, have been sampled before.
         seed_process(args.seed, args.process_index)
-        # The run has a progress bar and a log of its own.
+        # The run has its own progress bar and log.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
@@ -176,7 +176,7 @@ class CaptionTrainer(Trainer):
         inside: DataLoader = loader.base_dataloader
         leave_signals_to_parent(inside)
         # It samples a seed whenever workers start, which happens at other times in a resumed run or with persistent
-        # workers. A generator of its own leaves training's random state alone.
+        # workers. A separate generator leaves training's random state alone.
         inside.generator = torch.Generator()
         self._train_loader = inside
         return cast(DataLoader, loader)
@@ -260,19 +260,19 @@ class CaptionTrainer(Trainer):
         return metrics
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, or go on from a checkpoint."""
+        """Train, or resume from a checkpoint."""
         self._clock = time.perf_counter()
         try:
             return super().train(*args, **kwargs)
         finally:
             if self._train_loader is not None:
-                # Persistent workers live until their loader drops them; else the program would wait for them at exit.
+                # Persistent workers live until their loader drops them, and the program would wait for them at exit.
                 self._train_loader._iterator = None
 
     def restore(self, checkpoint: Path) -> None:
         """Restore the weights and state of a checkpoint that needs no more training."""
         self._clock = time.perf_counter()
-        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        self.state = state_of(checkpoint)
         self._load_from_checkpoint(str(checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -295,11 +295,11 @@ class CaptionTrainer(Trainer):
         return self._seconds_before_resuming + time.perf_counter() - self._clock - self._validation_seconds
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
-        self._seconds_before_resuming = seconds_of_log(state.log_history)
-        self.interval = read_interval(Path(resume_from_checkpoint))
+        checkpoint = Path(resume_from_checkpoint)
+        self._seconds_before_resuming = seconds_of_log(state_of(checkpoint).log_history)
+        self.interval = read_interval(checkpoint)
         # The parent's method would accept any missing weight.
-        load_trained_weights(self.captioner, Path(resume_from_checkpoint))
+        load_trained_weights(self.captioner, checkpoint)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, with learning rates and weight decay by group."""
@@ -309,7 +309,7 @@ class CaptionTrainer(Trainer):
             try:
                 self.optimizer = optimizer_class(groups, **arguments)
             except (ValueError, TypeError) as error:
-                raise UserError(f"The optimizer cannot be set up as training.arguments says: {error}") from error
+                raise UserError(f"The optimizer rejects training.arguments: {error}") from error
         return self.optimizer
 
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:

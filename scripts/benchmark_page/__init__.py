@@ -1,1 +1,1 @@
-"""The sections of `docs/benchmarks.md`, each a function from a JSON file to lines of Markdown."""
+"""Sections of `docs/benchmarks.md`: each function turns a JSON file into lines of Markdown."""

@@ -1,4 +1,4 @@
-"""Connectors: trained alike, swept over r, and what they cost at full size."""
+"""Connectors: trained alike, swept over r, and counted at full size."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ READINGS = {
 
 
 def connectors(report: dict[str, Any]) -> list[str]:
-    """The section on connectors that were trained alike."""
+    """Make the section on connectors trained alike."""
     study, constant = report["study"], report["constant"]
     seeds = ", ".join(map(str, report["seeds"]))
     rates = sorted({rate for by_rate in report["rates"].values() for rate in by_rate}, key=float)
@@ -42,23 +42,23 @@ def connectors(report: dict[str, Any]) -> list[str]:
     return [
         "## Connectors, trained alike",
         "",
-        f"`scripts/benchmarks/connectors.py`: each connector between the same frozen towers on the mini set, in one "
-        f"stage from scratch, {study['steps']} steps of {study['batch_size']} clips, seeds {seeds}; "
-        f"{_machine(report)}. Test scores × 100 are means over seeds, with 95 % intervals over "
-        f"clips of these means; SD is between seeds; ‡ p < 0.01, † p < 0.05 against the first row, corrected for the "
-        f"number of rows. Of {constant['clips']} captions, so many differ, on each seed. The commonest training "
-        f"caption (“{constant['caption']}”), given to every clip, has a CIDEr of {100 * constant['cider']:.1f}.",
+        f"`scripts/benchmarks/connectors.py`: each connector between the same frozen towers on the mini dataset, "
+        f"trained from scratch in one stage, {study['steps']} steps of {study['batch_size']} clips, seeds {seeds}; "
+        f"{_machine(report)}. Test scores × 100 are means over seeds, with 95 % intervals of these means over clips. "
+        f"SD is the standard deviation over seeds; ‡ p < 0.01, † p < 0.05 against the first row, corrected for the "
+        f"number of rows. Distinct captions are out of {constant['clips']}, on each seed. The most frequent "
+        f"training caption (“{constant['caption']}”) has a CIDEr of {100 * constant['cider']:.1f} on all clips.",
         "",
         *_study_table(study),
         "",
         *_cost_table(study),
         "",
-        f"Each has the learning rate that gave the best CIDEr on the validation split, on seed {report['seeds'][0]}"
+        f"Each connector uses the learning rate with the best validation CIDEr on seed {report['seeds'][0]}"
         f"{' of the earlier study' if report['earlier'] else ''}:",
         "",
-        *table(["connector", *rates, "taken"], rate_rows),
+        *table(["connector", *rates, "used"], rate_rows),
         "",
-        "Validation CIDEr × 100 on the way, a number a seed:",
+        "Validation CIDEr × 100 during training, one number per seed:",
         "",
         *_validation_table(study),
         *(["", *_beside_earlier(report)] if report["earlier"] else []),
@@ -81,11 +81,11 @@ def _beside_earlier(report: dict[str, Any]) -> list[str]:
                 f"{earlier['training_seconds']:.0f}",
             ]
         )
-    header = ["connector", "earlier CIDEr", "each seed", "now", "each seed, now", "earlier training s"]
+    header = ["connector", "earlier CIDEr", "by seed", "change", "change by seed", "earlier training, s"]
     return [
-        f"An earlier study, on another machine ({_machine(report['earlier'])}), had the same code and seeds, and an "
-        "arithmetic that differs in its last digits. What is not larger than the differences between the two says "
-        "nothing about connectors:",
+        f"An earlier study with the same code and seeds ran on another machine ({_machine(report['earlier'])}), whose "
+        "arithmetic differs in the last digits. Differences between connectors that are no larger than those between "
+        "the two studies mean nothing:",
         "",
         *table(header, rows),
     ]
@@ -97,7 +97,7 @@ def _machine(report: dict[str, Any]) -> str:
 
 
 def _study_table(study: dict[str, Any]) -> list[str]:
-    header = ["connector", "CIDEr", "SD", "each seed", "BLEU-4", "METEOR", "ROUGE-L", "captions that differ"]
+    header = ["connector", "CIDEr", "SD", "by seed", "BLEU-4", "METEOR", "ROUGE-L", "distinct captions"]
     rows = []
     for row in study["rows"]:
         cells = {metric: _with_interval(row, metric) for metric in ("cider", "bleu_4", "meteor", "rouge_l")}
@@ -116,7 +116,7 @@ def _with_interval(row: dict[str, Any], metric: str) -> str:
 
 
 def _cost_table(study: dict[str, Any]) -> list[str]:
-    titles = ["connector", "parameters trained", "G multiply-adds a clip, training", "captioning", "training s"]
+    titles = ["connector", "parameters trained", "G multiply-adds per clip, training", "captioning", "training, s"]
     rows = [
         [
             row["system"],
@@ -128,7 +128,7 @@ def _cost_table(study: dict[str, Any]) -> list[str]:
         ]
         for row in study["rows"]
     ]
-    return table([*titles, "clips captioned a second"], rows)
+    return table([*titles, "clips captioned per second"], rows)
 
 
 def _validation_table(study: dict[str, Any]) -> list[str]:
@@ -141,7 +141,7 @@ def _validation_table(study: dict[str, Any]) -> list[str]:
 
 
 def merging_sweep(report: dict[str, Any]) -> list[str]:
-    """The section on what merging gains and costs."""
+    """Make the section on what merging gains and costs."""
     rows = [
         [
             str(point["value"]),
@@ -158,19 +158,19 @@ def merging_sweep(report: dict[str, Any]) -> list[str]:
     return [
         "## What merging gains and costs",
         "",
-        f"`scripts/benchmarks/merging_sweep.py`: the TomeFormer from scratch on the mini set with each r, "
+        f"`scripts/benchmarks/merging_sweep.py`: the TomeFormer trained from scratch on the mini dataset with each r, "
         f"{report['steps']} steps, frames averaged after it, seed {report['seed']}; {_machine(report)}. "
-        f"{report['split'].capitalize()} scores × 100, billions of multiply-adds a clip. One seed: see above how far "
-        "seeds are apart.",
+        f"{report['split'].capitalize()} scores × 100, billions of multiply-adds (G) per clip. This is one seed; the "
+        "section above shows how much seeds differ.",
         "",
-        "![CIDEr and training time against the tokens merged](benchmarks/merging_sweep.svg)",
+        "![CIDEr and training time against tokens merged](benchmarks/merging_sweep.svg)",
         "",
-        *table([*header, "training s", "G, training", "G, captioning"], rows),
+        *table([*header, "training, s", "G, training", "G, captioning"], rows),
     ]
 
 
 def connector_costs(report: dict[str, Any]) -> list[str]:
-    """The section on what connectors cost."""
+    """Make the section on what connectors cost."""
     header = ["trained part", "parameters", *READINGS.values(), "published"]
     rows = [
         [
@@ -184,18 +184,18 @@ def connector_costs(report: dict[str, Any]) -> list[str]:
     return [
         "## What connectors cost",
         "",
-        "`scripts/benchmarks/connector_costs.py`: multiply-adds (G) of one image of "
-        f"{report['image_tokens']} tokens, in BLIP-2's first stage with a text of {report['text_tokens']}; from "
-        f'"BLIP-2, frame by frame" on, of a clip of {report["clip_frames"]} frames, before Vicuna-7b. Parameters are '
-        "those that are trained. Counted while the modules run, without weights. All columns but the last but one are "
-        "a forward pass.",
+        "`scripts/benchmarks/connector_costs.py`: multiply-adds (G) for one image of "
+        f"{report['image_tokens']} tokens, in BLIP-2's first stage with a text of {report['text_tokens']} tokens; from "
+        f'"BLIP-2, frame by frame" on, for a clip of {report["clip_frames"]} frames, before Vicuna-7b. Parameters are '
+        "the trained ones. Multiply-adds are counted while the modules run without weights; all columns but “forward "
+        "and backward” count a forward pass.",
         "",
         *table(header, rows),
         "",
-        "The published numbers do not say what is in them. EVLGen's and that of BLIP-2's second stage agree with the "
-        "linear layers of the transformer in one forward pass: no attention, no projections, no backward pass. That of "
+        "The papers do not say what their numbers include. Those of EVLGen and BLIP-2's second stage agree with the "
+        "transformer's linear layers in one forward pass: no attention, no projections, no backward pass. That of "
         "BLIP-2's first stage agrees with none of these counts; it depends on the length of the text and on which of "
-        "the four passes over an image and its text are in it, and neither is stated. EVLGen's trained parameters are "
-        "published as 110 M, the size of a whole BERT-base (109.5 M). The 88.5 M here are a BERT-base without its word "
-        "embeddings (23.4 M) and its pooler (0.6 M), and 3.0 M of `ln_vision` and projections.",
+        "the four passes over an image and its text it includes, and neither is stated. The published 110 M trained "
+        "parameters of EVLGen are the size of a whole BERT-base (109.5 M). The 88.5 M here are a BERT-base without its "
+        "word embeddings (23.4 M) and its pooler (0.6 M), plus 3.0 M of `ln_vision` and projections.",
     ]

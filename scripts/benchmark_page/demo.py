@@ -22,23 +22,23 @@ SUBSETS = {
 
 
 def mini_seeds(report: dict[str, Any]) -> list[str]:
-    """The section on the demo's runs."""
+    """Make the section on the demo's runs."""
     seeds = list(report["cider"])
     lines = [
         "## The demo on several seeds",
         "",
-        "`scripts/benchmarks/mini_seeds.py`: test CIDEr × 100 on the mini set, a column a seed. The classes of clips "
-        "are those of the annotation: what their captions can be told from.",
+        "`scripts/benchmarks/mini_seeds.py`: test CIDEr × 100 on the mini dataset, one column per seed. The annotation "
+        "sorts clips by what their captions can be told from.",
         "",
         *_cider_table(report, seeds),
         "",
         "### Against the frame mean",
         "",
-        "Difference in test CIDEr to `mean` on the same seed, and the mean of the differences.",
+        "Mean difference in test CIDEr from `mean` on the same seed; in brackets, the difference on each seed.",
         "",
         *_difference_table({name: report["cider_over_mean"][name] for name in report["cider_over_mean"]}),
         "",
-        "### SCST against its cross-entropy start",
+        "### SCST against its initial cross-entropy run",
         "",
         "SCST starts from the run with the best validation CIDEr: "
         + ", ".join(f"`{start}` ({seed})" for seed, start in report["scst_start"].items())
@@ -46,22 +46,22 @@ def mini_seeds(report: dict[str, Any]) -> list[str]:
         "",
         *_difference_table({"scst": report["scst_over_start"]}),
         "",
-        "Beams find the safest caption already; greedy captions show what the stage moves. Test CIDEr × 100 of greedy "
-        "captions, start → SCST: "
+        "Beam search already finds the safest caption; greedy captions show what SCST changes. Test CIDEr × 100 of "
+        "greedy captions, initial run → SCST: "
         + "; ".join(
             f"{pair['start']:.1f} → {pair['scst']:.1f} ({seed})" for seed, pair in report["greedy_cider"].items()
         )
         + ".",
         "",
-        "### Frames out of order",
+        "### Shuffled frames",
         "",
-        "Share of test clips whose caption changes when their four frames are shuffled.",
+        "Share of test clips whose caption changes if their four frames are shuffled.",
         "",
         *_shuffling_table(report, seeds),
         "",
         f"Versions: {', '.join(f'{name} {number}' for name, number in report['versions'].items())}; "
         f"{report['machine']['cpus']} CPU threads. "
-        "Median seconds of training: "
+        "Median training seconds: "
         + ", ".join(f"{name} {_median(values):.0f}" for name, values in report["training_seconds"].items())
         + ".",
     ]

@@ -1,4 +1,4 @@
-"""What full size takes on a GPU. A part of the report that did not come to its end says so before its table."""
+"""EVLGen at full size on a GPU. A part of the report that did not finish says so above its table."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ STATES = {"cut off": "was cut off", "failed": "failed", "skipped": "was skipped"
 
 
 def gpu(report: dict[str, Any]) -> list[str]:
-    """The section on one card."""
+    """Make the section on one card."""
     card = _found(report, "card")
     machine = card.get("machine", {})
     driver, cuda, torch = machine.get("driver"), machine.get("cuda"), report["versions"]["torch"]
     return [
-        f"## EVLGen at its full size, on {machine.get('card') or 'a CPU, in small'}",
+        f"## EVLGen at full size, on {machine.get('card') or 'a CPU, reduced'}",
         "",
         f"`scripts/benchmarks/gpu.py`: random weights in bfloat16, clips of noise, {report['seconds'] / 60:.1f} "
         f"minutes in all; driver {driver}, CUDA {cuda}, torch {torch}. "
-        f"{_limits(card)}Seconds are medians, with the least and the most; a share is of the makers' figure, or of the "
-        "measured one where theirs is not known. An estimate counts nothing a second time for gradient checkpointing.",
+        f"{_limits(card)}Seconds are medians, with the range. A share is of the manufacturer's peak, or of the "
+        "measured one if that is unknown. Estimates do not count the recomputation of gradient checkpointing.",
         "",
         *_tests(report),
         *_steps(report),
@@ -31,8 +31,8 @@ def gpu(report: dict[str, Any]) -> list[str]:
 
 def _limits(card: dict[str, Any]) -> str:
     product, published = card.get("matrix_product", {}), card.get("published_tflops")
-    said = f"{published:.0f} TFLOPS by its makers, " if published else ""
-    return f"{said}{product['tflops']:.0f} measured in a large product. " if "tflops" in product else ""
+    said = f"{published:.0f} TFLOPS according to the manufacturer, " if published else ""
+    return f"{said}{product['tflops']:.0f} measured in a large matrix product. " if "tflops" in product else ""
 
 
 def _tests(report: dict[str, Any]) -> list[str]:
@@ -73,7 +73,7 @@ def _captioning(report: dict[str, Any]) -> list[str]:
         [case, str(found.get("batch", "")), _number(found.get("clips_per_second"), ".1f"), *_costs(found)[:4]]
         for case, found in _found(report, "captioning").items()
     ]
-    header = ["captioning", "batch", "clips a second", "seconds", "TFLOPS", "share", "peak GiB"]
+    header = ["captioning", "batch", "clips per second", "seconds", "TFLOPS", "share", "peak GiB"]
     return [*_state(report, "captioning"), *table(header, rows), ""]
 
 
@@ -99,7 +99,8 @@ def _merging(found: dict[str, Any]) -> list[str]:
     if "forward" not in alone or "forward" not in merging:
         return []
     seconds, whole = alone["forward"]["median_seconds"], merging["forward"]["median_seconds"]
-    return [f"Matching and merging alone take {1000 * seconds:.2f} ms, {seconds / whole:.0%} of the connector's.", ""]
+    share = f"{seconds / whole:.0%} of the connector's time"
+    return [f"Matching and merging alone take {1000 * seconds:.2f} ms, {share}.", ""]
 
 
 def _syncs(report: dict[str, Any]) -> list[str]:
@@ -116,7 +117,7 @@ def _syncs(report: dict[str, Any]) -> list[str]:
         if "reads" in found
     ]
     header = ["stage", "reads of values", "warnings", "calls that wait", "copies to the CPU", "kernels"]
-    return [*_state(report, "syncs"), "Where a step waits for the device:", "", *table(header, rows), ""]
+    return [*_state(report, "syncs"), "How often a step waits for the device:", "", *table(header, rows), ""]
 
 
 def _transfer(report: dict[str, Any]) -> list[str]:

@@ -1,14 +1,14 @@
-"""How things grow with the number of clips."""
+"""Start-up time and memory by number of clips."""
 
 from typing import Any
 
 from benchmark_page.tables import table
 
-FORMS = {"jsonl": "JSONL", "webvid": "WebVid", "msrvtt": "MSR-VTT's form", "shards": "shards"}
+FORMS = {"jsonl": "JSONL", "webvid": "WebVid", "msrvtt": "MSR-VTT's format", "shards": "shards"}
 
 
 def scale(report: dict[str, Any]) -> list[str]:
-    """The section on starting and memory."""
+    """Make the section on start-up time and memory."""
     rows = [
         [
             f"{FORMS[form]}, {found['clips']:,}",
@@ -24,16 +24,16 @@ def scale(report: dict[str, Any]) -> list[str]:
     ]
     later = sorted({found["clips"] for sizes in report["forms"].values() for found in sizes if "commit" in found})
     return [
-        "## Starting with many clips",
+        "## Start-up with many clips",
         "",
-        f"`scripts/benchmarks/scale.py`: one caption a clip, a loader with {report['workers']} workers, decoding a "
-        f"constant; {report['machine']['cpus']} CPU threads, with a load of {report['machine']['load']:.1f} from other "
-        "programs. Seconds are of the wall to the first batch, in brackets those that reading the annotation computed. "
-        "At a first start files are looked for, and from 100,000 clips on the table is kept for the next one; the "
-        "indexes of shards are made by processes of their own. Memory is what a process has to itself, in MB: the most "
-        "while an annotation is read for the first time; in training, beyond what was there before; and what a worker "
-        "gained from its first batch to the last item."
-        + (f" Rows of {' and '.join(f'{size:,}' for size in later)} clips are of a later run." if later else ""),
+        f"`scripts/benchmarks/scale.py`: one caption per clip, a loader with {report['workers']} workers, decoding "
+        f"replaced by a constant; {report['machine']['cpus']} CPU threads, with a load of "
+        f"{report['machine']['load']:.1f} from other programs. Seconds are wall time until the first batch; in "
+        "brackets, CPU time for reading the annotation. The first start locates the files and, from 100,000 clips on, "
+        "caches the table for the next; separate processes index shards. Memory is private to a process, in MB: the "
+        "peak while an annotation is first read; the growth during training; and a worker's growth from its first "
+        "batch to the last item."
+        + (f" Rows of {' and '.join(f'{size:,}' for size in later)} clips are from a later run." if later else ""),
         "",
         *table(
             ["clips", "first start, s", "next start, s", "reading, MB", "training, MB", "worker, MB", "items"],

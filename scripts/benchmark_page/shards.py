@@ -1,4 +1,4 @@
-"""How fast shards are read, and what a kept index saves."""
+"""How fast shards are read, and what a cached video index saves."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ WORK = {"bytes": "bytes and captions", "pictures": "decoded and scaled"}
 
 
 def shards(report: dict[str, Any]) -> list[str]:
-    """The section on shards."""
+    """Make the section on shards."""
     rows = [
         [
             WORK[work],
@@ -32,20 +32,20 @@ def shards(report: dict[str, Any]) -> list[str]:
     return [
         "## Shards",
         "",
-        f"`scripts/benchmarks/shards.py`: {report['throughput']['samples']:,} JPEGs of 64 to 256 pixels a side in "
+        f"`scripts/benchmarks/shards.py`: {report['throughput']['samples']:,} JPEGs with sides of 64 to 256 pixels in "
         f"{report['throughput']['shards']} shards, shuffled, batches of {report['throughput']['batch']}, rounds "
         f"interleaved, {report['machine']['processors']} processors with a load of {report['machine']['load'][0]:.1f}. "
-        "This project does all that it does in training (a seed for each sample, images upright), webdataset "
-        f"{report['versions']['webdataset']} the bare work with the same decoder. Ratios above 1 are in favour of this "
-        "project, medians of the rounds' own; that of CPU time is less touched by what else the machine does.",
+        "This project does everything that it does in training (a seed for each sample, upright images); webdataset "
+        f"{report['versions']['webdataset']} does the bare work with the same decoder. Ratios are medians over rounds, "
+        "and above 1 this project is faster; other load on the machine disturbs the ratio of CPU time less.",
         "",
         *table(["work", "workers", *(f"{name}, samples/s" for name in _READERS), "ratio", "ratio, CPU"], rows),
         "",
-        f"{many['shards']:,} shards of {many['samples'] // many['shards']} samples: indexes made in "
-        f"{many['index_seconds']:.0f} s by two processes, opened in {many['open_seconds']:.2f} s with "
-        f"{many['open_megabytes']:.1f} MB. What {many['walks']['windows']['samples']:,} samples of a walk cost:",
+        f"{many['shards']:,} shards of {many['samples'] // many['shards']} samples: two processes index them in "
+        f"{many['index_seconds']:.0f} s; they open in {many['open_seconds']:.2f} s with "
+        f"{many['open_megabytes']:.1f} MB. Cost of reading {many['walks']['windows']['samples']:,} samples:",
         "",
-        *table(["at random", "CPU µs a sample", "files opened a sample", "MB"], walks),
+        *table(["shuffled", "CPU µs per sample", "files opened per sample", "MB"], walks),
     ]
 
 
@@ -53,7 +53,7 @@ _READERS = ("evlvideo", "webdataset")
 
 
 def video_index(report: dict[str, Any]) -> list[str]:
-    """The section on indexes that are kept."""
+    """Make the section on cached video indexes."""
     rows = [
         [
             name,
@@ -67,11 +67,10 @@ def video_index(report: dict[str, Any]) -> list[str]:
         for name, found in report["clips"].items()
     ]
     return [
-        "### A video's index, kept",
+        "### Cached video indexes",
         "",
-        f"`scripts/benchmarks/video_index.py`: {report['frames']} uniform frames, with the file read through for its "
-        "index and with the index kept from before; CPU milliseconds, rounds interleaved, and megabytes read of the "
-        "file.",
+        f"`scripts/benchmarks/video_index.py`: {report['frames']} uniform frames, with the index read anew from the "
+        "file and with a cached index; CPU milliseconds and megabytes read from the file, rounds interleaved.",
         "",
-        *table(["clip", "ms, anew", "ms, kept", "ratio", "MB, anew", "MB, kept", "bytes of an index"], rows),
+        *table(["clip", "ms, anew", "ms, cached", "ratio", "MB, anew", "MB, cached", "index, bytes"], rows),
     ]

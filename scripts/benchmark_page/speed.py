@@ -6,7 +6,7 @@ from benchmark_page.tables import spread, table
 
 
 def full_size(report: dict[str, Any]) -> list[str]:
-    """The section on EVLGen at its full size."""
+    """Make the section on EVLGen at full size."""
     rows = [
         [
             name,
@@ -19,33 +19,33 @@ def full_size(report: dict[str, Any]) -> list[str]:
     ]
     parameters = next(iter(report["runs"].values()))["parameters"]
     return [
-        "## EVLGen at its full size, on a CPU",
+        "## EVLGen at full size, on a CPU",
         "",
-        f"`scripts/benchmarks/full_size.py`: {report['architecture']}, {parameters / 1e9:.2f} G random weights in "
-        f"bfloat16, one clip of {report['frames']} frames, {report['new_tokens']} new tokens without beams, "
-        f"{report['machine']['threads']} threads. Seconds are medians, with the least and the most.",
+        f"`scripts/benchmarks/full_size.py`: {report['architecture']}, {parameters / 1e9:.2f} billion random weights "
+        f"in bfloat16, one clip of {report['frames']} frames, {report['new_tokens']} new tokens without beam search, "
+        f"{report['machine']['threads']} threads. Seconds are medians, with the range.",
         "",
-        *table(["tokens merged in a layer", "soft tokens", "encoding, s", "generation, s", "peak memory, GiB"], rows),
+        *table(["tokens merged per layer", "soft tokens", "encoding, s", "generation, s", "peak memory, GiB"], rows),
     ]
 
 
 def comparison(report: dict[str, Any]) -> list[str]:
-    """The section on a comparison of files of captions."""
+    """Make the section on a comparison of caption files."""
     rows = [[part, f"{times['wall']:.2f}", f"{times['process']:.2f}"] for part, times in report["seconds"].items()]
     return [
         "## A comparison",
         "",
         f"`scripts/benchmarks/comparison.py`: {report['systems']} files of 2,990 captions against MSR-VTT's official "
-        f"test references, {report['resamples']:,} draws for intervals and tests; seconds of one run on "
+        f"test references, {report['resamples']:,} resamples for intervals and tests; seconds of one run on "
         f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. METEOR and the "
-        "tokenizer are Java programs, whose time is not in that of the process.",
+        "tokenizer are Java programs; the process's time does not include theirs.",
         "",
         *table(["part", "wall", "process"], rows),
     ]
 
 
 def scoring(report: dict[str, Any]) -> list[str]:
-    """The section on scoring at full size."""
+    """Make the section on scoring at full size."""
     names = {"score": "one system scored, its result written and read", "compare": "systems compared, tables and page"}
     rows = [
         [
@@ -62,17 +62,17 @@ def scoring(report: dict[str, Any]) -> list[str]:
     return [
         "## Scoring at full size",
         "",
-        f"`scripts/benchmarks/scoring.py`: generated captions, {report['references']} references a clip, "
-        f"{report['systems']} systems in the comparison, all metrics but METEOR, one run in a process of its own on "
+        f"`scripts/benchmarks/scoring.py`: generated captions, {report['references']} references per clip, "
+        f"{report['systems']} systems in the comparison, all metrics but METEOR, one run in its own process on "
         f"{report['machine']['cpus']} CPU threads with a load of {report['machine']['load']:.1f}. CPU seconds are the "
-        "process's; the tokenizer's Java is apart.",
+        "process's; those of the tokenizer's Java program are listed separately.",
         "",
-        *table(["clips", "what", "CPU seconds", "Java's", "peak, MB", "written"], rows),
+        *table(["clips", "what", "CPU seconds", "Java's CPU seconds", "peak, MB", "written"], rows),
     ]
 
 
 def decoding(report: dict[str, Any]) -> list[str]:
-    """The section on decoders."""
+    """Make the section on decoders."""
     ways = list(report["clips"][0]["frames"]["4"]["ways"])
     rows, ratios = [], []
     for clip in report["clips"]:
@@ -91,55 +91,55 @@ def decoding(report: dict[str, Any]) -> list[str]:
     return [
         "## Decoding",
         "",
-        "`scripts/benchmarks/decoding.py`: clips a second, uniform frames of rendered H.264 files, scaled to "
+        "`scripts/benchmarks/decoding.py`: clips per second, uniform frames of rendered H.264 files, scaled to "
         f"{report['size']} × {report['size']}, {report['threads']} thread, rounds interleaved. `guarded` is `auto` in "
-        "a process of its own, `published` is decord with its own scaling, `pytorchvideo` is its reader.",
+        "a separate process, `published` is decord with its own scaling, and `pytorchvideo` is that library's reader.",
         "",
         *table(["clip", *ways], rows),
         "",
-        "Ratios are medians of the rounds' own.",
+        "Ratios are medians over rounds.",
         "",
         *table(["clip", "fastest", "auto over fastest", "auto over published", "guarded over auto, time"], ratios),
     ]
 
 
 def features(report: dict[str, Any]) -> list[str]:
-    """The section on features made before."""
+    """Make the section on stored features."""
     medians, seconds = report["median_seconds"], report["seconds"]
     rows = [[kind, f"{medians[kind]:.1f} ({spread(seconds[kind])})"] for kind in seconds]
-    equal = "equal bit for bit" if report["losses_equal"] else f"apart by up to {report['largest_difference']:.1e}"
+    equal = "equal bit for bit" if report["losses_equal"] else f"different by up to {report['largest_difference']:.1e}"
     return [
         "## Training from features",
         "",
-        f"`scripts/benchmarks/features.py`: {report['steps']} steps of the merged contextualizer over the mini set's "
-        f"clips, once each, {report['machine']['threads']} threads. Losses are {equal}; from features it is "
-        f"{report['ratio']:.1f} times as fast. Making them took {report['extraction_seconds']:.0f} s.",
+        f"`scripts/benchmarks/features.py`: {report['steps']} steps of the merged contextualizer over each clip of "
+        f"the mini dataset once, {report['machine']['threads']} threads. Losses are {equal}; training from features is "
+        f"{report['ratio']:.1f} times as fast. Extracting them took {report['extraction_seconds']:.0f} s.",
         "",
         *table(["from", "seconds"], rows),
     ]
 
 
 def captioning(report: dict[str, Any]) -> list[str]:
-    """The section on captions of files."""
+    """Make the section on captioning files."""
     medians, seconds, peak = report["median_seconds"], report["seconds"], report["peak_mib"]
     rows = [[way, f"{medians[way]:.1f} ({spread(seconds[way])})"] for way in seconds]
     equal = "equal" if report["captions_equal"] else "not all equal"
     grown = " and ".join(f"{mib:,.0f} MiB with {int(count):,} files" for count, mib in peak.items())
     machine = report["machine"]
     return [
-        "## Captions of files",
+        "## Captioning files",
         "",
-        f"`scripts/benchmarks/captioning.py`: {report['files']} clips of the mini set, {report['workers']} workers, "
-        f"{machine['cpus']} CPU threads with a load of {machine['load']:.1f}. Seconds are medians, with the least and "
-        f"the most; batches are {report['ratio']:.1f} times as fast, and captions {equal}. The most memory that the "
-        f"process had was {grown}.",
+        f"`scripts/benchmarks/captioning.py`: {report['files']} clips of the mini dataset, {report['workers']} "
+        f"workers, {machine['cpus']} CPU threads with a load of {machine['load']:.1f}. Seconds are medians, with the "
+        f"range; batches are {report['ratio']:.1f} times as fast, and captions are {equal}. The process's memory "
+        f"peaked at {grown}.",
         "",
         *table(["way", "seconds"], rows),
     ]
 
 
 def threads(report: dict[str, Any]) -> list[str]:
-    """The section on threads that wait."""
+    """Make the section on waiting threads."""
     rows = [
         [
             beside,
@@ -148,20 +148,20 @@ def threads(report: dict[str, Any]) -> list[str]:
         ]
         for beside, found in report["beside"].items()
     ]
-    header = [f"{policy}, {kind}" for policy in ("active", "passive", "ratio") for kind in ("clock", "CPU")]
+    header = [f"{policy}, {kind}" for policy in ("active", "passive", "ratio") for kind in ("wall", "CPU")]
     return [
-        "## Threads that wait",
+        "## Waiting threads",
         "",
-        f"`scripts/benchmarks/threads.py`: {report['steps']} steps of a training with {report['threads']} threads on "
-        f"{report['machine']['cores']} cores with a load of {report['machine']['load'][0]:.1f}. Threads wait actively, "
-        "as by default, or asleep (`OMP_WAIT_POLICY=passive`). Seconds are medians, start-up included.",
+        f"`scripts/benchmarks/threads.py`: {report['steps']} training steps with {report['threads']} threads on "
+        f"{report['machine']['cores']} cores with a load of {report['machine']['load'][0]:.1f}. Waiting threads "
+        "spin, as by default, or sleep (`OMP_WAIT_POLICY=passive`). Seconds are medians and include start-up.",
         "",
         *table(["beside", *header], rows),
     ]
 
 
 def checkpointing(report: dict[str, Any]) -> list[str]:
-    """The section on gradient checkpointing."""
+    """Make the section on gradient checkpointing."""
     rows = [
         [
             f"{dtype}, {kind}",
@@ -179,7 +179,7 @@ def checkpointing(report: dict[str, Any]) -> list[str]:
         f"`scripts/benchmarks/checkpointing.py`: ViT-B/16 with a contextualizer in every block, BERT-base with "
         f"merging, sizes of OPT-125m, random weights; {report['clips']} clip(s) of {report['frames']} frames, "
         f"{report['threads']} thread(s) on {report['machine']}. Kept is what autograd saves for the backward pass, "
-        "without weights; seconds of a step are medians.",
+        "without weights. Seconds per step are medians.",
         "",
         *table(["step", "kept, MiB", "wall", "CPU"], rows),
         "",

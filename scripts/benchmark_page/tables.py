@@ -1,8 +1,8 @@
-"""What sections share."""
+"""Markdown tables and ranges."""
 
 
 def table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table."""
+    """Make the lines of a Markdown table."""
     return [
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
@@ -11,5 +11,5 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def spread(values: list[float], digits: int = 1) -> str:
-    """From the least to the most."""
+    """Format the range of values."""
     return f"{min(values):.{digits}f} to {max(values):.{digits}f}"

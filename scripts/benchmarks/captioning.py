@@ -1,8 +1,8 @@
-"""`evlvideo caption` on files of the mini set: in batches beside workers, and one by one; and its memory as files grow.
+"""Measure `evlvideo caption` on clips of the mini dataset: in batches with workers, one by one, and its memory.
 
     python scripts/benchmarks/captioning.py
 
-Runs alternate between the two. Writes `docs/benchmarks/captioning.json`.
+Runs of both ways alternate. Writes `docs/benchmarks/captioning.json`.
 """
 
 import argparse
@@ -30,16 +30,18 @@ from evlvideo.results.provenance import git_commit, versions
 ROOT = Path(__file__).parents[2]
 WAYS = {"batches": [], "one by one": ["generation.batch_size=1", "data.num_workers=0"]}
 SHORT = ["generation.num_beams=1", "generation.min_new_tokens=1", "generation.max_new_tokens=1"]
-"""For memory, which long captions would only take long to measure."""
+"""Length of captions when memory is measured, short to save time."""
 
 
 def main() -> None:
-    """Measure both ways in turns, and memory in processes of its own."""
+    """Measure both ways in turn, and memory in separate processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=60, help="files to caption (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each way (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="data.num_workers (%(default)s)")
-    parser.add_argument("--memory-files", type=int, nargs=2, default=(50, 500), help="files whose memory is compared")
+    parser.add_argument(
+        "--memory-files", type=int, nargs=2, default=(50, 500), help="numbers of files to compare memory for"
+    )
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "captioning.json")
     options = parser.parse_args()
@@ -58,7 +60,7 @@ def main() -> None:
 
 
 def measure(count: int, repeats: int, workers: int) -> dict[str, Any]:
-    """Seconds of both ways, from opening the model to the last caption."""
+    """Measure the seconds of both ways, from opening the model to the last caption."""
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     captions: dict[str, list[str]] = {}
     for _ in range(repeats + 1):
@@ -68,7 +70,7 @@ def measure(count: int, repeats: int, workers: int) -> dict[str, Any]:
             started = time.perf_counter()
             captions[way] = [text for file in caption_files(videos, "mini", config=config) for text in file.captions]
             seconds[way].append(time.perf_counter() - started)
-    # The first of each is to warm up.
+    # The first run of each is a warm-up.
     seconds = {way: times[1:] for way, times in seconds.items()}
     medians = {way: statistics.median(times) for way, times in seconds.items()}
     return {
@@ -90,7 +92,7 @@ def measure(count: int, repeats: int, workers: int) -> dict[str, Any]:
 
 
 def peak_mib(count: int, workers: int) -> float:
-    """Most memory that this process had while it captioned files."""
+    """Measure the peak memory of this process while it captions files."""
     config = _config(workers, SHORT)
     for _ in caption_files(_videos(config, count), "mini", config=config):
         pass

@@ -1,10 +1,10 @@
-"""What a training step keeps for its backward pass, and takes, with gradient checkpointing and without.
+"""Measure the memory and time of a training step with and without gradient checkpointing.
 
     python scripts/benchmarks/checkpointing.py
 
-ViT-B/16 with a contextualizer in every block, BERT-base with merging, a language model of the sizes of OPT-125m, all at
-random; clips of 4 frames. What is kept is every storage that autograd saves, once, without weights. The two kinds, and
-the tower alone by the type that it computes in, alternate. Writes `docs/benchmarks/checkpointing.json`.
+Models have random weights: ViT-B/16 with a contextualizer in every block, BERT-base with merging, and a language model
+of OPT-125m's size. Clips have 4 frames. Kept memory is every storage that autograd saves, counted once, without
+weights. Both kinds of step alternate, and so do dtypes of the tower alone. Writes `docs/benchmarks/checkpointing.json`.
 """
 
 import argparse
@@ -41,9 +41,9 @@ FRAMES, TEXT_TOKENS = 4, 32
 
 
 def main() -> None:
-    """Measure in turns."""
+    """Measure all kinds in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=1, help="clips of a batch (%(default)s)")
+    parser.add_argument("--clips", type=int, default=1, help="clips per batch (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="steps of each kind (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "checkpointing.json")
     options = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(clips: int, repeats: int) -> dict[str, Any]:
-    """Bytes and seconds of training steps, and seconds of the tower."""
+    """Measure bytes and seconds of training steps, and seconds of the tower."""
     models = {name: build(dtype) for name, dtype in TYPES.items()}
     pixels = torch.randint(256, (clips, FRAMES, 3, 224, 224), dtype=torch.uint8)
     ids = torch.randint(5, 50000, (clips, TEXT_TOKENS))
@@ -74,7 +74,7 @@ def measure(clips: int, repeats: int) -> dict[str, Any]:
 
 
 def build(dtype: torch.dtype) -> EvlVideoForCaptioning:
-    """The model in training mode, its frozen towers in a type."""
+    """Build the model in training mode, with frozen towers in a dtype."""
     torch.manual_seed(0)
     config = EvlVideoConfig(
         vision_tower="vit_base_patch16_224",
@@ -116,13 +116,13 @@ def _step(model: EvlVideoForCaptioning, batch: dict[str, Any], *, checkpointing:
 
 
 def saved_bytes(model: EvlVideoForCaptioning, step: Callable[[], Any]) -> int:
-    """Most bytes that autograd keeps at a time during the forward pass of a step, each storage once."""
+    """Measure the peak of bytes that autograd keeps during the forward pass of a step, counting each storage once."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, int] = {}
     unpacked = False
 
     def pack(tensor: Tensor) -> Tensor:
-        # What is saved while the backward pass computes layers again is not kept beside all of this.
+        # Tensors saved while the backward pass recomputes layers do not add to this.
         if not unpacked and tensor.untyped_storage().data_ptr() not in weights:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor

@@ -1,10 +1,10 @@
-"""Time a comparison of three files of captions on MSR-VTT's test split, part by part.
+"""Time each part of a comparison of three caption files on MSR-VTT's test split.
 
     python scripts/benchmarks/comparison.py --references data/msrvtt/test_videodatainfo.json
 
-Writes `docs/benchmarks/comparison.json`. Only the official annotation is needed: the captions of the three systems are
-the second, third and fourth of each clip's own, cut after nine words. Times are of the wall, and of this process alone,
-which other programs on the machine do not stretch; METEOR and the tokenizer are programs of their own.
+Writes `docs/benchmarks/comparison.json`. Needs only the official annotation: the captions of the three systems are the
+second, third and fourth of each clip's own, cut after nine words. Records wall time and this process's CPU time, which
+other load on the machine affects less; METEOR and the tokenizer are separate programs.
 """
 
 import argparse
@@ -36,7 +36,7 @@ Seconds = dict[str, dict[str, float]]
 
 
 def main() -> None:
-    """Measure, and write what came out."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--references",
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "comparison.json")
     options = parser.parse_args()
     if not options.references.is_file():
-        print(f"{options.references} is not there, so there is nothing to measure; name it with --references.")
+        print(f"{options.references} does not exist, so there is nothing to measure; name it with --references.")
         return
     with tempfile.TemporaryDirectory() as directory:
         seconds = measure(options.references, Path(directory), options.resamples)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure(path: Path, directory: Path, resamples: int) -> Seconds:
-    """Seconds of each part of a comparison."""
+    """Measure the seconds of each part of a comparison."""
     seconds: Seconds = {}
     with timed("references read", seconds):
         references = references_of_file(path, None)
@@ -92,7 +92,7 @@ def measure(path: Path, directory: Path, resamples: int) -> Seconds:
 
 
 def write_systems(references: TableReferences, directory: Path) -> dict[str, Path]:
-    """Files of captions that are not the same, and not empty."""
+    """Write caption files that differ and have no empty captions."""
     files = {f"system-{place}": directory / f"system-{place}.json" for place in range(1, SYSTEMS + 1)}
     for place, path in enumerate(files.values(), start=1):
         captions = {clip: " ".join(texts[place].split()[:WORDS]) for clip, texts in references.captions.items()}
@@ -102,7 +102,7 @@ def write_systems(references: TableReferences, directory: Path) -> dict[str, Pat
 
 @contextmanager
 def timed(part: str, seconds: Seconds) -> Iterator[None]:
-    """Note the seconds of a part."""
+    """Record the seconds of a part."""
     wall, process = time.perf_counter(), time.process_time()
     yield
     seconds[part] = {"wall": time.perf_counter() - wall, "process": time.process_time() - process}

@@ -1,23 +1,23 @@
-"""Count what the trained parts of EVLGen, of BLIP-2 and of video systems cost, beside the published multiply-adds.
+"""Count the multiply-adds of the trained parts of EVLGen, BLIP-2 and video systems, beside the published numbers.
 
     python scripts/benchmarks/connector_costs.py
 
-Writes `docs/benchmarks/connector_costs.json`, from which `docs/benchmarks.md` is made. Nothing is computed and no
-weights are needed: the modules run on tensors without values while torch counts their products.
+Writes `docs/benchmarks/connector_costs.json`, the source of `docs/benchmarks.md`. Nothing is computed and no weights
+are needed: modules run on tensors without values while torch counts their products.
 
-Each system is counted in four readings of "multiply-adds", since the published numbers do not say which is theirs:
-the linear layers of the transformer in a forward pass; all its products (attention and matching too); the same with
-the projections and heads around it; and all of that forward and backward.
+Published numbers do not say what "multiply-adds" include, so each system is counted in four ways: the linear layers of
+the transformer in a forward pass; all of its products, including attention and matching; those and its projections and
+heads; and all of that forward and backward.
 
-BLIP-2's second stage is its queries looking at the image. Its first stage trains on an image with a text, in four
-passes (Li et al., ICML 2023, section 3.2): the queries look at the image, for the contrastive loss; the text is read
-alone, for the same; three pairs of an image and a text (the right one, one with a wrong text, one with a wrong image)
-are read together, for the matching loss; and the text is read after the queries, for the captioning loss. In the last,
-transformers has no cache of the queries, so that the text is read alone here: its linear layers are the same, and its
-attention to the queries, 0.02 G, is missing.
+In BLIP-2's second stage, queries attend to the image. Its first stage trains on an image and a text in four passes (Li
+et al., ICML 2023, section 3.2): the queries attend to the image, and the text is read alone, both for the contrastive
+loss; three pairs of image and text (the right one, one with a wrong text, one with a wrong image) are read together for
+the matching loss; and the text is read after the queries for the captioning loss. For the last, transformers does not
+cache the queries, so the text is read alone here: its linear layers are the same, but its attention to the queries,
+0.02 G, is missing.
 
 Video systems are counted on a clip of four frames, before Vicuna-7b, as they were fine-tuned on MSR-VTT. Parameters are
-those that are trained; what a system takes over from BLIP-2 and leaves frozen has a forward pass alone.
+the trained ones; weights that a system keeps frozen from BLIP-2 count in the forward pass only.
 """
 
 import argparse
@@ -44,17 +44,17 @@ OUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "connector_costs.json"
 IMAGE_TOKENS, IMAGE_WIDTH = 257, 1408
 QUERIES, WIDTH, CONTRAST_WIDTH = 32, 768, 256
 PAIRS = 3
-"""Pairs of an image and a text that are matched, for each image."""
+"""Pairs of image and text to match, per image."""
 VOCABULARY, TEXT_POSITIONS = 30522, 512
 LANGUAGE_MODEL_WIDTH, VICUNA_WIDTH = 2560, 4096
-"""OPT-2.7b's, Vicuna-7b's."""
+"""Widths of OPT-2.7b and Vicuna-7b."""
 CLIP_FRAMES, VIDEO_LLAMA_FRAMES = 4, 32
 GRID = (16, 16)
 """Rows and columns of an image's patches."""
 PUBLISHED = {"evlgen_r19": 11.9, "blip2_second": 6.28, "blip2_first": 36.7}
-"""In G."""
+"""In billions (G)."""
 PUBLISHED_PARAMETERS = {"evlgen_r19": 110}
-"""In M."""
+"""In millions (M)."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class System:
 
     trained: nn.Module
     transformer: Callable[[], list[Tensor]]
-    """A forward pass of the transformer alone."""
+    """Runs a forward pass of the transformer alone."""
     whole: Callable[[], list[Tensor]]
-    """One from the vision tower's tokens to what the losses or the language model take."""
+    """Runs a forward pass from the vision tower's tokens to the inputs of the losses or the language model."""
 
 
 def main() -> None:
-    """Count, and write what came out."""
+    """Count, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text-tokens", type=int, default=32, help="tokens of a text in the first stage (%(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="file to write (%(default)s)")
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def count_systems(text_tokens: int) -> dict[str, Any]:
-    """Parameters, and multiply-adds in each reading, of every system."""
+    """Count parameters, and multiply-adds in each way, of every system."""
     with torch.device("meta"):
         systems = {
             **{f"evlgen_r{r}": evlgen(r) for r in (19, 9, 0)},
@@ -107,7 +107,7 @@ def count_systems(text_tokens: int) -> dict[str, Any]:
 
 
 def count(system: System) -> dict[str, Any]:
-    """What one system costs."""
+    """Count the costs of one system."""
     linear, products = _products(system.transformer)
     return {
         "parameters": sum(weight.numel() for weight in system.trained.parameters() if weight.requires_grad),
@@ -121,7 +121,7 @@ def count(system: System) -> dict[str, Any]:
 
 
 def _products(run: Callable[[], list[Tensor]], *, backward: bool = False) -> tuple[int, int]:
-    """Multiply-adds of products of a matrix with weights (in a forward pass), and of two tensors of a batch."""
+    """Count multiply-adds of products with weights (in a forward pass), and of products of two activations."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
         outputs = run()
         if backward:
@@ -146,7 +146,7 @@ def evlgen(r: int) -> System:
 
 
 class QFormer(nn.Module):
-    """BLIP-2's queries and what reads them, with a text or without."""
+    """BLIP-2's Q-Former, with or without a text."""
 
     def __init__(self, *, text: bool) -> None:
         super().__init__()
@@ -157,19 +157,19 @@ class QFormer(nn.Module):
         )
 
     def look(self, image: Tensor, text: Tensor | None = None) -> Tensor:
-        """Queries, and a text beside them, look at images: `(B, 257, 1408)` → `(B, 32 (+ L), 768)`."""
+        """Let queries, and optionally a text, attend to images: `(B, 257, 1408)` → `(B, 32 (+ L), 768)`."""
         tokens = self.queries.expand(len(image), -1, -1)
         if text is not None:
             tokens = torch.cat([tokens, text], dim=1)
         return self.layers(tokens, query_length=QUERIES, encoder_hidden_states=self.norm(image)).last_hidden_state
 
     def read(self, text: Tensor) -> Tensor:
-        """A text alone: `(B, L, 768)` → the same."""
+        """Read a text alone: `(B, L, 768)` → the same."""
         return self.layers(text, query_length=0).last_hidden_state
 
 
 def blip2_second_stage() -> System:
-    """The queries, towards the language model."""
+    """Run the queries up to the language model."""
     qformer, projection = QFormer(text=False), nn.Linear(WIDTH, LANGUAGE_MODEL_WIDTH)
     image = torch.empty(1, IMAGE_TOKENS, IMAGE_WIDTH)
     return System(
@@ -180,12 +180,12 @@ def blip2_second_stage() -> System:
 
 
 def blip2_first_stage(text_tokens: int) -> System:
-    """The four passes over an image and its text."""
+    """Run the four passes over an image and its text."""
     qformer = QFormer(text=True)
     words, places = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(TEXT_POSITIONS, WIDTH)
     contrast = nn.ModuleList([nn.Linear(WIDTH, CONTRAST_WIDTH), nn.Linear(WIDTH, CONTRAST_WIDTH)])
     matching = nn.Linear(WIDTH, 2)
-    # BERT's head; the matrix of its last layer is the word embeddings'.
+    # BERT's head; its last layer shares the word embeddings' matrix.
     dense, head_norm, bias = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH), nn.Parameter(torch.empty(VOCABULARY))
     image = torch.empty(1, IMAGE_TOKENS, IMAGE_WIDTH)
     ids = torch.zeros(1, text_tokens, dtype=torch.long)
@@ -205,13 +205,13 @@ def blip2_first_stage(text_tokens: int) -> System:
 
 
 def video_systems() -> dict[str, System]:
-    """The connectors that EVLGen is compared with, and the floors."""
+    """The connectors that EVLGen is compared with, and the simple baselines."""
     names = {"blip2_clip": "blip2"} | {name: name for name in CONNECTORS if name not in (TOMEFORMER, "blip2")}
     return {system: video_system(name) for system, name in names.items()}
 
 
 def video_system(name: str) -> System:
-    """A connector between norm and projection, under the captioner's names, which tell what is trained."""
+    """A connector between norm and projection under the captioner's names, which determine the trained weights."""
     tower = TowerShape(IMAGE_WIDTH, IMAGE_TOKENS, GRID, class_token=True)
     found, settings = connector_class(name), {"max_frames": VIDEO_LLAMA_FRAMES} if name == "video_llama" else {}
     options = found.options_class()

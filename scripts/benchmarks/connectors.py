@@ -1,15 +1,15 @@
-"""Every connector on the mini set, in one stage from scratch: same towers, data and steps, three seeds.
+"""Train every connector on the mini dataset from scratch in one stage: same towers, data and steps, three seeds.
 
     python scripts/benchmarks/connectors.py --directory runs/connectors
 
-Two parts, each of which goes on where it was stopped. **rates**: each connector is trained with each of a few learning
-rates on the first seed, for validation CIDEr alone; the configs hold the best of each. **study**: `evlvideo study` over
+Has two parts; each continues where it was stopped. **rates** trains each connector with a few learning rates on the
+first seed, for validation CIDEr only; the configs hold the best rate of each. **study** runs `evlvideo study` over
 `configs/mini/connectors`. Writes `docs/benchmarks/connectors.json`.
 
     python scripts/benchmarks/connectors.py --earlier connectors.json
 
-Repeats the study of an earlier report on another machine, whose arithmetic differs in its last digits: with the earlier
-learning rates, and with the earlier scores beside its own.
+Repeats the study of an earlier report on another machine, whose arithmetic differs in the last digits. It uses the
+earlier learning rates, and shows the earlier scores beside its own.
 """
 
 import argparse
@@ -39,21 +39,23 @@ from evlvideo.results.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluatio
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("tomeformer", "blip2", "video_llama", "videochat", "video_coca", "average_pool", "linear")
-"""Rows in their order; the others are tested against the first."""
+"""Rows in order; the others are tested against the first."""
 RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2", "6.4e-2")
 FIRST = (1, 3)
-"""Of the rates, those that are tried in any case; beyond an end that is the best, the next one is tried too."""
+"""Learning rates that are always tried. If the lowest or highest is best, the next beyond it is tried too."""
 DATASET, SPLIT = "mini", "test"
 
 
 def main() -> None:
-    """Run what is missing, and write what came out."""
+    """Run what is missing, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2], help="seeds (%(default)s)")
-    parser.add_argument("--directory", type=Path, default=Path("runs/connectors"), help="of the runs (%(default)s)")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("runs/connectors"), help="directory of the runs (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "connectors.json")
     parser.add_argument("--conditions", default="", help="what else ran on the machine, for the page")
-    parser.add_argument("--earlier", type=Path, help="a report of another machine, of which this repeats the study")
+    parser.add_argument("--earlier", type=Path, help="report from another machine whose study to repeat")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("evlvideo").setLevel(logging.INFO)
@@ -74,17 +76,17 @@ def main() -> None:
 
 
 def config_of(name: str) -> Path:
-    """The config of a connector."""
+    """Return the config of a connector."""
     return ROOT / "configs" / "mini" / "connectors" / f"{name}.yaml"
 
 
 def all_rates(seed: int, directory: Path) -> dict[str, dict[str, float]]:
-    """Connector → learning rate → CIDEr on the whole validation split."""
+    """Measure connector → learning rate → CIDEr on the whole validation split."""
     return {name: rates(name, seed, directory / name) for name in NAMES}
 
 
 def rates(name: str, seed: int, directory: Path) -> dict[str, float]:
-    """Learning rate → CIDEr on the whole validation split."""
+    """Measure learning rate → CIDEr on the whole validation split."""
     low, high = FIRST
     while True:
         tried = RATES[low:high]
@@ -100,7 +102,7 @@ def rates(name: str, seed: int, directory: Path) -> dict[str, float]:
 
 
 def study(seeds: Sequence[int], directory: Path) -> dict[str, Any]:
-    """The rows of the study, with what each seed's validation gave step by step, and how many captions differ."""
+    """Make the rows of the study, with each seed's validation scores by step and the number of distinct captions."""
     planned = plan_study([config_of(name) for name in NAMES], seeds, directory)
     run_study(planned, split=SPLIT)
     table = read_json(directory / REPORT / "table.json")
@@ -117,7 +119,7 @@ def study(seeds: Sequence[int], directory: Path) -> dict[str, Any]:
 
 
 def outline(report: dict[str, Any]) -> dict[str, Any]:
-    """Of a report, what another is compared with."""
+    """Select the part of a report that another is compared with."""
     return {
         **{key: report[key] for key in ("machine", "conditions", "versions", "commit")},
         "rows": {
@@ -136,18 +138,18 @@ def _runs(planned: Study, name: str) -> list[Path]:
 
 
 def validation(run: Path) -> dict[int, float]:
-    """Step → validation CIDEr, as training logged it."""
+    """Read step → validation CIDEr from the training log."""
     entries = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
     return {entry["step"]: round(entry["validation_cider"], 4) for entry in entries if "validation_cider" in entry}
 
 
 def distinct(run: Path) -> int:
-    """How many captions of the split's differ: a model that does not look at its clips has one."""
+    """Count the distinct captions of the split: a model that ignores its clips has one."""
     return len(set(read_predictions(evaluation_directory(run, DATASET, SPLIT) / PREDICTIONS_NAME).values()))
 
 
 def constant_caption() -> dict[str, Any]:
-    """What the most frequent caption of the training split earns, given to every clip: all that can be had blindly."""
+    """Score the most frequent training caption on every clip: the best that ignoring clips can reach."""
     data = load_config(config_of(NAMES[0])).data
     counted = Counter(text for clip in read_clips(data, "train") for text in clip.captions)
     caption = min(counted, key=lambda text: (-counted[text], text))

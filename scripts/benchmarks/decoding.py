@@ -1,12 +1,12 @@
-"""How long a clip takes to decode, with each backend and with what others use; and what each makes of some files.
+"""Time decoding a clip with each backend and with other libraries, or compare their frames on given files.
 
     python scripts/benchmarks/decoding.py
     python scripts/benchmarks/decoding.py table FOLDER
 
 The first renders a clip of 15 s at 320×240 and one of 60 s at 1920×1080 (H.264, x264's groups of pictures), and takes 4
-and 8 uniform frames of them, scaled to 224×224, each way in turn, in an order of its own in each round. Everything
-decodes with one thread. It writes `docs/benchmarks/decoding.json`. The second prints a table: what each backend gives
-for the same eight frames of each file of a folder.
+and 8 uniform frames of them, scaled to 224×224, in every way, in a new order each round. Everything decodes with one
+thread. It writes `docs/benchmarks/decoding.json`. The second prints a table of what each backend returns for the same
+eight frames of each file in a folder.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> None:
     """Measure, or make the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--rounds", type=int, default=7, help="rounds for the longer clip, after one to warm up (%(default)s)"
+        "--rounds", type=int, default=7, help="rounds for the longer clip, after a warm-up round (%(default)s)"
     )
     parser.add_argument("--out", type=Path, default=OUT, help="JSON file (%(default)s)")
     commands = parser.add_subparsers(dest="command")
@@ -57,7 +57,7 @@ def main() -> None:
         print(comparison(options.folder))
         return
     with tempfile.TemporaryDirectory() as folder:
-        # Indexes are kept there, so that all but the first round find them, as all but the first epoch do.
+        # Indexes are cached here, so all rounds but the first find them, as all epochs but the first do.
         os.environ["EVLVIDEO_CACHE"] = str(Path(folder) / "cache")
         report = {**facts(), "clips": [speed(Path(folder), name, options.rounds) for name in CLIPS]}
     write_json(options.out, report)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def facts() -> dict[str, Any]:
-    """Machine, versions and commit."""
+    """Return the machine, versions and commit."""
     versions = {"python": platform.python_version()}
     for name in ("av", "decord", "torchcodec", "pytorchvideo", "torch", "numpy"):
         try:
@@ -77,10 +77,10 @@ def facts() -> dict[str, Any]:
 
 
 def speed(folder: Path, name: str, rounds: int) -> dict[str, Any]:
-    """Seconds of every way for one clip."""
+    """Measure the seconds of every way for one clip."""
     width, height, seconds = CLIPS[name]
     path = render(folder / f"{width}.mp4", width, height, seconds * RATE)
-    # What takes milliseconds is measured more often, since other work on the machine weighs more.
+    # Short measurements are repeated more often, since other load on the machine disturbs them more.
     rounds *= max(1, 60 // seconds)
     by_count = {}
     for count in COUNTS:
@@ -90,7 +90,7 @@ def speed(folder: Path, name: str, rounds: int) -> dict[str, Any]:
         by_count[str(count)] = {
             "ways": {way: described(taken) for way, taken in seconds_of.items()},
             "fastest_backend": fastest,
-            # Of the same round each, since the machine's load changes between rounds.
+            # Ratios are within a round, since the machine's load changes between rounds.
             "auto_over_fastest_speed": paired(seconds_of[fastest], seconds_of["auto"]),
             "auto_over_published_speed": paired(seconds_of["published"], seconds_of["auto"]),
             "guarded_over_auto_time": paired(seconds_of["guarded"], seconds_of["auto"]),
@@ -99,7 +99,7 @@ def speed(folder: Path, name: str, rounds: int) -> dict[str, Any]:
 
 
 def ways(count: int) -> dict[str, Callable[[Path], Any]]:
-    """Each way to take `count` uniform frames."""
+    """List the ways to take `count` uniform frames."""
 
     def choose(frames: int, rate: float) -> list[int]:
         return uniform(frames, rate, count)
@@ -117,7 +117,7 @@ def ways(count: int) -> dict[str, Callable[[Path], Any]]:
 
 
 def usable(backend: str) -> bool:
-    """Whether a backend is installed with what it needs."""
+    """Return whether a backend is installed with its dependencies."""
     try:
         if backend == "decord":
             import decord  # noqa: F401
@@ -129,7 +129,7 @@ def usable(backend: str) -> bool:
 
 
 def published(path: Path, count: int) -> np.ndarray:
-    """What EVLGen's and most other code does: decord scales, and jumps by its own index."""
+    """Decode as EVLGen's and most other code does: decord scales, and seeks by its own index."""
     import decord
 
     reader = decord.VideoReader(str(path), width=SIZE, height=SIZE, num_threads=1)
@@ -137,7 +137,7 @@ def published(path: Path, count: int) -> np.ndarray:
 
 
 def with_pytorchvideo(path: Path, count: int) -> torch.Tensor:
-    """pytorchvideo's reader, asked for a clip of one frame at each place."""
+    """Read a clip of one frame at each time with pytorchvideo."""
     from pytorchvideo.data.encoded_video import EncodedVideo
 
     video = EncodedVideo.from_path(str(path), decode_audio=False)
@@ -151,7 +151,7 @@ def with_pytorchvideo(path: Path, count: int) -> torch.Tensor:
 
 
 def measure(path: Path, ways: dict[str, Callable[[Path], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way, one a round; the first round warms up."""
+    """Measure the seconds of each way in each round; the first round is a warm-up."""
     taken: dict[str, list[float]] = {way: [] for way in ways}
     order = list(ways)
     for number in range(rounds + 1):
@@ -165,7 +165,7 @@ def measure(path: Path, ways: dict[str, Callable[[Path], Any]], rounds: int) -> 
 
 
 def described(seconds: list[float]) -> dict[str, Any]:
-    """Median, spread, and clips a second."""
+    """Compute median, spread and clips per second."""
     median = statistics.median(seconds)
     return {
         "median_seconds": round(median, 4),
@@ -177,12 +177,12 @@ def described(seconds: list[float]) -> dict[str, Any]:
 
 
 def paired(numerator: list[float], denominator: list[float]) -> float:
-    """Median over rounds of the ratio within a round."""
+    """Compute the median over rounds of the ratio within a round."""
     return round(statistics.median(a / b for a, b in zip(numerator, denominator, strict=True)), 3)
 
 
 def render(path: Path, width: int, height: int, frames: int) -> Path:
-    """Write a clip of a textured plane that moves, with a cut every ten seconds."""
+    """Write a clip of a moving textured plane, with a cut every ten seconds."""
     random_state = np.random.default_rng(0)
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "26"})
@@ -201,7 +201,7 @@ def render(path: Path, width: int, height: int, frames: int) -> Path:
 
 
 def summary(report: dict[str, Any]) -> list[str]:
-    """The report in lines."""
+    """Format the report as lines."""
     lines = []
     for clip in report["clips"]:
         for count, result in clip["frames"].items():
@@ -216,7 +216,7 @@ def summary(report: dict[str, Any]) -> list[str]:
 
 
 def comparison(folder: Path) -> str:
-    """A table in Markdown: each file and backend, with the likeness to PyAV's frames at the same indices."""
+    """Make a Markdown table of each file and backend, with the PSNR to PyAV's frames at the same indices."""
     backends = [backend for backend in BACKENDS if backend in ("auto", "pyav") or usable(backend)]
     lines = ["| file | backend | frames | size | rotation | PSNR to pyav, dB (least) |", "|---|---|---|---|---|---|"]
     for path in sorted(folder.iterdir()):
@@ -237,7 +237,7 @@ def comparison(folder: Path) -> str:
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> str:
-    """Peak signal-to-noise ratio of the frame that differs most."""
+    """Compute the peak signal-to-noise ratio of the frame that differs most."""
     error = ((one.astype(float) - other) ** 2).mean((1, 2, 3)).max()
     return "equal" if error == 0 else f"{10 * np.log10(255**2 / error):.1f}"
 

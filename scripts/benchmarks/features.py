@@ -1,8 +1,8 @@
-"""One pass over the mini set's clips through the merged contextualizer, from videos and from features made before.
+"""Time one pass of the merged contextualizer over the mini dataset's clips, from videos and from stored features.
 
     python scripts/benchmarks/features.py
 
-Runs alternate between the two; validation is not in the times. Writes `docs/benchmarks/features.json`.
+Runs of both kinds alternate; times exclude validation. Writes `docs/benchmarks/features.json`.
 """
 
 import argparse
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Extract once, then train in turns."""
+    """Extract once, then train from both in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each kind (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "features.json")
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(directory: Path, repeats: int) -> dict[str, Any]:
-    """Losses and seconds of both kinds."""
+    """Measure losses and seconds of both kinds."""
     features = directory / "features"
     started = time.perf_counter()
     extract_features(_config(directory / "unused", str(features)), ["train", "validate"])

@@ -1,9 +1,9 @@
-"""Caption one clip with EVLGen at its full size, on this machine, with random weights: time and peak memory.
+"""Measure time and peak memory of captioning one clip with EVLGen at full size, with random weights.
 
     python scripts/benchmarks/full_size.py
 
-Needs 8 GB of disk and 12 GB of memory. Random towers are written to files first, in bfloat16, and read as any would
-be. Each r runs in a process of its own, so that its peak memory is its own. Writes `docs/benchmarks/full_size.json`.
+Needs 8 GB of disk and 12 GB of memory. Random towers are first written to files in bfloat16, then read like real ones.
+Each r runs in a separate process to measure its peak memory. Writes `docs/benchmarks/full_size.json`.
 """
 
 import argparse
@@ -33,7 +33,7 @@ FRAMES, NEW_TOKENS = 4, 20
 
 
 def main() -> None:
-    """Write what is missing of the towers, then run each r."""
+    """Write missing towers, then run each r."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--towers",
@@ -41,8 +41,8 @@ def main() -> None:
         default=ROOT / "runs" / "full-size-towers",
         help="directory for the random towers, 8 GB (%(default)s)",
     )
-    parser.add_argument("--r", type=int, nargs="+", default=[19, 0], help="tokens merged in a layer (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="captions after one to warm up (%(default)s)")
+    parser.add_argument("--r", type=int, nargs="+", default=[19, 0], help="tokens merged per layer (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="captions after a warm-up (%(default)s)")
     parser.add_argument("--architecture", type=Path, default=ROOT / "configs" / "architectures" / "evlgen_opt2.7b.yaml")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "full_size.json")
     parser.add_argument("--child", choices=("write", "run"), help=argparse.SUPPRESS)
@@ -95,7 +95,7 @@ def caption_once(path: Path, directory: Path, r: int, repeats: int) -> dict[str,
     torch.manual_seed(0)
     started = time.perf_counter()
     model = EvlVideoForCaptioning.from_towers(architecture, tower_dtype=torch.bfloat16)
-    # What is trained is in float32 in training; whoever only captions takes it in bfloat16 too.
+    # Training keeps the trained weights in float32; captioning alone can use bfloat16 for them too.
     model = model.to(torch.bfloat16)
     loading_seconds = time.perf_counter() - started
     clip = torch.randn(1, FRAMES, 3, model.vision_tower.image_size, model.vision_tower.image_size)

@@ -1,23 +1,23 @@
-"""What EVLGen at its full size takes on a GPU: seconds, memory, and where steps wait.
+"""Measure EVLGen at full size on a GPU: seconds, memory, and where steps wait for the device.
 
     python scripts/benchmarks/gpu.py
 
-One command, at most nine minutes on a GPU with 80 GB; no network, no dataset, no weights: clips are noise, weights are
-random, of the real sizes. Parts run one after the other, each in a process of its own and with a time limit;
-what cannot run is recorded with the reason, and the others go on. The file is written after each part:
+Takes at most nine minutes on a GPU with 80 GB, and needs no network, dataset or weights: clips are noise, and weights
+are random with the real sizes. Parts run one after another, each in a separate process with a time limit. A part that
+cannot run is recorded with the reason, and the others continue. The file is written after each part:
 
     cuda_tests     the tests of the suite that need a GPU
-    estimates      what `evlvideo estimate` says of the cases below (beside the tests, on the CPU)
+    estimates      what `evlvideo estimate` says of the cases below (on the CPU, during the tests)
     card           the machine, and a large matrix product
-    training       a cross-entropy step: image, video and merged form, with gradient checkpointing and without
+    training       a cross-entropy step: image, video and merged form, with and without gradient checkpointing
     self_critical  a self-critical step with five samples
-    captioning     clips a second, with beams and without
+    captioning     clips per second, with and without beam search
     connectors     the TomeFormer with r = 19 and r = 0 and BLIP-2's Q-Former; token merging alone
     syncs          where a step waits for the device
-    transfer       a batch on its way to the GPU, as bytes and as numbers
-    compiled       a cross-entropy step compiled by torch, in the time that is left
+    transfer       copying a batch to the GPU, as bytes and as floats
+    compiled       a cross-entropy step compiled by torch, in the remaining time
 
-`--small` runs all of it in toy size, on a CPU too. Writes `docs/benchmarks/gpu-NAME.json`, with the card's name.
+`--small` runs everything at toy size, also on a CPU. Writes `docs/benchmarks/gpu-NAME.json`, with the card's name.
 """
 
 import argparse
@@ -48,18 +48,18 @@ SECONDS = {
     "transfer": 20,
     "compiled": 300,
 }
-"""Name of a part → its time limit on a GPU, in the order of the parts."""
+"""Name of a part → its time limit on a GPU, in order."""
 TOGETHER = ("cuda_tests", "estimates")
-"""The first two do not disturb each other, nor any measurement."""
+"""Parts that run at the same time; they disturb neither each other nor a measurement."""
 LEAST_SECONDS = 5
-"""A part is not begun in less time."""
+"""Shortest remaining time in which a part is started."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the parts, and write what came out after each."""
+    """Run the parts, and write the report after each."""
     options = _options(arguments)
     if not options.small and not torch.cuda.is_available():
-        sys.exit("There is no GPU that torch can use. Run this where there is one, or all of it in small with --small.")
+        sys.exit("torch finds no GPU. Run this on a machine with one, or run everything at toy size with --small.")
     out = options.out or _default_out(options.small)
     run_parts(options.parts, "small" if options.small else "full", out, 60 * options.minutes)
     print(out)
@@ -67,11 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="toy size, on a CPU too")
-    parser.add_argument(
-        "--minutes", type=float, default=9, help="parts that would begin later are skipped (%(default)s)"
-    )
-    parser.add_argument("--parts", type=_parts, default=list(SECONDS), help="some of the parts, as training,captioning")
+    parser.add_argument("--small", action="store_true", help="toy size, also on a CPU")
+    parser.add_argument("--minutes", type=float, default=9, help="skip parts that would start later (%(default)s)")
+    parser.add_argument("--parts", type=_parts, default=list(SECONDS), help="parts to run, such as training,captioning")
     parser.add_argument("--out", type=Path, help="file to write")
     return parser.parse_args(arguments)
 
@@ -80,7 +78,7 @@ def _parts(text: str) -> list[str]:
     names = text.split(",")
     unknown = [name for name in names if name not in SECONDS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"there is no part {unknown[0]!r}; there are {', '.join(SECONDS)}")
+        raise argparse.ArgumentTypeError(f"there is no part {unknown[0]!r}; allowed: {', '.join(SECONDS)}")
     return [name for name in SECONDS if name in names]
 
 
@@ -92,13 +90,13 @@ def _default_out(small: bool) -> Path:
 
 
 def run_parts(names: list[str], size: str, out: Path, seconds: float) -> None:
-    """Run parts one after the other until the time is over, and write the file after each.
+    """Run parts one after another until time is up, and write the file after each.
 
     Args:
-        names: of parts.
+        names: names of parts.
         size: name of a size.
         out: the file.
-        seconds: for all together.
+        seconds: time for all parts.
     """
     started = time.monotonic()
     report: dict[str, Any] = {"size": size, "seconds": 0.0, "versions": versions(), "commit": git_commit(), "parts": {}}

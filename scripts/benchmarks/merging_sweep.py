@@ -1,9 +1,9 @@
-"""What merging tokens gains and costs: the TomeFormer on the mini set, trained from scratch with each r.
+"""Measure what merging gains and costs: train the TomeFormer on the mini dataset from scratch with each r.
 
     python scripts/benchmarks/merging_sweep.py --directory runs/merging-sweep
 
-It is `evlvideo sweep configs/mini/connectors/tomeformer.yaml r=0,4,8,12,16 model.fusion=mean_tokens`: frames are
-averaged, since without merging those of four frames are more tokens than the mini language model has places. Writes
+Runs `evlvideo sweep configs/mini/connectors/tomeformer.yaml r=0,4,8,12,16 model.fusion=mean_tokens`. Frames are
+averaged, since four unmerged frames have more tokens than the mini language model has positions. Writes
 `docs/benchmarks/merging_sweep.json` and the figure beside it, as SVG.
 """
 
@@ -25,10 +25,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Run what is missing, and write what came out."""
+    """Run what is missing, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--values", default="0,4,8,12,16", help="of r (%(default)s)")
-    parser.add_argument("--directory", type=Path, default=Path("runs/merging-sweep"), help="of the runs (%(default)s)")
+    parser.add_argument("--values", default="0,4,8,12,16", help="values of r (%(default)s)")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("runs/merging-sweep"), help="directory of the runs (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "merging_sweep.json")
     parser.add_argument("--conditions", default="", help="what else ran on the machine, for the page")
     options = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Run the demo on several seeds, and state what each form gains, over all clips and by what they can be told from.
+"""Run the demo on several seeds, and measure the gain of each form over all clips and by kind of clip.
 
     python scripts/benchmarks/mini_seeds.py --seeds 1 2 3 --out runs/mini-seeds
 
-Writes `mini_seeds.json`, from which `docs/benchmarks.md` is made. Seeds that were run before are not run again.
+Writes `mini_seeds.json`, the source of `docs/benchmarks.md`. Finished seeds are not run again.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 from evlvideo.assembly.clips import read_clips, references_of
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
-from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.experiments.demo import FINE_TUNED, SCST, run_demo
 from evlvideo.files import read_json, write_json
 from evlvideo.inference.captioning import generate_captions
@@ -39,7 +39,7 @@ SUBSETS = ("all", "one_frame", "several_frames", "frame_order")
 
 
 def main() -> None:
-    """Run what is missing, and write what came out."""
+    """Run what is missing, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/mini-seeds"), help="directory (%(default)s)")
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def study(demos: list[Path]) -> dict[str, object]:
-    """Differences in test CIDEr (×100) on each seed, by subset, and captions that change when frames are shuffled."""
+    """Compute differences in test CIDEr (×100) by seed and subset, and the share of captions that shuffling changes."""
     cider = {demo.name: {name: _cider(demo / name) for name in (*FINE_TUNED, SCST)} for demo in demos}
     starts = {demo.name: Path(read_json(demo / SCST / SUMMARY_NAME)["init"]).name for demo in demos}
     over_mean = {
@@ -95,7 +95,7 @@ def _cider(run: Path) -> dict[str, float]:
 
 
 def _greedy_cider(run: Path) -> float:
-    """Test CIDEr × 100 of greedy captions: what SCST compares its samples with."""
+    """Compute test CIDEr × 100 of greedy captions, which SCST compares its samples with."""
     config = run_config(run)
     clips = read_clips(config.data, "test")
     model, processor = open_model(run, config)
@@ -113,7 +113,7 @@ def _differences(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict
 
 
 def _changed(run: Path) -> float:
-    """Share of test clips that get another caption when their frames are out of order."""
+    """Compute the share of test clips whose caption changes if their frames are shuffled."""
     shuffled = evaluation_directory(run, "mini", "test", shuffle_frames=True)
     if not (shuffled / PREDICTIONS_NAME).is_file():
         evaluate(run, shuffle_frames=True)

@@ -2,15 +2,15 @@
 
     python scripts/benchmarks/rewards.py --root data/msrvtt
 
-Writes `docs/benchmarks/rewards.json`, from which `docs/benchmarks.md` is made. Only the official annotation is needed.
+Writes `docs/benchmarks/rewards.json`, the source of `docs/benchmarks.md`. Needs only the official annotation.
 
-The reward: 5 captions of each of 64 training clips, against the 20 references of the clip. Ours starts from captions as
-a model writes them, and has the document frequencies of the training split. pycocoevalcap starts from words, and counts
-frequencies over what it is given, which is less work; with its own tokenizer, a Java program is started for each call.
-Whether the two agree is looked at over the whole split, where their frequencies are the same.
+The reward: 5 captions for each of 64 training clips, against the clip's 20 references. Ours starts from captions as a
+model writes them, and has the document frequencies of the training split. pycocoevalcap starts from words, and counts
+frequencies over its input, which is less work; its own tokenizer starts a Java program in each call. Their agreement is
+checked over the whole split, where their frequencies are the same.
 
 The evaluation: the first caption of every test clip against the other 19, all metrics on one tokenization, and each
-metric on its own. Times are of the wall, and of this process alone, which other programs on the machine do not stretch.
+metric alone. Records wall time and this process's CPU time, which other load on the machine affects less.
 """
 
 import argparse
@@ -42,23 +42,25 @@ from evlvideo.training.scst.rewards import CiderReward, SentenceReward
 ROOT = Path(__file__).parents[2]
 CLIPS, SAMPLES = 64, 5
 END = "endoftext"
-"""A word that no caption has, to count the end in pycocoevalcap."""
+"""A word that no caption has, to count EOS in pycocoevalcap."""
 Captions = dict[str, list[str]]
 
 
 def main() -> None:
-    """Measure, and write what came out."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--root", type=Path, default=ROOT / "data" / "msrvtt", help="MSR-VTT's annotation (%(default)s)"
     )
-    parser.add_argument("--repeats", type=int, default=200, help="calls of ours, after 20 to warm up (%(default)s)")
-    parser.add_argument("--slow-repeats", type=int, default=5, help="calls of what takes long (%(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=200, help="calls of our scorer, after 20 for warm-up (%(default)s)"
+    )
+    parser.add_argument("--slow-repeats", type=int, default=5, help="calls of slow scorers (%(default)s)")
     parser.add_argument("--evaluations", type=int, default=3, help="evaluations, 0 for none (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "rewards.json")
     options = parser.parse_args()
     if not options.root.is_dir():
-        print(f"{options.root} is not there, so there is nothing to measure; name MSR-VTT's directory with --root.")
+        print(f"{options.root} does not exist, so there is nothing to measure; name MSR-VTT's directory with --root.")
         return
     references = captions_of(options.root, "train")
     report = {
@@ -75,12 +77,12 @@ def main() -> None:
 
 
 def captions_of(root: Path, split: str) -> Captions:
-    """The captions of every clip of a split."""
+    """Return the captions of every clip of a split."""
     return {clip.clip_id: list(clip.captions) for clip in read_split("msrvtt", split, root, check_files=False)}
 
 
 def measure_reward(references: Captions, repeats: int, slow_repeats: int) -> dict[str, Any]:
-    """Time and memory of rewards for one step."""
+    """Measure time and memory of the rewards of one step."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     built = timed(lambda: CiderReward(references), 1, warm_up=0)
     reward = CiderReward(references)
@@ -118,7 +120,7 @@ def measure_reward(references: Captions, repeats: int, slow_repeats: int) -> dic
 
 
 def sampled(references: Captions) -> tuple[list[str], list[str]]:
-    """Captions as a model might write them: two of the clip's own, three of other clips, for each of some clips."""
+    """Make captions like a model's for some clips: two of each clip's own, three of other clips."""
     draw = random.Random(0)
     names = list(references)
     captions, clips = [], []
@@ -130,7 +132,7 @@ def sampled(references: Captions) -> tuple[list[str], list[str]]:
 
 
 def from_captions(references: Captions, captions: list[str], clips: list[str]) -> None:
-    """pycocoevalcap from captions: its tokenizer, then its scorer."""
+    """Run pycocoevalcap on captions: its tokenizer, then its scorer."""
     with java_on_path():
         tokenizer = PTBTokenizer()
         hypotheses = tokenizer.tokenize({place: [{"caption": text}] for place, text in enumerate(captions)})
@@ -141,10 +143,10 @@ def from_captions(references: Captions, captions: list[str], clips: list[str]) -
 
 
 def stored(references: Captions, reward: CiderReward, repeats: int) -> dict[str, Any]:
-    """Size of the stored scorer, and the time until a loaded one has given its first score."""
+    """Measure the size of the stored scorer, and the time until a loaded one returns its first score."""
 
     def load() -> None:
-        # The digest of the captions is a part of it, since it is compared at every start.
+        # Includes the digest of the captions, which every start compares.
         load_scorer(path, scorer_key("msrvtt:train", references, end_of_text=True)).score(
             "a man", next(iter(references))
         )
@@ -156,7 +158,7 @@ def stored(references: Captions, reward: CiderReward, repeats: int) -> dict[str,
 
 
 def measure_agreement(references: Captions) -> dict[str, Any]:
-    """Largest difference to pycocoevalcap over the split, the end counted, with the split's frequencies."""
+    """Compute the largest difference from pycocoevalcap over the split, with EOS and the split's frequencies."""
     draw = random.Random(1)
     names = list(references)
     captions = [draw.choice(references[draw.choice([name, draw.choice(names)])]) for name in names]
@@ -169,7 +171,7 @@ def measure_agreement(references: Captions) -> dict[str, Any]:
 
 
 def measure_evaluation(captions: Captions, repeats: int) -> dict[str, Any]:
-    """Time of all metrics on one tokenization, and of each on its own."""
+    """Measure all metrics on one tokenization, and each metric alone."""
     predictions = {clip: texts[0] for clip, texts in captions.items()}
     references = {clip: texts[1:] for clip, texts in captions.items()}
     groups = {"bleu": METRICS[:4], "meteor": ["meteor"], "rouge_l": ["rouge_l"], "cider": ["cider"]}
@@ -178,7 +180,7 @@ def measure_evaluation(captions: Captions, repeats: int) -> dict[str, Any]:
         for metrics in groups.values():
             score_captions(predictions, references, metrics)
 
-    together = score_captions(predictions, references)  # also warms up what is read from the disk
+    together = score_captions(predictions, references)  # also warms up the disk cache
     return {
         "captions": len(predictions),
         "references": sum(map(len, references.values())),
@@ -191,7 +193,7 @@ def measure_evaluation(captions: Captions, repeats: int) -> dict[str, Any]:
 
 
 def timed(call: Callable[[], Any], repeats: int, warm_up: int = 20) -> dict[str, Any]:
-    """Milliseconds of a call, on the wall and of this process: median, and what nine in ten lie between."""
+    """Measure wall and CPU milliseconds of a call: median, and 5th and 95th percentiles."""
     for _ in range(warm_up):
         call()
     wall, cpu = [], []
@@ -204,7 +206,7 @@ def timed(call: Callable[[], Any], repeats: int, warm_up: int = 20) -> dict[str,
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """The median, and the fifth and ninety-fifth percentile."""
+    """Compute the median and the 5th and 95th percentiles."""
     low, high = np.percentile(values, [5, 95])
     return {"median": statistics.median(values), "p5": float(low), "p95": float(high)}
 

@@ -1,16 +1,15 @@
-"""How starting and memory grow with the number of clips, for each form of annotation.
+"""Measure how start-up time and memory grow with the number of clips, for each format of annotation.
 
     python scripts/benchmarks/scale.py
 
-Writes `docs/benchmarks/scale.json`, from which `docs/benchmarks.md` is made. Annotations, empty video files and shards
-are generated. Each form and size is read in a process of its own, as training reads it, and gone through by a loader
-with two workers, whose decoding is a constant. Clips have one caption of some 60 characters.
+Writes `docs/benchmarks/scale.json`, the source of `docs/benchmarks.md`. Annotations, empty video files and shards are
+generated. A separate process reads each format and size, as training does, and iterates over it with a loader of two
+workers, whose decoding is replaced by a constant. Clips have one caption of some 60 characters.
 
-Seconds are of the wall, from before the annotation is read to the first batch: at the first start, when files are
-looked for and the table is kept in the cache (for shards, their indexes), and at a second one; beside them, those of
-reading that the process computed, which other programs do not stretch. Memory is what a process has to itself (USS):
-the training process beyond what it had before it read anything, and a worker at the end of the epoch beyond what it had
-at its first batch.
+Seconds are wall time from before the annotation is read to the first batch, at a first start, which locates files and
+caches the table (for shards, their indexes), and at a second one; beside them, the CPU time of reading, which other
+load on the machine affects less. Memory is private to a process (USS): the growth of the training process since before
+it read anything, and of a worker between its first batch and the end of the epoch.
 """
 
 import argparse
@@ -48,14 +47,14 @@ WORKERS, BATCH = 2, 256
 
 
 def main() -> None:
-    """Measure, and write what came out."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forms", nargs="+", default=list(WRITERS), choices=WRITERS, help="(%(default)s)")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="numbers of clips (%(default)s)")
     parser.add_argument(
         "--most-shards", type=int, default=100, help=f"shards, of {PER_SHARD:,} samples each, at most (%(default)s)"
     )
-    parser.add_argument("--most-items", type=int, default=10**9, help="items of an epoch to go through (all)")
+    parser.add_argument("--most-items", type=int, default=10**9, help="items of an epoch to iterate over (all)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "scale.json")
     options = parser.parse_args()
     report: dict[str, Any] = {
@@ -80,7 +79,7 @@ def main() -> None:
 
 
 def of_both_starts(form: str, size: int, videos: Path, most_items: int) -> dict[str, Any]:
-    """Measure one form and size: a first start, and a second one that goes through the epoch."""
+    """Measure one format and size: a first start, and a second one that iterates over the epoch."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "data").mkdir()
@@ -92,7 +91,7 @@ def of_both_starts(form: str, size: int, videos: Path, most_items: int) -> dict[
 
 
 def in_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Call a function in a fork of this process, which has imported everything and read nothing."""
+    """Call a function in a fork of this process, which has imported everything but read nothing."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe()
     process = context.Process(target=lambda: sender.send(function(*arguments)))
@@ -103,11 +102,11 @@ def in_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict
 
 
 def measure(source: SourceConfig, most_items: int) -> dict[str, Any]:
-    """Start, and go through an epoch, in this process."""
+    """Start, and iterate over an epoch, in this process."""
     constant = torch.zeros(1, 3, 2, 2)
     common: dict[str, Any] = {"transform": lambda frames: constant, "seed": 0}
     CaptionDataset._pixel_values = lambda self, clip, entropy: constant  # type: ignore[method-assign]
-    # As many clips as there are, with a caption each, are a dataset of MSR-VTT's form here.
+    # Any number of clips with one caption each passes as MSR-VTT here.
     facts = replace(DATASETS["msrvtt"], clips=lambda: {"train": None}, captions_per_clip=None)
     DATASETS["msrvtt"] = facts
     before, started, cpu = Memory.of("self"), time.perf_counter(), time.process_time()
@@ -153,7 +152,7 @@ def measure(source: SourceConfig, most_items: int) -> dict[str, Any]:
 
 
 class Memory:
-    """Of a process, in MB: by itself, its share, and all that it has in memory."""
+    """Return a process's memory in MB: private, proportional and resident."""
 
     def __init__(self, own: float, share: float, resident: float) -> None:
         self.own, self.share, self.resident = own, share, resident
@@ -166,7 +165,7 @@ class Memory:
 
 
 def write_jsonl(root: Path, size: int) -> None:
-    """Our own format."""
+    """Write our own format."""
     with (root / "captions.jsonl").open("w") as file:
         for number in range(size):
             line = {"video": f"{name_of(number)}.mp4", "captions": [caption(number)], "split": "train"}
@@ -174,7 +173,7 @@ def write_jsonl(root: Path, size: int) -> None:
 
 
 def write_webvid(root: Path, size: int) -> None:
-    """WebVid's csv file."""
+    """Write WebVid's CSV file."""
     with (root / "results_10M_train.csv").open("w") as file:
         file.write("videoid,contentUrl,duration,page_dir,name\n")
         for number in range(size):
@@ -183,7 +182,7 @@ def write_webvid(root: Path, size: int) -> None:
 
 
 def write_msrvtt(root: Path, size: int) -> None:
-    """MSR-VTT's official JSON, of as many clips, with one caption each."""
+    """Write MSR-VTT's official JSON, with one caption per clip."""
     with (root / "train_val_videodatainfo.json").open("w") as file:
         file.write('{"info": {}, "videos": [')
         for number in range(size):
@@ -197,7 +196,7 @@ def write_msrvtt(root: Path, size: int) -> None:
 
 
 def write_shards(root: Path, size: int) -> None:
-    """Tar files of tiny members."""
+    """Write tar files of tiny members."""
     for first in range(0, size, PER_SHARD):
         with tarfile.open(root / f"{first // PER_SHARD:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
             for number in range(first, min(first + PER_SHARD, size)):
@@ -216,7 +215,7 @@ def name_of(number: int) -> str:
 
 
 def make_files(root: Path, first: int, end: int) -> None:
-    """Empty files of videos from the first number to before the end."""
+    """Create empty video files for the numbers from the first to before the end."""
     for number in range(first, end):
         if number % PER_FOLDER == 0:
             (root / f"{number // PER_FOLDER:06d}").mkdir()

@@ -2,10 +2,9 @@
 
     python scripts/benchmarks/scoring.py --clips 100000
 
-Writes `docs/benchmarks/scoring.json`. Captions are generated: words by Zipf's law, with some that the texts of a clip
-share, about ten a caption, five references a clip. Each part runs in a process of its own, whose highest memory is
-told, and its programs in Java apart from it. Times are of the wall and of all processors together, which other programs
-on the machine do not stretch.
+Writes `docs/benchmarks/scoring.json`. Captions are generated: about ten words by Zipf's law, some shared by all texts
+of a clip, with five references per clip. Each part runs in a separate process to measure its peak memory; Java programs
+are listed separately. Records wall time and CPU time, which other load on the machine affects less.
 """
 
 import argparse
@@ -33,7 +32,7 @@ Captions = dict[str, str]
 
 
 def main() -> None:
-    """Measure, and write what came out."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, nargs="+", default=[10_000, 100_000], help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "scoring.json")
@@ -56,7 +55,7 @@ def main() -> None:
 
 
 def measure(clips: int) -> dict[str, Any]:
-    """Each part on so many clips, in a process of its own."""
+    """Measure each part on this many clips, in a separate process."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         write_captions(clips, directory)
@@ -95,7 +94,7 @@ def write_captions(clips: int, directory: Path, seed: int = 0) -> None:
 
 
 def measured(part: str, directory: Path) -> dict[str, Any]:
-    """What a part takes, and what it says of itself."""
+    """Measure the resources of a part, and add its own findings."""
     wall = time.perf_counter()
     said = PARTS[part](directory)
     of_self, of_programs = (resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -109,7 +108,7 @@ def measured(part: str, directory: Path) -> dict[str, Any]:
 
 
 def score(directory: Path) -> dict[str, Any]:
-    """One file of captions, as `evlvideo score` does, all metrics but METEOR; its result written and read."""
+    """Score one caption file like `evlvideo score`, without METEOR; write and read its result."""
     from evlvideo.evaluation.score import score_files
     from evlvideo.results.records import EvaluationResult
 
@@ -127,7 +126,7 @@ def score(directory: Path) -> dict[str, Any]:
 
 
 def compare_files(directory: Path) -> dict[str, Any]:
-    """`evlvideo compare --predictions` of all systems, without METEOR."""
+    """Run `evlvideo compare --predictions` on all systems, without METEOR."""
     from evlvideo.comparison.compare import compare
     from evlvideo.comparison.rows import gather
     from evlvideo.comparison.rows.scoring import ScoringRequest
@@ -139,12 +138,12 @@ def compare_files(directory: Path) -> dict[str, Any]:
 
 
 class NoMeteor:
-    """Takes the place of METEOR, whose program takes minutes for so many clips."""
+    """Replaces METEOR, whose program takes minutes for this many clips."""
 
     failure = "left out of this measurement"
 
     def score(self, *_: object) -> None:
-        """No score."""
+        """Return no score."""
 
     def __enter__(self) -> "NoMeteor":
         """Do nothing."""
@@ -158,7 +157,7 @@ PARTS = {
     "score": score,
     "compare": compare_files,
 }
-"""Parts by name."""
+"""Name → part."""
 
 
 if __name__ == "__main__":

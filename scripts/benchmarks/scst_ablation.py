@@ -1,9 +1,9 @@
-"""Self-critical training on the mini set by baseline, and with and without the end of text in the reward.
+"""Compare baselines of self-critical training on the mini dataset, with and without EOS in the reward.
 
     python scripts/benchmarks/scst_ablation.py --seeds 42 1 2 --out runs/scst-ablation
 
-For each seed one model is fine-tuned by cross-entropy, from which four runs start. Validation CIDEr and the share of
-validation captions that end badly are noted every few steps. Runs that are there are not run again. Writes
+Fine-tunes one model per seed by cross-entropy, from which four runs start. Records validation CIDEr and the share of
+validation captions with bad endings every few steps. Finished runs are not run again. Writes
 `docs/benchmarks/scst_ablation.json`.
 """
 
@@ -35,11 +35,13 @@ NOTED = ("validation_cider", "validation_bad_endings")
 
 
 def main() -> None:
-    """Run what is missing, and write what came out."""
+    """Run what is missing, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2], help="seeds (%(default)s)")
     parser.add_argument("--steps", type=int, default=80, help="steps of each run (%(default)s)")
-    parser.add_argument("--directory", type=Path, default=Path("runs/scst-ablation"), help="of the runs (%(default)s)")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("runs/scst-ablation"), help="directory of the runs (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "scst_ablation.json")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -61,7 +63,7 @@ def main() -> None:
 
 
 def study(seed: int, steps: int, directory: Path) -> dict[str, list[dict[str, Any]]]:
-    """Setting → what was noted at each step, the start included."""
+    """Run setting → values recorded at each step, including the start."""
     start = directory / "start"
     _run("merged_positions", start, [f"seed={seed}"])
     best = json.loads((start / SUMMARY_NAME).read_text(encoding="utf-8"))["best_step"]
@@ -82,7 +84,7 @@ def _run(config: str, directory: Path, changes: list[str]) -> None:
 
 
 def _noted(run: Path) -> dict[int, dict[str, Any]]:
-    """Step → what validation gave there."""
+    """Read step → validation values."""
     entries = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
     return {entry["step"]: {name: round(entry[name], 4) for name in NOTED} for entry in entries if NOTED[0] in entry}
 

@@ -1,12 +1,11 @@
-"""Memory and time of what a self-critical loss makes of logits: a few rows at a time, against all at once.
+"""Measure memory and time of the self-critical loss: a few rows of logits at a time, against all at once.
 
     python scripts/benchmarks/scst_loss.py
 
-Both ways give the policy loss, the entropy and, where it is in the loss, the divergence from the start, and go backward
-to the logits: five samples of each of four clips, of 20 tokens, over OPT's vocabulary of 50,272. Each measurement has a
-process of its own; the ways alternate. Memory is the process's peak above what it holds with the logits made. `bytes
-kept` are those of the tensors that wait for the backward pass, but for the logits. Writes
-`docs/benchmarks/scst_loss.json`.
+Both ways compute the policy loss, the entropy and, if it is in the loss, the divergence from the initial model, and go
+backward to the logits: five samples of four clips, 20 tokens each, over OPT's vocabulary of 50,272. Each measurement
+has a separate process; the ways alternate. Memory is the process's peak beyond the logits. `bytes kept` counts the
+tensors kept for the backward pass, without the logits. Writes `docs/benchmarks/scst_loss.json`.
 """
 
 import argparse
@@ -73,12 +72,12 @@ def main() -> None:
 
 
 def compare(form: str, repeats: int, rows: int) -> dict[str, Any]:
-    """Medians of both ways, measured in turn."""
+    """Measure both ways in turn, and return medians."""
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for _ in range(repeats):
         for way, runs in found.items():
             command = [sys.executable, __file__, "--rows", str(rows), "--one", form, way]
-            # Memory that is freed goes back to the system, so that the peak is that of what was in use together.
+            # Freed memory is returned to the system, so that the peak counts only memory in use at the same time.
             environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18)}
             done = subprocess.run(command, check=True, capture_output=True, env=environment)
             runs.append(json.loads(done.stdout))
@@ -90,7 +89,7 @@ def compare(form: str, repeats: int, rows: int) -> dict[str, Any]:
 
 
 def measure(rows: int, form: str, way: str) -> dict[str, float]:
-    """Forward and backward once for the peak, and again for the time."""
+    """Run forward and backward once for the peak, and again for the time."""
     torch.manual_seed(0)
     logits = torch.randn(rows, TOKENS, VOCABULARY, requires_grad=True)
     samples, start = torch.randint(VOCABULARY, (rows, TOKENS)), None

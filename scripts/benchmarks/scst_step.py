@@ -1,12 +1,11 @@
-"""A self-critical step that encodes and reads each clip once, against one that does so for every pass.
+"""Compare a self-critical step that encodes and reads each clip once with one that does so in every pass.
 
     python scripts/benchmarks/scst_step.py
 
-The other way is that of published code: sampled captions, greedy captions and the pass with gradient each encode the
-clip, and the language model reads the soft prompt with every caption. Both draw, score and go backward in every step;
-they alternate. The `mini` size is the packaged checkpoint; `base` is a ViT-B/16, a connector of BERT-base's size and an
-OPT of 125M with random weights, whose captions never end before the 20th token. Writes
-`docs/benchmarks/scst_step.json`.
+The latter is the way of published code: sampling, greedy decoding and the pass with gradient each encode the clip, and
+the language model reads the soft prompt with every caption. Both sample, score and go backward in every step, and
+alternate. Size `mini` is the packaged checkpoint; `base` is a ViT-B/16, a connector of BERT-base's size and an OPT-125m
+with random weights, whose captions never end before the 20th token. Writes `docs/benchmarks/scst_step.json`.
 """
 
 import argparse
@@ -77,7 +76,7 @@ def main() -> None:
 
 
 def make_trainer(size: str, form: dict[str, Any]) -> SelfCriticalTrainer:
-    """A trainer of a model of that size, whose reward costs nothing."""
+    """Make a trainer of a model of that size, with a reward that costs nothing."""
     directory = checkpoint_directory("mini")
     processor = EvlVideoProcessor.from_pretrained(directory)
     torch.manual_seed(0)
@@ -108,7 +107,7 @@ def make_trainer(size: str, form: dict[str, Any]) -> SelfCriticalTrainer:
 
 
 def measure(trainer: SelfCriticalTrainer, repeats: int) -> dict[str, Any]:
-    """Seconds of a step, both ways in turn, after one of each to warm up."""
+    """Measure the seconds of a step, both ways in turn, after a warm-up of each."""
     size = trainer.captioner.vision_tower.image_size
     pixel_values = torch.randn(CLIPS, FRAMES, 3, size, size, generator=torch.Generator().manual_seed(0))
     ways: dict[str, Callable[[], None]] = {
@@ -120,7 +119,7 @@ def measure(trainer: SelfCriticalTrainer, repeats: int) -> dict[str, Any]:
         for name, step in ways.items():
             trainer.model.zero_grad()
             torch.manual_seed(place)
-            trainer.state.global_step = place  # ours draws by the step
+            trainer.state.global_step = place  # our sampling depends on the step
             started = time.perf_counter()
             step()
             if place:
@@ -130,13 +129,13 @@ def measure(trainer: SelfCriticalTrainer, repeats: int) -> dict[str, Any]:
 
 
 def shared_step(trainer: SelfCriticalTrainer, pixel_values: Tensor) -> None:
-    """Ours."""
+    """Run our step."""
     inputs: dict[str, Any] = {"pixel_values": pixel_values, "clip_ids": [str(place) for place in range(CLIPS)]}
     trainer.compute_loss(trainer.model, inputs).backward()
 
 
 def separate_step(trainer: SelfCriticalTrainer, pixel_values: Tensor) -> None:
-    """Three encodings, two generations, and every caption with a soft prompt of its own."""
+    """Run a step with three encodings, two generations, and a soft prompt for every caption."""
     captioner, processor = trainer.captioner, trainer.processor
     tokens = _generate(captioner, pixel_values, do_sample=True, num_return_sequences=SAMPLES, top_k=0)
     greedy = _generate(captioner, pixel_values, do_sample=False)
@@ -150,7 +149,7 @@ def separate_step(trainer: SelfCriticalTrainer, pixel_values: Tensor) -> None:
 
 
 def separate_loss(captioner: EvlVideoForCaptioning, pixel_values: Tensor, tokens: Tensor, advantage: Tensor) -> Tensor:
-    """The policy loss by a pass that encodes the clips, and reads each caption behind its own soft prompt."""
+    """Compute the policy loss with a pass that encodes the clips and reads a soft prompt for each caption."""
     mask = sampled_tokens_mask(tokens, captioner.config.end_token_id)
     prompt = captioner.encode(pixel_values).repeat_interleave(SAMPLES, dim=0)
     opening = torch.full((len(tokens), 1), captioner.config.bos_token_id)

@@ -1,13 +1,13 @@
-"""How fast samples of shards are read: against the webdataset library, and at random over very many shards.
+"""Measure how fast samples of shards are read, against webdataset and in random order over very many shards.
 
-    pip install webdataset   # it is no dependency; without it, the first part is left out
+    pip install webdataset   # not a dependency; without it, the first part is skipped
     python scripts/benchmarks/shards.py
 
 The first part writes shards of small JPEGs and reads them shuffled, by this project and by webdataset, with 0, 1 and 2
-workers, in rounds that are interleaved: once the bytes and captions alone, once decoded and scaled to 224 × 224 by the
-same code. webdataset shuffles the shards and, in a buffer of 1,000, the samples; this project reads 32 shards at a
-time. The second writes very many small shards, makes their indexes, opens them, and goes through a part of them: in
-windows, and all over the place as before. It writes `docs/benchmarks/shards.json`.
+workers, in interleaved rounds: once only bytes and captions, once decoded and scaled to 224 × 224 by the same code.
+webdataset shuffles the shards and, in a buffer of 1,000, the samples; this project reads 32 shards at a time. The
+second writes very many small shards, indexes and opens them, and reads a part of them: in windows, and in fully random
+order, as before. Writes `docs/benchmarks/shards.json`.
 """
 
 import argparse
@@ -50,7 +50,7 @@ OUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "shards.json"
 def main() -> None:
     """Measure both parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds, after one to warm up (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, after a warm-up round (%(default)s)")
     parser.add_argument("--samples", type=int, default=4000, help="samples of the first part (%(default)s)")
     parser.add_argument("--shards", type=int, default=10_000, help="shards of the second part (%(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="JSON file (%(default)s)")
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def facts() -> dict[str, Any]:
-    """Machine, versions and commit."""
+    """Return the machine, versions and commit."""
     versions = {"python": platform.python_version()}
     for name in ("webdataset", "torch", "pillow", "numpy", "safetensors"):
         try:
@@ -79,7 +79,7 @@ def facts() -> dict[str, Any]:
 
 
 def write_shards(folder: Path, shards: int, samples: int, picture: Callable[[int], bytes]) -> list[Path]:
-    """Shards as img2dataset writes them: an image, its facts, its caption."""
+    """Write shards as img2dataset does: an image, its facts, its caption."""
     folder.mkdir(parents=True)
     for shard in range(shards):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as archive:
@@ -108,7 +108,7 @@ def jpeg(number: int) -> bytes:
 
 
 def throughput(folder: Path, samples: int, rounds: int, workers: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
-    """Samples a second of both, for each kind of work and number of workers."""
+    """Measure samples per second of both, for each kind of work and number of workers."""
     shards = write_shards(folder, 8, samples // 8, jpeg)
     clips = ShardClips(shards)
     found: dict[str, Any] = {"samples": len(clips), "shards": len(shards), "batch": BATCH, "work": {}}
@@ -123,7 +123,7 @@ def throughput(folder: Path, samples: int, rounds: int, workers: Sequence[int] =
 
 
 def installed() -> bool:
-    """Whether there is something to compare with."""
+    """Return whether webdataset is installed."""
     try:
         import webdataset  # noqa: F401
     except ImportError:
@@ -134,7 +134,7 @@ def installed() -> bool:
 def measure(
     readers: Mapping[str, Callable[[int], Iterable[Any]]], samples: int, rounds: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """Wall seconds, and CPU seconds of this process and its workers, of each reader, one a round."""
+    """Measure wall seconds, and CPU seconds of this process and its workers, of each reader in each round."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
     order = list(readers)
     for number in range(rounds + 1):
@@ -150,13 +150,13 @@ def measure(
 
 
 def cpu_seconds() -> float:
-    """Of this process, and of those that it had started and that ended."""
+    """Return the CPU seconds of this process and of its ended children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def described(taken: dict[str, list[tuple[float, float]]], samples: int) -> dict[str, Any]:
-    """Medians, spread and the ratio, within rounds, since the machine's load changes between them."""
+    """Compute medians, spread, and ratios within rounds, since the machine's load changes between them."""
     result: dict[str, Any] = {
         name: {
             "samples_per_second": round(samples / statistics.median(wall for wall, _ in seconds), 1),
@@ -174,7 +174,7 @@ def described(taken: dict[str, list[tuple[float, float]]], samples: int) -> dict
 
 
 class Walk(Dataset[Any]):
-    """What is at each place of a walk in random order."""
+    """Return what is at each index of a random order."""
 
     def __init__(self, source: Any, order: Callable[[int], int]) -> None:
         self.source, self.order = source, order
@@ -187,7 +187,7 @@ class Walk(Dataset[Any]):
 
 
 class Content(Dataset[Any]):
-    """A sample's bytes and caption."""
+    """Read a sample's bytes and caption."""
 
     def __init__(self, clips: ShardClips) -> None:
         self.clips = clips
@@ -201,7 +201,7 @@ class Content(Dataset[Any]):
 
 
 def ours(clips: ShardClips, work: str, workers: int, key: int) -> Iterable[Any]:
-    """Batches as this project gives them in training, with all that it does for each sample."""
+    """Yield batches as in this project's training, with everything it does for each sample."""
 
     def decode(media: TarMember, generator: torch.Generator) -> np.ndarray:
         return decode_frames_guarded(media, lambda frames, rate: [0], SIZE).frames
@@ -212,12 +212,12 @@ def ours(clips: ShardClips, work: str, workers: int, key: int) -> Iterable[Any]:
 
 
 def as_tensor(frames: np.ndarray) -> torch.Tensor:
-    """From (T, H, W, 3) to (T, 3, H, W)."""
+    """Convert (T, H, W, 3) to (T, 3, H, W)."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
 
 
 def theirs(shards: list[Path], work: str, workers: int, key: int) -> Iterable[Any]:
-    """Batches of webdataset."""
+    """Yield batches of webdataset."""
     import webdataset
 
     def decoded(sample: tuple[bytes, bytes]) -> tuple[torch.Tensor, str]:
@@ -235,7 +235,7 @@ def theirs(shards: list[Path], work: str, workers: int, key: int) -> Iterable[An
 
 
 def many(folder: Path, shards: int, samples: int = 20) -> dict[str, Any]:
-    """Indexes, opening and walks of very many shards."""
+    """Measure indexing, opening and reading very many shards."""
     write_shards(folder, shards, samples, lambda number: bytes(300))
     command = [sys.executable, "-m", "evlvideo", "data", "index", str(folder), "--processes", "2"]
     start = time.perf_counter()
@@ -258,14 +258,14 @@ def many(folder: Path, shards: int, samples: int = 20) -> dict[str, Any]:
 
 
 def everywhere(count: int) -> Callable[[int], int]:
-    """Any sample of any shard, one after the other."""
+    """Yield samples of all shards in random order."""
     from evlvideo.data.loading.mixture import permuted
 
     return lambda place: permuted(place, count, 1)
 
 
 def walked(clips: ShardClips, order: Callable[[int], int], most: int = 20_000) -> dict[str, float]:
-    """What a worker does over the first samples of a walk: time, files opened, memory."""
+    """Measure a worker over the first samples of a pass: time, files opened, memory."""
     opened = 0
     plain = shards_module.ShardFile
 
@@ -293,7 +293,7 @@ def walked(clips: ShardClips, order: Callable[[int], int], most: int = 20_000) -
 
 
 def private_megabytes() -> float:
-    """Memory that this process shares with no other; 0 where that is not told."""
+    """Return the memory that this process shares with no other; 0 if unknown."""
     try:
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -302,11 +302,11 @@ def private_megabytes() -> float:
 
 
 def summary(report: dict[str, Any]) -> Iterator[str]:
-    """The report in lines."""
+    """Format the report as lines."""
     for work, of_workers in report["throughput"]["work"].items():
         for workers, found in of_workers.items():
             speeds = {name: found[name]["samples_per_second"] for name in found if isinstance(found[name], dict)}
-            yield f"{work}, {workers} workers, samples a second: {speeds}, ratio {found.get('ratio', 'not measured')}"
+            yield f"{work}, {workers} workers, samples per second: {speeds}, ratio {found.get('ratio', 'not measured')}"
     yield f"many: {report['many']}"
 
 

@@ -1,9 +1,9 @@
-"""A short training on several threads that wait actively or asleep, on the machine as it is and beside a busy process.
+"""Time short training runs whose waiting threads spin or sleep, on the machine as it is and beside a busy process.
 
     python scripts/benchmarks/threads.py
 
-Trainings alternate between the two, each in a process of its own; what starts up counts in both. CPU seconds say more
-than the clock on a machine that others use. Writes `docs/benchmarks/threads.json`.
+Runs of both policies alternate, each in a separate process, and include start-up. CPU seconds are more reliable than
+wall time on a machine with other load. Writes `docs/benchmarks/threads.json`.
 """
 
 import argparse
@@ -29,11 +29,11 @@ POLICIES = ("active", "passive")
 
 
 def main() -> None:
-    """Train in turns."""
+    """Train with both policies in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="trainings of each kind (%(default)s)")
-    parser.add_argument("--steps", type=int, default=40, help="steps of a training (%(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of a training (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each kind (%(default)s)")
+    parser.add_argument("--steps", type=int, default=40, help="steps of a run (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of a run (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "threads.json")
     options = parser.parse_args()
     places = {}
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measure(repeats: int, steps: int, threads: int) -> dict[str, Any]:
-    """Seconds of both policies, and how many times as many the active one takes."""
+    """Measure the seconds of both policies, and their ratio."""
     found: dict[str, dict[str, list[float]]] = {policy: {"wall": [], "cpu": []} for policy in POLICIES}
     for _ in range(repeats):
         for policy in POLICIES:
@@ -69,7 +69,7 @@ def measure(repeats: int, steps: int, threads: int) -> dict[str, Any]:
 
 
 def train(policy: str, steps: int, threads: int) -> tuple[float, float]:
-    """Seconds by the clock and of all cores, children included, of one training."""
+    """Measure wall seconds and CPU seconds, including children, of one run."""
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "evlvideo", "train", str(ROOT / "configs" / "mini" / "merged.yaml")]
         changes = [f"output_dir={directory}/run", f"training.max_steps={steps}", "data.validation_clips=1"]
@@ -87,7 +87,7 @@ def train(policy: str, steps: int, threads: int) -> tuple[float, float]:
 
 @contextmanager
 def busy_process() -> Iterator[None]:
-    """A process that does nothing, as fast as it can."""
+    """Run a process that keeps a core busy."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -98,7 +98,7 @@ def busy_process() -> Iterator[None]:
 
 @contextmanager
 def nothing() -> Iterator[None]:
-    """The machine as it is."""
+    """Leave the machine as it is."""
     yield
 
 

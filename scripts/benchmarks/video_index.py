@@ -1,10 +1,10 @@
-"""What it saves to keep a video's index: the same frames, with the file read through anew and with the index kept.
+"""Measure what a cached video index saves: the same frames, indexing the file anew and with a cached index.
 
     python scripts/benchmarks/video_index.py
 
-Clips are rendered in some codecs, and four uniform frames of each are decoded, scaled to 224 × 224, both ways in turn.
-It tells the milliseconds, the bytes that are read of a file, which is what a network has to carry, and the bytes that
-an index takes. It writes `docs/benchmarks/video_index.json`.
+Renders clips in some codecs, and decodes four uniform frames of each, scaled to 224 × 224, both ways in turn. Records
+milliseconds, bytes read from the file, which a network would have to carry, and bytes of the index. Writes
+`docs/benchmarks/video_index.json`.
 """
 
 import argparse
@@ -41,7 +41,7 @@ OUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "video_index.json"
 def main() -> None:
     """Measure every clip."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9, help="rounds, after one to warm up (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds, after a warm-up round (%(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="JSON file (%(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def render(folder: Path, name: str) -> Path:
-    """A clip in which an image of noise moves."""
+    """Render a clip of moving noise."""
     codec, suffix, width, height, seconds, options = CLIPS[name]
     path = folder / f"{codec}-{width}.{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (height // 8 + 32, width // 8 + 32), np.uint8)
@@ -75,7 +75,7 @@ def render(folder: Path, name: str) -> Path:
 
 
 def measured(path: Path, rounds: int) -> dict[str, Any]:
-    """Milliseconds and bytes read both ways."""
+    """Measure milliseconds and bytes read, both ways."""
     ways: dict[str, Callable[[], None]] = {
         "read_anew": lambda: decode(path, cached=False),
         "kept": lambda: decode(path, cached=True),
@@ -103,13 +103,13 @@ def measured(path: Path, rounds: int) -> dict[str, Any]:
 
 
 def decode(path: Path, *, cached: bool) -> None:
-    """Four frames of a clip."""
+    """Decode four frames of a clip."""
     with open_video(path, cached=cached) as clip:
         clip.read(uniform(clip.range.count, clip.range.rate, COUNT), SIZE)
 
 
 def bytes_read() -> int:
-    """By this process so far; 0 where that is not told."""
+    """Return the bytes that this process has read so far; 0 if unknown."""
     try:
         return int(Path("/proc/self/io").read_text().splitlines()[0].split()[1])
     except OSError:

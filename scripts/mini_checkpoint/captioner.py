@@ -1,4 +1,4 @@
-"""The captioner: an EVLGen between the two towers, trained on stills with captions, that never saw a video."""
+"""Trains the captioner: an EVLGen between the two towers, on stills with captions, without any video."""
 
 import logging
 import random
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def captioner_config(out: Path, newline_id: int) -> EvlVideoConfig:
-    """The image captioner's architecture, with towers in the package or in `out`."""
+    """Return the image captioner's architecture, with towers in the package or in `out`."""
     source = "package:mini" if out.resolve() == PACKAGE_ASSETS.resolve() else str(out.resolve())
     return EvlVideoConfig(
         vision_tower=TOWER_NAME,
@@ -54,7 +54,7 @@ def captioner_config(out: Path, newline_id: int) -> EvlVideoConfig:
 
 
 def draw_captioned_still(rng: random.Random) -> tuple[np.ndarray, str]:
-    """A whole still and one caption of it."""
+    """Sample a whole still and one of its captions."""
     scene, moment = sample_scene(rng), rng.random()
     return render_still(scene, IMAGE_SIZE, moment), write_still_captions(scene, rng, 1, moment)[0].text
 

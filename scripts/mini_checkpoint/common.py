@@ -1,4 +1,4 @@
-"""What the parts of the mini checkpoint share: optimisation, and pools of drawn examples."""
+"""Optimisation and pools of generated examples, shared by the parts of the mini checkpoint."""
 
 import math
 import random
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def warm_up_and_cosine(optimizer: Optimizer, steps: int) -> LambdaLR:
-    """A short linear warm-up to the optimizer's learning rate, and a cosine down to nothing."""
+    """Make a schedule: a short linear warm-up to the optimizer's learning rate, then a cosine to zero."""
     warmup = max(1, steps // 20)
 
     def scale(step: int) -> float:
@@ -24,7 +24,7 @@ def warm_up_and_cosine(optimizer: Optimizer, steps: int) -> LambdaLR:
 
 
 def muon_and_adamw(module: nn.Module, blocks: str, muon_peak: float, adamw_peak: float) -> list[Optimizer]:
-    """Muon on the matrices whose names start with `blocks`, and AdamW on all else: half the steps of AdamW alone."""
+    """Make Muon for the matrices whose names start with `blocks`, and AdamW for the rest: half the steps of AdamW."""
     named = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
     matrices = [weight for name, weight in named if name.startswith(blocks) and weight.ndim == 2]
     chosen = {id(weight) for weight in matrices}
@@ -36,7 +36,7 @@ def muon_and_adamw(module: nn.Module, blocks: str, muon_peak: float, adamw_peak:
 
 
 def update(loss: Tensor, module: nn.Module, optimizers: list[Optimizer], schedules: list[LambdaLR]) -> None:
-    """One step of all optimizers."""
+    """Run one step of all optimizers."""
     module.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], 1.0)
@@ -46,7 +46,7 @@ def update(loss: Tensor, module: nn.Module, optimizers: list[Optimizer], schedul
 
 
 def pooled_batches(draw: Callable[[], T], rng: random.Random, batch: int, pool: int) -> Iterator[list[T]]:
-    """Batches from a pool in which half a batch is new each time: drawing costs as much as a step."""
+    """Yield batches from a pool that replaces half a batch each time, since a new batch costs as much as a step."""
     kept = [draw() for _ in range(max(pool, batch))]
     oldest = 0
     while True:
@@ -57,5 +57,5 @@ def pooled_batches(draw: Callable[[], T], rng: random.Random, batch: int, pool: 
 
 
 def rounded(values: dict[str, float]) -> dict[str, float]:
-    """For log lines."""
+    """Round values for log lines."""
     return {name: round(value, 3) for name, value in values.items()}

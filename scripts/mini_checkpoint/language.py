@@ -1,4 +1,4 @@
-"""The language model: a byte-level tokenizer and a tiny OPT that have read captions and never seen an image."""
+"""Trains the language model: a byte-level tokenizer and a tiny OPT, on captions, without any image."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ from mini_checkpoint.common import muon_and_adamw, update, warm_up_and_cosine
 
 MAX_POSITIONS = 192
 VOCABULARY = 1200
-"""Most entries of the tokenizer; it ends with fewer when every word of the captions is one."""
+"""Upper bound of the tokenizer's entries; it stops earlier once every word of the captions is one."""
 
 FUNCTION_WORDS = {"a", "an", "the", "is", "are", "there", "this", "of", "and", "with", "to", "it", "its"}
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def caption_lines(rng: random.Random) -> list[str]:
-    """Some captions of one scene: of its clip, or of a still from it."""
+    """Write some captions of one scene: of its clip, or of a still from it."""
     scene = sample_scene(rng)
     count = rng.randint(2, 6)
     if rng.random() < 0.3:
@@ -36,7 +36,7 @@ def caption_lines(rng: random.Random) -> list[str]:
 
 
 def build_tokenizer(scenes: int, seed: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with OPT's special tokens, learned on captions; a newline is one token."""
+    """Train byte-level BPE with OPT's special tokens on captions; a newline is one token."""
     rng = random.Random(f"checkpoint/tokenizer/{seed}")
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -48,7 +48,7 @@ def build_tokenizer(scenes: int, seed: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator((line + "\n" for _ in range(scenes) for line in caption_lines(rng)), trainer)
-    # As OPT's: text opens with </s>.
+    # As in OPT, BOS is </s>.
     tokenizer.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -61,16 +61,16 @@ def build_tokenizer(scenes: int, seed: int) -> PreTrainedTokenizerFast:
 
 
 def keywords(lines: list[str], rng: random.Random) -> str:
-    """Some words of the first two captions in any order: what a language model may find before a caption."""
+    """Sample words of the first two captions in any order, to precede the captions."""
     words = sorted({word for line in lines[:2] for word in line.split()} - FUNCTION_WORDS)
     return "".join(f" {word}" for word in rng.sample(words, rng.randint((len(words) + 1) // 2, len(words))))
 
 
 def document(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> tuple[list[int], list[int]]:
-    """Tokens of one scene's captions, half of the time after keywords, and their labels.
+    """Make the tokens of one scene's captions, half of the time after keywords, and their labels.
 
-    The keywords are no targets. They teach the model to read what stands before the opening token in any order, as a
-    model that has read the web can, and as a soft prompt needs it.
+    The keywords are not targets. They teach the model to use what precedes the BOS token in any order, as a model
+    trained on the web can, and as a soft prompt requires.
     """
     lines = caption_lines(rng)
     prefix = tokenizer(keywords(lines, rng), add_special_tokens=False)["input_ids"] if rng.random() < 0.5 else []
@@ -79,7 +79,7 @@ def document(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> tuple[li
 
 
 def text_blocks(tokenizer: PreTrainedTokenizerFast, rng: random.Random, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of packed documents and their labels, `(rows, MAX_POSITIONS)` each."""
+    """Yield batches of packed documents and their labels, `(rows, MAX_POSITIONS)` each."""
     tokens: list[int] = []
     labels: list[int] = []
     size = rows * MAX_POSITIONS
@@ -93,7 +93,7 @@ def text_blocks(tokenizer: PreTrainedTokenizerFast, rng: random.Random, rows: in
 
 
 def perplexity_of_captions(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int) -> float:
-    """Perplexity of each token of new captions, the newline included, without other text before."""
+    """Compute the perplexity per token of new captions, newline included, without preceding text."""
     rng = random.Random(f"checkpoint/held-out/{seed}")
     lines = [line + "\n" for _ in range(150) for line in caption_lines(rng)]
     batch = tokenizer(lines, return_tensors="pt", padding=True)

@@ -1,7 +1,7 @@
-"""The vision tower: a tiny ViT that has seen stills and never read a caption.
+"""Trains the vision tower: a tiny ViT, on stills, without any caption.
 
-It stands for CLIP's. Its supervision is dense, because that takes minutes: what is in each patch, and where its object
-is; which background; which pairs of shape and colour are in the image. The heads that answer are thrown away.
+It stands for CLIP's. Dense supervision makes it train in minutes: the content of each patch and the position of its
+object; the background; and the pairs of shape and colour in the image. The prediction heads are discarded.
 """
 
 import logging
@@ -30,7 +30,7 @@ TOWER_NAME = "vit_tiny_r_s16_p8_224"
 """A ViT behind one strided convolution and a pooling, without which shapes take several times as long to learn."""
 TOWER_OVERRIDES = {
     "img_size": IMAGE_SIZE,
-    "patch_size": PATCH // 4,  # of what the convolution and the pooling leave, a quarter of each side
+    "patch_size": PATCH // 4,  # in the features behind the convolution and the pooling, a quarter of each side
     "embed_dim": 96,
     "depth": 4,
     "num_heads": 4,
@@ -53,7 +53,7 @@ class Still:
     colours: np.ndarray
     """int64 (patches): 0 for nothing, else 1 + index."""
     geometry: np.ndarray
-    """float32 (patches, 5): way to the object's centre (across, down), radius, sine and cosine of its tilt."""
+    """float32 (patches, 5): offset to the object's centre (across, down), radius, sine and cosine of its tilt."""
     oriented: np.ndarray
     """bool (patches): whether the tilt can be seen."""
     cover: np.ndarray
@@ -64,7 +64,7 @@ class Still:
 
 
 def random_view(rng: random.Random) -> View:
-    """The whole image, or a part of at least half its area, as a random crop shows."""
+    """Sample a view: the whole image, or a random crop of at least half its area."""
     if rng.random() < 0.4:
         return WHOLE_VIEW
     area, aspect = rng.uniform(0.5, 1.0), rng.uniform(0.85, 1.18)
@@ -73,7 +73,7 @@ def random_view(rng: random.Random) -> View:
 
 
 def draw_still(rng: random.Random) -> Still:
-    """Draw a scene at a random moment, seen whole or in part, with its labels."""
+    """Render a random scene at a random moment, whole or in part, with its labels."""
     scene, moment, view = sample_scene(rng), rng.random(), random_view(rng)
     items = items_at(scene, moment)
     shapes, colours = np.zeros(GRID**2, np.int64), np.zeros(GRID**2, np.int64)
@@ -94,12 +94,12 @@ def draw_still(rng: random.Random) -> Still:
 
 
 def by_patch(mask: np.ndarray) -> np.ndarray:
-    """(size, size) → (patches, pixels of a patch)."""
+    """Reshape (size, size) to (patches, pixels of a patch)."""
     return mask.reshape(GRID, PATCH, GRID, PATCH).transpose(0, 2, 1, 3).reshape(GRID**2, PATCH**2)
 
 
 def patch_geometry(scene: Scene, item: Item, view: View) -> np.ndarray:
-    """(patches, 5), see :class:`Still`; distances as shares of the shown image."""
+    """Compute the geometry (patches, 5) of :class:`Still`; distances are shares of the shown image."""
     left, top, width, height = view
     down, across = np.divmod(np.arange(GRID**2), GRID)
     turns = 2 * math.pi * item.tilt_degrees / SYMMETRY_DEGREES.get(item.shape, 360)
@@ -114,13 +114,13 @@ def patch_geometry(scene: Scene, item: Item, view: View) -> np.ndarray:
 
 
 def normalised(pictures: list[np.ndarray]) -> Tensor:
-    """uint8 (H, W, 3) each → float32 (B, 3, H, W) with CLIP's mean and standard deviation."""
+    """Convert uint8 images (H, W, 3) to float32 (B, 3, H, W), normalised by CLIP's mean and standard deviation."""
     values = torch.from_numpy(np.stack(pictures)).float().div_(255).permute(0, 3, 1, 2)
     return (values - torch.tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)) / torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1)
 
 
 class DenseHeads(nn.Module):
-    """What the vision tower is asked for while it is trained; thrown away afterwards."""
+    """Prediction heads for training the vision tower; discarded afterwards."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -128,25 +128,25 @@ class DenseHeads(nn.Module):
         self.whole = nn.Linear(dim, len(BACKGROUNDS) + len(SHAPES) * len(COLOURS))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Tokens (B, 1 + patches, D) → shapes, colours, geometry, cover of patches; background, pairs of the whole."""
+        """Map tokens (B, 1 + patches, D) to shapes, colours, geometry and cover of patches; background and pairs."""
         whole = self.whole(tokens[:, 0]).split([len(BACKGROUNDS), len(SHAPES) * len(COLOURS)], dim=-1)
         patch = self.patch(tokens[:, 1:]).split([1 + len(SHAPES), 1 + len(COLOURS), 5, PATCH**2], dim=-1)
         return (*patch, *whole)
 
 
 def stacked(stills: list[Still], field: str) -> Tensor:
-    """One field of all stills, (B, …)."""
+    """Stack one field of all stills, (B, …)."""
     return torch.from_numpy(np.stack([getattr(still, field) for still in stills]))
 
 
 def dense_loss(predicted: tuple[Tensor, ...], stills: list[Still]) -> Tensor:
-    """Cross-entropies and distances of all heads, summed."""
+    """Sum the cross-entropies and distances of all heads."""
     shapes, colours, geometry, cover, background, pairs = predicted
     objects = stacked(stills, "shapes") != NOTHING
     away = (geometry - stacked(stills, "geometry")).abs()
     return (
         F.cross_entropy(shapes.flatten(0, 1), stacked(stills, "shapes").flatten())
-        # Few patches hold an object, and shapes are what is hard to learn.
+        # Few patches hold an object, and shapes are hard to learn.
         + 2 * F.cross_entropy(shapes[objects], stacked(stills, "shapes")[objects])
         + F.cross_entropy(colours.flatten(0, 1), stacked(stills, "colours").flatten())
         + 2 * away[..., :3][objects].mean()
@@ -158,7 +158,7 @@ def dense_loss(predicted: tuple[Tensor, ...], stills: list[Still]) -> Tensor:
 
 
 def dense_accuracies(predicted: tuple[Tensor, ...], stills: list[Still]) -> dict[str, float]:
-    """Shares of what is right: on patches with an object, for the background, and for all pairs of an image."""
+    """Compute accuracies on patches with an object, of the background, and of all pairs in an image."""
     shapes, colours, geometry, _, background, pairs = predicted
     objects = stacked(stills, "shapes") != NOTHING
     right_pairs = (pairs > 0) == (stacked(stills, "present") > 0)
@@ -175,7 +175,7 @@ def dense_accuracies(predicted: tuple[Tensor, ...], stills: list[Still]) -> dict
 
 
 def create_tower() -> nn.Module:
-    """A ViT with sine and cosine positions to start from, and matrices that keep the size of what they are given."""
+    """Create a ViT with sine and cosine positions, and matrices initialised to preserve the scale of activations."""
     vit = timm.create_model(TOWER_NAME, pretrained=False, **TOWER_OVERRIDES)
     for name, weight in vit.named_parameters():
         if name.startswith("blocks") and weight.ndim == 2:
@@ -190,7 +190,7 @@ def create_tower() -> nn.Module:
 
 
 def train_vision_tower(out: Path, steps: int, seed: int = 0, batch: int = 64, pool: int = 4096) -> dict[str, float]:
-    """Train a tiny ViT to name what is in each patch; write it to `out`/vision_tower without the heads."""
+    """Train a tiny ViT to predict the content of each patch; write it to `out`/vision_tower without the heads."""
     torch.manual_seed(seed)
     vit = create_tower()
     both = nn.ModuleDict({"vit": vit, "heads": DenseHeads(vit.embed_dim)}).train()

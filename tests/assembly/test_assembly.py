@@ -11,7 +11,7 @@ from toy_run import FRAMES, IMAGE_SIZE, SPLITS, Toy
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import train_dataset, training_dataset, video_dataset
-from evlvideo.assembly.models import open_model, start_model, trained_parameters
+from evlvideo.assembly.models import open_model, start_model
 from evlvideo.assembly.precision import resolve_precision
 from evlvideo.config.data import DataConfig, SourceConfig
 from evlvideo.data.loading.mixture import Mixture
@@ -198,7 +198,7 @@ def test_a_gpu_that_is_not_to_be_used_does_not_count(monkeypatch: pytest.MonkeyP
 def test_trained_parameters_are_those_that_a_checkpoint_holds(toy: Toy, tmp_path: Path) -> None:
     model, _ = open_model(toy.checkpoint, toy.config(tmp_path))
     saved = load_file(toy.checkpoint / "model.safetensors")
-    assert trained_parameters(model) == sum(weight.numel() for weight in saved.values())
+    assert model.num_parameters(only_trainable=True) == sum(weight.numel() for weight in saved.values())
 
 
 def test_training_draws_from_several_sources_by_ratio(toy: Toy, tmp_path: Path) -> None:

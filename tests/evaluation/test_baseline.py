@@ -12,12 +12,12 @@ import torch
 from toy_run import ROOT, Toy, environment
 
 from evlvideo.cli.app import main
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.comparison.compare import compare
 from evlvideo.config.loading import load_config, save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.baseline import baseline_config, caption_split
-from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.inference.baselines.video_text import VideoTextModel
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.metrics.scoring import score_captions

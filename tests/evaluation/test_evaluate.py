@@ -13,10 +13,10 @@ from toy_run import Toy
 from evlvideo.assembly.clips import references_of
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
-from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.score import score_lines
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
 from evlvideo.files import write_json

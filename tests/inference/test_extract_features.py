@@ -14,12 +14,12 @@ from toy_run import FRAMES, SPLITS, Toy, make_trainer
 
 from evlvideo.assembly import datasets
 from evlvideo.assembly import models as assembly
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.config.run import RunConfig
 from evlvideo.data.loading.features import store as feature_store
 from evlvideo.data.loading.features.key import FeatureKey
 from evlvideo.data.loading.features.store import FeatureReader, split_directory
 from evlvideo.errors import UserError
-from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.files import read_json, write_json
 from evlvideo.inference import extract_features as feature_extraction
 from evlvideo.inference.extract_features import extract_features

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 from torch.utils.data import Dataset
 
-from evlvideo.inference.pipeline import Batches, Outcome, run_batches
+from evlvideo.experiments.sweep.table import Outcome
+from evlvideo.inference.pipeline import batches_of, run_batches
 
 
 class Items(Dataset[dict[str, Any]]):
@@ -31,7 +32,7 @@ def tenfold(batch: list[int]) -> list[int]:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_outcomes_come_batch_by_batch_in_order(num_workers: int) -> None:
-    found = list(run_batches(Items(), Batches.of(6, 4), tenfold, collate=numbers, num_workers=num_workers))
+    found = list(run_batches(Items(), batches_of(6, 4), tenfold, collate=numbers, num_workers=num_workers))
     assert [[outcome.result for outcome in batch] for batch in found] == [[0, 10, 20, 30], [40, 50]]
 
 
@@ -52,15 +53,12 @@ def test_a_batch_is_worked_on_when_it_is_asked_for() -> None:
         worked_on.append(batch)
         return batch
 
-    outcomes = run_batches(Items(), Batches.of(6, 2), work, collate=numbers, num_workers=0)
+    outcomes = run_batches(Items(), batches_of(6, 2), work, collate=numbers, num_workers=0)
     assert worked_on == []
     next(outcomes)
     assert worked_on == [[0, 1]]
 
 
 def test_batches_are_consecutive_indices() -> None:
-    batches = Batches.of(7, 3)
-    assert [list(batch) for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [list(batch) for batch in batches[1::2]] == [[3, 4, 5]]
-    assert list(batches[-1]) == [6]
-    assert len(Batches.of(0, 3)) == 0
+    assert batches_of(7, 3) == [range(3), range(3, 6), range(6, 7)]
+    assert batches_of(0, 3) == []

@@ -206,6 +206,12 @@ def test_changed_configuration_that_drops_trained_weights_is_a_user_error(
 # Checkpoints that do not fit
 
 
+def test_broken_configuration_is_a_user_error(saved: tuple[EvlVideoForCaptioning, Path]) -> None:
+    (saved[1] / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is not a JSON file"):
+        checkpoint_directory(str(saved[1]))
+
+
 def test_missing_weights_are_listed(saved: tuple[EvlVideoForCaptioning, Path]) -> None:
     names = ["connector.bert.embeddings.LayerNorm.bias", "language_projection.weight"]
     edit_weights(saved[1], lambda weights: [weights.pop(name) for name in names])

@@ -52,7 +52,7 @@ def test_ids_of_any_type(tmp_path: Path, clip_id: Any, name: str) -> None:
 def test_what_is_no_id(tmp_path: Path, clip_id: Any) -> None:
     path = tmp_path / "p.json"
     path.write_text(json.dumps([{"image_id": clip_id, "caption": "a"}]))
-    with pytest.raises(UserError, match="it must be a text or a number"):
+    with pytest.raises(UserError, match="it must be text or a number"):
         read_predictions(path)
 
 

@@ -7,7 +7,7 @@ import pytest
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
-from evlvideo.results.run_directory import evaluation_directory, run_config, sole_use
+from evlvideo.results.run_directory import check_writable, evaluation_directory, run_config, sole_use
 
 RUN = Path("runs/finetune")
 
@@ -54,7 +54,7 @@ def test_a_directory_that_another_process_trains_in_is_refused_until_that_proces
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         with (
-            pytest.raises(UserError, match=f"Another process trains in {run}, .*; wait for it or stop it"),
+            pytest.raises(UserError, match=f"Another process trains in {run}, .*; wait for it, stop it"),
             sole_use(run),
         ):
             pass
@@ -78,3 +78,16 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         sole_use(tmp_path / "file" / "run"),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", ["file", "file/run", "link", "link/run"])
+def test_a_directory_that_could_not_be_made_is_told_beforehand(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=rf"{name} cannot be a directory, since .*/(file|link) is none"):
+        check_writable(tmp_path / name)
+
+
+def test_a_directory_that_can_be_made_is_not_made_yet(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()

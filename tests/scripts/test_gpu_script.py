@@ -168,7 +168,7 @@ REPORT: dict[str, Any] = {
 
 def test_the_page_shows_what_there_is_and_says_what_there_is_not() -> None:
     page = "\n".join(gpu_page.gpu(REPORT))
-    assert "on NVIDIA H100" in page and "989 TFLOPS by its makers, 700 measured" in page
+    assert "on NVIDIA H100" in page and "989 TFLOPS according to the manufacturer, 700 measured" in page
     assert "| cross-entropy | image, 4 clips | 0.500 (0.400 to 0.600) | 300 | 30% | 12.3 | – |" in page
     assert "| cross-entropy | video, 16 clips | OutOfMemoryError: no / more |" in page
     assert "100.00 ms, 20% of the connector's" in page
@@ -218,7 +218,7 @@ for name in {process.IMPORTED_ONCE!r}: importlib.import_module(name)
 
 def test_without_a_gpu_the_full_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(SystemExit, match=r"no GPU that torch can use.*--small"):
+    with pytest.raises(SystemExit, match=r"torch finds no GPU.*--small"):
         gpu.main([])
 
 

@@ -48,7 +48,7 @@ def test_what_is_not_known_is_no_sign() -> None:
         ({"sample_tokens": 1.2}, "1.2 tokens"),
         ({"repetition": 0.8}, "80% of word pairs repeat"),
         ({"unended_share": 1.0}, "100% of captions do not end"),
-        ({"zero_advantage_share": 1.0}, "samples of a clip are all alike"),
+        ({"zero_advantage_share": 1.0}, "samples of a clip are all the same"),
         ({"zero_advantage_share": 1.0, "reward": 0.0}, "may not have learned to caption"),
     ],
 )

@@ -130,7 +130,7 @@ def test_a_run_does_not_go_on_with_another_optimizer(toy: Toy, tmp_path: Path, k
         "learning_rates": LearningRatesConfig(connector=0.25),
         "arguments": {"optim": "adafactor"},
     }
-    with pytest.raises(UserError, match=r"cannot go on with training\.learning_rate=0\.5 \(it was 0\.01\)") as error:
+    with pytest.raises(UserError, match=r"cannot resume with training\.learning_rate=0\.5 \(it was 0\.01\)") as error:
         quietly(config_of(toy, run, "caption", training=changed), resume=True)
     assert "training.learning_rates.connector=0.25 (it was null)" in str(error.value)
     assert "training.arguments.optim=adafactor (it was null)" in str(error.value)
@@ -143,7 +143,7 @@ def test_a_run_does_not_go_on_with_its_clips_in_another_order(
     run = tmp_path / "run"
     shutil.copytree(killed["caption"], run)
     changed = config_of(toy, run, "caption", run={"seed": 43}, training={"batch_size": 2})
-    with pytest.raises(UserError, match=r"cannot go on with seed=43 \(it was 42\), .* × processes=2 \(it was 4\)\."):
+    with pytest.raises(UserError, match=r"cannot resume with seed=43 \(it was 42\), .* × processes=2 \(it was 4\)\."):
         quietly(changed, resume=True)
 
 
@@ -161,7 +161,7 @@ def test_the_same_steps_may_be_shared_out_in_another_way(
         data={"quarantine": "quarantine.tsv"},
     )
     check_resumable(changed, run, run / "checkpoints" / "checkpoint-4")
-    assert "goes on with data.quarantine=quarantine.tsv (it was null)" in caplog.text
+    assert "resumes with data.quarantine=quarantine.tsv (it was null)" in caplog.text
 
 
 @pytest.mark.parametrize("stage", ["caption", "scst"])

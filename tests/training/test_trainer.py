@@ -140,7 +140,7 @@ def test_weights_that_a_gradient_spoiled_are_in_no_checkpoint(toy: Toy, tmp_path
     trainer = make_trainer(toy.config(tmp_path, training={"max_steps": 4, "eval_steps": 2, "log_steps": 100}))
     bias = trainer.captioner.language_projection.bias
     bias.register_hook(lambda gradient: gradient * (torch.nan if trainer.state.global_step == 3 else 1))
-    with pytest.raises(UserError, match=r"losses up to step 4 are finite, and the weights after it are not\. Lower"):
+    with pytest.raises(UserError, match=r"losses up to step 4 are finite, but the weights after it are not\. Lower"):
         trainer.train()
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"checkpoint-2"}
 
@@ -163,16 +163,20 @@ def test_a_step_without_a_log_line_reads_nothing_from_the_device(toy: Toy, tmp_p
     assert counters[1].count <= 2
 
 
-def test_the_best_validation_cider_chooses_what_the_run_directory_holds(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = iter([0.1, 0.9, 0.3])
-    original = trainer_module.score_tokenized
+def tell_ciders(monkeypatch: pytest.MonkeyPatch, ciders: list[float]) -> None:
+    """Have validations score these, one after the other."""
+    told, original = iter(ciders), trainer_module.score_tokenized
 
     def score(*args: Any, **kwargs: Any) -> Any:
         return replace(original(*args, **kwargs), corpus={"cider": next(told)})
 
     monkeypatch.setattr(trainer_module, "score_tokenized", score)
+
+
+def test_the_best_validation_cider_chooses_what_the_run_directory_holds(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_ciders(monkeypatch, [0.1, 0.9, 0.3])
     run = train(toy.config(tmp_path / "run"), console=Console(quiet=True))
     summary = read_json(run / "training.json")
     assert (summary["best_step"], summary["best_cider"], summary["steps"]) == (4, 0.9, 6)
@@ -185,13 +189,7 @@ def test_the_best_validation_cider_chooses_what_the_run_directory_holds(
 def test_the_best_checkpoint_is_kept_while_older_ones_go(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = iter([0.9, 0.1, 0.2, 0.3])
-    original = trainer_module.score_tokenized
-
-    def score(*args: Any, **kwargs: Any) -> Any:
-        return replace(original(*args, **kwargs), corpus={"cider": next(told)})
-
-    monkeypatch.setattr(trainer_module, "score_tokenized", score)
+    tell_ciders(monkeypatch, [0.9, 0.1, 0.2, 0.3])
     config = toy.config(tmp_path / "run", training={"max_steps": 4, "eval_steps": 1, "keep_checkpoints": 1})
     run = train(config, console=Console(quiet=True))
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"checkpoint-1", "checkpoint-4"}

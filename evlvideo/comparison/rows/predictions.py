@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evlvideo.comparison.rows.references import TableReferences
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, first_ten
 from evlvideo.metrics.tokenizers.tokenize import clean
 from evlvideo.results.prediction_files import read_pairs
-
-_LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +65,17 @@ def _check(pairs: Sequence[tuple[str, str]], references: TableReferences) -> tup
     missing = [clip_id for clip_id in wanted if clip_id not in given]
     problems = []
     if missing:
-        problems.append(f"{_counted(missing, 'clip has', 'clips have')} no caption: {_list(missing)}")
+        problems.append(f"{_counted(missing, 'clip has', 'clips have')} no caption: {first_ten(missing)}")
     if extra:
         problems.append(
-            f"{_counted(extra, 'caption is', 'captions are')} of no clip of the split: {_list(extra)}"
+            f"{_counted(extra, 'caption is', 'captions are')} of no clip of the split: {first_ten(extra)}"
             f"{_other_splits(extra, references)}"
         )
     if repeated:
-        listed = _list([f"{clip_id} ({counts[clip_id]})" for clip_id in repeated])
+        listed = first_ten([f"{clip_id} ({counts[clip_id]})" for clip_id in repeated])
         problems.append(f"{_counted(repeated, 'clip has', 'clips have')} more than one caption: {listed}")
     if empty:
-        problems.append(f"{_counted(empty, 'caption is', 'captions are')} empty: {_list(empty)}")
+        problems.append(f"{_counted(empty, 'caption is', 'captions are')} empty: {first_ten(empty)}")
     unusable = {*repeated, *empty}
     kept = {clip_id: given[clip_id] for clip_id in wanted if clip_id in given and clip_id not in unusable}
     return kept, problems
@@ -95,7 +93,3 @@ def _other_splits(extra: Sequence[str], references: TableReferences) -> str:
 
 def _counted(items: Sequence[str], one: str, many: str) -> str:
     return f"{len(items):,} {one if len(items) == 1 else many}"
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")

@@ -1,12 +1,12 @@
 """Reads the training log of a run: one series of points for each quantity."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
 from evlvideo.errors import UserError
+from evlvideo.files import parse_object
 
 Points: TypeAlias = tuple[tuple[int, float], ...]
 """Pairs of step and value in the order of the steps."""
@@ -31,7 +31,7 @@ def read_training_log(path: Path) -> TrainingLog:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     series: dict[str, dict[int, float]] = {}
     for number, line in enumerate(lines, start=1):
-        entry = _parse(line)
+        entry = parse_object(line)
         if entry is None:
             if number == len(lines):
                 break
@@ -41,16 +41,8 @@ def read_training_log(path: Path) -> TrainingLog:
             continue
         for key, value in entry.items():
             if key != "step" and _is_number(value):
-                series.setdefault(key, {})[step] = float(value)  # type: ignore[arg-type]
+                series.setdefault(key, {})[step] = float(value)
     return {key: tuple(sorted(points.items())) for key, points in series.items()}
-
-
-def _parse(line: str) -> dict[str, object] | None:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return entry if isinstance(entry, dict) else None
 
 
 def _is_number(value: object) -> bool:

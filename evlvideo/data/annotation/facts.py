@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from evlvideo.data.annotation.messages import some
@@ -51,14 +52,14 @@ DATASETS: dict[str, DatasetFacts] = {
     ),
     "webvid": DatasetFacts(webvid.read, webvid.files, lambda: {"train": None, "validate": None}),
     "coco": DatasetFacts(
-        karpathy.read_coco,
-        karpathy.coco_files,
+        partial(karpathy.read, name=karpathy.COCO),
+        partial(karpathy.files, name=karpathy.COCO),
         lambda: {"train": 113_287, "validate": 5000, "test": 5000},
         media_folders=("images",),
     ),
     "flickr30k": DatasetFacts(
-        karpathy.read_flickr30k,
-        karpathy.flickr30k_files,
+        partial(karpathy.read, name=karpathy.FLICKR30K),
+        partial(karpathy.files, name=karpathy.FLICKR30K),
         lambda: {"train": 29_000, "validate": 1014, "test": 1000},
         captions_per_clip=5,
         media_folders=("images", "flickr30k-images"),

@@ -1,7 +1,7 @@
 """Store many strings in two arrays, which forked processes share since they hold no reference counts."""
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -44,16 +44,10 @@ class PackedStrings(Sequence[str]):
 
 
 class PackedStringsBuilder:
-    """Builds packed strings one by one.
+    """Builds packed strings one by one."""
 
-    Args:
-        texts: the first strings.
-    """
-
-    def __init__(self, texts: Iterable[str] = ()) -> None:
+    def __init__(self) -> None:
         self._bytes, self._ends = bytearray(), array("Q")
-        for text in texts:
-            self.append(text)
 
     def __len__(self) -> int:
         """Count the strings so far."""

@@ -1,6 +1,5 @@
 """Data loaders whose workers fit the machine and leave signals to their parent process."""
 
-import os
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,6 +8,8 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+
+from evlvideo.processes import usable_cores
 
 
 def batch_loader(
@@ -31,6 +32,7 @@ def batch_loader(
         batch_sampler=batches,  # type: ignore[arg-type]  # a range serves as a list
         collate_fn=collate,
         # A worker makes whole batches; with a single batch there is nothing to do in parallel.
+        # A worker makes whole batches; with one batch there is nothing to do beside it. torch warns of more than cores.
         num_workers=min(num_workers, len(batches), usable_cores()) if len(batches) > 1 else 0,
         pin_memory=torch.cuda.is_available(),
         # A loader samples a seed for its workers; with its own generator, it does not change training's randomness.
@@ -38,11 +40,6 @@ def batch_loader(
     )
     leave_signals_to_parent(loader)
     return loader
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may use; torch warns of more workers."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def leave_signals_to_parent(loader: "DataLoader[Any]") -> None:

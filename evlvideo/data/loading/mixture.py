@@ -53,7 +53,7 @@ class Mixture(Dataset[dict[str, Any]]):
     through in a shuffled order without repetition, across epochs. Every further walk has a new order and newly sampled
     frames, crops and captions.
 
-    By default, an epoch walks once through the source that has the most items for its share, and repeats the others.
+    An epoch walks once through the source that has the most items for its share, and repeats the others.
     The next epoch continues where it ends. Clip ids should differ between sources, and so that batches can mix them,
     all sources need the same number of frames.
 
@@ -61,7 +61,6 @@ class Mixture(Dataset[dict[str, Any]]):
         sources: datasets by name.
         ratios: share of each source, by name; numbers above 0, of which only the proportions count.
         seed: seed of the run.
-        items_per_epoch: length of an epoch. Defaults to the length described above.
         items_per_step: items of all processes in a step. Epochs are rounded up to whole steps, so that every batch is
             full and a step has the same items for any number of processes.
 
@@ -76,10 +75,9 @@ class Mixture(Dataset[dict[str, Any]]):
         ratios: Mapping[str, float],
         *,
         seed: int,
-        items_per_epoch: int | None = None,
         items_per_step: int = 1,
     ) -> None:
-        _check(sources, ratios, items_per_epoch)
+        _check(sources, ratios)
         self.names = tuple(sources)
         self.sources = tuple(sources.values())
         self.seed = seed
@@ -87,11 +85,10 @@ class Mixture(Dataset[dict[str, Any]]):
         self._block = sum(self.shares)
         self._firsts = [0, *itertools.accumulate(self.shares)]
         self._sizes = [len(source) for source in self.sources]
-        if items_per_epoch is None:
-            pairs = zip(self._sizes, self.shares, strict=True)
-            items_per_epoch = max(math.ceil(size / share) for size, share in pairs) * self._block
-        self._length = math.ceil(items_per_epoch / items_per_step) * items_per_step
-        # In shared memory, so that workers that outlive an epoch (persistent_workers) see the next one's number.
+        pairs = zip(self._sizes, self.shares, strict=True)
+        items = max(math.ceil(size / share) for size, share in pairs) * self._block
+        self._length = math.ceil(items / items_per_step) * items_per_step
+        # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
@@ -190,7 +187,7 @@ def _shares(ratios: Sequence[float]) -> list[int]:
     return shares
 
 
-def _check(sources: Mapping[str, Source], ratios: Mapping[str, float], items_per_epoch: int | None) -> None:
+def _check(sources: Mapping[str, Source], ratios: Mapping[str, float]) -> None:
     if not sources:
         raise UserError("The mixture has no sources; name at least one.")
     if sources.keys() != ratios.keys():
@@ -200,5 +197,3 @@ def _check(sources: Mapping[str, Source], ratios: Mapping[str, float], items_per
             raise UserError(f"The ratio of {name} is {ratio!r}; ratios are numbers above 0.")
         if not len(sources[name]):
             raise UserError(f"The source {name} of the mixture is empty; leave it out.")
-    if items_per_epoch is not None and items_per_epoch < 1:
-        raise UserError(f"items_per_epoch is {items_per_epoch}; it must be at least 1.")

@@ -6,21 +6,22 @@ float32 on their way from a worker to the device; the vision tower normalises th
 for all frames, from torch's global generator.
 """
 
-import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 
 import numpy as np
+import pytorchvideo
 import torch
 from torch import Tensor
-from torchvision.transforms import _functional_tensor, functional
+from torchvision.transforms import functional
 
-with warnings.catch_warnings():
-    # pytorchvideo 0.1.5 still asks for a module by the public name it had before torchvision 0.17, and for torch.jit.
-    sys.modules.setdefault("torchvision.transforms.functional_tensor", _functional_tensor)
-    warnings.simplefilter("ignore", FutureWarning)
-    from pytorchvideo.transforms.functional import random_resized_crop
+# The file alone: its package, in pytorchvideo 0.1.5, imports a module that torchvision 0.17 removed.
+_spec = PathFinder.find_spec("functional", [f"{pytorchvideo.__path__[0]}/transforms"])
+assert _spec is not None and _spec.loader is not None, "pytorchvideo is a dependency"
+_pytorchvideo = module_from_spec(_spec)
+_spec.loader.exec_module(_pytorchvideo)
 
 Transform = Callable[[np.ndarray], Tensor]
 
@@ -53,7 +54,7 @@ def eval_transform(image_size: int, *, keep_aspect: bool = False) -> Transform:
 
 
 def _train(frames: np.ndarray, *, image_size: int, crop_scale_min: float, horizontal_flip: float) -> Tensor:
-    video = random_resized_crop(
+    video: Tensor = _pytorchvideo.random_resized_crop(
         _channels_first(frames).float().transpose(0, 1),  # (C, T, H, W)
         image_size,
         image_size,

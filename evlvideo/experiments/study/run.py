@@ -2,9 +2,9 @@
 
 from rich.console import Console
 
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.comparison.compare import Comparison, compare
 from evlvideo.errors import UserError
-from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.resumable import finished_evaluation, log, train_unfinished
 from evlvideo.experiments.study.plan import Study, StudyRun
 from evlvideo.processes import is_main

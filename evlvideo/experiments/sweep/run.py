@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.config.loading import save_config
-from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.resumable import finished_evaluation, log, train_unfinished
 from evlvideo.experiments.sweep.figure import draw_figure
 from evlvideo.experiments.sweep.plan import Sweep, Variant

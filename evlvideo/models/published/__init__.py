@@ -1,1 +1,1 @@
-"""Published checkpoints of EVLGen and of the baselines, converted into ours and back."""
+"""Converts published checkpoints of EVLGen and of the compared connectors, and exports EVLGen's."""

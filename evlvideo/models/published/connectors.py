@@ -1,8 +1,7 @@
-"""Published weights of BLIP-2, Video-LLaMA and VideoChat, inwards.
+"""Imports published weights of BLIP-2, Video-LLaMA and VideoChat.
 
-Their files hold what was trained, under LAVIS's names. Video-LLaMA's and VideoChat's do not hold the Q-Former that they
-leave frozen: it is in a file of BLIP-2, which is read beside. Sizes are read from the tensors. Sources: the published
-code of each.
+Their files hold the trained weights under LAVIS's names. Those of Video-LLaMA and VideoChat lack the frozen Q-Former,
+which is read from a file of BLIP-2. Sizes are read from the tensors. Sources: the published code of each.
 """
 
 import re
@@ -25,7 +24,7 @@ _QFORMER = (
     (".attention.self.", ".attention.attention."),
     (".crossattention.self.", ".crossattention.attention."),
 )
-"""Published parts of a Q-Former's names, and transformers' in their place."""
+"""Published parts of a Q-Former's names → transformers' names."""
 _RELATIONS = (
     (".dpe.", ".positions."),
     (".attn.", ".attention."),
@@ -35,7 +34,7 @@ _RELATIONS = (
     (".mlp.c_fc.", ".fc1."),
     (".mlp.c_proj.", ".fc2."),
 )
-"""Published parts of a relation aggregator's names, and ours in their place."""
+"""Published parts of a relation aggregator's names → our names."""
 _NAMES: dict[str, dict[str, str]] = {
     "blip2": {"query_tokens": "connector.queries", "Qformer.bert.": "connector.qformer."},
     "video_llama": {
@@ -53,9 +52,9 @@ _NAMES: dict[str, dict[str, str]] = {
         "visual_encoder.gmhra.": "vision_tower.video_relations.aggregators.",
     },
 }
-"""Our beginnings of names by published ones."""
+"""Published name prefixes → our prefixes."""
 _FROM_BLIP2 = ("query_tokens", "Qformer.", "ln_vision.")
-"""What of a file of BLIP-2 another system takes over."""
+"""Prefixes of the weights that another system takes from a file of BLIP-2."""
 _NOT_HERE = (
     *(
         "visual_encoder.",
@@ -63,22 +62,22 @@ _NOT_HERE = (
         "llm_model.",
         "opt_model.",
         "t5_model.",
-    ),  # towers, which have files of their own
+    ),  # towers, which have their own files
     *("Qformer.cls.", "vision_proj.", "text_proj.", "itm_head.", "temp", "t5_proj."),  # BLIP-2's first stage, and T5
     "audio_",  # Video-LLaMA's other branch
 )
-"""Beginnings of names of what the connectors have no part of."""
+"""Prefixes of weights that no connector has."""
 _TEXT_BRANCH = re.compile(
     r"(video_)?Qformer\.bert\.(embeddings\.(word|position)_.*|encoder\.layer\.\d+\.(intermediate|output)\..*)"
 )
-"""Names of what of a Q-Former reads a text."""
+"""Parts of the names of weights with which a Q-Former reads text."""
 TAKE_OVER = ("video_llama", "videochat")
-"""Systems whose files lack the Q-Former that they take over from BLIP-2."""
+"""Systems that use BLIP-2's Q-Former, which their files lack."""
 _HEAD_DIM, _TOWER_HEAD_DIM = 64, 88
 
 
 def system_of(weights: Mapping[str, Tensor]) -> str | None:
-    """The connector that published weights are of, by their names; `None` where they are of none of these."""
+    """Tell by their names which connector published weights belong to; `None` if none of these."""
     if any(name.startswith("video_Qformer.") for name in weights):
         return "video_llama"
     if any(name.startswith("visual_encoder.gmhra") for name in weights):
@@ -95,18 +94,18 @@ def captioner_from_system(
     language_model: str,
     changes: Mapping[str, Any],
 ) -> EvlVideoForCaptioning:
-    """The captioner with a system's published connector, in eval mode.
+    """Build the captioner with a system's published connector, in eval mode.
 
     Args:
-        system: as :func:`system_of` tells.
-        weights: of the system's file, by published name.
-        blip2: of a file of BLIP-2, whose Q-Former the system leaves frozen.
-        vision: the tower's file under EVA's names, or timm's name of the tower.
+        system: result of :func:`system_of`.
+        weights: weights of the system's file by published name.
+        blip2: weights of a file of BLIP-2, whose Q-Former the system keeps frozen.
+        vision: the tower's file under EVA's names, or the tower's name in timm.
         language_model: hub name or folder.
-        changes: values of :class:`EvlVideoConfig` that the tensors do not tell; sections are merged with what was read.
+        changes: values of :class:`EvlVideoConfig` that the tensors do not show; sections are merged into those read.
 
     Raises:
-        UserError: weights are missing, have no place, or are of another shape; all are listed, by our names.
+        UserError: weights are missing, unexpected, or of another shape; all are listed by our names.
     """
     changes = dict(changes)
     given = {
@@ -132,36 +131,36 @@ def captioner_from_system(
 def connector_weights(
     system: str, weights: Mapping[str, Tensor], blip2: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """Published weights under our names.
+    """Rename published weights to our names.
 
     Args:
-        system: as :func:`system_of` tells.
-        weights: of the system's file, by published name.
-        blip2: of a file of BLIP-2, whose Q-Former the system leaves frozen.
+        system: result of :func:`system_of`.
+        weights: weights of the system's file by published name.
+        blip2: weights of a file of BLIP-2, whose Q-Former the system keeps frozen.
 
     Raises:
-        UserError: weights of parts that are not built here.
+        UserError: there are weights of unsupported parts.
     """
     local = sorted(name for name in weights if ".lmhra" in name)
     if local:
         raise UserError(
             f"The checkpoint has local relation aggregators ({local[0]}, …), which are not supported; published "
-            "VideoChat has global ones alone (no_lmhra)."
+            "VideoChat has global ones only (no_lmhra)."
         )
     taken = {name: value for name, value in (blip2 or {}).items() if name.startswith(_FROM_BLIP2)}
     return {_our_name(system, name): value for name, value in {**taken, **weights}.items() if not _is_other(name)}
 
 
 def connector_values(system: str, weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the architecture that the weights tell.
+    """Read the architecture from the weights.
 
     Args:
-        system: as :func:`system_of` tells.
-        weights: by our names.
-        given: sizes of the BERT that are given and not read.
+        system: result of :func:`system_of`.
+        weights: weights by our names.
+        given: sizes of BERT that override those read.
 
     Raises:
-        UserError: the Q-Former is missing, or its number of heads cannot be told.
+        UserError: the Q-Former is missing, or its number of heads is unknown.
     """
     image = "connector.image_" if system == "video_llama" else "connector."
     queries, prefix = f"{image}queries", f"{image}qformer.encoder.layer."
@@ -169,13 +168,13 @@ def connector_values(system: str, weights: Mapping[str, Tensor], given: Mapping[
     missing = [name for name in (queries, inner) if name not in weights]
     if missing:
         raise UserError(
-            f"The checkpoint of connector={system} has no {' and no '.join(missing)}: its Q-Former is BLIP-2's, which "
-            "is a file of its own; name it with --qformer."
+            f"The checkpoint of connector={system} has no {' and no '.join(missing)}: its Q-Former is BLIP-2's; "
+            "name BLIP-2's file with --qformer."
         )
     hidden = weights[queries].shape[-1]
     if "num_attention_heads" not in given and hidden % _HEAD_DIM:
         raise UserError(
-            f"The number of heads of the Q-Former cannot be told from its {hidden} channels; "
+            f"The Q-Former's number of heads cannot be inferred from its {hidden} channels; "
             "give bert_config.num_attention_heads=NUMBER."
         )
     bert = {

@@ -1,4 +1,4 @@
-"""Checkpoints from the published form to ours, and back."""
+"""Converts checkpoints from the published format to ours, and back."""
 
 from pathlib import Path
 
@@ -27,24 +27,24 @@ def from_published(
 
     Args:
         source: the published `.pth`.
-        out: directory of our checkpoint, which is not there yet.
-        vision: the tower's file, or timm's name of it.
+        out: directory of our checkpoint, which must not exist.
+        vision: the tower's file, or its name in timm.
         language_model: hub name or folder.
-        overrides: `key=value` changes to :class:`EvlVideoConfig`, for what the file does not tell.
-        qformer: a published file of BLIP-2, for a system that takes over its Q-Former.
+        overrides: `key=value` changes to :class:`EvlVideoConfig`, for values that the file does not show.
+        qformer: a published file of BLIP-2, for a system that uses its Q-Former.
 
     Returns:
-        the architecture that was found.
+        the architecture found.
 
     Raises:
-        UserError: see :mod:`evlvideo.models.published.evlgen`; or `out` is there already.
+        UserError: see :mod:`evlvideo.models.published.evlgen`; or `out` exists.
     """
     checkpoint = read_published(source)
     system, changes = system_of(checkpoint.weights), architecture_changes(overrides)
     vision, language_model = _absolute(vision), _absolute(language_model)
     if qformer is not None and system not in TAKE_OVER:
         raise UserError(
-            f"--qformer gives the Q-Former that {' or '.join(TAKE_OVER)} takes over, and {source} is "
+            f"--qformer is for {' or '.join(TAKE_OVER)}, which use BLIP-2's Q-Former, but {source} is "
             f"{system or 'EVLGen'}'s; leave it out."
         )
     with new_directory(out) as directory:
@@ -68,7 +68,7 @@ def from_published(
 
 
 def described(config: EvlVideoConfig) -> str:
-    """What was found, in a line: a wrong guess should be seen."""
+    """Describe the architecture found in one line, so that a wrong guess is noticed."""
     bert = config.bert
     if config.connector != TOMEFORMER:
         return (
@@ -85,15 +85,15 @@ def described(config: EvlVideoConfig) -> str:
 
 
 def to_published(source: str, out: Path) -> None:
-    """Write one of our checkpoints in the published form.
+    """Write one of our checkpoints in the published format.
 
     Raises:
-        UserError: there is no checkpoint, or the published code cannot compute it.
+        UserError: there is no checkpoint, or the published code cannot run it.
     """
     directory = checkpoint_directory(source)
     write_published(EvlVideoForCaptioning.from_pretrained(directory), out, converted=directory)
 
 
 def _absolute(name: str) -> str:
-    """A path as seen from everywhere, since checkpoints are opened from elsewhere; a name stays a name."""
+    """Make a path absolute, since checkpoints are opened from elsewhere; leave other names as they are."""
     return str(Path(name).resolve()) if Path(name).exists() else name

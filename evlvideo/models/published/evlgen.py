@@ -1,9 +1,9 @@
-"""Published EVLGen checkpoints, in and out.
+"""Imports and exports published EVLGen checkpoints.
 
-A published `.pth` holds what was trained, under the published names, beside the state of its training; the vision tower
-is a file of its own under EVA's names, and the language model is a folder of transformers. Sizes are read from the
-tensors; what tensors do not tell, the numbers of heads and r, has EVLGen's value or is given. Source: EVLGen (Jian et
-al., ACL 2024), its published code.
+A published `.pth` holds the trained weights under the published names, and the state of the training. The vision tower
+is a separate file under EVA's names, and the language model is a transformers folder. Sizes are read from the tensors.
+The numbers of heads and r, which tensors do not show, default to EVLGen's values. Source: EVLGen (Jian et al., ACL
+2024), its published code.
 """
 
 import json
@@ -26,7 +26,7 @@ from evlvideo.models.trainable import tower_of
 from evlvideo.models.weights import copy_weights, read_weights
 
 ORIGIN_NAME = "published.safetensors"
-"""In the directory of a converted checkpoint: what only the way back needs."""
+"""File in a converted checkpoint with what only the export needs."""
 EVLGEN_TOWER = "eva_giant_patch14_clip_224"
 EVLGEN_DEPTH = 39
 """Blocks of the tower that EVLGen keeps; files of the tower have up to 40."""
@@ -36,32 +36,32 @@ _PREFIXES = {
     "connector.projection.": "VL_proj.",
     "connector.bert.": "VLconnector.",
 }
-"""Published beginnings of names by ours; `ln_vision` has the same."""
+"""Our name prefixes → published ones; `ln_vision` has the same."""
 _LANGUAGE_PROJECTIONS = {"opt": "opt_proj.", "llama": "llm_proj."}
-"""Published name of the projection to the language model, by the language model's kind."""
+"""Kind of language model → published name of the projection to it."""
 _BUFFERS = (".position_ids", ".rotary_emb.inv_freq")
-"""Ends of names of constants that checkpoints of older libraries hold; they follow from the sizes."""
+"""Name suffixes of constants in checkpoints of older libraries, which follow from the sizes."""
 _TEMPORAL = ".temporal_merge."
 _BERT_HEAD_DIM = 64
 _EVA_GIANT_HEAD_DIM = 88
 _EVA_GIANT = (224, 14, 1408, 6144)
-"""Pixels, pixels of a patch, channels and channels of the MLP, which timm's tower has without being told."""
+"""Image size, patch size, channels and MLP channels of timm's tower by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedCheckpoint:
-    """What a published file holds, without the state of its optimizer."""
+    """Content of a published file, without its optimizer state."""
 
     weights: dict[str, Tensor]
-    """What was trained, by published name."""
+    """Trained weights by published name."""
     buffers: dict[str, Tensor]
-    """Constants of older libraries, by published name; nothing here needs them."""
+    """Constants of older libraries by published name, unused here."""
     settings: dict[str, Any]
     """The `config` of its training."""
 
     @property
     def language_kind(self) -> str:
-        """The kind of language model it was trained with: `opt` or `llama`."""
+        """Kind of language model that it was trained with: `opt` or `llama`."""
         kinds = [
             kind
             for kind, prefix in _LANGUAGE_PROJECTIONS.items()
@@ -77,14 +77,13 @@ def read_published(path: Path) -> PublishedCheckpoint:
     """Read a published checkpoint, image or video.
 
     Raises:
-        UserError: the file is missing, needs more than tensors and plain containers to be read, or is no published
-            checkpoint.
+        UserError: the file is missing, holds more than tensors and plain containers, or is not a published checkpoint.
     """
     content = read_weights(path)
     model = content.get("model")
     if not isinstance(model, dict) or not model or not all(isinstance(value, Tensor) for value in model.values()):
         raise UserError(
-            f"{path} is not a published checkpoint: it must hold weights by name under 'model', and holds "
+            f"{path} is not a published checkpoint: it must hold weights by name under 'model', but holds "
             f"{', '.join(map(repr, list(content)[:5])) or 'nothing'}."
         )
     settings: Any = content.get("config")
@@ -98,17 +97,17 @@ def read_published(path: Path) -> PublishedCheckpoint:
 def published_config(
     checkpoint: PublishedCheckpoint, vision: str, language_model: str, changes: Mapping[str, Any] | None = None
 ) -> EvlVideoConfig:
-    """The architecture of a published checkpoint, from the shapes of its weights.
+    """Read the architecture of a published checkpoint from the shapes of its weights.
 
     Args:
         checkpoint: as read.
-        vision: the tower's file under EVA's names, or timm's name of the tower, whose weights timm then brings.
+        vision: the tower's file under EVA's names, or the tower's name in timm, which then provides its weights.
         language_model: hub name or folder.
-        changes: values of :class:`EvlVideoConfig` that the tensors do not tell or that should be others;
-            `bert_config` and `vision_overrides` are merged with what was read.
+        changes: values of :class:`EvlVideoConfig` that override those read; `bert_config` and `vision_overrides` are
+            merged.
 
     Raises:
-        UserError: the weights are not of one of the published models, or the number of heads cannot be told.
+        UserError: the weights are not those of a published model, or the number of heads is unknown.
     """
     changes = dict(changes or {})
     overrides = dict(changes.pop("vision_overrides", None) or {})
@@ -134,10 +133,10 @@ def published_config(
 def captioner_from_published(
     checkpoint: PublishedCheckpoint, config: EvlVideoConfig, *, tower_dtype: torch.dtype | None = None
 ) -> EvlVideoForCaptioning:
-    """The captioner with a published checkpoint's weights, in eval mode.
+    """Build the captioner with a published checkpoint's weights, in eval mode.
 
     Raises:
-        UserError: weights are missing, have no place, or are of another shape; all are listed, by published name.
+        UserError: weights are missing, unexpected, or of another shape; all are listed by published name.
     """
     model = EvlVideoForCaptioning.from_towers(config, tower_dtype=tower_dtype)
     copy_weights("The published checkpoint", _published_state(model), checkpoint.weights, listed=None)
@@ -145,17 +144,17 @@ def captioner_from_published(
 
 
 def to_published(model: EvlVideoForCaptioning) -> dict[str, Tensor]:
-    """A captioner's trained weights under the published names.
+    """Return a captioner's trained weights under the published names.
 
     Raises:
-        UserError: the model is one that the published code cannot compute.
+        UserError: the published code cannot run the model.
     """
     _check_publishable(model.config)
     return {name: value.detach().cpu() for name, value in _published_state(model).items()}
 
 
 def write_origin(checkpoint: PublishedCheckpoint, directory: Path) -> None:
-    """Keep beside a converted checkpoint what our own files have no place for, so that the way back is exact."""
+    """Keep what our own files cannot hold beside a converted checkpoint, so that its export is exact."""
     half = {name: str(value.dtype) for name, value in checkpoint.weights.items() if value.dtype != torch.float32}
     metadata = {"settings": json.dumps(checkpoint.settings, default=str), "types": json.dumps(half)}
     with replacing(directory / ORIGIN_NAME) as temporary:
@@ -163,16 +162,16 @@ def write_origin(checkpoint: PublishedCheckpoint, directory: Path) -> None:
 
 
 def write_published(model: EvlVideoForCaptioning, path: Path, *, converted: Path | None = None) -> None:
-    """Write a captioner as the published code reads it; its frozen towers are the files that it was made with.
+    """Write a captioner in the published format, without its frozen towers, which keep their own files.
 
     Args:
         model: the captioner.
-        path: where to.
-        converted: directory of a checkpoint; where it was converted from a published one, that one's settings, types
-            and constants are written again.
+        path: the file to write.
+        converted: directory of a checkpoint. If it was converted from a published one, the settings, dtypes and
+            constants of that one are written again.
 
     Raises:
-        UserError: the model is one that the published code cannot compute, or `path` cannot be written.
+        UserError: the published code cannot run the model, or `path` cannot be written.
     """
     config, weights = model.config, to_published(model)
     settings = {"model": {"num_layers": config.bert.num_hidden_layers, "tome_r": config.merge_r}}
@@ -196,7 +195,7 @@ def write_published(model: EvlVideoForCaptioning, path: Path, *, converted: Path
 
 
 def _published_state(model: EvlVideoForCaptioning) -> dict[str, Tensor]:
-    """The model's own trained tensors by published name; what the published code does not have keeps our name."""
+    """Return the model's trained tensors by published name; those that the published code lacks keep our name."""
     prefixes = {**_PREFIXES, "language_projection.": _LANGUAGE_PROJECTIONS[model.config.text.model_type]}
     state = {}
     for name, value in model.state_dict().items():
@@ -207,19 +206,19 @@ def _published_state(model: EvlVideoForCaptioning) -> dict[str, Tensor]:
 
 
 def vision_values(vision: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """The tower: its sizes, and where its weights come from."""
+    """Return the config of the tower: its sizes, and the source of its weights."""
     path = Path(resolve_source(vision))
     if path.is_file():
         sizes = _eva_sizes(path, read_weights(path), overrides)
         return {"vision_tower": EVLGEN_TOWER, "vision_weights": vision, "vision_overrides": sizes | overrides}
     if path.suffix in {".pth", ".pt", ".safetensors"} or path.exists():
-        raise UserError(f"There is no file of the vision tower at {vision}; name its file, or timm's name of it.")
+        raise UserError(f"There is no vision tower file at {vision}; name the file, or the tower's name in timm.")
     depth = {"depth": EVLGEN_DEPTH} if vision == EVLGEN_TOWER else {}
     return {"vision_tower": vision, "vision_weights": "timm", "vision_overrides": depth | overrides}
 
 
 def _eva_sizes(path: Path, state: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for `timm.create_model` that make the tower of a file under EVA's names."""
+    """Return the arguments of `timm.create_model` for the tower in a file under EVA's names."""
     needed = ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")
     missing = [name for name in needed if name not in state]
     if missing:
@@ -230,7 +229,7 @@ def _eva_sizes(path: Path, state: Mapping[str, Tensor], overrides: Mapping[str, 
     side = round((state["pos_embed"].shape[1] - 1) ** 0.5)
     if "num_heads" not in overrides and width % _EVA_GIANT_HEAD_DIM:
         raise UserError(
-            f"The number of heads of the tower in {path} cannot be told from its {width} channels; "
+            f"The number of heads of the tower in {path} cannot be inferred from its {width} channels; "
             "give vision_overrides.num_heads=NUMBER."
         )
     depth = {"depth": min(len(blocks), EVLGEN_DEPTH)}
@@ -242,7 +241,7 @@ def _eva_sizes(path: Path, state: Mapping[str, Tensor], overrides: Mapping[str, 
         "patch_size": patch,
         "embed_dim": width,
         "num_heads": max(1, width // _EVA_GIANT_HEAD_DIM),
-        # timm rounds down what it multiplies.
+        # timm multiplies by the ratio and rounds down.
         "mlp_ratio": (hidden + 0.5) / width,
     }
 
@@ -261,7 +260,7 @@ def _bert_sizes(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict
     hidden = positions.shape[1]
     if "num_attention_heads" not in given and hidden % _BERT_HEAD_DIM:
         raise UserError(
-            f"The number of heads of the connector cannot be told from its {hidden} channels; "
+            f"The connector's number of heads cannot be inferred from its {hidden} channels; "
             "give bert_config.num_attention_heads=NUMBER."
         )
     layers = {name.removeprefix(layer).split(".")[0] for name in weights if name.startswith(layer)}
@@ -276,7 +275,7 @@ def _bert_sizes(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict
 
 
 def _contextualizer_values(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Image checkpoints have no contextualizer, video checkpoints one in every block of the tower."""
+    """Read the contextualizer: image checkpoints have none, video checkpoints one in every block of the tower."""
     temporal = {name: value for name, value in weights.items() if _TEMPORAL in name}
     if not temporal:
         return {}
@@ -291,7 +290,7 @@ def _check_language_model(checkpoint: PublishedCheckpoint, kind: str, name: str)
     if checkpoint.language_kind != kind:
         raise UserError(
             f"The checkpoint was trained with a language model of the kind {checkpoint.language_kind!r} "
-            f"({_LANGUAGE_PROJECTIONS[checkpoint.language_kind]}weight), and {name!r} is of the kind {kind!r}; name "
+            f"({_LANGUAGE_PROJECTIONS[checkpoint.language_kind]}weight), but {name!r} is of the kind {kind!r}; name "
             "the language model that it was trained with."
         )
 
@@ -312,4 +311,4 @@ def _check_publishable(config: EvlVideoConfig) -> None:
     if kind not in _LANGUAGE_PROJECTIONS:
         problems.append(f"the language model is of the kind {kind!r}; it has {', '.join(_LANGUAGE_PROJECTIONS)}")
     if problems:
-        raise UserError("The published code cannot compute this model:\n" + "\n".join(f"  - {p}" for p in problems))
+        raise UserError("The published code cannot run this model:\n" + "\n".join(f"  - {p}" for p in problems))

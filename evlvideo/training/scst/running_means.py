@@ -42,5 +42,5 @@ class RunningMeans:
         return {name: total / count for name, (total, count) in sums.items() if count}
 
     def restore(self, sums: Mapping[str, tuple[float, float]]) -> None:
-        """Go on from what :meth:`sums` returned; with several processes, in one of them."""
+        """Continue from what :meth:`sums` returned; with several processes, in one of them."""
         self._sums = {name: torch.tensor(both) for name, both in sums.items()}

@@ -153,7 +153,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Compute the batch's share of the step's loss; a batch without captions is a step of its own."""
+        """Compute the batch's share of the step's loss; a batch without captions is taken as a whole step."""
         if "rollout" not in inputs:
             self.roll_out([inputs])
         rollout: Rollout = inputs["rollout"]

@@ -1,1 +1,1 @@
-"""What `scripts/benchmarks/gpu.py` measures: a module for each part, whose `run` notes what it finds case by case."""
+"""The parts of `scripts/benchmarks/gpu.py`, one module each, whose `run` records its findings case by case."""

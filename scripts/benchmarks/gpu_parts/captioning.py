@@ -1,4 +1,4 @@
-"""Captioning as evaluation does it: beams, all of the same length, in batches."""
+"""Measure captioning as in evaluation: batches, beam search, all captions of the same length."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _REPEATS = 3
 
 
 def run(size: Size, notes: Notes) -> None:
-    """The video form with beams, and greedily."""
+    """Measure the video form with beam search and greedily."""
     model = random_captioner(size.architecture(**FORMS["video"]))
     processor = make_processor(model)
     clips = NoiseClips(size.clips, size.frames, processor.image_size, per_caption=False)

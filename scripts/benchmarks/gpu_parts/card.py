@@ -1,4 +1,4 @@
-"""The machine: its card, what that multiplies in a second, and what it runs."""
+"""Describe the machine: its card, the speed of matrix products, and its software."""
 
 import os
 import platform
@@ -28,11 +28,11 @@ _DENSE_BF16_TFLOPS = (
     ("RTX 4090", 165),
     ("RTX 3090", 71),
 )
-"""Part of a card's name → its makers' figure for dense products in bfloat16 that are summed in float32."""
+"""Part of a card's name → the manufacturer's peak for dense products in bfloat16 with float32 sums."""
 
 
 def run(size: Size, notes: Notes) -> None:
-    """Note the card, then measure a product of large matrices."""
+    """Record the card, then measure a product of large matrices."""
     notes.measure("machine", _machine)
     notes.measure("published_tflops", published_tflops)
     notes.measure("matrix_product", _matrix_product, size.matrix)

@@ -1,4 +1,4 @@
-"""A cross-entropy step compiled by torch: how long compiling takes, and what it gains."""
+"""Measure a cross-entropy step compiled by torch: how long compiling takes, and what it gains."""
 
 from gpu_parts.generated import make_processor, random_captioner
 from gpu_parts.measure import Notes, free_memory
@@ -7,7 +7,7 @@ from gpu_parts.training import step
 
 
 def run(size: Size, notes: Notes) -> None:
-    """Of each form with the larger batch, as far as time goes: compiling takes minutes."""
+    """Measure each form with the larger batch while time remains: compiling takes minutes."""
     batch = size.batches[1]
     for form, changes in FORMS.items():
         model = random_captioner(size.architecture(**changes))

@@ -1,4 +1,4 @@
-"""The TomeFormer, as published and without merging, and BLIP-2's Q-Former behind one tower, image by image."""
+"""Compare the TomeFormer, as published and without merging, and BLIP-2's Q-Former on single images."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from gpu_parts.sizes import Size, device
 
 
 def run(size: Size, notes: Notes) -> None:
-    """Encoding with each connector, the connector alone, and merging alone."""
+    """Measure encoding with each connector, the connector alone, and merging alone."""
     r = size.architecture().merge_r
     blip2 = {"connector": "blip2", "merge_r": None, "merge_reduction": None, "connector_options": None}
     for name, form in {f"tomeformer, r = {r}": {}, "tomeformer, r = 0": {"merge_r": 0}, "blip2": blip2}.items():
@@ -55,7 +55,7 @@ def _of_connector(size: Size, model: EvlVideoForCaptioning) -> dict[str, Any]:
 
 
 def _merging(size: Size, model: EvlVideoForCaptioning) -> dict[str, Any]:
-    """Matching and averaging of all layers, on tokens of their shapes and nothing else."""
+    """Run only the matching and averaging of all layers, on tokens of their shapes."""
     connector = model.connector
     assert isinstance(connector, TomeFormer)
     width, heads = model.config.bert.hidden_size, model.config.bert.num_attention_heads

@@ -1,4 +1,4 @@
-"""The tests of the suite that need a GPU."""
+"""Run the tests that need a GPU."""
 
 import os
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from gpu_parts.sizes import Size
 ROOT = Path(__file__).parents[3]
 MARK = "needs_cuda"
 _SIGNS = (f"mark.{MARK}", "@every_device")
-"""What a file with such tests holds; importing the others would take a minute."""
+"""Text that a file with such tests contains; importing the others would take a minute."""
 
 
 def run(size: Size, notes: Notes) -> None:
-    """Note each test's outcome; without a GPU all are skipped."""
-    # Here, so that a machine without pytest fails in this part alone.
+    """Record each test's outcome; without a GPU all are skipped."""
+    # Imported here, so that only this part fails on a machine without pytest.
     import pytest
 
     if torch.cuda.is_available():
@@ -30,7 +30,7 @@ def run(size: Size, notes: Notes) -> None:
 
 
 def files_with_tests() -> Iterator[Path]:
-    """Files of tests, some of which need a GPU."""
+    """List the test files with tests that need a GPU."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
         if any(sign in text for sign in _SIGNS):
@@ -38,13 +38,13 @@ def files_with_tests() -> Iterator[Path]:
 
 
 class _Outcomes:
-    """Notes each test when it is over."""
+    """Records each test when it ends."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        # A test that is skipped or fails in its set-up is not called.
+        # A test that is skipped or fails in its set-up is never called.
         if report.when == "call" or report.outcome != "passed":
             found: dict[str, Any] = {"outcome": report.outcome, "seconds": report.duration}
             if report.outcome == "failed":

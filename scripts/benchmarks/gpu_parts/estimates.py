@@ -1,4 +1,4 @@
-"""What `evlvideo estimate` says of the steps and captions that the other parts measure."""
+"""Estimate the steps and captions that the other parts measure, as `evlvideo estimate` does."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +10,7 @@ from gpu_parts.sizes import FORMS, TEXT_TOKENS, Size, precision
 
 
 def run(size: Size, notes: Notes) -> None:
-    """Estimates by the names that cases give theirs."""
+    """Record estimates under the names that cases refer to."""
     for form in FORMS:
         for batch in size.batches:
             notes.measure(f"training, {form}, {batch} clips", _of_training, size, form, batch)
@@ -45,7 +45,7 @@ def _of_training(size: Size, form: str, batch: int) -> dict[str, Any]:
 
 
 def _of_self_critical(size: Size, form: str, batch: int) -> dict[str, Any]:
-    """Drawing all captions and the greedy one of each clip, and the pass over all samples."""
+    """Estimate sampling all captions and the greedy one of each clip, and the pass over all samples."""
     found = _estimate(
         size,
         form,
@@ -60,7 +60,7 @@ def _of_self_critical(size: Size, form: str, batch: int) -> dict[str, Any]:
 
 
 def _of_captioning(size: Size, beams: int) -> dict[str, Any]:
-    """Of all clips that are captioned."""
+    """Estimate captioning all clips."""
     workload = _workload(size, 1, num_beams=beams, new_tokens=size.new_tokens)
     found = multiply_adds(size.architecture(**FORMS["video"]), workload)
     return {"multiply_adds": size.clips * found.captioning_clip.total, "by_part": asdict(found.captioning_clip)}

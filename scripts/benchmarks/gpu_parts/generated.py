@@ -1,4 +1,4 @@
-"""A captioner of random weights, made on the device, and clips of noise: no file is read, nothing is downloaded."""
+"""Make a captioner with random weights on the device, and clips of noise, without files or downloads."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ from gpu_parts.measure import free_memory
 from gpu_parts.sizes import TEXT_TOKENS, device, precision
 
 _SPECIAL = {0: "<s>", 1: "<pad>", 2: "</s>", 3: "<unk>", 50118: "\n"}
-"""OPT's, at their places."""
+"""OPT's special tokens at their ids."""
 _VOCABULARY = 50272
 _NOISE_CLIPS = 8
 _REFERENCES, _REFERENCE_WORDS = 5, 10
 
 
 def random_captioner(config: EvlVideoConfig, *, language_model: bool = True) -> EvlVideoForCaptioning:
-    """A captioner on the device, its towers in the type that training keeps them in.
+    """Make a captioner on the device, with towers in the dtype of training.
 
-    Its weights are drawn there, where billions take a second.
+    Weights are sampled on the device, where billions take a second.
 
     Args:
         config: the architecture.
-        language_model: whether it has one; else it can only encode.
+        language_model: include the language model; without it, the captioner can only encode.
     """
     torch.manual_seed(0)
     with torch.device(device()):
@@ -43,7 +43,7 @@ def random_captioner(config: EvlVideoConfig, *, language_model: bool = True) -> 
 
 
 def make_processor(model: EvlVideoForCaptioning) -> EvlVideoProcessor:
-    """The processor of a captioner, with a tokenizer of as many words as OPT has tokens."""
+    """Make the processor of a captioner, with a tokenizer of as many words as OPT has tokens."""
     words = {_SPECIAL.get(place, f"w{place}"): place for place in range(_VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|\S+"), "removed", invert=True)
@@ -54,13 +54,13 @@ def make_processor(model: EvlVideoForCaptioning) -> EvlVideoProcessor:
 
 
 class NoiseClips(Dataset[dict[str, Any]]):
-    """Clips of noise in memory, as decoded ones come, with captions of random words.
+    """Clips of noise in memory, in the form of decoded ones, with captions of random words.
 
     Args:
-        count: clips.
-        frames: of each.
+        count: number of clips.
+        frames: frames of each clip.
         image_size: height and width of a frame, in pixels.
-        per_caption: items have a caption of full length to train on.
+        per_caption: give items a caption of full length to train on.
     """
 
     def __init__(self, count: int, frames: int, image_size: int, *, per_caption: bool) -> None:
@@ -73,7 +73,7 @@ class NoiseClips(Dataset[dict[str, Any]]):
         return self._count
 
     def set_epoch(self, epoch: int) -> None:
-        """Noise is the same in every epoch."""
+        """Do nothing: noise is the same in every epoch."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = {
@@ -81,11 +81,11 @@ class NoiseClips(Dataset[dict[str, Any]]):
             "captions": _references(index),
             "pixel_values": self._noise[index % _NOISE_CLIPS],
         }
-        # The opening and the ending token are added.
+        # BOS and EOS are added.
         return item | {"caption": _words(index, TEXT_TOKENS - 2)} if self._per_caption else item
 
     def references(self) -> dict[str, list[str]]:
-        """Captions of every clip, as a reward takes them."""
+        """Return the captions of every clip, as a reward expects them."""
         return {str(index): _references(index) for index in range(self._count)}
 
 

@@ -1,4 +1,4 @@
-"""Notes of a part, written after each case, and seconds and memory of what runs on a device."""
+"""Record a part's findings after each case, and measure seconds and memory on a device."""
 
 import gc
 import statistics
@@ -16,7 +16,7 @@ GIB = 2**30
 
 
 class Notes:
-    """What a part found so far, in a file that is whole at every moment.
+    """Findings of a part so far, in a file that is complete at any time.
 
     Args:
         path: the file.
@@ -27,37 +27,37 @@ class Notes:
         self._found: dict[str, Any] = {}
 
     def add(self, case: str, found: Any) -> None:
-        """Write a case down."""
+        """Record a case."""
         self._found[case] = found
         write_json(self._path, self._found)
 
     def measure(self, case: str, run: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        """Write down what `run` finds, or why it could not: memory that is not there, a kernel that is missing."""
+        """Record what `run` finds, or why it failed, such as missing memory or a missing kernel."""
         try:
             found = run(*arguments, **named)
-        except Exception as error:  # whatever it is, the next case may go
+        except Exception as error:  # whatever it is, the next case may work
             traceback.print_exc()
             found = {"failed": f"{type(error).__name__}: {str(error).strip()[:500]}"}
-        # A traceback holds the tensors of the frames that it names.
+        # A traceback keeps the tensors in its stack frames alive.
         free_memory()
         self.add(case, found)
 
 
 def free_memory() -> None:
-    """Give back what nothing refers to any more."""
+    """Free unreferenced memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def synchronize() -> None:
-    """Wait until the device has done what was asked of it."""
+    """Wait until the device has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def seconds_of(run: Callable[[], Any], *, warmup: int, repeats: int) -> dict[str, Any]:
-    """Seconds of single runs, each waited for."""
+    """Measure the seconds of single runs, waiting for each."""
     seconds = []
     for place in range(warmup + repeats):
         synchronize()
@@ -70,18 +70,18 @@ def seconds_of(run: Callable[[], Any], *, warmup: int, repeats: int) -> dict[str
 
 
 def summary(seconds: list[float]) -> dict[str, Any]:
-    """Seconds with their median."""
+    """Return seconds with their median."""
     return {"median_seconds": statistics.median(seconds), "seconds": seconds}
 
 
 def start_of_peak() -> None:
-    """Measure the peak of memory from here."""
+    """Reset the peak of memory."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory() -> dict[str, float | None]:
-    """The most that tensors held, and the most that the allocator took, in GiB; nothing on a CPU."""
+    """Return the peaks of tensors and of the allocator in GiB; nothing on a CPU."""
     if not torch.cuda.is_available():
         return {"peak_gib": None, "reserved_gib": None}
     return {

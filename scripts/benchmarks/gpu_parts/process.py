@@ -1,4 +1,4 @@
-"""Parts in processes of their own, so that one that fails, hangs or takes all memory leaves the others alone."""
+"""Run parts in separate processes, so that one that fails, hangs or exhausts memory does not affect the others."""
 
 import contextlib
 import importlib
@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Any
 
 IMPORTED_ONCE = ["evlvideo.training.run", "evlvideo.estimate.costs", "torch.profiler"]
-"""With all that they import, which takes longer than most parts."""
+"""Imported once for all parts, since importing takes longer than most parts."""
 _TOLD = 1500
-"""Last characters of what a part wrote, where it failed."""
+"""Number of last characters of a failed part's output to keep."""
 _POLL_SECONDS = 0.05
 
 
 @dataclass
 class Part:
-    """A part that runs.
+    """A running part.
 
     Args:
-        name: module of this package.
+        name: name of a module of this package.
         size: name of a size.
-        directory: for its notes and what it writes to its terminal.
-        limit_seconds: when it is stopped.
+        directory: directory of its findings and its terminal output.
+        limit_seconds: time after which it is stopped.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Part:
     limit_seconds: float
 
     def __post_init__(self) -> None:
-        # The server has imported the libraries and never touched the GPU.
+        # The server has imported the libraries but never touched the GPU.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(IMPORTED_ONCE)
         self._started = time.monotonic()
@@ -55,7 +55,7 @@ class Part:
         return self.directory / f"{self.name}.log"
 
     def result(self) -> dict[str, Any]:
-        """Wait for the end or the limit; what was found until then stands either way."""
+        """Wait for the end or the limit; findings until then are kept."""
         ends = self._started + self.limit_seconds
         while self._process.is_alive() and time.monotonic() < ends:
             time.sleep(_POLL_SECONDS)
@@ -69,7 +69,7 @@ class Part:
         return result | {"found": self._found()}
 
     def stop(self) -> None:
-        """End it, and what it started."""
+        """End it and the processes that it started."""
         if self._process.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -85,7 +85,7 @@ class Part:
 
 
 def _run(name: str, size: str, notes: str, terminal: str) -> None:
-    """One part, as the leader of a group of processes that can be ended together."""
+    """Run one part as the leader of a process group that can be ended together."""
     os.setsid()
     with Path(terminal).open("w", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)

@@ -1,4 +1,4 @@
-"""A self-critical step: draws captions, scores them by CIDEr-D on the CPU, and trains on them."""
+"""Measure a self-critical step: samples captions, scores them by CIDEr-D on the CPU, and trains on them."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from gpu_parts.steps import make_trainer, measure_steps
 
 
 def run(size: Size, notes: Notes) -> None:
-    """Of the image form and of the video form, with few clips and with more."""
+    """Measure the image form and the video form, with few clips and with many."""
     for form in ("image", "video"):
         model = random_captioner(size.architecture(**FORMS[form]))
         processor = make_processor(model)
@@ -24,7 +24,7 @@ def run(size: Size, notes: Notes) -> None:
 def step(
     size: Size, form: str, model: EvlVideoForCaptioning, processor: EvlVideoProcessor, batch: int
 ) -> dict[str, Any]:
-    """A step, beside what it is estimated to cost."""
+    """Measure a step, and name its estimate."""
     trainer = make_trainer(size, model, processor, stage="scst", batch=batch)
     estimate = f"self-critical, {form}, {batch} clips"
     return {"clips": batch, "samples": size.samples, "estimate": estimate, **measure_steps(size, trainer)}

@@ -1,12 +1,12 @@
-"""Measured seconds beside estimated multiply-adds and what the card can multiply."""
+"""Compare measured seconds with estimated multiply-adds and the card's peak."""
 
 from typing import Any
 
 
 def add_shares(parts: dict[str, Any]) -> None:
-    """Put its estimate, the TFLOPS that it reached and their share of the card's, into each case that names one.
+    """Add the estimate, the TFLOPS reached and their share of the card's peak to each case that names an estimate.
 
-    An estimate counts what the method needs: what gradient checkpointing computes a second time is not in it.
+    An estimate counts what the method needs, without what gradient checkpointing recomputes.
 
     Args:
         parts: name → result.
@@ -25,7 +25,7 @@ def add_shares(parts: dict[str, Any]) -> None:
 
 
 def tflops_limit(card: dict[str, Any]) -> float | None:
-    """The makers' figure for dense bfloat16; what a large product reached, of a card whose figure is not known here."""
+    """Return the manufacturer's peak for dense bfloat16. If unknown, return that of a large product."""
     measured = card.get("matrix_product", {}).get("tflops")
     return card.get("published_tflops") or measured
 

@@ -1,4 +1,4 @@
-"""How large what is measured is: EVLGen as it was published, or a toy of the same form for a CPU."""
+"""Sizes to measure: EVLGen as published, or a toy of the same form for a CPU."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ FORMS: dict[str, dict[str, Any]] = {
     "video": {"fusion": "mean", "contextualizer": "in_tower"},
     "merged": {"fusion": "mean_tokens", "contextualizer": "merged"},
 }
-"""The mean of the frames, contextualizers in the tower, and one over merged tokens."""
+"""Frames averaged, contextualizers in the tower, and one over merged tokens."""
 TEXT_TOKENS = 32
-"""Of a caption that is trained on, the opening and the ending one included."""
+"""Tokens of a training caption, with BOS and EOS."""
 _TOY: dict[str, Any] = {
     "vision_overrides": {"depth": 2, "img_size": 56, "embed_dim": 48, "num_heads": 4},
     "text_config": {
@@ -47,26 +47,26 @@ class Size:
 
     name: str
     changes: dict[str, Any]
-    """What differs from the published architecture."""
+    """Changes to the published architecture."""
     frames: int
     batches: tuple[int, int]
-    """Clips of a training step: as published on each GPU, and more, to fill it."""
+    """Clips per training step: as published per GPU, and more, to fill it."""
     clips: int
-    """Clips that are captioned, or moved to the device."""
+    """Clips to caption, or to copy to the device."""
     images: int
-    """Images that connectors are compared on."""
+    """Images to compare connectors on."""
     samples: int
     beams: int
     new_tokens: int
     matrix: int
-    """Rows and columns of the matrices whose product is the card's measured limit."""
+    """Rows and columns of the matrices whose product gives the card's measured peak."""
     warmup: int
     repeats: int
     compile_backend: str
-    """Of torch: in small, one that makes no kernels, which take minutes on a CPU."""
+    """torch's compile backend; the toy's builds no kernels, which take minutes on a CPU."""
 
     def architecture(self, **form: Any) -> EvlVideoConfig:
-        """The published architecture in one of its forms, at this size."""
+        """Return the published architecture in one of its forms, at this size."""
         return EvlVideoConfig.from_dict({**read_architecture(ARCHITECTURE).to_dict(), **self.changes, **form})
 
 
@@ -104,11 +104,11 @@ SIZES = {size.name: size for size in (FULL, SMALL)}
 
 
 def device() -> torch.device:
-    """The first GPU, or the CPU."""
+    """Return the first GPU, or the CPU."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def precision() -> str:
-    """What is computed in: bf16, but on a GPU that has none."""
+    """Return the precision: bf16, unless a GPU lacks it."""
     gpu = torch.cuda.is_available()
     return "fp32" if gpu and not torch.cuda.is_bf16_supported(including_emulation=False) else "bf16"

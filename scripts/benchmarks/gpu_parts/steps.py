@@ -1,4 +1,4 @@
-"""Steps of the program's own trainers, on clips of noise."""
+"""Run steps of the package's trainers on clips of noise."""
 
 import itertools
 import tempfile
@@ -25,7 +25,7 @@ from gpu_parts.measure import peak_memory, start_of_peak, summary, synchronize
 from gpu_parts.sizes import Size, precision
 
 _MANY = 10_000
-"""Steps of a run, and between its validations: more than are made."""
+"""Steps of a run and between its validations: more than are run."""
 _CLIPS = 512
 
 
@@ -38,15 +38,15 @@ def make_trainer(
     batch: int,
     **arguments: Any,
 ) -> CaptionTrainer:
-    """The trainer of a run.
+    """Make the trainer of a run.
 
     Args:
         size: samples and lengths.
-        model: what is trained.
-        processor: of the model.
+        model: the captioner.
+        processor: the model's processor.
         stage: `caption` or `scst`.
-        batch: clips of a step.
-        arguments: those of `training.arguments`, such as `gradient_checkpointing`.
+        batch: clips per step.
+        arguments: values of `training.arguments`, such as `gradient_checkpointing`.
     """
     config = RunConfig(
         stage=stage,
@@ -74,10 +74,10 @@ def make_trainer(
 
 
 class Steps(TrainerCallback):
-    """Does something at the end of each step, and stops training when it says so.
+    """Calls a function after each step, and stops training when it returns true.
 
     Args:
-        done: told how many steps there were; whether that is enough.
+        done: takes the number of steps so far; returns whether they are enough.
     """
 
     def __init__(self, done: Callable[[int], bool]) -> None:
@@ -88,7 +88,7 @@ class Steps(TrainerCallback):
 
 
 def measure_steps(size: Size, trainer: CaptionTrainer) -> dict[str, Any]:
-    """Seconds of whole steps, from one's end to the next one's, and the peak of memory in them."""
+    """Measure the seconds from the end of each step to the next, and the peak of memory."""
     ends = [time.perf_counter()]
 
     def note(step: int) -> bool:

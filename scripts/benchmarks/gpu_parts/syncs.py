@@ -1,7 +1,7 @@
-"""Where a step waits for the device.
+"""Find where a step waits for the device.
 
-Three steps are looked at: one for the places in the code that read a tensor's values, on any device; one for what CUDA
-itself warns of; one for the profiler's counts of calls that wait, and of kernels.
+Runs three steps: one to find code that reads a tensor's values, on any device; one for CUDA's own warnings; and one for
+the profiler's counts of calls that wait, and of kernels.
 """
 
 import sys
@@ -33,7 +33,7 @@ _LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLau
 
 
 def run(size: Size, notes: Notes) -> None:
-    """A step of each stage."""
+    """Examine a step of each stage."""
     model = random_captioner(size.architecture(**FORMS["video"]))
     processor = make_processor(model)
     for stage in ("caption", "scst"):

@@ -1,4 +1,4 @@
-"""A cross-entropy step of each form: seconds and memory, with gradient checkpointing and without."""
+"""Measure seconds and memory of a cross-entropy step of each form, with and without gradient checkpointing."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from gpu_parts.steps import make_trainer, measure_steps
 
 
 def run(size: Size, notes: Notes) -> None:
-    """As published, with more clips, and with as many and gradient checkpointing."""
+    """Measure the published batch, a larger one, and the larger one with gradient checkpointing."""
     few, many = size.batches
     for form, changes in FORMS.items():
         model = random_captioner(size.architecture(**changes))
         processor = make_processor(model)
         for batch in (few, many):
             notes.measure(f"{form}, {batch} clips", step, size, form, model, processor, batch)
-        # Last, as it stays with the model.
+        # Last, since checkpointing stays enabled in the model.
         case = f"{form}, {many} clips, checkpointing"
         notes.measure(case, step, size, form, model, processor, many, gradient_checkpointing=True)
         del model
@@ -28,6 +28,6 @@ def run(size: Size, notes: Notes) -> None:
 def step(
     size: Size, form: str, model: EvlVideoForCaptioning, processor: EvlVideoProcessor, batch: int, **arguments: Any
 ) -> dict[str, Any]:
-    """A step, beside what it is estimated to cost."""
+    """Measure a step, and name its estimate."""
     trainer = make_trainer(size, model, processor, stage="caption", batch=batch, **arguments)
     return {"clips": batch, "estimate": f"training, {form}, {batch} clips", **measure_steps(size, trainer)}

@@ -1,4 +1,4 @@
-"""A batch of frames on its way to the device: as bytes, which are normalised there, or normalised before."""
+"""Measure copying a batch of frames to the device: as bytes, normalised there, or as floats, normalised before."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _MEAN, _STD = 0.45, 0.27
 
 
 def run(size: Size, notes: Notes) -> None:
-    """Both types, from pages that stay in memory and from ordinary ones."""
+    """Measure both dtypes, from pinned and from pageable memory."""
     image_size = (size.changes.get("vision_overrides") or {}).get("img_size", 224)
     frames = torch.randint(0, 256, (size.batches[1], size.frames, 3, image_size, image_size), dtype=torch.uint8)
     for kind, batch in (("uint8", frames), ("float32", _normalised(frames))):
@@ -34,5 +34,5 @@ def _timed(size: Size, move: Any) -> dict[str, Any]:
 
 
 def _normalised(frames: Tensor) -> Tensor:
-    """As much work as by a mean and a deviation of each channel."""
+    """Do the work of normalising by each channel's mean and standard deviation."""
     return (frames / 255 - _MEAN) / _STD

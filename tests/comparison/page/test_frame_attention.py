@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny_models import chirp, fill, open_gates
 
 from evlvideo.comparison.page.frame_attention import (
     in_tower_attention,
@@ -11,23 +12,10 @@ from evlvideo.comparison.page.frame_attention import (
 from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
 
 
-def values(*shape: int) -> torch.Tensor:
-    place = torch.arange(1, int(np.prod(shape)) + 1, dtype=torch.float64)
-    return torch.sin(0.7391 * place * place).float().reshape(shape)
-
-
-def opened(module: torch.nn.Module) -> torch.nn.Module:
-    """Weights by formula, the gate open."""
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.copy_(values(*weight.shape) if weight.dim() else torch.tensor(0.7))
-    return module.eval()
-
-
 @pytest.mark.parametrize("max_frames", [None, 6])
 def test_attention_in_the_tower_is_what_the_contextualizer_uses(max_frames):
-    module = opened(InTowerContextualizer(12, attention_dim=8, num_heads=2, max_frames=max_frames))
-    x = values(2, 5, 3, 12)  # (B, T, N, D)
+    module = open_gates(fill(InTowerContextualizer(12, attention_dim=8, num_heads=2, max_frames=max_frames))).eval()
+    x = chirp(2, 5, 3, 12)  # (B, T, N, D)
     weights = in_tower_attention(module, x)
     assert weights.shape == (2, 3, 2, 5, 5)
     pooled = module.alpha * x + (0 if max_frames is None else module.frame_positions(x))
@@ -38,8 +26,8 @@ def test_attention_in_the_tower_is_what_the_contextualizer_uses(max_frames):
 
 @pytest.mark.parametrize("max_frames", [None, 6])
 def test_attention_over_merged_tokens_is_what_the_contextualizer_uses(max_frames):
-    module = opened(MergedContextualizer(12, num_heads=3, max_frames=max_frames))
-    x = values(2, 4, 5, 12)  # (B, T, M, D)
+    module = open_gates(fill(MergedContextualizer(12, num_heads=3, max_frames=max_frames))).eval()
+    x = chirp(2, 4, 5, 12)  # (B, T, M, D)
     weights = merged_attention(module, x)
     assert weights.shape == (2, 3, 5, 4, 5)
     pooled = module.alpha * x + (0 if max_frames is None else module.frame_positions(x))
@@ -49,8 +37,10 @@ def test_attention_over_merged_tokens_is_what_the_contextualizer_uses(max_frames
 
 
 def test_shares_sum_to_one_over_the_frames():
-    in_tower = in_tower_attention(opened(InTowerContextualizer(12, attention_dim=8, num_heads=2)), values(1, 5, 3, 12))
-    merged = merged_attention(opened(MergedContextualizer(12, num_heads=3)), values(1, 4, 6, 12))
+    in_tower = in_tower_attention(
+        open_gates(fill(InTowerContextualizer(12, attention_dim=8, num_heads=2))).eval(), chirp(1, 5, 3, 12)
+    )
+    merged = merged_attention(open_gates(fill(MergedContextualizer(12, num_heads=3))).eval(), chirp(1, 4, 6, 12))
     for shares, shape in (
         (shares_in_tower(in_tower[0]), (5, 5)),
         (shares_of_merged(merged[0]), (6, 4)),

@@ -148,7 +148,7 @@ def test_what_nobody_foresaw_is_a_remark_too(systems, toy, monkeypatch, caplog):
     assert "no images of mean" in caplog.text
 
 
-def test_pictures_end_where_the_page_is_full(systems, toy, monkeypatch):
+def test_images_end_where_the_page_is_full(systems, toy, monkeypatch):
     monkeypatch.setattr(module, "IMAGE_BYTES", 20_000)
     found = inspect_models(systems, toy.clips("test")[:4])
     shown = sum(len(clip.views) for clip in found.clips)

@@ -1,22 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from tiny_models import chirp, fill, open_gates
 
 from evlvideo.comparison.page.token_groups import paint_groups, patch_groups
 from evlvideo.models.connectors.tomeformer import TomeFormerEncoder
-
-
-def values(*shape: int) -> torch.Tensor:
-    place = torch.arange(1, int(np.prod(shape)) + 1, dtype=torch.float64)
-    return torch.sin(0.7391 * place * place).float().reshape(shape)
-
-
-def opened(module: torch.nn.Module) -> torch.nn.Module:
-    """Weights by formula, the gate open."""
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.copy_(values(*weight.shape) if weight.dim() else torch.tensor(0.7))
-    return module.eval()
 
 
 def test_groups_are_numbered_without_gaps_in_the_order_of_the_patches():
@@ -32,9 +20,9 @@ def test_a_tomeformer_s_patches_are_in_as_many_groups_as_it_leaves_tokens():
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     config = BertConfig(**sizes, max_position_embeddings=17, vocab_size=1)
-    tomeformer = opened(TomeFormerEncoder(config, merge_r=4))
+    tomeformer = open_gates(fill(TomeFormerEncoder(config, merge_r=4))).eval()
     with torch.no_grad():
-        merged, source = tomeformer.forward_with_source(values(1, 17, 16))
+        merged, source = tomeformer.forward_with_source(chirp(1, 17, 16))
     groups = patch_groups(source[0], prefix_tokens=1)
     assert groups.shape == (16,)
     assert sorted(set(groups.tolist())) == list(range(merged.shape[1] - 1))  # all but the class token

@@ -9,11 +9,11 @@ from rich.console import Console
 from toy_run import Toy
 
 from evlvideo.cli.app import main
+from evlvideo.cli.evaluation import evaluate
 from evlvideo.config.loading import save_config
 from evlvideo.config.model import ModelConfig
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import Interrupted, UserError
-from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments import resumable
 from evlvideo.experiments.sweep import run as module
 from evlvideo.experiments.sweep.plan import Sweep, plan_sweep

@@ -139,7 +139,7 @@ def test_published_blip2_is_converted(language_model: Path, tmp_path: Path, toy:
 
 def test_qformer_beside_a_file_that_holds_its_own_is_refused(language_model: Path, tmp_path: Path) -> None:
     blip2_file(tmp_path / "blip2.pth")
-    with pytest.raises(UserError, match=r"--qformer gives the Q-Former that video_llama or videochat takes over"):
+    with pytest.raises(UserError, match=r"--qformer is for video_llama or videochat"):
         from_published(
             tmp_path / "blip2.pth",
             tmp_path / "ours",

@@ -115,7 +115,7 @@ def test_qformer_that_is_taken_over_comes_from_a_file_of_blip2(
     foreign = {"opt_proj.weight": torch.zeros(3), "opt_proj.bias": torch.zeros(3)}
     converted = convert(towers, system, own, blip2=of_blip2 | foreign)
     assert torch.equal(converted.encode(pixels(1, 2)), model.encode(pixels(1, 2)))
-    with pytest.raises(UserError, match="name it with --qformer"):
+    with pytest.raises(UserError, match="name BLIP-2's file with --qformer"):
         convert(towers, system, own)
 
 

@@ -421,7 +421,7 @@ def test_a_collapse_is_named_and_the_run_goes_on(toy: Toy, tmp_path: Path, caplo
 def test_a_collapse_stops_the_run_where_it_is_to(toy: Toy, tmp_path: Path) -> None:
     trainer = trainer_of(toy, tmp_path, lambda captions, clip_ids, ended: [1.0] * len(captions), stop_on_collapse=True)
     trainer.compute_loss(trainer.model, batch_of(trainer, 2))
-    with pytest.raises(UserError, match=r"samples of a clip are all alike.*scst\.stop_on_collapse"):
+    with pytest.raises(UserError, match=r"samples of a clip are all the same.*scst\.stop_on_collapse"):
         trainer.log({"loss": 0.0})
     assert trainer.state.log_history  # the line is written all the same
 

@@ -16,49 +16,28 @@ from evlvideo.data.annotation.readers.text_files import find_file
 from evlvideo.data.annotation.readers.unique_ids import UniqueIds
 from evlvideo.errors import UserError
 
+COCO, FLICKR30K = "dataset_coco.json", "dataset_flickr30k.json"
 SPLITS = {"train": "train", "restval": "train", "val": "validate", "test": "test"}
 """Our split for each split in the file."""
 
 
-def coco_files(root: Path, split: str) -> tuple[Path]:
-    """Return the file of a split of COCO.
+def files(root: Path, split: str, *, name: str) -> tuple[Path]:
+    """Return the file of a split, which is called `name`.
 
     Raises:
         UserError: it is missing.
     """
-    return (find_file(root, "dataset_coco.json"),)
+    return (find_file(root, name),)
 
 
-def flickr30k_files(root: Path, split: str) -> tuple[Path]:
-    """Return the file of a split of Flickr30k.
-
-    Raises:
-        UserError: it is missing.
-    """
-    return (find_file(root, "dataset_flickr30k.json"),)
-
-
-def read_coco(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
-    """Read a split of COCO; a clip's id is the image's in COCO.
+def read(root: Path, media_root: Path, split: str, *, name: str) -> Iterator[CaptionedClip]:
+    """Read a split of the file `name`; a clip's id is the image's in COCO or, in Flickr30k, its file's without suffix.
 
     Raises:
         UserError: the file is missing or malformed, or an image is listed twice.
     """
-    return _read(*coco_files(root, split), media_root, split)
-
-
-def read_flickr30k(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
-    """Read a split of Flickr30k; a clip's id is the image file's name without its suffix.
-
-    Raises:
-        UserError: the file is missing or malformed, or an image is listed twice.
-    """
-    return _read(*flickr30k_files(root, split), media_root, split)
-
-
-def _read(path: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     ids = UniqueIds()
-    for _, place, image in stream_objects(path, "images"):
+    for _, place, image in stream_objects(*files(root, split, name=name), "images"):
         of_split = needed(place, image, "split")
         if of_split not in SPLITS:
             raise UserError(f"{place}: the split is {shown(of_split)}; allowed: {', '.join(SPLITS)}.")

@@ -10,7 +10,6 @@ in memory. 115 million samples make 6 GB of index files. Indexing takes about a 
 (:mod:`evlvideo.data.loading.shards.order`).
 """
 
-import logging
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from evlvideo.data.media.shard_files import MOST_OPEN, ShardFile, whole, with_re
 from evlvideo.data.media.shard_index import Sample, ShardIndex, captions_of, index_file, open_index
 from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
 from evlvideo.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 _LARGEST_GAP_BYTES = 1 << 16
 

@@ -6,7 +6,6 @@ import pytest
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.facts import DATASETS
-from evlvideo.data.annotation.readers.karpathy import read_coco, read_flickr30k
 from evlvideo.data.annotation.splits import read_split
 from evlvideo.errors import UserError
 
@@ -27,7 +26,7 @@ def write(root: Path, images: list[Any], name: str = "dataset_coco.json") -> Non
 
 
 def read(root: Path, split: str = "test") -> list[CaptionedClip]:
-    return list(read_coco(root, root / "images", split))
+    return list(DATASETS["coco"].read(root, root / "images", split))
 
 
 def test_an_image_is_a_clip(tmp_path: Path) -> None:
@@ -47,7 +46,7 @@ def test_restval_is_trained_on(tmp_path: Path) -> None:
 def test_flickr30k_is_named_by_its_files(tmp_path: Path) -> None:
     entry = {"filename": "1000092795.jpg", "split": "train", "sentences": [{"raw": "two men"}]}
     write(tmp_path, [entry], "dataset_flickr30k.json")
-    (clip,) = read_flickr30k(tmp_path, tmp_path, "train")
+    (clip,) = DATASETS["flickr30k"].read(tmp_path, tmp_path, "train")
     assert (clip.clip_id, clip.video) == ("1000092795", tmp_path / "1000092795.jpg")
 
 
