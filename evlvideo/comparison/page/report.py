@@ -75,11 +75,11 @@ def shared_facts(runs: Sequence[System]) -> dict[str, str]:
     """Return the facts that all runs of a comparison share."""
     result = runs[0].result
     facts = {
-        "data set": DATASET_TITLES.get(result.dataset, result.dataset),
+        "dataset": DATASET_TITLES.get(result.dataset, result.dataset),
         "split": result.split or "",
         "clips": f"{result.clips_expected:,}",
         "references": f"{result.references.captions:,} ({result.references.sha256[:12]})",
-        "tokenisation": result.tokenizer,
+        "tokenization": result.tokenizer,
         "kinds of clips": ", ".join(
             f"{count:,} {name.replace('_', ' ')}" for name, count in (result.evidence_clips or {}).items()
         ),
