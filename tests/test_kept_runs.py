@@ -34,7 +34,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config_of(name: str, *overrides: str) -> RunConfig:
     """The config of a kept run; the process that decodes may have another working directory."""
-    return run_config(Path(name), [f"data.root={Path('toy').absolute()}", *overrides])
+    return run_config(Path(name), [f"data.root={Path('toy/data').absolute()}", *overrides])
 
 
 def captions(run: Path) -> dict[str, str]:

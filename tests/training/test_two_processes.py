@@ -64,11 +64,11 @@ def get(self, index):
     opened.append(self.clips[index % len(self.clips)].clip_id)
     return original(self, index)
 CaptionDataset.__getitem__ = get
-draw = Mixture.draw
+origin = Mixture.origin
 def note(self, index):
     epochs.append(int(self._epoch))
-    return draw(self, index)
-Mixture.draw = note
+    return origin(self, index)
+Mixture.origin = note
 looked_for = []
 missing_files = splits.missing_files
 splits.missing_files = lambda clips: looked_for.append(len(clips)) or missing_files(clips)
