@@ -1,5 +1,6 @@
 """What a GPU is measured by runs in small on a CPU, and a part that fails leaves the others alone."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -235,3 +236,10 @@ def test_one_command_runs_all_in_small(tmp_path: Path) -> None:
     report = read_json(tmp_path / "report.json")
     assert {name: part["state"] for name, part in report["parts"].items()} == dict.fromkeys(gpu.SECONDS, "done")
     assert all("tflops" in case for case in report["parts"]["training"]["found"].values())
+
+
+def test_parts_import_without_the_paths_of_the_test_suite() -> None:
+    parts = sorted(path.stem for path in (ROOT / "scripts" / "benchmarks" / "gpu_parts").glob("[a-z]*.py"))
+    code = f"import importlib\nfor part in {parts}: importlib.import_module('gpu_parts.' + part)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts" / "benchmarks")])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

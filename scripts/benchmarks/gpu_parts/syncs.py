@@ -23,7 +23,7 @@ from gpu_parts.sizes import FORMS, Size
 from gpu_parts.steps import Steps, make_trainer
 
 ROOT = Path(__file__).parents[3]
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "helpers"))
 
 from sync_counter import SyncCounter  # noqa: E402
 
