@@ -17,19 +17,32 @@ def evaluate(
     shuffle_frames: Annotated[
         bool, typer.Option("--shuffle-frames", help="Shuffle the frames of each clip, to see whether order matters.")
     ] = False,
+    other_clips: Annotated[
+        bool,
+        typer.Option(
+            "--other-clips", help="Give each clip the caption of another, to see whether the picture matters."
+        ),
+    ] = False,
     spice: Spice = False,
 ) -> None:
     """Caption a split with a run's best checkpoint, and score it."""
+    if shuffle_frames and other_clips:
+        raise UserError("--shuffle-frames and --other-clips are two probes of a run; give one at a time.")
     from evlvideo.results.run_directory import evaluation_directory, run_config
 
     config = run_config(run, overrides)
     prepare()
     from evlvideo.evaluation.evaluate import evaluate as evaluate_run
+    from evlvideo.evaluation.other_clips import drop_line, evaluate_other_clips
     from evlvideo.evaluation.score import score_lines
 
-    result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice))
-    say("\n".join(score_lines(result)))
-    directory = evaluation_directory(run, result.dataset, split, shuffle_frames=shuffle_frames)
+    if other_clips:
+        plain, result = evaluate_other_clips(run, split=split, config=config, metrics=_metrics(spice))
+        say("\n".join([*score_lines(result), drop_line(plain, result)]))
+    else:
+        result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice))
+        say("\n".join(score_lines(result)))
+    directory = evaluation_directory(run, result.dataset, split, shuffle_frames=shuffle_frames, other_clips=other_clips)
     say(f"Predictions and scores are in {directory}.")
 
 

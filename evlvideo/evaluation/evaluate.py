@@ -65,7 +65,7 @@ def evaluate(
     checkpoint = checkpoint_directory(str(run))
     config = config or run_config(run)
     if out is None:
-        _check_same_model(checkpoint, config)
+        check_same_model(checkpoint, config)
         out = run
     clips = read_clips(config.data, split)
     model, processor = open_model(run, config)
@@ -94,8 +94,12 @@ def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_f
     }
 
 
-def _check_same_model(checkpoint: Path, config: RunConfig) -> None:
-    """Raise if the config makes another model, whose result would replace the run's own."""
+def check_same_model(checkpoint: Path, config: RunConfig) -> None:
+    """Check that a config leaves a checkpoint's model as it is; another model's result would replace the run's own.
+
+    Raises:
+        UserError: it changes the model.
+    """
     saved = EvlVideoConfig.from_pretrained(checkpoint)
     # A config may name some of the options that a checkpoint holds.
     asked = changed_by_run(saved, config)

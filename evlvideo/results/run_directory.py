@@ -30,9 +30,12 @@ LOCK_NAME = ".lock"
 """Locked by the process that trains. The system unlocks it however that process ends; the file stays."""
 
 
-def evaluation_directory(run: Path, dataset: str, split: str, *, shuffle_frames: bool = False) -> Path:
-    """Return the directory of a run's predictions and result on a split."""
-    return run / EVALUATIONS_NAME / f"{dataset}-{split}{'-shuffled' if shuffle_frames else ''}"
+def evaluation_directory(
+    run: Path, dataset: str, split: str, *, shuffle_frames: bool = False, other_clips: bool = False
+) -> Path:
+    """Return the directory of a run's predictions and result on a split, with shuffled frames, or on other clips."""
+    probe = "-shuffled" if shuffle_frames else "-other-clips" if other_clips else ""
+    return run / EVALUATIONS_NAME / f"{dataset}-{split}{probe}"
 
 
 def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:

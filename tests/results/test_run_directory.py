@@ -20,6 +20,10 @@ def test_an_evaluation_on_shuffled_frames_has_a_place_of_its_own() -> None:
     assert evaluation_directory(RUN, "mini", "test", shuffle_frames=True) == RUN / "evaluation" / "mini-test-shuffled"
 
 
+def test_an_evaluation_on_other_clips_has_a_place_of_its_own() -> None:
+    assert evaluation_directory(RUN, "mini", "test", other_clips=True) == RUN / "evaluation" / "mini-test-other-clips"
+
+
 def test_the_config_of_a_run_is_the_one_it_was_made_with(tmp_path: Path) -> None:
     config = RunConfig(seed=7, output_dir=str(tmp_path))
     save_config(config, tmp_path / "config.yaml")
