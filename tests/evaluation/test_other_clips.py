@@ -7,6 +7,7 @@ import pytest
 from toy_run import Toy
 
 from evlvideo.assembly.clips import references_of
+from evlvideo.comparison.rows.runs import read_runs
 from evlvideo.errors import UserError
 from evlvideo.evaluation import other_clips as module
 from evlvideo.evaluation.evaluate import evaluate
@@ -90,6 +91,12 @@ def test_the_result_says_that_its_captions_are_of_other_clips(run: Path) -> None
     assert (moved.name, moved.checkpoint, moved.seed) == (plain.name, plain.checkpoint, plain.seed)
     assert moved.trained_parameters == plain.trained_parameters
     assert moved.captioning_seconds is None
+
+
+def test_a_comparison_finds_it_as_a_split_of_its_own(run: Path) -> None:
+    plain, moved = evaluate_other_clips(run)
+    assert read_runs([run], "test-other-clips")[0].result == moved
+    assert read_runs([run], "test")[0].result == plain
 
 
 def refuse_to_caption(monkeypatch: pytest.MonkeyPatch) -> None:

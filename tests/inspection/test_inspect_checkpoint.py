@@ -108,6 +108,14 @@ def test_merging_is_counted_layer_by_layer(run: Path) -> None:
     assert [layer.tokens for layer in clips_of(found).layers] == [FRAMES * 17, 17, 17, 17, 13, 9, 9]
 
 
+def test_half_precision_says_the_same(run: Path) -> None:
+    found, half = look(run), look(run, data=["training.precision=bf16"])
+    assert {part.name: part.dtype for part in half.weights.parts}["vision_tower"] == "bfloat16"
+    assert clips_of(half).prompt.between == pytest.approx(clips_of(found).prompt.between, rel=0.1)
+    assert clips_of(half).prompt.norm == pytest.approx(clips_of(found).prompt.norm, rel=0.05)
+    assert half.weights.words_norm == pytest.approx(found.weights.words_norm, rel=0.01)
+
+
 def test_features_say_the_same_as_videos(toy: Toy, run: Path, tmp_path: Path) -> None:
     data = {"features": str(tmp_path / "features"), "train_sampling": "uniform", "augment": False}
     config = toy.config(tmp_path / "other", data=data)
