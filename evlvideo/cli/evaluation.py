@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.cli.options import Overrides, Spice
+from evlvideo.cli.options import CheckCounts, Overrides, Spice
 from evlvideo.errors import UserError
 from evlvideo.terminal import prepare, say
 
@@ -23,13 +23,15 @@ def evaluate(
     from evlvideo.results.run_directory import evaluation_directory, run_config
 
     config = run_config(run, overrides)
-    prepare()
+    console = prepare(f"{run}: evaluation on {config.data.dataset}:{split}")
     from evlvideo.evaluation.evaluate import evaluate as evaluate_run
     from evlvideo.evaluation.score import score_lines
 
-    result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice))
+    result = evaluate_run(
+        run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice), console=console
+    )
     say("\n".join(score_lines(result)))
-    directory = evaluation_directory(run, result.dataset, split, shuffle_frames=shuffle_frames)
+    directory = evaluation_directory(run, config.data, split, shuffle_frames=shuffle_frames)
     say(f"Predictions and scores are in {directory}.")
 
 
@@ -51,6 +53,7 @@ def score(
         str | None, typer.Option(help="Score people instead: one caption of each clip of this dataset.")
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Directory of the dataset of --human.")] = None,
+    check_counts: CheckCounts = True,
     out: Annotated[Path | None, typer.Option(help="Also write the result, with per-clip scores, as JSON.")] = None,
     spice: Spice = False,
 ) -> None:
@@ -64,7 +67,7 @@ def score(
     from evlvideo.evaluation.score import score_files, score_lines
 
     if human is not None:
-        result = human_row(human, split or "test", root, metrics=_metrics(spice))
+        result = human_row(human, split or "test", root, metrics=_metrics(spice), check_counts=check_counts)
     else:
         assert predictions is not None and references is not None
         result = score_files(predictions, references, split=split, metrics=_metrics(spice))
@@ -101,7 +104,7 @@ def baseline(
     ] = False,
 ) -> None:
     """Caption a split with any video-text model of transformers, and score it as runs are scored."""
-    console = prepare()
+    console = prepare(f"{system}: captioning of {split}, into {out}")
     from evlvideo.evaluation.baseline import baseline_config, caption_split
     from evlvideo.evaluation.score import score_lines
     from evlvideo.results.run_directory import evaluation_directory
@@ -117,7 +120,7 @@ def baseline(
         console=console,
     )
     say("\n".join(score_lines(result)))
-    say(f"Predictions and scores are in {evaluation_directory(out, result.dataset, split)}.")
+    say(f"Predictions and scores are in {evaluation_directory(out, config.data, split)}.")
 
 
 def _metrics(spice: bool) -> tuple[str, ...]:
