@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from timm.models import get_pretrained_cfg, is_model
+from torch import nn
 
 from evlvideo.errors import UserError, raise_problems
 from evlvideo.files import read_json
@@ -25,8 +27,8 @@ FOLDER_PREFIX = "local-dir:"
 TIMM_CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 
 _QUICK, _PLAIN = "quick-GELU", "GELU"
-_OF_OURS = ("num_classes", "global_pool", "depth", "drop_rate", "drop_path_rate", "pretrained")
-"""Arguments of a saved model that do not matter here, or that we choose."""
+_AFTER_LAST_BLOCK = ("norm", "fc_norm", "head", "head_drop", "attn_pool")
+"""Modules that a tower may lack."""
 
 _ROUNDING = 1e-3
 """Means and standard deviations that differ by less are equal."""
@@ -179,12 +181,12 @@ def check_vision_source(config: EvlVideoConfig, source: str) -> None:
         UserError: timm cannot make the tower, it is of another family, or the source says otherwise.
     """
     with torch.device("meta"):
-        VisionTower.from_config(config)
+        tower = VisionTower.from_config(config)
     facts = read_facts(source, config.vision_tower)
-    raise_problems(f"The vision tower {config.vision_tower}", _problems(config, facts))
+    raise_problems(f"The vision tower {config.vision_tower}", _problems(config, facts, tower.vit))
 
 
-def _problems(config: EvlVideoConfig, facts: SourceFacts) -> list[str]:
+def _problems(config: EvlVideoConfig, facts: SourceFacts, vit: nn.Module) -> list[str]:
     ours, overrides = _base(config.vision_tower), config.vision_overrides or {}
     if facts.architecture is None and facts.activation is None:
         return []
@@ -199,13 +201,35 @@ def _problems(config: EvlVideoConfig, facts: SourceFacts) -> list[str]:
             f"{_variant(config.vision_tower, theirs)}, or, if {_activation(ours)} is meant, vision_overrides.act_layer "
             f"to {'quick_gelu' if _activation(ours) == _QUICK else 'gelu'}"
         )
-    problems += [
-        f"{facts.said_by} says {name}={value!r}, and vision_overrides has {overrides.get(name, 'none')!r}; set "
-        f"vision_overrides.{name} to {value!r}"
-        for name, value in facts.model_args.items()
-        if name not in (*_OF_OURS, "act_layer") and _plain(overrides.get(name)) != _plain(value)
-    ]
+    if facts.model_args and (difference := _difference(facts, vit)):
+        arguments = {name: value for name, value in facts.model_args.items() if name != "num_classes"}
+        problems.append(f"{difference}; {facts.said_by} was saved with {arguments}: set vision_overrides likewise")
     return problems
+
+
+def _difference(facts: SourceFacts, vit: nn.Module) -> str | None:
+    """Name a module in which a tower differs from the one that was saved, in what shapes do not tell."""
+    try:
+        with torch.device("meta"):
+            saved = timm.create_model(str(facts.architecture), **{**facts.model_args, "num_classes": 0})
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{facts.said_by}: timm cannot make {facts.architecture} with its arguments: {error}"
+        ) from error
+    theirs = {name: _described(module) for name, module in saved.named_modules() if not _may_differ(name)}
+    for name, module in vit.named_modules():
+        if name in theirs and theirs[name] != _described(module):
+            return f"{name} is {theirs[name]} in the saved model and {_described(module)} here"
+    return None
+
+
+def _described(module: nn.Module) -> str:
+    heads = f", {module.num_heads} heads" if hasattr(module, "num_heads") else ""
+    return f"{type(module).__name__}({module.extra_repr()}){heads}"
+
+
+def _may_differ(name: str) -> bool:
+    return name.partition(".")[0] in _AFTER_LAST_BLOCK or name.endswith(".act")
 
 
 def _has_variants(name: str) -> bool:
@@ -216,10 +240,6 @@ def _variant(name: str, activation: str) -> str:
     """Return the name of the architecture with an activation, with its tag."""
     base = _family(name)
     return base.replace("_clip_", "_clip_quickgelu_") if activation == _QUICK else base
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def take_pixels_of_source(config: EvlVideoConfig, source: str) -> None:
