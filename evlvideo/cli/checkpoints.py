@@ -66,7 +66,7 @@ def inspect(
 
     Exits with 1 if weights are not finite, or if the soft prompts of different clips are nearly equal.
     """
-    console = prepare()
+    console = prepare(f"{checkpoint}: inspection")
     from evlvideo.inspection.inspect_checkpoint import inspect_checkpoint
     from evlvideo.inspection.table import inspection_table
 

@@ -8,6 +8,8 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from evlvideo.assembly.clips import read_clips, references_of
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
@@ -27,7 +29,12 @@ _BLIND = 0.8
 
 
 def evaluate_other_clips(
-    run: Path, *, split: str = "test", config: RunConfig | None = None, metrics: Sequence[str] = METRICS
+    run: Path,
+    *,
+    split: str = "test",
+    config: RunConfig | None = None,
+    metrics: Sequence[str] = METRICS,
+    console: Console | None = None,
 ) -> tuple[EvaluationResult, EvaluationResult]:
     """Score a run's captions of a split against the references of other clips.
 
@@ -39,10 +46,11 @@ def evaluate_other_clips(
         split: split of the run's dataset.
         config: data and decoding. Defaults to the run's own. Its seed chooses the other clips.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
+        console: where to draw a progress bar. If None, only lines are logged.
 
     Returns:
-        the plain result, and that of the moved captions, which is also written to
-        `RUN/evaluation/DATASET-SPLIT-other-clips/`, in every process.
+        the plain result, and that of the moved captions, which is also written beside it, to a directory that ends in
+        `-other-clips`; in every process.
 
     Raises:
         UserError: as :func:`evlvideo.evaluation.evaluate.evaluate`; or most clips have the same references, or there is
@@ -55,7 +63,7 @@ def evaluate_other_clips(
     references = references_of(clips)
     other_clips(references, config.seed)  # before any work is done
     found = on_main_process(lambda: _plain_result(run, config, references, split))
-    plain = found or evaluate(run, split=split, config=config, metrics=metrics)
+    plain = found or evaluate(run, split=split, config=config, metrics=metrics, console=console)
     return plain, on_main_process(lambda: _score_moved(run, plain, clips, config, metrics))
 
 
@@ -100,7 +108,7 @@ def _plain_result(
     run: Path, config: RunConfig, references: Mapping[str, Sequence[str]], split: str
 ) -> EvaluationResult | None:
     """Return the plain result that the run has, unless it is of other weights, references or decoding."""
-    path = evaluation_directory(run, config.data.dataset, split) / RESULT_NAME
+    path = evaluation_directory(run, config.data, split) / RESULT_NAME
     if not path.is_file() or path.stat().st_mtime < (run / WEIGHTS_NAME).stat().st_mtime:
         return None
     result = EvaluationResult.load(path)
@@ -113,7 +121,7 @@ def _score_moved(
 ) -> EvaluationResult:
     """Score and write. Clips without a caption are left out, as in the plain result."""
     split = str(plain.split)
-    captions = read_predictions(evaluation_directory(run, plain.dataset, split) / PREDICTIONS_NAME)
+    captions = read_predictions(evaluation_directory(run, config.data, split) / PREDICTIONS_NAME)
     captioned = {clip_id: texts for clip_id, texts in references_of(clips).items() if clip_id in captions}
     moved = {clip_id: captions[other] for clip_id, other in other_clips(captioned, config.seed).items()}
     result = score_split(
@@ -127,5 +135,6 @@ def _score_moved(
         checkpoint=plain.checkpoint,
         trained_parameters=plain.trained_parameters,
         training_seconds=plain.training_seconds,
+        data=plain.data,
     )
-    return write_evaluation(evaluation_directory(run, plain.dataset, split, other_clips=True), moved, result)
+    return write_evaluation(evaluation_directory(run, config.data, split, other_clips=True), moved, result)

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from rich.console import Console
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,6 +17,7 @@ from evlvideo.errors import UserError
 from evlvideo.inference.pipeline import Outcome, batches_of, run_batches
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.progress import Progress
 
 
 def generate_captions(
@@ -25,6 +27,7 @@ def generate_captions(
     generation: GenerationConfig,
     *,
     num_workers: int = 0,
+    console: Console | None = None,
 ) -> dict[str, str]:
     """Caption clips. Processes share them; call this in every process.
 
@@ -34,6 +37,7 @@ def generate_captions(
         dataset: items of one clip each.
         generation: how to decode.
         num_workers: upper bound of processes that decode video.
+        console: where to draw a progress bar. If None, only lines are logged.
 
     Returns:
         clip id → caption of all clips that could be decoded, in the order of the dataset, in every process.
@@ -41,7 +45,9 @@ def generate_captions(
     Raises:
         UserError: no clip could be decoded.
     """
-    mine = list(_caption_batches(model, processor, dataset, generation, num_workers=num_workers))
+    with Progress("captioning", sum(map(len, _share(dataset, generation))), console=console) as progress:
+        captioned = _caption_batches(model, processor, dataset, generation, num_workers=num_workers)
+        mine = list(progress.track(captioned, count=len))
     batches = _in_turn(gather_object([mine]))
     captions = {item.clip_id: item.result[0] for batch in batches for item in batch if item.result is not None}
     if not captions:
@@ -93,7 +99,6 @@ def _caption_batches(
     Batches do not depend on the number of processes, so neither do greedy and beam search. Sampled captions depend on
     the batch size, the number of processes and earlier batches.
     """
-    state = PartialState()
     arguments = {**decoding_arguments(generation), "num_return_sequences": captions_per_clip}
     device = next(model.language_projection.parameters()).device
 
@@ -103,7 +108,7 @@ def _caption_batches(
         texts = processor.captions(model.generate(**inputs, prompt_ids=processor.prompt_ids(), **arguments))
         return [texts[first : first + captions_per_clip] for first in range(0, len(texts), captions_per_clip)]
 
-    mine = _batches(dataset, generation)[state.process_index :: state.num_processes]
+    mine = _share(dataset, generation)
     was_training = model.training
     model.eval()
     try:
@@ -114,6 +119,12 @@ def _caption_batches(
 
 def _batches(dataset: Dataset[dict[str, Any]], generation: GenerationConfig) -> list[range]:
     return batches_of(len(cast(Sized, dataset)), generation.batch_size)
+
+
+def _share(dataset: Dataset[dict[str, Any]], generation: GenerationConfig) -> list[range]:
+    """Return this process's batches."""
+    state = PartialState()
+    return _batches(dataset, generation)[state.process_index :: state.num_processes]
 
 
 def _in_turn(shares: Sequence[Sequence[list[Outcome[list[str]]]]]) -> Iterator[list[Outcome[list[str]]]]:

@@ -23,7 +23,7 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors.tomeformer import TomeFormer
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.tokens.prompt_statistics import TokenMoments, joined_moments, spread_of, token_moments
-from evlvideo.progress import progress_bar
+from evlvideo.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +86,15 @@ def _run(
     config: RunConfig,
     console: Console | None,
 ) -> list[Outcome[_Seen]]:
-    batches = batches_of(clips, config.generation.batch_size)
     found = run_batches(
         dataset,
-        batches,
+        batches_of(clips, config.generation.batch_size),
         partial(_see_batch, model),
         collate=stack_visual_inputs,
         num_workers=config.data.num_workers,
     )
-    with progress_bar(console) as bar:
-        return [clip for batch in bar.track(found, len(batches), description="Clips") for clip in batch]
+    with Progress("inspection", clips, console=console) as progress:
+        return [clip for batch in progress.track(found, len) for clip in batch]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Reports a run in progress: a progress bar, log lines, and `log.jsonl` for curves."""
+"""Reports a run in progress: a progress bar or lines with the time left, log lines, and `log.jsonl` for curves."""
 
 import json
 import logging
@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evlvideo.files import write_text
-from evlvideo.progress import progress_bar
+from evlvideo.progress import Progress
 from evlvideo.results.run_directory import LOG_NAME
 
 logger = logging.getLogger(__name__)
@@ -41,8 +40,8 @@ class RunLog(TrainerCallback):
 
     def __init__(self, directory: Path, console: Console) -> None:
         self._path = directory / LOG_NAME
-        self._progress = progress_bar(console)
-        self._task: TaskID | None = None
+        self._console = console
+        self._progress: Progress | None = None
         self._name = directory.name
 
     def on_train_begin(
@@ -52,7 +51,9 @@ class RunLog(TrainerCallback):
         if state.is_world_process_zero:
             self._restore_log(state.log_history)
         if state.is_local_process_zero:
-            self._task = self._progress.add_task(self._name, total=state.max_steps, completed=state.global_step)
+            self._progress = Progress(
+                self._name, state.max_steps, console=self._console, unit="steps", done=state.global_step
+            )
             self._progress.start()
 
     def _restore_log(self, entries: list[dict[str, float]]) -> None:
@@ -67,8 +68,8 @@ class RunLog(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance the bar."""
-        if self._task is not None:
-            self._progress.update(self._task, completed=state.global_step)
+        if self._progress is not None:
+            self._progress.update(state.global_step)
 
     def on_log(
         self,
@@ -96,7 +97,8 @@ class RunLog(TrainerCallback):
 
     def close(self) -> None:
         """Remove the bar; needed after an error too."""
-        self._progress.stop()
+        if self._progress is not None:
+            self._progress.stop()
 
 
 def _line(entry: Mapping[str, float]) -> str:
