@@ -7,8 +7,10 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_architecture
+from evlvideo.assembly.new_connector import scale_to_words, warn_if_alike
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.run import TOWERS, RunConfig
+from evlvideo.errors import UserError
 from evlvideo.models.architecture import check_same_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
@@ -26,14 +28,24 @@ def start_model(
         config: the run.
         tower_dtype: dtype of the frozen towers.
         language_model: if False, leave it out, which saves memory; the model then only encodes.
+
+    Raises:
+        UserError: the architecture or a checkpoint is missing or wrong, or `prompt_scale` is asked of a connector that
+            is not new.
     """
     architecture, directory = _start_of(config)
     opening: dict[str, Any] = {"tower_dtype": tower_dtype, "language_model": language_model}
     if directory is None:
         model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
-        return model, EvlVideoProcessor.for_towers(model.config, model.vision_tower)
-    model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
-    return model, EvlVideoProcessor.from_pretrained(directory)
+        processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower)
+        if config.connector_init is not None:
+            warn_if_alike(model, config.connector_init)
+    else:
+        model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
+        processor = EvlVideoProcessor.from_pretrained(directory)
+    if config.prompt_scale is not None and language_model:
+        scale_to_words(model)
+    return model, processor
 
 
 def open_model(
@@ -69,7 +81,13 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
         saved = EvlVideoConfig.from_pretrained(directory)
         if config.architecture is not None:
             check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
-        return changed_by_run(saved, config), directory
+        architecture = changed_by_run(saved, config)
+        if config.prompt_scale is not None and architecture.connector == saved.connector:
+            raise UserError(
+                f"prompt_scale is {config.prompt_scale}, for a new connector, but {config.init} has its "
+                f"{saved.connector} already; leave prompt_scale out (null), or set model.connector to another."
+            )
+        return architecture, directory
     architecture = run_architecture(config)
     # The file has the language model's sizes for estimates; only its own configuration has all values.
     architecture.text_config = read_text_config(architecture.language_model)

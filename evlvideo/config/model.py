@@ -20,9 +20,9 @@ class ModelConfig:
     connector_options: dict[str, Any] | None = None
     """Options of the connector beyond its sizes, by name, such as `num_queries`; see evlvideo/models/connectors."""
     connector_dropout: float | None = setting(None, least=0, below=1)
-    """Dropout of the connector's BERT layers, in training. A new connector has that of its architecture, 0.1 if its
-    `bert_config` says nothing, as in BERT. `mlp`, `pixel_shuffle`, `video_coca`, `linear` and `average_pool` have
-    none."""
+    """Dropout of the connector's BERT layers, in training by cross-entropy. A new connector has that of its
+    architecture, 0.1 if its `bert_config` says nothing, as in BERT. `mlp`, `pixel_shuffle`, `video_coca`, `linear` and
+    `average_pool` have none."""
     fusion: str | None = setting(None, choices=FUSIONS)
     """Where frames become one: `mean` (before the connector), `mean_tokens` or `concat` (after it)."""
     contextualizer: str | None = setting(None, choices=CONTEXTUALIZERS)

@@ -151,7 +151,7 @@ class EvlVideoConfig(PreTrainedConfig):
 
     @property
     def connector_dropout(self) -> float:
-        """Dropout of the connector's layers, in training, if it is one of those that take it from `bert_config`."""
+        """Dropout of the connector's layers, if it is one of those that take it from `bert_config`."""
         return float(self.bert.hidden_dropout_prob)
 
     @property

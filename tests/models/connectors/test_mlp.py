@@ -65,7 +65,7 @@ def test_width_between_the_layers_can_be_chosen(make_model: MakeModel) -> None:
 @pytest.mark.parametrize(
     ("text", "width"),
     [
-        ({"model_type": "llama", "hidden_size": 12}, 12),
+        ({"model_type": "llama", "hidden_size": 64}, 64),
         ({"model_type": "gpt2", "n_embd": 20}, 20),
         ({"model_type": "opt", "hidden_size": 32, "word_embed_proj_dim": 16}, 16),  # as in OPT-350m
     ],
