@@ -8,8 +8,10 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_architecture
+from evlvideo.assembly.new_connector import scale_to_words, warn_if_alike
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.run import TOWERS, RunConfig
+from evlvideo.errors import UserError
 from evlvideo.models.architecture import check_same_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
@@ -30,6 +32,10 @@ def start_model(
         config: the run.
         tower_dtype: dtype of the frozen towers.
         language_model: if False, leave it out, which saves memory; the model then only encodes.
+
+    Raises:
+        UserError: the architecture or a checkpoint is missing or wrong, or `prompt_scale` is asked of a connector that
+            is not new.
     """
     architecture, directory = _start_of(config)
     opening: dict[str, Any] = {"tower_dtype": tower_dtype, "language_model": language_model}
@@ -37,11 +43,17 @@ def start_model(
         with timed(f"a new model of {config.architecture}", logger.info) as outcome:
             model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
             outcome.append(_size(model))
-        return model, EvlVideoProcessor.for_towers(model.config, model.vision_tower)
-    with timed(f"the checkpoint {config.init}", logger.info) as outcome:
-        model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
-        outcome.append(_size(model))
-    return model, EvlVideoProcessor.from_pretrained(directory)
+        processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower)
+        if config.connector_init is not None:
+            warn_if_alike(model, config.connector_init)
+    else:
+        with timed(f"the checkpoint {config.init}", logger.info) as outcome:
+            model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
+            outcome.append(_size(model))
+        processor = EvlVideoProcessor.from_pretrained(directory)
+    if config.prompt_scale is not None and language_model:
+        scale_to_words(model)
+    return model, processor
 
 
 def check_start(config: RunConfig) -> None:
@@ -93,7 +105,13 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
         saved = EvlVideoConfig.from_pretrained(directory)
         if config.architecture is not None:
             check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
-        return changed_by_run(saved, config), directory
+        architecture = changed_by_run(saved, config)
+        if config.prompt_scale is not None and architecture.connector == saved.connector:
+            raise UserError(
+                f"prompt_scale is {config.prompt_scale}, for a new connector, but {config.init} has its "
+                f"{saved.connector} already; leave prompt_scale out (null), or set model.connector to another."
+            )
+        return architecture, directory
     architecture = run_architecture(config)
     # The file has the language model's sizes for estimates; only its own configuration has all values.
     architecture.text_config = read_text_config(architecture.language_model)

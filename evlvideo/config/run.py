@@ -35,6 +35,9 @@ class RunConfig:
     must match."""
     connector_init: str | None = None
     """BERT checkpoint for the connector of a new model: a hub name or folder. Defaults to random weights."""
+    prompt_scale: str | None = setting(None, choices=("words",))
+    """Length of the soft tokens that a new connector starts with: `words` gives them the mean norm of the language
+    model's word embeddings. Defaults to what random weights make of it, as published."""
     output_dir: str = "runs/run"
     """Directory of the run."""
     seed: int = setting(42, least=0)

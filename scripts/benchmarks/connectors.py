@@ -38,7 +38,17 @@ from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_directory, run_config
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("tomeformer", "blip2", "video_llama", "videochat", "video_coca", "average_pool", "linear")
+NAMES = (
+    "tomeformer",
+    "blip2",
+    "video_llama",
+    "videochat",
+    "video_coca",
+    "mlp",
+    "pixel_shuffle",
+    "average_pool",
+    "linear",
+)
 """Rows in order; the others are tested against the first."""
 RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2", "6.4e-2")
 FIRST = (1, 3)

@@ -115,7 +115,7 @@ def test_a_run_may_give_its_checkpoint_another_connector(
     assert torch.equal(first.ln_vision.weight, saved["ln_vision.weight"])
     assert f"connector={connector} starts at random" in caplog.text
     kept = torch.equal(first.language_projection.weight, second.language_projection.weight)
-    assert kept == (connector not in ("linear", "average_pool"))
+    assert kept == (connector not in ("mlp", "pixel_shuffle", "linear", "average_pool"))
 
 
 def test_frozen_towers_are_kept_in_their_type(toy: Toy, tmp_path: Path) -> None:

@@ -76,6 +76,13 @@ def test_another_merge_schedule_is_refused(write: Write, value: str) -> None:
     assert "model.merge_r is" in problems(write(""), f"model.merge_r={value}")
 
 
+def test_tokens_to_merge_and_tokens_to_leave_are_not_both_given(write: Write) -> None:
+    assert load_config(write(""), ["model.merge_to=32"]).model.merge_to == 32
+    assert "model.merge_to is 0; it must be at least 1" in problems(write(""), "model.merge_to=0")
+    found = problems(write("model:\n  merge_r: 3\n"), "model.merge_to=32")
+    assert "model.merge_r is 3 and model.merge_to is 32; give one of them, and set the other to null" in found
+
+
 ARGUMENTS = """
 training:
   arguments:
