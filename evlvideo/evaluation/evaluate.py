@@ -1,5 +1,6 @@
 """Caption a split with a run's checkpoint, score the captions, and record everything the scores depend on."""
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,6 +21,7 @@ from evlvideo.evaluation.shuffled_frames import ShuffledFrames
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
 from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.captions import count_special_tokens, name_special_tokens, texts_of
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -28,6 +30,8 @@ from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.processes import is_main, join_processes, on_main_process
 from evlvideo.results.records import EvaluationResult
 from evlvideo.results.run_directory import SUMMARY_NAME, evaluation_directory, run_config
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -79,8 +83,12 @@ def evaluate(
         started = time.perf_counter()
         captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
         facts |= {"captioning_seconds": time.perf_counter() - started, "captioning_clips": len(captions)}
-        score = partial(score_split, captions, clips, config, split, name=out.name, meteor=running, **facts)
-        return on_main_process(lambda: write_evaluation(directory, captions, score()))
+        facts |= {"special_tokens": dict(count_special_tokens(captions.values()))}
+        if is_main() and (found := name_special_tokens(list(captions.values()))):
+            logger.warning("%s", found)
+        texts = texts_of(captions)
+        score = partial(score_split, texts, clips, config, split, name=out.name, meteor=running, **facts)
+        return on_main_process(lambda: write_evaluation(directory, texts, score()))
 
 
 def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_frames: bool) -> dict[str, Any]:

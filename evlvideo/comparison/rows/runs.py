@@ -20,6 +20,7 @@ from evlvideo.results.run_directory import (
     RESULT_NAME,
     SUMMARY_NAME,
 )
+from evlvideo.results.validation_records import read_records
 
 
 def read_runs(directories: Sequence[Path], split: str) -> list[System]:
@@ -105,6 +106,7 @@ def _read_run(name: str, directory: Path, evaluation: Path) -> System:
         regime="trained" if trained else "scored",
         source=None if trained else name,
         config=config,
+        validations=read_records(directory),
     )
 
 
