@@ -22,6 +22,7 @@ from evlvideo.evaluation.shuffled_frames import ShuffledFrames
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
 from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.captions import count_special_tokens, name_special_tokens, texts_of
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -97,11 +98,15 @@ def evaluate(
             model, processor, dataset, config.generation, num_workers=config.data.num_workers, console=console
         )
         facts |= {"captioning_seconds": time.perf_counter() - started, "captioning_clips": len(captions)}
-        score = partial(score_split, captions, clips, config, split, name=out.name, meteor=running, **facts)
+        facts |= {"special_tokens": dict(count_special_tokens(captions.values()))}
+        if is_main() and (found := name_special_tokens(list(captions.values()))):
+            logger.warning("%s", found)
+        texts = texts_of(captions)
+        score = partial(score_split, texts, clips, config, split, name=out.name, meteor=running, **facts)
 
         def score_and_write() -> EvaluationResult:
-            with timed(f"scores of {len(captions):,} captions", logger.info):
-                return write_evaluation(directory, captions, score())
+            with timed(f"scores of {len(texts):,} captions", logger.info):
+                return write_evaluation(directory, texts, score())
 
         return on_main_process(score_and_write)
 

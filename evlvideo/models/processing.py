@@ -162,12 +162,38 @@ class EvlVideoProcessor(ProcessorMixin):
         return eval_transform(self.image_size)(frames)
 
     def captions(self, token_ids: Tensor) -> list[str]:
-        """Decode the new tokens of :meth:`EvlVideoForCaptioning.generate`, `(B, L)`."""
-        end = self.end_token_id
-        rows = [row[: row.index(end)] if end in row else row for row in token_ids.tolist()]
-        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        """Decode the new tokens of :meth:`EvlVideoForCaptioning.generate`, `(B, L)`, without special tokens."""
+        texts = self.tokenizer.batch_decode(self._before_ending(token_ids), skip_special_tokens=True)
         # The ending may also be part of a longer token, such as one of two newlines.
         return [" ".join(text.split(self.end_of_text)[0].split()) for text in texts]
+
+    def special_tokens(self, token_ids: Tensor) -> list[list[str]]:
+        """Name the special tokens that :meth:`captions` leaves out of each caption.
+
+        Args:
+            token_ids: as there, `(B, L)`.
+
+        Returns:
+            `B` lists of those before the ending, in order.
+        """
+        known = self.tokenizer.added_tokens_decoder.items()
+        special = {place for place, token in known if token.special} | set(self.tokenizer.all_special_ids)
+        return [self._special_of(row, special) for row in self._before_ending(token_ids)]
+
+    def _special_of(self, row: list[int], special: set[int]) -> list[str]:
+        found: list[str] = []
+        for place, token in enumerate(row):
+            if token not in special:
+                continue
+            if self.end_of_text in self.tokenizer.decode(row[:place]):
+                break
+            found.append(str(self.tokenizer.convert_ids_to_tokens(token)))
+        return found
+
+    def _before_ending(self, token_ids: Tensor) -> list[list[int]]:
+        """Tokens of each caption before the token that ends it."""
+        end = self.end_token_id
+        return [row[: row.index(end)] if end in row else row for row in token_ids.tolist()]
 
     def __call__(
         self, videos: Sequence[NDArray[np.uint8]] | None = None, text: Sequence[str] | None = None

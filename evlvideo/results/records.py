@@ -82,6 +82,9 @@ class EvaluationResult:
     differ only in it are equal."""
     captioning_clips: int | None = None
     """Clips that were captioned in that time."""
+    special_tokens: dict[str, int] | None = None
+    """Special token → how often captions held it before their ending; the captions are without them. `None` if nobody
+    counted, as for captions from elsewhere."""
     prompt: str | None = None
     """Prompt of another system; `None` for our runs, whose checkpoints hold it."""
 

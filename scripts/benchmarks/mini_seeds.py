@@ -22,6 +22,7 @@ from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.demo import FINE_TUNED, SCST, run_demo
 from evlvideo.files import read_json, write_json
 from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.captions import texts_of
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.provenance import git_commit, versions
@@ -101,7 +102,7 @@ def _greedy_cider(run: Path) -> float:
     model, processor = open_model(run, config)
     generation = replace(config.generation, num_beams=1)
     captions = generate_captions(model, processor, video_dataset(config.data, processor, clips), generation)
-    return round(100 * score_captions(captions, references_of(clips), metrics=("cider",)).corpus["cider"], 2)
+    return round(100 * score_captions(texts_of(captions), references_of(clips), metrics=("cider",)).corpus["cider"], 2)
 
 
 def _differences(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from toy_run import Toy
+from toy_run import SPLITS, Toy
 
 from evlvideo.assembly.clips import references_of
 from evlvideo.assembly.datasets import video_dataset
@@ -21,9 +21,11 @@ from evlvideo.evaluation.score import score_lines
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
 from evlvideo.files import write_json
 from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.captions import Caption
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.metrics.scoring import score_captions
+from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
 
@@ -99,7 +101,9 @@ def test_shuffling_leaves_the_rest_of_an_item_alone() -> None:
     assert shuffled[2]["clip_id"] == "2"
 
 
-def captions_in_both_orders(toy: Toy, directory: Path, model: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+def captions_in_both_orders(
+    toy: Toy, directory: Path, model: dict[str, Any]
+) -> tuple[dict[str, Caption], dict[str, Caption]]:
     run = toy.finished_run(directory, open_gates=True, **model)
     config = toy.config(run)
     captioner, processor = open_model(run, config)
@@ -245,6 +249,29 @@ def damaged(toy: Toy, tmp_path: Path) -> Path:
     for clip, content in zip(toy.clips("test")[1:3], (b"", b"no video"), strict=True):
         (tmp_path / "data" / "videos" / clip.video.name).write_bytes(content)
     return tmp_path / "data"
+
+
+def test_special_tokens_inside_captions_are_recorded_and_said(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = toy.finished_run(tmp_path / "run", fusion="mean")
+    plain = evaluate(run)
+    assert plain.special_tokens == {}
+    assert "special-tokens" not in caplog.text
+    original = EvlVideoProcessor.special_tokens
+
+    def special(self: EvlVideoProcessor, token_ids: Tensor) -> list[list[str]]:
+        assert original(self, token_ids) == [[]] * len(token_ids)
+        return [["<s>", "</s>", "<s>"], *original(self, token_ids)[1:]]
+
+    monkeypatch.setattr(EvlVideoProcessor, "special_tokens", special)
+    result = evaluate(run)
+    assert result.special_tokens == {"<s>": 2, "</s>": 1}
+    assert EvaluationResult.load(run / "evaluation" / "mini-test" / "result.json").special_tokens == {
+        "<s>": 2,
+        "</s>": 1,
+    }
+    assert f"1 of {SPLITS['test']} captions hold special tokens: <s> ×2, </s> ×1." in caplog.text
 
 
 def test_clips_that_cannot_be_decoded_are_named_and_the_score_is_partial(

@@ -23,6 +23,7 @@ from evlvideo.results.run_directory import (
     SUMMARY_NAME,
     placed_name,
 )
+from evlvideo.results.validation_records import read_records
 
 
 def read_runs(directories: Sequence[Path], split: str) -> list[System]:
@@ -112,6 +113,7 @@ def _read_run(name: str, directory: Path, evaluation: Path) -> System:
         regime="trained" if trained else "scored",
         source=None if trained else name,
         config=config,
+        validations=read_records(directory),
     )
 
 

@@ -19,7 +19,7 @@ from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.language import caption_loss
 from evlvideo.models.processing import IGNORED
-from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
+from evlvideo.training.collapse import Sign, bad_ending_share, repetition_share, signs_of_collapse
 from evlvideo.training.log_interval import LogInterval
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
@@ -244,7 +244,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         Raises:
             UserError: training has collapsed, and `scst.stop_on_collapse` is set.
         """
-        signs: list[str] = []
+        signs: list[Sign] = []
         if "loss" in logs:
             logs.update(self._means.take())
             signs = signs_of_collapse(logs)
@@ -261,8 +261,8 @@ class SelfCriticalTrainer(CaptionTrainer):
         if self.accelerator.is_main_process:
             self._means.restore(self.interval.sums)
 
-    def _name_collapse(self, signs: list[str]) -> None:
-        found = f"Training may have collapsed at step {self.state.global_step}: {'; '.join(signs)}."
+    def _name_collapse(self, signs: list[Sign]) -> None:
+        found = f"Training may have collapsed at step {self.state.global_step}: {'; '.join(map(str, signs))}."
         if self.scst.stop_on_collapse:
             raise UserError(
                 f"{found} The run stops (scst.stop_on_collapse). Its checkpoints are in {self.args.output_dir}; lower "
