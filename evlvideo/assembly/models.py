@@ -1,5 +1,8 @@
 """Open models, to start a run or to caption; all commands open them here."""
 
+import json
+import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import read_text_config
+from evlvideo.processes import is_main
+
+logger = logging.getLogger(__name__)
 
 
 def start_model(
@@ -29,11 +35,17 @@ def start_model(
     """
     architecture, directory = _start_of(config)
     opening: dict[str, Any] = {"tower_dtype": tower_dtype, "language_model": language_model}
+    # What is wrong with the texts is told before a tower is loaded.
     if directory is None:
+        processor = EvlVideoProcessor.for_language_model(architecture, **_text_changes(config))
         model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
-        return model, EvlVideoProcessor.for_towers(model.config, model.vision_tower)
-    model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
-    return model, EvlVideoProcessor.from_pretrained(directory)
+        processor.image_size = model.vision_tower.image_size
+    else:
+        processor = _open_processor(directory, architecture, config)
+        model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
+    if language_model and is_main():
+        logger.info("Texts: %s", json.dumps(processor.shown, ensure_ascii=False))
+    return model, processor
 
 
 def open_model(
@@ -50,16 +62,31 @@ def open_model(
         UserError: there is no checkpoint, or the device does not support the run's precision.
     """
     directory = checkpoint_directory(str(checkpoint))
+    architecture = changed_by_run(EvlVideoConfig.from_pretrained(directory), config)
+    processor = _open_processor(directory, architecture, config)
     model = EvlVideoForCaptioning.from_pretrained(
         directory,
-        config=changed_by_run(EvlVideoConfig.from_pretrained(directory), config),
+        config=architecture,
         tower_dtype=DTYPES[resolve_precision(config.training.precision)],
         language_model=language_model,
     )
     for name, part in model.named_children():
         if language_model or name != "language_model":
             part.to(PartialState().device)
-    return model, EvlVideoProcessor.from_pretrained(directory)
+    return model, processor
+
+
+def _open_processor(directory: Path, architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoProcessor:
+    """Open a checkpoint's processor with the run's texts; their tokens are set in the architecture."""
+    processor: EvlVideoProcessor = EvlVideoProcessor.from_pretrained(directory)
+    changes = _text_changes(config)
+    return processor.changed(architecture, **changes) if changes else processor
+
+
+def _text_changes(config: RunConfig) -> dict[str, Any]:
+    """Return what a run's `text` section sets, as arguments of the processor."""
+    names = {"max_tokens": "max_text_tokens"}
+    return {names.get(name, name): value for name, value in asdict(config.text).items() if value is not None}
 
 
 def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
