@@ -1,6 +1,8 @@
 """Open models, to start a run or to caption; all commands open them here."""
 
+import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import read_text_config
+from evlvideo.processes import is_main
 from evlvideo.progress import timed
 
 logger = logging.getLogger(__name__)
@@ -39,20 +42,24 @@ def start_model(
     """
     architecture, directory = _start_of(config)
     opening: dict[str, Any] = {"tower_dtype": tower_dtype, "language_model": language_model}
+    # What is wrong with the texts is told before a tower is loaded.
     if directory is None:
+        processor = EvlVideoProcessor.for_language_model(architecture, **_text_changes(config))
         with timed(f"a new model of {config.architecture}", logger.info) as outcome:
             model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
             outcome.append(_size(model))
-        processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower)
+        processor.image_size = model.vision_tower.image_size
         if config.connector_init is not None:
             warn_if_alike(model, config.connector_init)
     else:
+        processor = _open_processor(directory, architecture, config)
         with timed(f"the checkpoint {config.init}", logger.info) as outcome:
             model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
             outcome.append(_size(model))
-        processor = EvlVideoProcessor.from_pretrained(directory)
     if config.prompt_scale is not None and language_model:
         scale_to_words(model)
+    if language_model and is_main():
+        logger.info("Texts: %s", json.dumps(processor.shown, ensure_ascii=False))
     return model, processor
 
 
@@ -79,10 +86,12 @@ def open_model(
         UserError: there is no checkpoint, or the device does not support the run's precision.
     """
     directory = checkpoint_directory(str(checkpoint))
+    architecture = changed_by_run(EvlVideoConfig.from_pretrained(directory), config)
+    processor = _open_processor(directory, architecture, config)
     with timed(f"the checkpoint {checkpoint}", logger.info) as outcome:
         model = EvlVideoForCaptioning.from_pretrained(
             directory,
-            config=changed_by_run(EvlVideoConfig.from_pretrained(directory), config),
+            config=architecture,
             tower_dtype=DTYPES[resolve_precision(config.training.precision)],
             language_model=language_model,
         )
@@ -90,7 +99,20 @@ def open_model(
     for name, part in model.named_children():
         if language_model or name != "language_model":
             part.to(PartialState().device)
-    return model, EvlVideoProcessor.from_pretrained(directory)
+    return model, processor
+
+
+def _open_processor(directory: Path, architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoProcessor:
+    """Open a checkpoint's processor with the run's texts; their tokens are set in the architecture."""
+    processor: EvlVideoProcessor = EvlVideoProcessor.from_pretrained(directory)
+    changes = _text_changes(config)
+    return processor.changed(architecture, **changes) if changes else processor
+
+
+def _text_changes(config: RunConfig) -> dict[str, Any]:
+    """Return what a run's `text` section sets, as arguments of the processor."""
+    names = {"max_tokens": "max_text_tokens"}
+    return {names.get(name, name): value for name, value in asdict(config.text).items() if value is not None}
 
 
 def _size(model: EvlVideoForCaptioning) -> str:

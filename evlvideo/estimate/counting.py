@@ -148,7 +148,8 @@ def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, workload: W
     of a step is linear in the length of the cache, so two steps determine all. All beams are assumed to run to the last
     token. A text prompt is not counted.
     """
-    beams, prompt_tokens = workload.num_beams, soft_tokens + 1  # with BOS
+    before = len(model.config.prefix_token_ids or ())
+    beams, prompt_tokens = workload.num_beams, before + soft_tokens + 1  # with BOS
     count, output = count_multiply_adds(lambda: _open_captions(model, beams, soft_tokens))
     steps = workload.new_tokens - 1
     if not steps:
@@ -160,7 +161,8 @@ def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, workload: W
 def _open_captions(model: EvlVideoForCaptioning, beams: int, soft_tokens: int) -> Any:
     prompt = model.read_prompt(_empty_words(model, 1, soft_tokens)).repeated(beams)
     known = prompt.cache.get_seq_length()
-    return _read(model, _empty_words(model, beams, soft_tokens + 1 - known), prompt.cache)
+    unread = prompt.embeddings.shape[1] + 1 - known
+    return _read(model, _empty_words(model, beams, unread), prompt.cache)
 
 
 def _empty_words(model: EvlVideoForCaptioning, rows: int, tokens: int) -> Tensor:

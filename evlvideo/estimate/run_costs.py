@@ -55,7 +55,7 @@ def _workload(config: RunConfig) -> Workload:
         num_frames=config.data.num_frames,
         batch_size=training.batch_size,
         captions_per_clip=config.scst.num_samples if scst else config.data.captions_per_clip,
-        text_tokens=config.scst.max_new_tokens + 1 if scst else MAX_TEXT_TOKENS,
+        text_tokens=config.scst.max_new_tokens + 1 if scst else config.text.max_tokens or MAX_TEXT_TOKENS,
         num_beams=config.scst.num_samples + 1 if scst else beams,
         new_tokens=config.scst.max_new_tokens if scst else generation.max_new_tokens,
         precision="bf16" if training.precision == "auto" else training.precision,

@@ -81,7 +81,7 @@ def caption_files(
         )
     model, processor = open_model(directory, config)
     if prompt is not None:
-        processor.prompt = prompt
+        processor = processor.changed(model.config, prompt=prompt)
     set_seed(config.seed)
     dataset = video_dataset(config.data, processor, [CaptionedClip(video.name, video, ()) for video in videos])
     captioned = stream_captions(

@@ -94,8 +94,11 @@ class EvlVideoConfig(PreTrainedConfig):
     lora_targets: list[str] | None = None
     """Layers of the language model that get LoRA, by the end of their names. Defaults to peft's choice: queries and
     values for OPT and LLaMA."""
-    bos_token_id: int = 2
-    """BOS token: the first of the text, after the soft prompt."""
+    prefix_token_ids: list[int] | None = None
+    """Tokens of the text before the soft prompt, such as those that open a chat. The processor sets these and the
+    special tokens below."""
+    bos_token_id: int | None = 2
+    """BOS token: the first of the text, after the soft prompt. None for none."""
     end_token_id: int = 50118
     """EOS token of a caption: the newline for OPT."""
     pad_token_id: int = 1

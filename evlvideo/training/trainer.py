@@ -25,6 +25,7 @@ from evlvideo.inference.captions import name_special_tokens
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.text.cut_texts import CutTexts
 from evlvideo.results.validation_records import Sample, ValidationRecord
 from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.finite import FiniteLosses, check_weights
@@ -169,6 +170,7 @@ class CaptionTrainer(Trainer):
         self.learning_rates = learning_rates
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
         self._losses = FiniteLosses()
+        self._cut_texts = CutTexts(processor.max_text_tokens)
         self._train_loader: DataLoader | None = None
         self._clock = 0.0
         self._validation_seconds = 0.0
@@ -201,6 +203,14 @@ class CaptionTrainer(Trainer):
         # The dataset is shuffled already. A random sampler would undo the proportions of a mixture, and hold the order
         # of all items in memory.
         return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Run forward and backward on one batch."""
+        if "input_ids" in inputs:
+            self._cut_texts.note(self.processor.lost_endings(inputs["input_ids"], inputs["attention_mask"]))
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
         self,
@@ -289,7 +299,9 @@ class CaptionTrainer(Trainer):
         """Train, or resume from a checkpoint."""
         self._clock = time.perf_counter()
         try:
-            return super().train(*args, **kwargs)
+            result = super().train(*args, **kwargs)
+            self._cut_texts.tell(finished=True)
+            return result
         finally:
             if self._train_loader is not None:
                 # Persistent workers live until their loader drops them, and the program would wait for them at exit.
@@ -309,6 +321,7 @@ class CaptionTrainer(Trainer):
         """
         self._losses.look()
         if "learning_rate" in logs:
+            self._cut_texts.tell()
             logs |= rates_of_step(self._peaks, logs["learning_rate"], self.args.learning_rate, self.learning_rates)
         # transformers' closing line is a mean over the steps since the last resume only.
         logs.pop("train_loss", None)

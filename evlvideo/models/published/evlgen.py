@@ -307,6 +307,7 @@ def _check_publishable(config: EvlVideoConfig) -> None:
         ("merge_r", isinstance(config.merge_r, int) or config.merge_to is not None, "one number for all layers"),
         ("merge_to", config.merge_to is None, "merge_r instead, one number for all layers"),
         ("lora_r", config.lora_r == 0, "0"),
+        ("bos_token_id", config.bos_token_id is not None, "one, in plain texts (text.template=plain)"),
     )
     problems = [f"{name} is {getattr(config, name)!r}; it has {allowed}" for name, met, allowed in needs if not met]
     if kind not in _LANGUAGE_PROJECTIONS:

@@ -206,12 +206,9 @@ class SelfCriticalTrainer(CaptionTrainer):
         return predicting, by_clip[:, samples:, : inputs["labels"].shape[1] + 1].flatten(0, 1)
 
     def _texts_of_samples(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """Join BOS, prompt and all sampled tokens but the last, `(R, O + L − 1)`, and make the mask."""
-        ids = [self.processor.bos_token_id]
-        prompt = self.processor.prompt_ids()
-        if prompt is not None:
-            ids += prompt.tolist()
-        opening = torch.tensor(ids).to(rollout.tokens, non_blocking=True).expand(len(rollout.tokens), -1)
+        """Join a caption's opening and all sampled tokens but the last, `(R, O + L − 1)`, and make the mask."""
+        ids = torch.tensor(self.processor.opening_ids())
+        opening = ids.to(rollout.tokens, non_blocking=True).expand(len(rollout.tokens), -1)
         mask = torch.cat([torch.ones_like(opening), rollout.mask[:, :-1].long()], dim=1)
         return torch.cat([opening, rollout.tokens[:, :-1]], dim=1), mask
 
