@@ -1,5 +1,4 @@
-"""Reports a run in progress: a progress bar or lines with the time left, log lines, `log.jsonl` for curves, and what
-validations saw."""
+"""Reports a run in progress: progress with the time left, log lines, `log.jsonl` for curves, and what validations saw."""
 
 import json
 import logging
