@@ -1,4 +1,4 @@
-"""Reports a run in progress: progress with the time left, log lines, `log.jsonl` for curves, and what validations saw."""
+"""Reports a run in progress: the time left, log lines, `log.jsonl` for curves, and what validations saw."""
 
 import json
 import logging
