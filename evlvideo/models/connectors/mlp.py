@@ -1,10 +1,10 @@
 """LLaVA-1.5's connector: two linear layers with GELU between them, on every patch.
 
-Source: LLaVA-1.5 (Liu et al., CVPR 2024, arXiv 2310.03744), section 3.3, its published code. The second linear layer is
-the captioner's `language_projection`. Three things differ: `ln_vision` norms the tokens first, weights start as BERT's
-do, and the features are those that the architecture's tower gives. LLaVA-1.5 takes the tower's last block but one,
-without the final norm: an architecture that leaves out the last block (`vision_overrides: {depth: 23}` of 24) and sets
-`vision_final_norm: false` does the same.
+Source: LLaVA-1.5 (Liu et al., CVPR 2024, arXiv 2310.03744), its published code. The second linear layer is the
+captioner's `language_projection`. Three things differ: `ln_vision` norms the tokens first, weights start as BERT's do,
+and the features are those that the architecture's tower gives. LLaVA-1.5 takes those of the last block but one, without
+the final norm; an architecture with one block fewer (`vision_overrides: {depth: 23}` of 24) and
+`vision_final_norm: false` does the same. Notation: see :mod:`evlvideo.models.connectors.base`.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """SmolVLM's connector: each square of neighboring patches becomes one token, with the channels of all of them.
 
-Source: Idefics3 (Laurençon et al., 2024, arXiv 2408.12637), section 2.3, and SmolVLM (Marafioti et al., 2025,
-arXiv 2504.05299), section 2.2, which name it after pixel shuffle, though it goes from space to depth. Their one linear
-layer is the captioner's `language_projection`. Two things differ: `ln_vision` norms the tokens first, and the linear
-layer has a bias, which starts at zero.
+Source: Idefics3 (Laurençon et al., 2024, arXiv 2408.12637) and SmolVLM (Marafioti et al., 2025, arXiv 2504.05299), and
+their code in transformers. They name it after pixel shuffle, though it goes the other way, from space to depth. Their
+linear layer is the captioner's `language_projection`. Two things differ: `ln_vision` norms the tokens first, and the
+linear layer has a bias, which starts at zero. Notation: see :mod:`evlvideo.models.connectors.base`; `s` is the factor.
 """
 
 import math
