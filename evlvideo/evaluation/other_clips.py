@@ -136,5 +136,6 @@ def _score_moved(
         trained_parameters=plain.trained_parameters,
         training_seconds=plain.training_seconds,
         data=plain.data,
+        special_tokens=plain.special_tokens,
     )
     return write_evaluation(evaluation_directory(run, config.data, split, other_clips=True), moved, result)
