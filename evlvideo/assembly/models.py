@@ -1,5 +1,6 @@
 """Open models, to start a run or to caption; all commands open them here."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import read_text_config
+from evlvideo.progress import timed
+
+logger = logging.getLogger(__name__)
 
 
 def start_model(
@@ -30,10 +34,23 @@ def start_model(
     architecture, directory = _start_of(config)
     opening: dict[str, Any] = {"tower_dtype": tower_dtype, "language_model": language_model}
     if directory is None:
-        model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
+        with timed(f"a new model of {config.architecture}", logger.info) as outcome:
+            model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
+            outcome.append(_size(model))
         return model, EvlVideoProcessor.for_towers(model.config, model.vision_tower)
-    model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
+    with timed(f"the checkpoint {config.init}", logger.info) as outcome:
+        model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
+        outcome.append(_size(model))
     return model, EvlVideoProcessor.from_pretrained(directory)
+
+
+def check_start(config: RunConfig) -> None:
+    """Check what a run starts from, as far as that takes no weights and no clips.
+
+    Raises:
+        UserError: there is no checkpoint or architecture, or they do not fit together or the run.
+    """
+    _start_of(config)
 
 
 def open_model(
@@ -50,16 +67,23 @@ def open_model(
         UserError: there is no checkpoint, or the device does not support the run's precision.
     """
     directory = checkpoint_directory(str(checkpoint))
-    model = EvlVideoForCaptioning.from_pretrained(
-        directory,
-        config=changed_by_run(EvlVideoConfig.from_pretrained(directory), config),
-        tower_dtype=DTYPES[resolve_precision(config.training.precision)],
-        language_model=language_model,
-    )
+    with timed(f"the checkpoint {checkpoint}", logger.info) as outcome:
+        model = EvlVideoForCaptioning.from_pretrained(
+            directory,
+            config=changed_by_run(EvlVideoConfig.from_pretrained(directory), config),
+            tower_dtype=DTYPES[resolve_precision(config.training.precision)],
+            language_model=language_model,
+        )
+        outcome.append(_size(model))
     for name, part in model.named_children():
         if language_model or name != "language_model":
             part.to(PartialState().device)
     return model, EvlVideoProcessor.from_pretrained(directory)
+
+
+def _size(model: EvlVideoForCaptioning) -> str:
+    loaded = sum(value.numel() for value in model.parameters() if not value.is_meta)  # the language model may be empty
+    return f"{loaded:,} weights, of which {model.num_parameters(only_trainable=True):,} are trained"
 
 
 def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:

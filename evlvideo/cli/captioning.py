@@ -21,7 +21,7 @@ def caption(
     """Caption video files, and print each caption at once. Exits with 1 if a file cannot be decoded."""
     if not videos:
         raise UserError("No videos were given; name at least one file.")
-    prepare()
+    prepare(f"{checkpoint}: captioning of {len(videos)} videos")
     from evlvideo.inference.caption_files import caption_files
     from evlvideo.inference.captions import Caption, name_special_tokens
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from rich.console import Console
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,6 +19,7 @@ from evlvideo.inference.pipeline import Outcome, batches_of, run_batches
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.language import SoftPrompt
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.progress import Progress
 
 Result = TypeVar("Result")
 
@@ -39,6 +41,7 @@ def generate_captions(
     generation: GenerationConfig,
     *,
     num_workers: int = 0,
+    console: Console | None = None,
     observe: Callable[[EncodedBatch], None] | None = None,
 ) -> dict[str, Caption]:
     """Caption clips. Processes share them; call this in every process.
@@ -49,6 +52,7 @@ def generate_captions(
         dataset: items of one clip each.
         generation: how to decode.
         num_workers: upper bound of processes that decode video.
+        console: where to draw a progress bar. If None, only lines are logged.
         observe: called with each batch of this process before it is captioned, in eval mode, without gradient.
 
     Returns:
@@ -57,7 +61,9 @@ def generate_captions(
     Raises:
         UserError: no clip could be decoded.
     """
-    mine = list(_caption_batches(model, processor, dataset, generation, num_workers=num_workers, observe=observe))
+    with Progress("captioning", sum(map(len, _share(dataset, generation.batch_size))), console=console) as progress:
+        captioned = _caption_batches(model, processor, dataset, generation, num_workers=num_workers, observe=observe)
+        mine = list(progress.track(captioned, count=len))
     batches = _in_turn(gather_object([mine]))
     captions = {item.clip_id: item.result[0] for batch in batches for item in batch if item.result is not None}
     if not captions:
@@ -145,7 +151,6 @@ def encode_batches(
     Yields:
         for each batch, the outcome of each clip, in order.
     """
-    state = PartialState()
     device = next(model.language_projection.parameters()).device
 
     @torch.no_grad()
@@ -154,7 +159,7 @@ def encode_batches(
         inputs: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         return work(model.encode(**inputs), clip_ids)
 
-    mine = _batches(dataset, batch_size)[state.process_index :: state.num_processes]
+    mine = _share(dataset, batch_size)
     was_training = model.training
     model.eval()
     try:
@@ -170,6 +175,12 @@ def _named_inputs(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _batches(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
     return batches_of(len(cast(Sized, dataset)), batch_size)
+
+
+def _share(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
+    """Return this process's batches."""
+    state = PartialState()
+    return _batches(dataset, batch_size)[state.process_index :: state.num_processes]
 
 
 def _in_turn(shares: Sequence[Sequence[list[Outcome[list[Caption]]]]]) -> Iterator[list[Outcome[list[Caption]]]]:

@@ -33,10 +33,12 @@ from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.towers import (
     TOWERS,
     TowerRecord,
+    check_towers,
     fingerprint,
     load_towers,
     read_manifest,
     read_text_config,
+    take_pixels,
     write_manifest,
 )
 from evlvideo.models.trainable import is_trained, tower_of
@@ -373,11 +375,13 @@ class EvlVideoForCaptioning(PreTrainedModel):
 
         Args:
             config: the architecture. If its `text_config` is None, it is read from the language model; `image_mean` and
-                `image_std` default to timm's for the vision tower.
+                `image_std` default to those of the source of the vision tower's weights, or else to timm's.
             bert: BERT checkpoint for the connector, by hub name or folder. If None, the connector is random.
             tower_dtype: dtype of the frozen towers. Defaults to float32.
             language_model: see :meth:`from_pretrained`.
         """
+        check_towers(config)
+        take_pixels(config)
         if config.text_config is None:
             config.text_config = read_text_config(config.language_model)
         model = cls(config, empty_language_model=True)

@@ -39,12 +39,13 @@ class EvlVideoConfig(PreTrainedConfig):
     vision_overrides: dict[str, Any] | None = None
     """Arguments for `timm.create_model`; EVLGen's tower is `{"depth": 39}`."""
     vision_weights: str = "timm"
-    """Source of the tower's weights: `timm`, or a file."""
+    """Source of the tower's weights: `timm`, a file, or `local-dir:` and a folder as timm saves models. If it says for
+    which architecture and activation they are, `from_towers` checks that."""
     vision_final_norm: bool = False
     """Whether the tower's last norm is kept."""
     image_mean: list[float] | None = None
-    """Mean of each channel of the tower's training images, with pixels from 0 to 1. If None, `from_towers` takes timm's
-    value."""
+    """Mean of each channel of the tower's training images, with pixels from 0 to 1. If None, `from_towers` takes the
+    value that is stored beside the weights, or else timm's."""
     image_std: list[float] | None = None
     """Standard deviation of each channel, likewise."""
     language_model: str = "facebook/opt-2.7b"

@@ -103,7 +103,10 @@ def _optimizer_settings(config: RunConfig) -> dict[str, Any]:
 
 def _order_settings(config: RunConfig, processes: int) -> dict[str, Any]:
     data, training = config.data, config.training
-    sources = [f"{source.dataset}:{source.split}:{source.ratio:g}" for source in data.sources]
+    sources = [
+        f"{source.dataset}:{source.split}:{source.ratio:g}" + (f":{source.clips}" if source.clips else "")
+        for source in data.sources
+    ]
     clips = training.batch_size * training.gradient_accumulation_steps * processes
     return {
         "seed": config.seed,
@@ -111,6 +114,7 @@ def _order_settings(config: RunConfig, processes: int) -> dict[str, Any]:
         "data.dataset": data.dataset,
         # With several sources, the split is not used.
         "data.train_split": None if sources else data.train_split,
+        "data.train_clips": data.train_clips,
         "data.sources": sources,
         "training.batch_size × training.gradient_accumulation_steps × processes": clips,
         "scst.cross_entropy_weight > 0": config.stage == "scst" and config.scst.cross_entropy_weight > 0,

@@ -12,7 +12,7 @@ from transformers import TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
-from evlvideo.assembly.models import start_model
+from evlvideo.assembly.models import check_start, start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import save_config
 from evlvideo.config.reward_names import parse_reward
@@ -29,7 +29,15 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import join_processes, on_main_process
 from evlvideo.results.provenance import git_commit
-from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, check_writable, sole_use
+from evlvideo.results.run_directory import (
+    CHECKPOINTS_NAME,
+    CONFIG_NAME,
+    SUMMARY_NAME,
+    TRAINING_LOG_NAME,
+    check_writable,
+    sole_use,
+)
+from evlvideo.terminal import log_file
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.resuming import check_resumable, checkpoint_to_resume, state_of
@@ -70,6 +78,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
         check_resumable(config, directory, found)
     precision = resolve_precision(config.training.precision)
     arguments = training_arguments(config, precision)
+    check_start(config)
     sources = read_training_clips(config.data)
     validation_clips = read_clips(config.data, config.data.validation_split)[: config.data.validation_clips]
     set_seed(config.seed)
@@ -80,7 +89,8 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
         on_main_process(lambda: held.enter_context(sole_use(directory)))
         # Look again: another process may have trained in the directory until now.
         checkpoint = checkpoint_to_resume(directory, resume)
-        _train(trainer, config, checkpoint, console or Console(stderr=True))
+        with log_file(directory / TRAINING_LOG_NAME):
+            _train(trainer, config, checkpoint, console or Console(stderr=True))
     return directory
 
 

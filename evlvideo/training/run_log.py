@@ -1,4 +1,4 @@
-"""Reports a run in progress: a progress bar, log lines, `log.jsonl` for curves, and what validations saw."""
+"""Reports a run in progress: a bar or lines with the time left, log lines, `log.jsonl`, and what validations saw."""
 
 import json
 import logging
@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evlvideo.files import write_text
 from evlvideo.metrics.names import format_score
-from evlvideo.progress import progress_bar
+from evlvideo.progress import Progress
 from evlvideo.results.run_directory import LOG_NAME
 from evlvideo.results.validation_records import ValidationRecord, append_record, keep_records
 
@@ -54,8 +53,8 @@ class RunLog(TrainerCallback):
         self._record = record
         self._directory = directory
         self._path = directory / LOG_NAME
-        self._progress = progress_bar(console)
-        self._task: TaskID | None = None
+        self._console = console
+        self._progress: Progress | None = None
         self._name = directory.name
 
     def on_train_begin(
@@ -66,7 +65,9 @@ class RunLog(TrainerCallback):
             self._restore_log(state.log_history)
             keep_records(self._directory, state.global_step)
         if state.is_local_process_zero:
-            self._task = self._progress.add_task(self._name, total=state.max_steps, completed=state.global_step)
+            self._progress = Progress(
+                self._name, state.max_steps, console=self._console, unit="steps", done=state.global_step
+            )
             self._progress.start()
 
     def _restore_log(self, entries: list[dict[str, float]]) -> None:
@@ -81,8 +82,8 @@ class RunLog(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance the bar."""
-        if self._task is not None:
-            self._progress.update(self._task, completed=state.global_step)
+        if self._progress is not None:
+            self._progress.update(state.global_step)
 
     def on_log(
         self,
@@ -123,7 +124,8 @@ class RunLog(TrainerCallback):
 
     def close(self) -> None:
         """Remove the bar; needed after an error too."""
-        self._progress.stop()
+        if self._progress is not None:
+            self._progress.stop()
 
 
 def _shown(logs: Mapping[str, float], log_history: Sequence[Mapping[str, float]]) -> list[str]:

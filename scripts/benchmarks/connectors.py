@@ -35,7 +35,7 @@ from evlvideo.files import read_json, write_json
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.provenance import git_commit, versions
-from evlvideo.results.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_directory
+from evlvideo.results.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_directory, run_config
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("tomeformer", "blip2", "video_llama", "videochat", "video_coca", "average_pool", "linear")
@@ -145,7 +145,9 @@ def validation(run: Path) -> dict[int, float]:
 
 def distinct(run: Path) -> int:
     """Count the distinct captions of the split: a model that ignores its clips has one."""
-    return len(set(read_predictions(evaluation_directory(run, DATASET, SPLIT) / PREDICTIONS_NAME).values()))
+    return len(
+        set(read_predictions(evaluation_directory(run, run_config(run).data, SPLIT) / PREDICTIONS_NAME).values())
+    )
 
 
 def constant_caption() -> dict[str, Any]:

@@ -90,7 +90,7 @@ def study(demos: list[Path]) -> dict[str, object]:
 
 
 def _cider(run: Path) -> dict[str, float]:
-    result = EvaluationResult.load(evaluation_directory(run, "mini", "test") / RESULT_NAME)
+    result = EvaluationResult.load(evaluation_directory(run, run_config(run).data, "test") / RESULT_NAME)
     subsets = {name: scores["cider"] for name, scores in (result.evidence_scores or {}).items()}
     return {name: round(100 * value, 2) for name, value in {"all": result.scores["cider"], **subsets}.items()}
 
@@ -115,10 +115,10 @@ def _differences(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict
 
 def _changed(run: Path) -> float:
     """Compute the share of test clips whose caption changes if their frames are shuffled."""
-    shuffled = evaluation_directory(run, "mini", "test", shuffle_frames=True)
+    shuffled = evaluation_directory(run, run_config(run).data, "test", shuffle_frames=True)
     if not (shuffled / PREDICTIONS_NAME).is_file():
         evaluate(run, shuffle_frames=True)
-    before = read_predictions(evaluation_directory(run, "mini", "test") / PREDICTIONS_NAME)
+    before = read_predictions(evaluation_directory(run, run_config(run).data, "test") / PREDICTIONS_NAME)
     after = read_predictions(shuffled / PREDICTIONS_NAME)
     return round(sum(before[clip] != after[clip] for clip in before) / len(before), 4)
 

@@ -76,6 +76,11 @@ class TokenMoments:
     norm: Tensor
     """Mean norm of a clip's tokens, `(C)`."""
 
+    def clip(self, index: int) -> "TokenMoments":
+        """Take those of one clip."""
+        rows = slice(index, index + 1)
+        return TokenMoments(self.mean[rows], self.deviation[rows], self.norm[rows])
+
 
 def token_moments(tokens: Tensor) -> TokenMoments:
     """Reduce the tokens of clips, `(C, N, E)`.
