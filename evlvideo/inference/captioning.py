@@ -41,8 +41,8 @@ def generate_captions(
     generation: GenerationConfig,
     *,
     num_workers: int = 0,
-    observe: Callable[[EncodedBatch], None] | None = None,
     console: Console | None = None,
+    observe: Callable[[EncodedBatch], None] | None = None,
 ) -> dict[str, Caption]:
     """Caption clips. Processes share them; call this in every process.
 
@@ -52,8 +52,8 @@ def generate_captions(
         dataset: items of one clip each.
         generation: how to decode.
         num_workers: upper bound of processes that decode video.
-        observe: called with each batch of this process before it is captioned, in eval mode, without gradient.
         console: where to draw a progress bar. If None, only lines are logged.
+        observe: called with each batch of this process before it is captioned, in eval mode, without gradient.
 
     Returns:
         clip id → caption of all clips that could be decoded, in the order of the dataset, in every process.
@@ -173,14 +173,14 @@ def _named_inputs(items: list[dict[str, Any]]) -> dict[str, Any]:
     return {**stack_visual_inputs(items), "clip_ids": [item["clip_id"] for item in items]}
 
 
+def _batches(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
+    return batches_of(len(cast(Sized, dataset)), batch_size)
+
+
 def _share(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
     """Return this process's batches."""
     state = PartialState()
     return _batches(dataset, batch_size)[state.process_index :: state.num_processes]
-
-
-def _batches(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
-    return batches_of(len(cast(Sized, dataset)), batch_size)
 
 
 def _in_turn(shares: Sequence[Sequence[list[Outcome[list[Caption]]]]]) -> Iterator[list[Outcome[list[Caption]]]]:

@@ -108,9 +108,10 @@ def signs_of_validation(log_history: Sequence[Mapping[str, Any]]) -> list[Sign]:
     start = next((entry["validation_prompt_between"] for entry in before if _is_start(entry)), None)
     # A self-critical run minimises another loss.
     losses = [entry["loss"] for entry in before if "loss" in entry and "reward" not in entry]
+    of_prompts = _signs_of_prompts(values, start)
     return [
-        *_signs_of_captions(values),
-        *_signs_of_prompts(values, start),
+        *of_prompts,
+        *_signs_of_captions(values, prompts_alike=bool(of_prompts)),
         *_signs_of_losses(values, losses[-1] if losses else None),
     ]
 
@@ -119,15 +120,13 @@ def _is_start(entry: Mapping[str, Any]) -> bool:
     return "validation_prompt_between" in entry and entry.get("step") == 0
 
 
-def _signs_of_captions(values: Mapping[str, float]) -> list[Sign]:
+def _signs_of_captions(values: Mapping[str, float], *, prompts_alike: bool) -> list[Sign]:
     signs, clips = [], int(values["validation_clips"])
     distinct = round(clips * values.get("validation_distinct", 1.0))
     if clips > 1 and distinct <= max(1, _FEWEST_DISTINCT * clips):
-        advice = (
-            "The model does not use the pictures, or not yet: train longer. If prompts-alike is named too, the "
-            "connector has collapsed"
-        )
-        signs.append(Sign("captions-alike", f"{clips:,} clips have {_counted(distinct, 'caption')} in all. {advice}."))
+        not_yet = "The model does not use the pictures, or not yet: train longer, or raise training.learning_rate."
+        advice = "The cause is named under prompts-alike." if prompts_alike else not_yet
+        signs.append(Sign("captions-alike", f"{clips:,} clips have {_counted(distinct, 'caption')} in all. {advice}"))
     empty = values.get("validation_empty", 0.0)
     if empty > _MOST_EMPTY:
         advice = (
@@ -147,10 +146,10 @@ def _signs_of_prompts(values: Mapping[str, float], start: float | None) -> list[
     shrunk = start is not None and between < _MOST_SHRUNK * start
     if not (spread.is_alike or shrunk):
         return []
-    before = "" if start is None else f", and lay {start:.2g} apart before the first step"
+    before = "" if start is None else f", and lay {start:.3g} apart before the first step"
     text = (
-        f"the soft prompts of different clips lie {between:.2g} apart{before}; a token's norm is {norm:.2g}, and "
-        f"tokens of one clip lie {within:.2g} apart. The connector makes all clips alike, and captions cannot name "
+        f"the soft prompts of different clips lie {between:.3g} apart{before}; a token's norm is {norm:.3g}, and "
+        f"tokens of one clip lie {within:.3g} apart. The connector makes all clips alike, and captions cannot name "
         "what is seen: lower training.learning_rate or training.learning_rates.connector, raise training.warmup_steps, "
         "or start the connector from other weights. `evlvideo inspect` shows where clips become alike."
     )

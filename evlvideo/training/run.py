@@ -122,11 +122,12 @@ def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, 
 def _collapse_of(trainer: CaptionTrainer, directory: Path) -> str:
     """Say why a run ended early, and how to go on."""
     signs = [sign for sign in signs_of_validation(trainer.state.log_history) if sign.stops]
+    cause = signs[0].text
     return (
-        f"{directory} has collapsed, and ended at step {trainer.state.global_step} of {trainer.args.max_steps} "
-        f"(training.stop_on_collapse): {' '.join(map(str, signs))} Its best checkpoint and summary are written. Train "
-        "anew in another output_dir with these settings changed; or go on in spite of it with --resume and "
-        "training.stop_on_collapse=false."
+        f"{directory} has collapsed ({', '.join(sign.name for sign in signs)}), and training.stop_on_collapse ended it "
+        f"at step {trainer.state.global_step} of {trainer.args.max_steps}. {cause[0].upper()}{cause[1:]} "
+        f"Its checkpoint and its summary, {SUMMARY_NAME}, are written. Train anew in another output_dir, or go on in "
+        "spite of it with --resume and training.stop_on_collapse=false."
     )
 
 

@@ -1,4 +1,4 @@
-"""Reports a run in progress: the time left, log lines, `log.jsonl` for curves, and what validations saw."""
+"""Reports a run in progress: a bar or lines with the time left, log lines, `log.jsonl`, and what validations saw."""
 
 import json
 import logging
@@ -32,9 +32,9 @@ _SHOWN = {
     "validation_cider": "validation CIDEr {}",
     "validation_distinct": "distinct {:.0%}",
     "validation_bad_endings": "bad endings {:.0%}",
-    "validation_prompt_between": "prompts {:.2g} apart between clips",
-    "validation_prompt_within": "{:.2g} within",
-    "validation_prompt_norm": "norm {:.2g}",
+    "validation_prompt_between": "prompts {:.3g} apart between clips",
+    "validation_prompt_within": "{:.3g} within",
+    "validation_prompt_norm": "norm {:.3g}",
 }
 
 

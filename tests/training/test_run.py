@@ -334,7 +334,7 @@ def test_a_run_that_collapses_ends_in_order_where_that_is_asked_for(
 ) -> None:
     config = config_of(toy, tmp_path / "run", stage, training={"stop_on_collapse": True})
     run = tmp_path / "run"
-    said = r"has collapsed, and ended at step 2 of 6 \(training\.stop_on_collapse\): captions-alike: 4 clips have 1"
+    said = r"has collapsed \(captions-alike\), and training\.stop_on_collapse ended it at step 2 of 6\. 4 clips have 1"
     with monkeypatch.context() as patch:
         caption_alike(patch)
         with pytest.raises(UserError, match=said):

@@ -79,7 +79,7 @@ for name in RUNS:
     report.setdefault("epochs", {})[name] = sorted(set(epochs))
 opened.clear()
 result = evaluate(directory / "caption")
-report |= {"opened": opened, "scores": result.scores, "looked_for": list(looked_for)}
+report |= {"opened": list(opened), "scores": result.scores, "looked_for": list(looked_for)}
 write()
 """
 SIGNALLED = """
