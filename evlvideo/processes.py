@@ -1,6 +1,7 @@
 """Join the processes of one command, or stop them if each would do the whole work alone.
 
-`torchrun --nproc_per_node 2 -m evlvideo …` starts several; so does `accelerate launch` on GPUs.
+`torchrun --nproc_per_node 2 -m evlvideo …` starts several; so does `accelerate launch` on GPUs, and on CPUs with its
+`--multi_gpu`, which means several processes.
 """
 
 import hashlib
@@ -77,8 +78,9 @@ def _check_not_alone(seen: int) -> None:
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("MASTER_ADDR") == "127.0.0.1"
     if launched and not any(name in os.environ for name in _JOINED_BY):
         raise UserError(
-            "`accelerate launch` was asked for several processes and has started one, as it does without GPUs. Start "
-            f"them with {_command('N')}, or give --num_processes 1."
+            "`accelerate launch` was asked for several processes and has started one, as it does without GPUs. Add "
+            f"--multi_gpu, which starts several on CPUs too; or start them with {_command('N')}; or give "
+            "--num_processes 1."
         )
 
 
