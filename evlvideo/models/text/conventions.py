@@ -107,7 +107,9 @@ def _plain_bos(tokenizer: PreTrainedTokenizerBase) -> str:
     bos, layout = tokenizer.bos_token, _usable_chat_layout(tokenizer)
     if bos is None:
         return ""
-    if layout is not None and opens_turns(tokenizer, bos, layout):
+    # A template that takes no plain text still tells by its words.
+    template = str(tokenizer.chat_template or "")
+    if bos in template if layout is None else opens_turns(tokenizer, bos, layout):
         if is_main():
             logger.info("The tokenizer's BOS token %s opens the turns of a chat; plain texts start without it", bos)
         return ""

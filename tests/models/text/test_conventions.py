@@ -128,6 +128,12 @@ class TestPlainTextOfAChatModel:
         assert spelled(processor, processor.text(["a dog"])["input_ids"][0].tolist()) == ["a", "Ġdog", "<|im_end|>"]
         assert "BOS token <|im_start|> opens the turns of a chat" in caplog.text
 
+    def test_has_none_that_an_unusable_chat_template_writes(self, tmp_path: Path) -> None:
+        tokenizer = smollm2()
+        tokenizer.chat_template = "<|im_start|>{{ raise_exception('pictures only') }}"
+        processor = make(tmp_path, tokenizer)
+        assert (processor.template, processor.bos_token_id) == ("plain", None)
+
     def test_keeps_a_bos_token_that_opens_texts(self, tmp_path: Path) -> None:
         processor = make(tmp_path, llama3(), template="plain")
         pieces = spelled(processor, processor.text(["a dog"])["input_ids"][0].tolist())
