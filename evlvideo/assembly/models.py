@@ -17,6 +17,7 @@ from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import read_text_config
+from evlvideo.processes import is_main
 
 
 def start_model(
@@ -38,7 +39,7 @@ def start_model(
     if directory is None:
         model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
         processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower)
-        if config.connector_init is not None:
+        if config.connector_init is not None and is_main():
             warn_if_alike(model, config.connector_init)
     else:
         model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
