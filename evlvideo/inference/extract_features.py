@@ -109,7 +109,19 @@ def extract_features(
             missing = on_main_process(partial(_missing, writer, key, clips))
             shards = missing[state.process_index :: state.num_processes]
             dataset = video_dataset(config.data, processor, clips)
-            _extract(encoder, dataset, writer, shards, num_workers=config.data.num_workers, console=console)
+            # Of several processes, each counts its share.
+            finished = (
+                0 if state.num_processes > 1 else len(clips) - sum(len(writer.clips_of(shard)) for shard in missing)
+            )
+            _extract(
+                encoder,
+                dataset,
+                writer,
+                shards,
+                finished=finished,
+                num_workers=config.data.num_workers,
+                console=console,
+            )
         wait_for_all()
     return root
 
@@ -152,6 +164,7 @@ def _extract(
     writer: FeatureWriter,
     shards: Sequence[int],
     *,
+    finished: int,
     num_workers: int,
     console: Console | None,
 ) -> None:
@@ -164,7 +177,7 @@ def _extract(
     indices = {shard: _unencoded(dataset, writer.clips_of(shard), kept[shard]) for shard in shards}
     pending = list(chain.from_iterable(indices.values()))
     batches = [pending[first : first + encoder.batch_size] for first in range(0, len(pending), encoder.batch_size)]
-    done = sum(map(len, kept.values()))
+    done = finished + sum(map(len, kept.values()))
     progress = Progress(f"features of {writer.directory.name}", done + len(pending), console=console, done=done)
     encoded = run_batches(dataset, batches, encoder.encode, collate=stack_visual_inputs, num_workers=num_workers)
     counted: Iterator[list[Outcome[Tensor]]] = progress.track(encoded, count=len)
