@@ -67,7 +67,7 @@ def default_texts(tokenizer: PreTrainedTokenizerBase, template: str, kind: str) 
         return {"template": template, **texts}
     layout = chat_layout(tokenizer) if template == CHAT else template
     if problem := problem_of_layout(layout):
-        raise UserError(f"text.template is {template!r}; it must be plain, chat, or a text: {problem}.")
+        raise UserError(f"text.template is {template!r}, neither plain nor chat; as a layout, {problem}.")
     end = answer_ending(tokenizer, Layout.parse(layout, "").after)
     prompt = CHAT_PROMPT if PROMPT in layout else ""
     texts = {"layout": layout, "prompt": prompt, "bos": "", "end_of_text": end, "bos_in_loss": False}
