@@ -37,7 +37,7 @@ def scale_to_words(model: EvlVideoForCaptioning) -> None:
     found = mean_norm(model.language_projection(model.connector(_normed_features(model))))
     for weight in model.language_projection.parameters():
         weight.mul_(wanted / found)
-    logger.info("soft tokens start with a norm of %.3g, that of words; it was %.3g", wanted, found)
+    logger.info("Soft tokens start with a norm of %.3g, as words have; random weights gave %.3g", wanted, found)
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def warn_if_alike(model: EvlVideoForCaptioning, bert: str) -> None:
         getattr(after, name) / after.norm / (getattr(before, name) / before.norm) for name in ("between", "within")
     )
     kept = f"{between:.0%} of its input's spread between clips and {within:.0%} of that within a clip"
-    logger.info("the connector, from %s, starts with %s", bert, kept)
+    logger.info("The connector, from %s, starts with %s", bert, kept)
     if min(between, within) < _ALIKE:
         logger.warning(
             "The connector that starts from %s makes tokens nearly alike: it keeps %s. Start it from random weights "

@@ -102,7 +102,7 @@ def test_connector_that_makes_tokens_alike_is_told(make_config: MakeConfig, capl
     with caplog.at_level("INFO"):
         warn_if_alike(model, "some-bert")
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert "the connector, from some-bert, starts with" in caplog.text
+    assert "The connector, from some-bert, starts with" in caplog.text
     norm = model.connector.bert.encoder["layer"][-1].output.LayerNorm
     norm.weight.fill_(0.001)
     norm.bias.fill_(1.0)
@@ -139,7 +139,7 @@ class TestRun:
         BertModel(BertConfig(**CONNECTOR_SIZES)).save_pretrained(tmp_path / "bert")
         with caplog.at_level("INFO", logger="evlvideo"):
             self.new(toy, tmp_path, connector_init=str(tmp_path / "bert"))
-        assert re.search(r"the connector, from .*bert, starts with \d+% of its input's spread between", caplog.text)
+        assert re.search(r"The connector, from .*bert, starts with \d+% of its input's spread between", caplog.text)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
     def test_new_connector_of_a_checkpoint_is_scaled(self, toy: Toy, tmp_path: Path, dtype: torch.dtype) -> None:
