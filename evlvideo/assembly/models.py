@@ -39,7 +39,7 @@ def start_model(
     if directory is None:
         model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
         processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower)
-        if config.connector_init is not None and is_main():
+        if config.connector_init is not None and language_model and is_main():
             warn_if_alike(model, config.connector_init)
     else:
         model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
