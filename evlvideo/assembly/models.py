@@ -49,7 +49,7 @@ def start_model(
             model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
             outcome.append(_size(model))
         processor.image_size = model.vision_tower.image_size
-        if config.connector_init is not None and is_main():
+        if config.connector_init is not None and language_model and is_main():
             warn_if_alike(model, config.connector_init)
     else:
         processor = _open_processor(directory, architecture, config)

@@ -37,7 +37,7 @@ def scale_to_words(model: EvlVideoForCaptioning) -> None:
     found = mean_norm(model.language_projection(model.connector(_normed_features(model))))
     for weight in model.language_projection.parameters():
         weight.mul_(wanted / found)
-    logger.info("soft tokens start with a norm of %.3g, that of words; it was %.3g", wanted, found)
+    logger.info("Soft tokens start with a norm of %.3g, as words have; random weights gave %.3g", wanted, found)
 
 
 @torch.no_grad()
@@ -48,14 +48,18 @@ def warn_if_alike(model: EvlVideoForCaptioning, bert: str) -> None:
         model: a captioner in eval mode, before it is trained.
         bert: what its connector starts from, for the message.
     """
-    tokens = _normed_features(model)
-    before, after = (prompt_spread(x.flatten(1, 2)) for x in (tokens, model.connector(tokens)))
-    between, within = (
-        getattr(after, name) / after.norm / (getattr(before, name) / before.norm) for name in ("between", "within")
-    )
+    features = _normed_features(model)
+    tokens = model.connector(features).flatten(1, 2)  # (_PICTURES, P, H)
+    before, after = prompt_spread(features.flatten(1, 2)), prompt_spread(tokens)
+    norm = after.norm / before.norm
+    if not norm:
+        logger.warning("The connector that starts from %s gives nothing but zeros.", bert)
+        return
+    between, within = after.between / before.between / norm, after.within / before.within / norm
     kept = f"{between:.0%} of its input's spread between clips and {within:.0%} of that within a clip"
-    logger.info("the connector, from %s, starts with %s", bert, kept)
-    if min(between, within) < _ALIKE:
+    logger.info("The connector, from %s, starts with %s", bert, kept)
+    # A single token has no spread within its clip.
+    if between < _ALIKE or (within < _ALIKE and tokens.shape[1] > 1):
         logger.warning(
             "The connector that starts from %s makes tokens nearly alike: it keeps %s. Start it from random weights "
             "(connector_init: null) or from another BERT.",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_connectors import OPTIONS, changes
-from tiny_models import MakeConfig, pixels, tiny_config, write_towers
+from tiny_models import MakeConfig, fill, pixels, tiny_config, write_towers
 from toy_run import CONNECTOR_SIZES, Toy
 from transformers import BertConfig, BertModel, GemmaConfig, GemmaForCausalLM, OPTConfig
 
@@ -21,6 +21,7 @@ from evlvideo.files import read_json, write_json
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors import CONNECTORS
 
+NARROW = {"hidden_size": 8, "word_embed_proj_dim": 8, "ffn_dim": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
 every_connector = pytest.mark.parametrize("connector", CONNECTORS)
 
 
@@ -35,9 +36,9 @@ def started(make_config: MakeConfig, connector: str) -> EvlVideoForCaptioning:
     A narrow projection makes some directions of its input longer than others, and tokens have one in common.
     """
     torch.manual_seed(0)
-    sizes = {"hidden_size": 512, "word_embed_proj_dim": 512, "ffn_dim": 8, "num_hidden_layers": 1}
+    wide = NARROW | {"hidden_size": 512, "word_embed_proj_dim": 512}
     config = make_config(
-        text_config=OPTConfig(**sizes, num_attention_heads=2, vocab_size=60),
+        text_config=OPTConfig(**wide, vocab_size=60),
         **(changes(connector) if connector in OPTIONS else {}),
     )
     return EvlVideoForCaptioning(config).eval()
@@ -102,7 +103,7 @@ def test_connector_that_makes_tokens_alike_is_told(make_config: MakeConfig, capl
     with caplog.at_level("INFO"):
         warn_if_alike(model, "some-bert")
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert "the connector, from some-bert, starts with" in caplog.text
+    assert "The connector, from some-bert, starts with" in caplog.text
     norm = model.connector.bert.encoder["layer"][-1].output.LayerNorm
     norm.weight.fill_(0.001)
     norm.bias.fill_(1.0)
@@ -110,6 +111,25 @@ def test_connector_that_makes_tokens_alike_is_told(make_config: MakeConfig, capl
     assert "starts from some-bert makes tokens nearly alike: it keeps 0% of its input's spread" in caplog.text
     assert "Start it from random weights (connector_init: null) or from another BERT." in caplog.text
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@torch.no_grad()
+def test_connector_that_gives_zeros_is_told(make_config: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
+    model = started(make_config, "tomeformer")
+    for weight in model.connector.bert.encoder["layer"][-1].output.LayerNorm.parameters():
+        weight.zero_()
+    warn_if_alike(model, "some-bert")
+    assert "The connector that starts from some-bert gives nothing but zeros" in caplog.text
+
+
+def test_single_soft_token_has_no_spread_within_a_clip(
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"connector": "blip2", "connector_options": {"num_queries": 1}, "merge_r": None}
+    model = EvlVideoForCaptioning(make_config(**options, text_config=OPTConfig(**NARROW))).eval()
+    fill(model.connector)
+    warn_if_alike(model, "some-bert")
+    assert not caplog.records
 
 
 class TestRun:
@@ -139,7 +159,7 @@ class TestRun:
         BertModel(BertConfig(**CONNECTOR_SIZES)).save_pretrained(tmp_path / "bert")
         with caplog.at_level("INFO", logger="evlvideo"):
             self.new(toy, tmp_path, connector_init=str(tmp_path / "bert"))
-        assert re.search(r"the connector, from .*bert, starts with \d+% of its input's spread between", caplog.text)
+        assert re.search(r"The connector, from .*bert, starts with \d+% of its input's spread between", caplog.text)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
     def test_new_connector_of_a_checkpoint_is_scaled(self, toy: Toy, tmp_path: Path, dtype: torch.dtype) -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import BERT_SIZES, chirp, fill
+from tiny_models import BERT_SIZES, MakeModel, chirp, fill, pixels
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from evlvideo.errors import UserError
+from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors.bert import copy_bert_weights
 from evlvideo.models.connectors.tomeformer import TomeFormerEncoder
 
@@ -227,3 +228,25 @@ def test_checkpoint_of_another_model_is_a_user_error(towers) -> None:
 def test_folder_without_a_bert_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No BERT checkpoint could be read from the folder"):
         copy_bert_weights(tomeformer().state_dict(), str(tmp_path))
+
+
+@pytest.mark.parametrize("merge_to", [5, 7, 12, 17])
+def test_as_many_tokens_are_left_as_asked_and_a_checkpoint_knows(
+    make_model: MakeModel, merge_to: int, tmp_path: Path
+) -> None:
+    model = make_model(merge_r=None, merge_to=merge_to)
+    assert model.encode(pixels(1, 1)).shape[1] == merge_to
+    model.save_pretrained(tmp_path)
+    loaded = EvlVideoForCaptioning.from_pretrained(tmp_path)
+    assert loaded.connector.bert.schedule == model.connector.bert.schedule
+    assert torch.equal(loaded.encode(pixels(1, 1)), model.encode(pixels(1, 1)))
+
+
+def test_tokens_of_a_tower_without_a_class_token_can_all_be_merged(make_model: MakeModel) -> None:
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 4}
+    bare = {"vision_overrides": {**sizes, "class_token": False, "global_pool": "avg"}, "vision_weights": "timm"}
+    with torch.device("meta"):
+        model = EvlVideoForCaptioning(make_model(merge_r=None, merge_to=5).config.changed(**bare, merge_to=4))
+    assert model.connector.bert.schedule == [8, 4]
+    with torch.device("meta"), pytest.raises(UserError, match="merge_to is 3; allowed: 4 to 16"):
+        EvlVideoForCaptioning(model.config.changed(merge_to=3))
