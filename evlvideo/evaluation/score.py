@@ -10,7 +10,7 @@ from evlvideo.metrics.names import ALL_METRICS, METRICS, TITLES, format_score
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import NOT_PUBLISHED, EvaluationResult, describe_references
-from evlvideo.results.reference_files import load_references, splits_of
+from evlvideo.results.reference_files import load_references, part_of_msrvtt, splits_of
 
 
 def score_files(
@@ -46,6 +46,7 @@ def score_files(
         split=split,
         references=describe_references(str(references), expected),
         clip_ids=expected,
+        deviations=part_of_msrvtt(expected),
     )
 
 

@@ -155,7 +155,7 @@ class VisionTower(nn.Module):
     def _check_patches(self, name: str) -> None:
         """Refuse stems that give other patches than a square grid of known size."""
         patches = self.vit.patch_embed
-        if not hasattr(patches, "proj"):
+        if not hasattr(getattr(patches, "proj", None), "weight"):
             raise UserError(
                 f"The vision tower {name!r} is not a plain ViT: its patches come from timm's "
                 f"{type(patches).__name__}; name a ViT that embeds patches directly, such as "

@@ -1,9 +1,10 @@
 """Read reference captions from any annotation file that the datasets' readers know."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evlvideo.data.annotation.facts import DATASETS
+from evlvideo.data.annotation.facts import DATASETS, deviations_of
 from evlvideo.data.annotation.readers import jsonl, karpathy
 from evlvideo.data.annotation.readers.msrvtt import read_official
 from evlvideo.data.annotation.readers.text_files import read_json_object
@@ -65,3 +66,21 @@ def splits_of(path: Path) -> dict[str, str]:
     if path.name in _WITH_SPLITS or not read_json_object(path).keys() >= {"videos", "sentences"}:
         return {}
     return {clip.clip_id: split for clip, split in read_official(path, path.parent)}
+
+
+def msrvtt_splits() -> dict[str, str]:
+    """Map the clips of MSR-VTT to their captioning split, from their numbering."""
+    names = [(name, count) for name, count in DATASETS["msrvtt"].clips().items() if count is not None]
+    in_order = [name for name, count in names for _ in range(count)]
+    return {f"video{number}": name for number, name in enumerate(in_order)}
+
+
+def part_of_msrvtt(references: Mapping[str, Sequence[str]]) -> list[str]:
+    """List how references differ in number from MSR-VTT's test split, if their clips are clips of it.
+
+    Files do not say what they are a part of. Other splits are not told by their clips, since small datasets number
+    theirs likewise from video0.
+    """
+    of = msrvtt_splits()
+    of_test = bool(references) and all(of.get(clip_id) == "test" for clip_id in references)
+    return deviations_of("msrvtt", "test", references) if of_test else []

@@ -6,7 +6,7 @@ import pytest
 
 from evlvideo.errors import UserError
 from evlvideo.evaluation.score import score_files
-from evlvideo.results.reference_files import load_references, splits_of
+from evlvideo.results.reference_files import load_references, part_of_msrvtt, splits_of
 
 OFFICIAL: dict[str, Any] = {
     "videos": [{"video_id": f"video{i}", "category": 0, "split": "train" if i < 2 else "validate"} for i in range(3)],
@@ -76,3 +76,11 @@ def test_a_named_split_is_scored(official: Path, tmp_path: Path) -> None:
     predictions.write_text('{"video2": "caption number 4"}')
     result = score_files(predictions, official, metrics=["rouge_l"], tokenizer="python", split="validate")
     assert (result.split, result.clips_scored, result.scores["rouge_l"]) == ("validate", 1, 1)
+
+
+def test_a_part_of_msrvtts_test_split_is_told_by_its_clips() -> None:
+    part = {f"video{number}": ["a cat"] * 20 for number in range(7010, 7020)}
+    assert part_of_msrvtt(part) == ["The annotation lists 10 clips of msrvtt:test, which has 2990"]
+    assert part_of_msrvtt({**part, "video1": ["a cat"]}) == []
+    assert part_of_msrvtt({f"video{number}": ["a cat"] for number in range(10)}) == []
+    assert part_of_msrvtt({f"video{number}": ["a cat"] * 20 for number in range(7010, 10_000)}) == []

@@ -11,7 +11,7 @@ from evlvideo.data.annotation.facts import DATASETS, deviations_of, facts_of
 from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 from evlvideo.results.records import References, describe_references
-from evlvideo.results.reference_files import load_references, splits_of
+from evlvideo.results.reference_files import load_references, msrvtt_splits, part_of_msrvtt, splits_of
 
 SplitOf = Callable[[], Mapping[str, str]]
 """Returns clip → split for clips that are not in the table, as far as known."""
@@ -111,6 +111,7 @@ def references_of_file(path: Path, split: str | None) -> TableReferences:
         subsets={},
         data=DataConfig(dataset="msrvtt", root=str(path.parent)) if official else None,
         split_of=msrvtt_splits if official else lambda: splits,
+        deviations=part_of_msrvtt(captions),
     )
 
 
@@ -129,13 +130,6 @@ def check_references(references: TableReferences, runs: Sequence[System]) -> Non
                 f"digest {theirs.sha256[:12]}) than {ours.description} holds ({ours.captions:,} captions, digest "
                 f"{ours.sha256[:12]}). Evaluate the run again, or name the references that it was scored with."
             )
-
-
-def msrvtt_splits() -> dict[str, str]:
-    """Map the clips of MSR-VTT to their captioning split, from their numbering."""
-    names = [(name, count) for name, count in DATASETS["msrvtt"].clips().items() if count is not None]
-    in_order = [name for name, count in names for _ in range(count)]
-    return {f"video{number}": name for number, name in enumerate(in_order)}
 
 
 def _official_msrvtt_split(captions: Mapping[str, Sequence[str]]) -> str | None:

@@ -11,13 +11,14 @@ import pytest
 
 from evlvideo.comparison.compare import compare
 from evlvideo.comparison.rows.gather import gather_systems
-from evlvideo.comparison.rows.references import msrvtt_splits, references_of_file
+from evlvideo.comparison.rows.references import references_of_file
 from evlvideo.comparison.rows.row import Row
 from evlvideo.comparison.rows.scoring import ScoringRequest, parse_prediction_files
 from evlvideo.errors import UserError
 from evlvideo.evaluation.score import score_files
 from evlvideo.metrics import scoring as metrics
 from evlvideo.results.records import describe_references
+from evlvideo.results.reference_files import msrvtt_splits
 
 MSRVTT = Path(__file__).parents[4] / "shared" / "data" / "msrvtt"
 REFERENCES = {
