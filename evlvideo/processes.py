@@ -1,18 +1,22 @@
 """Join the processes of one command, or stop them if each would do the whole work alone.
 
-`torchrun --nproc_per_node 2 -m evlvideo …` starts several; so does `accelerate launch` on GPUs.
+`torchrun --nproc_per_node 2 -m evlvideo …` starts several; so does `accelerate launch` on GPUs, and on CPUs with its
+`--multi_gpu`, which means several processes.
 """
 
 import hashlib
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from evlvideo.errors import UserError
+from evlvideo.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -77,8 +81,9 @@ def _check_not_alone(seen: int) -> None:
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("MASTER_ADDR") == "127.0.0.1"
     if launched and not any(name in os.environ for name in _JOINED_BY):
         raise UserError(
-            "`accelerate launch` was asked for several processes and has started one, as it does without GPUs. Start "
-            f"them with {_command('N')}, or give --num_processes 1."
+            "`accelerate launch` was asked for several processes and has started one, as it does without GPUs. Add "
+            f"--multi_gpu, which starts several on CPUs too; or start them with {_command('N')}; or give "
+            "--num_processes 1."
         )
 
 
@@ -146,6 +151,43 @@ def is_first_to_say(message: str) -> bool:
         return int(_store().add(f"evlvideo/said/{said}", 1)) == 1
     except RuntimeError:  # the process that keeps the store has ended
         return True
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Turn SIGTERM, by which clusters end a job, into an error while the block runs. Only the main thread can.
+
+    Raises:
+        Interrupted: the signal came.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted("Stopped by a signal.")
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def without_signals() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM while the block writes what would otherwise be lost. Only the main thread can."""
+    try:
+        previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _store() -> Any:

@@ -37,6 +37,15 @@ def restore_random_state() -> Iterator[None]:
         torch.cuda.set_rng_state_all(cuda_states)
 
 
+@pytest.fixture(autouse=True)
+def restore_our_log() -> Iterator[None]:
+    """Put the handlers of our log back: a command that a test runs adds one for its log file."""
+    ours = logging.getLogger("evlvideo")
+    before = ours.handlers[:]
+    yield
+    ours.handlers[:] = before
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep out of the user's cache."""

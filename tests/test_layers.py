@@ -32,7 +32,7 @@ FLOORS = (
     ("training",),
     ("training.scst",),
     ("training.run",),
-    ("evaluation",),
+    ("evaluation", "inspection"),
     ("comparison.rows",),
     ("comparison.tables",),
     ("comparison.page",),

@@ -141,19 +141,32 @@ def test_processes_that_do_not_find_each_other_are_a_user_error(monkeypatch: pyt
         join_processes()
 
 
-@pytest.mark.usefixtures("alone", "fresh_state")
-def test_accelerate_launch_that_started_one_process_of_several_is_told(tmp_path: Path) -> None:
+def launch(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Launch a program that says how many processes have joined."""
     program = tmp_path / "program.py"
-    program.write_text("from evlvideo.processes import join_processes\njoin_processes()\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", str(program)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    program.write_text(
+        "from evlvideo.processes import join_processes\nprint(join_processes().num_processes, 'joined')\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *options, "--num_processes", "2", str(program)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
+
+
+@pytest.mark.usefixtures("alone", "fresh_state")
+def test_accelerate_launch_that_started_one_process_of_several_is_told(tmp_path: Path) -> None:
+    done = launch(tmp_path, "--cpu")
     assert "asked for several processes and has started one" in done.stderr
+    assert "--multi_gpu" in done.stderr
+
+
+@pytest.mark.usefixtures("alone", "fresh_state")
+def test_accelerate_launch_with_multi_gpu_joins_processes_on_cpus(tmp_path: Path) -> None:
+    assert launch(tmp_path, "--multi_gpu", "--main_process_port", "0").stdout.count("2 joined") == 2
 
 
 @pytest.mark.usefixtures("alone")

@@ -3,10 +3,11 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from evlvideo.config.run import RunConfig
+from evlvideo.config.run import TOWERS, RunConfig
 from evlvideo.models.architecture import COMPARED, read_architecture
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.towers import check_towers
 
 _BY_CONNECTOR = ("connector", "connector_options")
 
@@ -15,10 +16,13 @@ def run_architecture(config: RunConfig) -> EvlVideoConfig:
     """Read the architecture from the run's file or checkpoint, and apply the run's changes.
 
     Raises:
-        UserError: there is neither a file nor a checkpoint, or a value is wrong.
+        UserError: there is neither a file nor a checkpoint, a value is wrong, or the vision tower of a new model is not
+            the one that its weights were trained in.
     """
     if config.architecture is not None:
         architecture = read_architecture(Path(config.architecture))
+        if config.init == TOWERS:
+            check_towers(architecture)
     else:
         architecture = EvlVideoConfig.from_pretrained(checkpoint_directory(config.init))
     return changed_by_run(architecture, config)

@@ -1,6 +1,7 @@
 """Read the clips that a run's config names."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,26 +11,60 @@ from accelerate import PartialState
 from evlvideo.config.data import SHARDS, DataConfig, SourceConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
+from evlvideo.data.annotation.facts import facts_of, media_root
+from evlvideo.data.annotation.sample import sample_clips
 from evlvideo.data.annotation.split_cache import read_cached_split
-from evlvideo.data.annotation.splits import dataset_root
+from evlvideo.data.annotation.splits import check_media, dataset_root
 from evlvideo.data.loading.shards.clips import ShardClips, find_shards
 from evlvideo.data.video.quarantine import read_quarantine, without_quarantined
 from evlvideo.errors import UserError
 from evlvideo.processes import on_main_process, wait_for_all
+from evlvideo.progress import timed
+
+logger = logging.getLogger(__name__)
 
 
-def read_clips(data: DataConfig, split: str) -> ClipTable:
+def read_clips(data: DataConfig, split: str, count: int | None = None) -> ClipTable:
     """Read the clips of a split of a run's dataset; call this in every process.
 
     Only the main process of each machine checks that the files exist. The others trust it and, if the split is large,
     map its cached table.
 
+    Args:
+        data: the dataset.
+        split: the split.
+        count: draw this many clips; see :func:`evlvideo.data.annotation.sample.sample_clips`. If None, take all.
+
     Raises:
-        UserError: the split cannot be read, or files are missing; in every process.
+        UserError: the split cannot be read, has fewer clips, or files are missing; in every process.
     """
+    name = f"{data.dataset}:{split}"
+    with timed(f"the clips of {name}", logger.info) as outcome:
+        clips = _read_checked(_reader(data, split, count))
+        of_all = "" if count is None else f", drawn from all of {name}"
+        outcome.append(f"{len(clips):,} clips with {int(clips.caption_counts().sum()):,} captions{of_all}")
+    return clips
+
+
+def _reader(data: DataConfig, split: str, count: int | None) -> Callable[..., ClipTable]:
+    """Return a function that reads the clips of a split, and, unless `check_files` is false, checks their files."""
     root = dataset_root(data.dataset, Path(data.root) if data.root else None)
     video_root = Path(data.video_root) if data.video_root else None
-    read = partial(read_cached_split, data.dataset, split, root, video_root)
+    read = partial(read_cached_split, data.dataset, split, root, video_root, check_counts=data.check_counts)
+    if count is None:
+        return read
+
+    def read_sample(check_files: bool = True) -> ClipTable:
+        # Files of clips that are not drawn may be missing.
+        clips = sample_clips(read(check_files=False), count, f"{data.dataset}:{split}")
+        if check_files:
+            check_media(clips, media_root(facts_of(data.dataset), root, video_root))
+        return clips
+
+    return read_sample
+
+
+def _read_checked(read: Callable[..., ClipTable]) -> ClipTable:
     state = PartialState()
     if state.num_processes == 1:
         return read()
@@ -40,6 +75,15 @@ def read_clips(data: DataConfig, split: str) -> ClipTable:
     return read(check_files=False)
 
 
+def clips_of_run(data: DataConfig, split: str) -> ClipTable:
+    """Read the clips of a split as a run uses them: `data.train_clips` of those it trains on.
+
+    Raises:
+        UserError: as :func:`read_clips`.
+    """
+    return read_clips(data, split, data.train_clips if split == data.train_split else None)
+
+
 def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
     """Read the clips that a run trains on, by source, without those in quarantine."""
     clips: dict[str, ClipTable | ShardClips] = {
@@ -47,7 +91,7 @@ def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
         for place, source in enumerate(data.sources)
     }
     if not data.sources:
-        clips = {f"{data.dataset}:{data.train_split}": read_clips(data, data.train_split)}
+        clips = {f"{data.dataset}:{data.train_split}": clips_of_run(data, data.train_split)}
     if data.quarantine is None:
         return clips
     bad = read_quarantine(Path(data.quarantine))
@@ -60,7 +104,7 @@ def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
 def _read_source(data: DataConfig, source: SourceConfig) -> ClipTable | ShardClips:
     if source.dataset != SHARDS:
         of_source = replace(data, dataset=source.dataset, root=source.root, video_root=source.video_root)
-        return read_clips(of_source, source.split)
+        return read_clips(of_source, source.split, source.clips)
     if source.root is None:
         raise UserError("A source of shards has no root; set its root to the directory that holds the .tar files.")
     return ShardClips(find_shards(Path(source.root)))

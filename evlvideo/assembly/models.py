@@ -1,5 +1,8 @@
 """Open models, to start a run or to caption; all commands open them here."""
 
+import json
+import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +10,20 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_architecture
+from evlvideo.assembly.new_connector import scale_to_words, warn_if_alike
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.run import TOWERS, RunConfig
+from evlvideo.errors import UserError
 from evlvideo.models.architecture import check_same_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import read_text_config
+from evlvideo.processes import is_main
+from evlvideo.progress import timed
+
+logger = logging.getLogger(__name__)
 
 
 def start_model(
@@ -26,14 +35,41 @@ def start_model(
         config: the run.
         tower_dtype: dtype of the frozen towers.
         language_model: if False, leave it out, which saves memory; the model then only encodes.
+
+    Raises:
+        UserError: the architecture or a checkpoint is missing or wrong, or `prompt_scale` is asked of a connector that
+            is not new.
     """
     architecture, directory = _start_of(config)
     opening: dict[str, Any] = {"tower_dtype": tower_dtype, "language_model": language_model}
+    # What is wrong with the texts is told before a tower is loaded.
     if directory is None:
-        model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
-        return model, EvlVideoProcessor.for_towers(model.config, model.vision_tower)
-    model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
-    return model, EvlVideoProcessor.from_pretrained(directory)
+        processor = EvlVideoProcessor.for_language_model(architecture, **_text_changes(config))
+        with timed(f"a new model of {config.architecture}", logger.info) as outcome:
+            model = EvlVideoForCaptioning.from_towers(architecture, bert=config.connector_init, **opening)
+            outcome.append(_size(model))
+        processor.image_size = model.vision_tower.image_size
+        if config.connector_init is not None and is_main():
+            warn_if_alike(model, config.connector_init)
+    else:
+        processor = _open_processor(directory, architecture, config)
+        with timed(f"the checkpoint {config.init}", logger.info) as outcome:
+            model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
+            outcome.append(_size(model))
+    if config.prompt_scale is not None and language_model:
+        scale_to_words(model)
+    if language_model and is_main():
+        logger.info("Texts: %s", json.dumps(processor.shown, ensure_ascii=False))
+    return model, processor
+
+
+def check_start(config: RunConfig) -> None:
+    """Check what a run starts from, as far as that takes no weights and no clips.
+
+    Raises:
+        UserError: there is no checkpoint or architecture, or they do not fit together or the run.
+    """
+    _start_of(config)
 
 
 def open_model(
@@ -50,16 +86,38 @@ def open_model(
         UserError: there is no checkpoint, or the device does not support the run's precision.
     """
     directory = checkpoint_directory(str(checkpoint))
-    model = EvlVideoForCaptioning.from_pretrained(
-        directory,
-        config=changed_by_run(EvlVideoConfig.from_pretrained(directory), config),
-        tower_dtype=DTYPES[resolve_precision(config.training.precision)],
-        language_model=language_model,
-    )
+    architecture = changed_by_run(EvlVideoConfig.from_pretrained(directory), config)
+    processor = _open_processor(directory, architecture, config)
+    with timed(f"the checkpoint {checkpoint}", logger.info) as outcome:
+        model = EvlVideoForCaptioning.from_pretrained(
+            directory,
+            config=architecture,
+            tower_dtype=DTYPES[resolve_precision(config.training.precision)],
+            language_model=language_model,
+        )
+        outcome.append(_size(model))
     for name, part in model.named_children():
         if language_model or name != "language_model":
             part.to(PartialState().device)
-    return model, EvlVideoProcessor.from_pretrained(directory)
+    return model, processor
+
+
+def _open_processor(directory: Path, architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoProcessor:
+    """Open a checkpoint's processor with the run's texts; their tokens are set in the architecture."""
+    processor: EvlVideoProcessor = EvlVideoProcessor.from_pretrained(directory)
+    changes = _text_changes(config)
+    return processor.changed(architecture, **changes) if changes else processor
+
+
+def _text_changes(config: RunConfig) -> dict[str, Any]:
+    """Return what a run's `text` section sets, as arguments of the processor."""
+    names = {"max_tokens": "max_text_tokens"}
+    return {names.get(name, name): value for name, value in asdict(config.text).items() if value is not None}
+
+
+def _size(model: EvlVideoForCaptioning) -> str:
+    loaded = sum(value.numel() for value in model.parameters() if not value.is_meta)  # the language model may be empty
+    return f"{loaded:,} weights, of which {model.num_parameters(only_trainable=True):,} are trained"
 
 
 def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
@@ -69,7 +127,13 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
         saved = EvlVideoConfig.from_pretrained(directory)
         if config.architecture is not None:
             check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
-        return changed_by_run(saved, config), directory
+        architecture = changed_by_run(saved, config)
+        if config.prompt_scale is not None and architecture.connector == saved.connector:
+            raise UserError(
+                f"prompt_scale is {config.prompt_scale}, for a new connector, but {config.init} has its "
+                f"{saved.connector} already; leave prompt_scale out (null), or set model.connector to another."
+            )
+        return architecture, directory
     architecture = run_architecture(config)
     # The file has the language model's sizes for estimates; only its own configuration has all values.
     architecture.text_config = read_text_config(architecture.language_model)

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from evlvideo.cli.captioning import caption
-from evlvideo.cli.checkpoints import convert
+from evlvideo.cli.checkpoints import convert, inspect
 from evlvideo.cli.comparison import compare, study, sweep
 from evlvideo.cli.data import data
 from evlvideo.cli.demo import demo
@@ -23,7 +23,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (convert, train, estimate, evaluate, score, baseline, caption, compare, study, sweep, demo):
+for command in (
+    convert,
+    train,
+    estimate,
+    evaluate,
+    score,
+    baseline,
+    caption,
+    inspect,
+    compare,
+    study,
+    sweep,
+    demo,
+):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(features, name="features")

@@ -21,14 +21,18 @@ def caption(
     """Caption video files, and print each caption at once. Exits with 1 if a file cannot be decoded."""
     if not videos:
         raise UserError("No videos were given; name at least one file.")
-    prepare()
+    prepare(f"{checkpoint}: captioning of {len(videos)} videos")
     from evlvideo.inference.caption_files import caption_files
+    from evlvideo.inference.captions import Caption, name_special_tokens
 
-    bad = 0
+    bad, made = 0, list[Caption]()
     for file in caption_files(videos, checkpoint, overrides=changes, captions_per_video=captions, prompt=prompt):
         for text in file.captions:
             say(f"{file.video}\t{text}")
+        made += map(Caption, file.captions, file.special_tokens)
         bad += file.bad is not None
+    if is_main() and (found := name_special_tokens(made)):
+        typer.echo(found, err=True)
     if bad and is_main():
         typer.echo(f"{bad} of {len(videos)} files could not be decoded; see above.", err=True)
         raise typer.Exit(INCOMPLETE)

@@ -1,12 +1,14 @@
-"""The command that converts checkpoints."""
+"""Commands that convert checkpoints, and look into them."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from evlvideo.cli.options import INCOMPLETE
 from evlvideo.errors import UserError
-from evlvideo.terminal import prepare
+from evlvideo.processes import is_main
+from evlvideo.terminal import prepare, show
 
 
 def convert(
@@ -43,3 +45,34 @@ def convert(
     )
     typer.echo(conversion.described(config))
     typer.echo(f"{out}: converted. Next: evlvideo caption VIDEO --checkpoint {out}")
+
+
+def inspect(
+    checkpoint: Annotated[
+        str, typer.Argument(help="A run, one of its checkpoints, another checkpoint, a hub name, or mini.")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Clips to look at: a run's YAML or directory, or key=value, such as dataset=mini. May be repeated. "
+            "Defaults to the run's own."
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Their split. Defaults to that of validation.")] = None,
+    clips: Annotated[int, typer.Option(help="How many to look at, at equal distances over the split.")] = 32,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write what was found, as JSON.")] = None,
+) -> None:
+    """Say what is wrong with a checkpoint: sizes, norms, gates, and what becomes of clips layer by layer.
+
+    Exits with 1 if weights are not finite, or if the soft prompts of different clips are nearly equal.
+    """
+    console = prepare(f"{checkpoint}: inspection")
+    from evlvideo.inspection.inspect_checkpoint import inspect_checkpoint
+    from evlvideo.inspection.table import inspection_table
+
+    found = inspect_checkpoint(checkpoint, data=data or [], split=split, clips=clips, console=console)
+    show(inspection_table(found))
+    if json is not None and is_main():
+        found.save(json)
+    if found.has_faults:
+        raise typer.Exit(INCOMPLETE)

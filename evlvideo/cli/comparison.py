@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evlvideo.cli.options import Against, Changes, Clips, Pictures, RunFile, SplitToEvaluate
+from evlvideo.cli.options import Against, Changes, CheckCounts, Clips, Pictures, RunFile, SplitToEvaluate
 from evlvideo.terminal import prepare, say, show
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def compare(
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="The same, as a dataset, such as msrvtt; see datasets/.")] = None,
     root: Annotated[Path | None, typer.Option(help="Directory of --dataset.")] = None,
+    check_counts: CheckCounts = True,
     human: Annotated[
         bool, typer.Option("--human", help="Add a human row: one caption of each clip against the others.")
     ] = False,
@@ -52,6 +53,7 @@ def compare(
         references=references,
         dataset=dataset,
         root=root,
+        check_counts=check_counts,
         human=human,
         allow_partial=allow_partial,
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.cli.options import INCOMPLETE
+from evlvideo.cli.options import INCOMPLETE, CheckCounts
 from evlvideo.terminal import prepare
 
 data = typer.Typer(help="Check and index datasets.", no_args_is_help=True)
@@ -18,12 +18,13 @@ def verify(
     root: Annotated[Path, typer.Option(help="Its directory.")],
     video_root: Annotated[Path | None, typer.Option(help="Directory of its videos or images.")] = None,
     decode: Annotated[bool, typer.Option("--decode", help="Also decode the first frame of every file.")] = False,
+    check_counts: CheckCounts = True,
 ) -> None:
     """Check a dataset on disk: counts, splits, overlaps and files. Exits with 1 if something is wrong."""
-    prepare()
+    console = prepare(f"{dataset}: checking {root}")
     from evlvideo.data.annotation.verify import verify as verify_dataset
 
-    report = verify_dataset(dataset, root, video_root, decode=decode)
+    report = verify_dataset(dataset, root, video_root, decode=decode, check_counts=check_counts, console=console)
     typer.echo("\n".join(report.lines()))
     if not report.complete:
         raise typer.Exit(INCOMPLETE)
@@ -38,7 +39,7 @@ def check_videos(
     time_limit_seconds: Annotated[float, typer.Option("--time-limit", help="Seconds that a file may take.")] = 600.0,
 ) -> None:
     """Decode every file of a collection, and list bad ones. Continues after an interruption; exits with 1 if any."""
-    console = prepare()
+    console = prepare(f"checking the files in {root}")
     from evlvideo.data.video.check import check_videos as check_files
 
     report = check_files(
@@ -65,17 +66,18 @@ def index(
     dataset: Annotated[str | None, typer.Option(help="Name of a dataset, such as webvid, instead of shards.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="A split of it; may be repeated. Defaults to train.")] = None,
     video_root: Annotated[Path | None, typer.Option(help="Directory of its videos or images.")] = None,
+    check_counts: CheckCounts = True,
 ) -> None:
     """Make and check the indexes of shards for later runs. Continues after an interruption; exits with 1 if one fails.
 
     With --dataset, read a dataset's splits and check that their files exist, and store what later runs map into memory.
     """
-    console = prepare()
+    console = prepare(f"indexing {root}")
     if dataset is not None:
         from evlvideo.data.annotation.split_cache import read_cached_split
 
         for name in split or ["train"]:
-            clips = read_cached_split(dataset, name, root, video_root)
+            clips = read_cached_split(dataset, name, root, video_root, check_counts=check_counts)
             typer.echo(f"{dataset}:{name}: {len(clips):,} clips, all with their files.")
         return
     from evlvideo.data.loading.shards.clips import find_shards

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.cli.options import Overrides, Spice
+from evlvideo.cli.options import CheckCounts, Overrides, Spice
 from evlvideo.errors import UserError
 from evlvideo.terminal import prepare, say
 
@@ -17,19 +17,34 @@ def evaluate(
     shuffle_frames: Annotated[
         bool, typer.Option("--shuffle-frames", help="Shuffle the frames of each clip, to see whether order matters.")
     ] = False,
+    other_clips: Annotated[
+        bool,
+        typer.Option(
+            "--other-clips", help="Give each clip the caption of another, to see whether the picture matters."
+        ),
+    ] = False,
     spice: Spice = False,
 ) -> None:
     """Caption a split with a run's best checkpoint, and score it."""
+    if shuffle_frames and other_clips:
+        raise UserError("--shuffle-frames and --other-clips are two probes of a run; give one at a time.")
     from evlvideo.results.run_directory import evaluation_directory, run_config
 
     config = run_config(run, overrides)
-    prepare()
+    console = prepare(f"{run}: evaluation on {config.data.dataset}:{split}")
     from evlvideo.evaluation.evaluate import evaluate as evaluate_run
+    from evlvideo.evaluation.other_clips import drop_line, evaluate_other_clips
     from evlvideo.evaluation.score import score_lines
 
-    result = evaluate_run(run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice))
-    say("\n".join(score_lines(result)))
-    directory = evaluation_directory(run, result.dataset, split, shuffle_frames=shuffle_frames)
+    if other_clips:
+        plain, result = evaluate_other_clips(run, split=split, config=config, metrics=_metrics(spice), console=console)
+        say("\n".join([*score_lines(result), drop_line(plain, result)]))
+    else:
+        result = evaluate_run(
+            run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice), console=console
+        )
+        say("\n".join(score_lines(result)))
+    directory = evaluation_directory(run, config.data, split, shuffle_frames=shuffle_frames, other_clips=other_clips)
     say(f"Predictions and scores are in {directory}.")
 
 
@@ -51,6 +66,7 @@ def score(
         str | None, typer.Option(help="Score people instead: one caption of each clip of this dataset.")
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Directory of the dataset of --human.")] = None,
+    check_counts: CheckCounts = True,
     out: Annotated[Path | None, typer.Option(help="Also write the result, with per-clip scores, as JSON.")] = None,
     spice: Spice = False,
 ) -> None:
@@ -64,7 +80,7 @@ def score(
     from evlvideo.evaluation.score import score_files, score_lines
 
     if human is not None:
-        result = human_row(human, split or "test", root, metrics=_metrics(spice))
+        result = human_row(human, split or "test", root, metrics=_metrics(spice), check_counts=check_counts)
     else:
         assert predictions is not None and references is not None
         result = score_files(predictions, references, split=split, metrics=_metrics(spice))
@@ -101,7 +117,7 @@ def baseline(
     ] = False,
 ) -> None:
     """Caption a split with any video-text model of transformers, and score it as runs are scored."""
-    console = prepare()
+    console = prepare(f"{system}: captioning of {split}, into {out}")
     from evlvideo.evaluation.baseline import baseline_config, caption_split
     from evlvideo.evaluation.score import score_lines
     from evlvideo.results.run_directory import evaluation_directory
@@ -117,7 +133,7 @@ def baseline(
         console=console,
     )
     say("\n".join(score_lines(result)))
-    say(f"Predictions and scores are in {evaluation_directory(out, result.dataset, split)}.")
+    say(f"Predictions and scores are in {evaluation_directory(out, config.data, split)}.")
 
 
 def _metrics(spice: bool) -> tuple[str, ...]:

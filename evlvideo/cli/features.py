@@ -35,10 +35,10 @@ def extract(
     from evlvideo.config.loading import load_config
 
     run = load_config(config, overrides)
-    console = prepare()
+    splits = split or list(dict.fromkeys((run.data.train_split, run.data.validation_split)))
+    console = prepare(f"{config}: features of {', '.join(splits)}, into {run.data.features}")
     from evlvideo.inference.extract_features import extract_features
 
-    splits = split or list(dict.fromkeys((run.data.train_split, run.data.validation_split)))
     directory = extract_features(
         run, splits, dtype=dtype, all_frames=all_frames, batch_size=batch_size, console=console
     )

@@ -21,6 +21,13 @@ Changes = Annotated[
     typer.Option("--set", help="A change to the config: key=value, such as generation.num_beams=3. May be repeated."),
 ]
 Spice = Annotated[bool, typer.Option("--spice", help="Also score SPICE, if its models are installed.")]
+CheckCounts = Annotated[
+    bool,
+    typer.Option(
+        "--check-counts/--no-check-counts",
+        help="Whether a dataset must have as many clips and captions as published, or may be a part, or your own.",
+    ),
+]
 SplitToEvaluate = Annotated[str, typer.Option(help="The split to evaluate on.")]
 Against = Annotated[
     str | None, typer.Option(help="The row that the others are tested against. Defaults to the first run.")

@@ -17,7 +17,7 @@ def train(
     from evlvideo.config.loading import load_config
 
     run = load_config(config, overrides)
-    console = prepare()
+    console = prepare(f"{config}: training, into {run.output_dir}")
     from evlvideo.training.run import train as run_training
 
     directory = run_training(run, resume=resume, console=console)

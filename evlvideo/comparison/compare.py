@@ -23,7 +23,7 @@ from evlvideo.comparison.tables.table import Table, build_table
 from evlvideo.errors import UserError
 from evlvideo.files import write_json, write_text
 from evlvideo.metrics.bootstrap import RESAMPLES
-from evlvideo.results.records import EvaluationResult
+from evlvideo.results.records import NOT_PUBLISHED, EvaluationResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,7 @@ def _build(gathered: Gathered, plan: Resampling, quoted: bool) -> Table:
         [group_row(group) for group in _in_order(groups)], groups, gathered.words, plan
     )
     rows, counted = add_multiply_adds(rows, [group.representative for group in groups])
+    quoted = quoted and not result.deviations
     published = quoted_rows(result.dataset, result.split or "") if quoted else []
     remarks = [*gathered.remarks, *seed_remarks(groups), *significance, *counted, *_system_remarks(gathered)]
     if quoted and not published:
@@ -120,6 +121,8 @@ def _build(gathered: Gathered, plan: Resampling, quoted: bool) -> Table:
 def _system_remarks(gathered: Gathered) -> list[str]:
     systems = gathered.systems
     return [
+        *_deviation_remarks(systems[0].result),
+        *_part_remarks(systems),
         *_human_remarks(systems),
         *_stage_remarks(systems),
         *training_difference_remarks(gathered.groups),
@@ -134,11 +137,26 @@ def _in_order(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
 
 def _title(result: EvaluationResult) -> str:
     dataset = DATASET_TITLES.get(result.dataset, result.dataset)
-    return f"{dataset}, {result.split} split" if result.split else dataset
+    title = f"{dataset}, {result.split} split" if result.split else dataset
+    return f"{title} (not the published one, {result.clips_expected:,} clips)" if result.deviations else title
 
 
 def _split_name(result: EvaluationResult) -> str:
     return f"{result.dataset}:{result.split}" if result.split else result.dataset
+
+
+def _deviation_remarks(result: EvaluationResult) -> list[str]:
+    return [f"{'. '.join(result.deviations)}. {NOT_PUBLISHED}"] if result.deviations else []
+
+
+def _part_remarks(systems: Sequence[System]) -> list[str]:
+    """Say which runs were trained on a part of their clips."""
+    parts = [
+        f"{system.name} ({clips:,})"
+        for system in systems
+        if system.config is not None and (clips := system.config.data.train_clips) is not None
+    ]
+    return [f"Trained on a part of the training clips (data.train_clips): {', '.join(parts)}."] if parts else []
 
 
 def _human_remarks(systems: Sequence[System]) -> list[str]:

@@ -23,6 +23,8 @@ class SourceConfig:
     """Directory of its videos or images. Defaults to the dataset's own folder under `root`."""
     split: str = "train"
     """The split to train on."""
+    clips: int | None = setting(None, least=1)
+    """Train on only this many of its clips, as `data.train_clips` does."""
     ratio: float = setting(1.0, above=0)
     """How often it is sampled, relative to the ratios of the other sources."""
 
@@ -39,8 +41,14 @@ class DataConfig:
     """Directory of the video or image files. Defaults to the dataset's own folder under `root`."""
     sources: list[SourceConfig] = field(default_factory=list)
     """Several datasets to train on, by ratio, instead of `train_split`; validation still uses `dataset`."""
+    check_counts: bool = True
+    """Whether every split must have as many clips and captions as the published dataset. If false, it may be a part of
+    it, or your own clips in its layout; results say so."""
     train_split: str = "train"
     """Split to train on."""
+    train_clips: int | None = setting(None, least=1)
+    """Train on only this many clips, drawn at random: the same for every seed, and among those of a larger number.
+    Defaults to all."""
     validation_split: str = "validate"
     """Split that selects the best checkpoint."""
     validation_clips: int | None = setting(None, least=1)
@@ -73,8 +81,24 @@ class DataConfig:
 
     def contradictions(self) -> Iterator[str]:
         """Name keys that do not fit together."""
-        if self.features is None:
-            return
+        yield from self._contradictions_of_sources()
+        if self.features is not None:
+            yield from self._contradictions_of_features()
+
+    def _contradictions_of_sources(self) -> Iterator[str]:
+        if self.sources and self.train_clips is not None:
+            yield (
+                f"data.train_clips is {self.train_clips}, of data.train_split, which data.sources replaces; set clips "
+                "in each source"
+            )
+        for index, source in enumerate(self.sources):
+            if source.dataset == SHARDS and source.clips is not None:
+                yield (
+                    f"data.sources[{index}].clips is {source.clips}, but clips of shards are not drawn, since all "
+                    "shards would be read for a few of each; name a directory with fewer shards as its root"
+                )
+
+    def _contradictions_of_features(self) -> Iterator[str]:
         reason = "features are of one set of frames of each clip, so data.features needs"
         if self.train_sampling != self.eval_sampling:
             yield f"{reason} data.train_sampling={self.eval_sampling}, as in evaluation; it is {self.train_sampling}"

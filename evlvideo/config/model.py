@@ -15,9 +15,14 @@ class ModelConfig:
 
     connector: str | None = setting(None, choices=tuple(CONNECTORS))
     """What turns vision tokens into a soft prompt: `tomeformer`, `blip2`, `video_llama`, `videochat`, `video_coca`,
-    `linear` or `average_pool`. A connector that the checkpoint does not have starts from random weights."""
+    `mlp` (LLaVA-1.5's), `pixel_shuffle` (SmolVLM's), `linear` or `average_pool`. A connector that the checkpoint does
+    not have starts from random weights."""
     connector_options: dict[str, Any] | None = None
     """Options of the connector beyond its sizes, by name, such as `num_queries`; see evlvideo/models/connectors."""
+    connector_dropout: float | None = setting(None, least=0, below=1)
+    """Dropout of the connector's BERT layers, in training by cross-entropy. A new connector has that of its
+    architecture, 0.1 if its `bert_config` says nothing, as in BERT. `mlp`, `pixel_shuffle`, `video_coca`, `linear` and
+    `average_pool` have none."""
     fusion: str | None = setting(None, choices=FUSIONS)
     """Where frames become one: `mean` (before the connector), `mean_tokens` or `concat` (after it)."""
     contextualizer: str | None = setting(None, choices=CONTEXTUALIZERS)
@@ -28,6 +33,9 @@ class ModelConfig:
     """Whether contextualizers know the order of the frames. The published forms do not."""
     merge_r: Any = None
     """Tokens merged in each connector layer: a number, a list with one per layer, or `[r, inflection]`, a schedule."""
+    merge_to: int | None = setting(None, least=1)
+    """Tokens of a frame that merging leaves, class token included, instead of `merge_r`: layers merge equally many, the
+    first ones one more where that does not divide."""
     lora_r: int | None = None
     """Rank of the LoRA on the language model, such as 8; 0 is none."""
     lora_alpha: int | None = None
@@ -41,6 +49,11 @@ class ModelConfig:
         """Name values that types and bounds cannot tell are wrong."""
         if not _is_merge_schedule(self.merge_r):
             yield (f"model.merge_r is {self.merge_r!r}; it must be a number, a list of one a layer, or [r, inflection]")
+        if self.merge_r is not None and self.merge_to is not None:
+            yield (
+                f"model.merge_r is {self.merge_r!r} and model.merge_to is {self.merge_to}; give one of them, and set "
+                "the other to null"
+            )
 
 
 def _is_merge_schedule(value: Any) -> bool:

@@ -11,6 +11,7 @@ from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.model import ModelConfig
 from evlvideo.config.scst import ScstConfig
 from evlvideo.config.settings import problems_of_bounds, setting
+from evlvideo.config.text import TextConfig
 from evlvideo.config.training import TrainingConfig
 from evlvideo.errors import raise_problems
 
@@ -35,18 +36,22 @@ class RunConfig:
     must match."""
     connector_init: str | None = None
     """BERT checkpoint for the connector of a new model: a hub name or folder. Defaults to random weights."""
+    prompt_scale: str | None = setting(None, choices=("words",))
+    """Length of the soft tokens that a new connector starts with: `words` gives them the mean norm of the language
+    model's word embeddings. Defaults to what random weights make of it, as published."""
     output_dir: str = "runs/run"
     """Directory of the run."""
     seed: int = setting(42, least=0)
     """Seeds Python, NumPy, torch and the data workers."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     scst: ScstConfig = field(default_factory=ScstConfig)
 
     def __post_init__(self) -> None:
-        sections = (self.model, self.data, self.training, self.generation, self.scst)
+        sections = (self.model, self.text, self.data, self.training, self.generation, self.scst)
         contradictions = [problem for section in sections for problem in section.contradictions()]
         raise_problems("The config", [*problems_of_bounds(self), *contradictions, *self._contradictions()])
 

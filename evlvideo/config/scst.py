@@ -46,8 +46,8 @@ class ScstConfig:
     kl_weight: float = setting(0.0, least=0)
     """Weight in the loss of the divergence from the model that the run starts from; 0 is none."""
     stop_on_collapse: bool = False
-    """Stop the run if captions become very short, repeat themselves, do not end, or are all alike. If false, the log
-    warns and the run continues."""
+    """Stop the run if sampled captions become very short, repeat themselves, do not end, or are all alike. If false,
+    the log warns and the run continues. `training.stop_on_collapse` looks at validations instead."""
 
     def contradictions(self) -> Iterator[str]:
         """Name keys that do not fit together, and what is wrong with the reward."""

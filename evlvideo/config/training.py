@@ -59,6 +59,10 @@ class TrainingConfig:
     """Steps between log lines."""
     patience: int = setting(0, least=0)
     """Validations in a row without a better CIDEr, after which the run ends; 0 never ends it."""
+    stop_on_collapse: bool = False
+    """End the run, with a checkpoint and its summary, at the first validation whose captions or soft prompts are all
+    alike, whose captions are mostly empty, or whose loss in eval mode is far above that in training mode. If false, the
+    log warns and the run continues. Choose `eval_steps` so that a healthy run has learned something by then."""
     max_hours: float | None = setting(None, above=0)
     """Hours of training after which the run ends with a validation, a checkpoint and its summary. Hours before an
     interruption count; validation does not. `--resume` with more hours continues."""

@@ -67,8 +67,9 @@ def clip_costs(config: RunConfig) -> ClipCosts:
 def splits_with_features(config: RunConfig) -> dict[str, int | None]:
     """Return the splits whose features a run reads, and the number of their clips where it is known."""
     data = config.data
-    known = facts_of(data.dataset).clips()
-    return {split: known.get(split) for split in dict.fromkeys((data.train_split, data.validation_split))}
+    known = facts_of(data.dataset).clips() if data.check_counts else {}
+    sizes = {split: known.get(split) for split in dict.fromkeys((data.train_split, data.validation_split))}
+    return sizes | {data.train_split: data.train_clips or sizes[data.train_split]}
 
 
 def _workload(config: RunConfig) -> Workload:
@@ -92,13 +93,14 @@ def _workload(config: RunConfig) -> Workload:
 def _texts(config: RunConfig) -> dict[str, int]:
     """Return how many captions of a clip train, how long their texts are, and how many of them are sampled."""
     scst, references = config.scst, config.data.captions_per_clip
+    most = config.text.max_tokens or MAX_TEXT_TOKENS
     if config.stage != "scst":
-        return {"captions_per_clip": references, "text_tokens": MAX_TEXT_TOKENS}
+        return {"captions_per_clip": references, "text_tokens": most}
     sampled = {"samples": scst.num_samples, "sample_tokens": scst.max_new_tokens}
     if not scst.cross_entropy_weight:
         return {"captions_per_clip": scst.num_samples, "text_tokens": scst.max_new_tokens, **sampled}
     # Both are padded to the longest.
-    longest = max(scst.max_new_tokens, MAX_TEXT_TOKENS)
+    longest = max(scst.max_new_tokens, most)
     return {"captions_per_clip": scst.num_samples + references, "text_tokens": longest, **sampled}
 
 

@@ -26,17 +26,17 @@ from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextPro
 from evlvideo.inference.pipeline import batches_of, run_batches
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.processes import join_processes, on_main_process
-from evlvideo.progress import progress_bar
+from evlvideo.progress import Progress
 from evlvideo.results.caption_log import CaptionLog
 from evlvideo.results.records import EvaluationResult
-from evlvideo.results.run_directory import CONFIG_NAME, SUMMARY_NAME, evaluation_directory
+from evlvideo.results.run_directory import CONFIG_NAME, SUMMARY_NAME, evaluation_directory, other_data
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "hf:"
 """Prefix of a model's hub name or folder."""
-_KEYS = ("seed", "training.precision", "data.dataset", "data.root", "data.video_root", "data.num_frames",
-         "data.eval_sampling", "data.num_workers")  # fmt: skip
+_KEYS = ("seed", "training.precision", "data.dataset", "data.root", "data.video_root", "data.check_counts",
+         "data.num_frames", "data.eval_sampling", "data.num_workers")  # fmt: skip
 """Config keys that apply to another system, beside those of `generation`."""
 
 
@@ -100,7 +100,8 @@ def caption_split(
         console: console of the progress bar.
 
     Returns:
-        the result, in every process. It is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions.
+        the result, in every process. It is also written to the directory that
+        :func:`~evlvideo.results.run_directory.evaluation_directory` names, beside the predictions.
 
     Raises:
         UserError: the model, split or data are missing, the model takes another number of frames, the directory holds
@@ -113,7 +114,7 @@ def caption_split(
     processor = VideoTextProcessor(config.init.removeprefix(PREFIX), prompt, trust_remote_code=trust_remote_code)
     processor.check_frames(config.data.num_frames, any_frames=any_frames)
     facts = _log_facts(config, prompt, split, clips, precision)
-    log = CaptionLog(evaluation_directory(out, config.data.dataset, split), facts, process=state.process_index)
+    log = CaptionLog(evaluation_directory(out, config.data, split), facts, process=state.process_index)
     _check_directory(out, config.init, log, resume)
     model = VideoTextModel(processor, dtype=DTYPES[precision], device=state.device, trust_remote_code=trust_remote_code)
     state.wait_for_everyone()  # no process writes captions before all have read the earlier ones
@@ -126,9 +127,10 @@ def caption_split(
         raise UserError("No clip could be decoded, so there is nothing to score; see the log above.")
     _warn_of_empty(captions)
     # The time of the captions of this call; that of earlier ones is unknown.
-    timing: dict[str, Any] = {"captioning_seconds": seconds, "captioning_clips": len(made)} if made else {}
+    more: dict[str, Any] = {"captioning_seconds": seconds, "captioning_clips": len(made)} if made else {}
+    more["data"] = other_data(out, config.data)
     score = partial(
-        score_split, captions, clips, config, split, name=out.name, checkpoint=_source(model), prompt=prompt, **timing
+        score_split, captions, clips, config, split, name=out.name, checkpoint=_source(model), prompt=prompt, **more
     )
     return on_main_process(lambda: _write(log.directory, captions, score(), config))
 
@@ -149,7 +151,9 @@ def _log_facts(
 
 
 def _write(directory: Path, captions: dict[str, str], result: EvaluationResult, config: RunConfig) -> EvaluationResult:
-    save_config(config, Path(config.output_dir) / CONFIG_NAME)
+    out = Path(config.output_dir)
+    if not result.data:  # else the clips are not the system's own
+        save_config(config, out / CONFIG_NAME)
     return write_evaluation(directory, captions, result)
 
 
@@ -187,8 +191,8 @@ def _caption(
     captioned = run_batches(dataset, mine, caption, collate=list, num_workers=config.data.num_workers)
     log.open()
     made: dict[str, str] = {}
-    with progress_bar(console) as bar:
-        for batch in bar.track(mine, description="captioning"):
+    with Progress("captioning", sum(map(len, mine)), console=console) as progress:
+        for batch in mine:
             # `next` captions the batch, so that sampled captions depend on the batch alone.
             torch.manual_seed(config.seed + batch.start)
             outcomes = next(captioned)
@@ -198,6 +202,7 @@ def _caption(
             of_batch = {clip.clip_id: clip.result for clip in outcomes if clip.result is not None}
             log.append(of_batch)
             made |= of_batch
+            progress.advance(len(batch))
     return dict(gather_object(list(made.items())))
 
 

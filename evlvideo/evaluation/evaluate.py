@@ -1,5 +1,6 @@
 """Caption a split with a run's checkpoint, score the captions, and record everything the scores depend on."""
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from torch.utils.data import Dataset
 
 from evlvideo.assembly.architecture import changed_by_run
@@ -20,14 +22,25 @@ from evlvideo.evaluation.shuffled_frames import ShuffledFrames
 from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
 from evlvideo.files import read_json
 from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.captions import count_special_tokens, name_special_tokens, texts_of
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.processes import is_main, join_processes, on_main_process
+from evlvideo.progress import timed
 from evlvideo.results.records import EvaluationResult
-from evlvideo.results.run_directory import SUMMARY_NAME, evaluation_directory, run_config
+from evlvideo.results.run_directory import (
+    EVALUATION_LOG_NAME,
+    SUMMARY_NAME,
+    evaluation_directory,
+    other_data,
+    run_config,
+)
+from evlvideo.terminal import log_file
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -39,6 +52,7 @@ def evaluate(
     metrics: Sequence[str] = METRICS,
     meteor: MeteorProcess | None = None,
     out: Path | None = None,
+    console: Console | None = None,
 ) -> EvaluationResult:
     """Caption and score a split.
 
@@ -52,35 +66,49 @@ def evaluate(
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
         meteor: a running one, to share between evaluations. If None, one is started and ended.
         out: directory that the result belongs to. Defaults to `run`.
+        console: where to draw a progress bar. If None, only lines are logged.
 
     Returns:
-        the result, in every process. It is also written to `OUT/evaluation/DATASET-SPLIT/`, beside the predictions. It
-        names the clips that could not be decoded, and its scores are those of the others.
+        the result, in every process. It is also written to the directory that
+        :func:`~evlvideo.results.run_directory.evaluation_directory` names, beside the predictions. It names the clips
+        that could not be decoded, and its scores are those of the others.
 
     Raises:
-        UserError: no checkpoint, no such split, missing videos, or a changed model without `out`. Nothing is written
-            then.
+        UserError: no checkpoint, no such split, missing videos, or a changed model without `out`. No result is
+            written then.
     """
     join_processes()
     checkpoint = checkpoint_directory(str(run))
     config = config or run_config(run)
     if out is None:
-        _check_same_model(checkpoint, config)
+        check_same_model(checkpoint, config)
         out = run
     clips = read_clips(config.data, split)
     model, processor = open_model(run, config)
     dataset: Dataset[dict[str, Any]] = evaluation_dataset(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
-    facts = {"metrics": metrics, **_facts(run, config, model, shuffle_frames)}
-    directory = evaluation_directory(out, config.data.dataset, split, shuffle_frames=shuffle_frames)
+    facts = {"metrics": metrics, "data": other_data(out, config.data), **_facts(run, config, model, shuffle_frames)}
+    directory = evaluation_directory(out, config.data, split, shuffle_frames=shuffle_frames)
     # METEOR reads its tables while the model captions.
-    with MeteorProcess() if meteor is None and is_main() else nullcontext(meteor) as running:
+    running_meteor = MeteorProcess() if meteor is None and is_main() else nullcontext(meteor)
+    with log_file(out / EVALUATION_LOG_NAME), running_meteor as running:
         started = time.perf_counter()
-        captions = generate_captions(model, processor, dataset, config.generation, num_workers=config.data.num_workers)
+        captions = generate_captions(
+            model, processor, dataset, config.generation, num_workers=config.data.num_workers, console=console
+        )
         facts |= {"captioning_seconds": time.perf_counter() - started, "captioning_clips": len(captions)}
-        score = partial(score_split, captions, clips, config, split, name=out.name, meteor=running, **facts)
-        return on_main_process(lambda: write_evaluation(directory, captions, score()))
+        facts |= {"special_tokens": dict(count_special_tokens(captions.values()))}
+        if is_main() and (found := name_special_tokens(list(captions.values()))):
+            logger.warning("%s", found)
+        texts = texts_of(captions)
+        score = partial(score_split, texts, clips, config, split, name=out.name, meteor=running, **facts)
+
+        def score_and_write() -> EvaluationResult:
+            with timed(f"scores of {len(texts):,} captions", logger.info):
+                return write_evaluation(directory, texts, score())
+
+        return on_main_process(score_and_write)
 
 
 def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_frames: bool) -> dict[str, Any]:
@@ -94,8 +122,12 @@ def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_f
     }
 
 
-def _check_same_model(checkpoint: Path, config: RunConfig) -> None:
-    """Raise if the config makes another model, whose result would replace the run's own."""
+def check_same_model(checkpoint: Path, config: RunConfig) -> None:
+    """Check that a config leaves a checkpoint's model as it is; another model's result would replace the run's own.
+
+    Raises:
+        UserError: it changes the model.
+    """
     saved = EvlVideoConfig.from_pretrained(checkpoint)
     # A config may name some of the options that a checkpoint holds.
     asked = changed_by_run(saved, config)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from evlvideo.data.annotation.facts import facts_of
+from evlvideo.data.annotation.facts import deviations_of, facts_of
 from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 from evlvideo.evaluation.result import make_result
@@ -60,6 +60,7 @@ def human_row(
     *,
     metrics: Sequence[str] = METRICS,
     tokenizer: str | None = None,
+    check_counts: bool = True,
 ) -> EvaluationResult:
     """Score the first caption of every clip, by `sen_id` if there is one, against the other captions of the clip.
 
@@ -69,6 +70,7 @@ def human_row(
         root: directory of the dataset. Its media files may be missing. `mini` needs none.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
         tokenizer: `ptb` or `python`. Defaults to `ptb` if Java runs, else `python`.
+        check_counts: whether there must be as many clips and captions as the published dataset has.
 
     Raises:
         UserError: the split cannot be read, or a clip has fewer than two captions.
@@ -76,8 +78,9 @@ def human_row(
     facts_of(dataset)
     if root is None and dataset != "mini":
         raise UserError(f"The dataset {dataset!r} has no root; name the directory of its annotation with --root.")
-    clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False)
-    human = human_captions({clip.clip_id: clip.captions for clip in clips}, f"{dataset}:{split}")
+    clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False, check_counts=check_counts)
+    captions = {clip.clip_id: clip.captions for clip in clips}
+    human = human_captions(captions, f"{dataset}:{split}")
     scores = score_captions(human.captions, human.references, metrics, tokenizer)
     return make_result(
         scores,
@@ -86,5 +89,6 @@ def human_row(
         split=split,
         references=human.described,
         clip_ids=human.captions,
+        deviations=deviations_of(dataset, split, captions),
         decoding={"system": SOURCE},
     )

@@ -1,6 +1,6 @@
 """Makes the record of scores, the same for runs, other systems and human captions."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from evlvideo.metrics.scoring import Scores
@@ -16,6 +16,7 @@ def make_result(
     split: str | None,
     references: References,
     clip_ids: Collection[str],
+    deviations: Sequence[str] = (),
     subsets: Mapping[str, Collection[str]] | None = None,
     **facts: Any,
 ) -> EvaluationResult:
@@ -28,6 +29,7 @@ def make_result(
         split: the split, if there is one.
         references: what the captions were scored against.
         clip_ids: all clips of the references, in order. Those without scores are recorded as missing.
+        deviations: how the clips or captions differ in number from the published split.
         subsets: subset → its scored clips.
         facts: further fields of the result, such as where the captions came from.
     """
@@ -42,6 +44,7 @@ def make_result(
         clips_scored=len(scores.per_clip),
         clips_expected=len(clip_ids),
         missing_clips=[clip_id for clip_id in clip_ids if clip_id not in scores.per_clip],
+        deviations=list(deviations),
         skipped=scores.skipped,
         evidence_scores=scores.subsets or None,
         evidence_clips={subset: len(members) for subset, members in (subsets or {}).items()} or None,

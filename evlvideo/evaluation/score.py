@@ -9,7 +9,7 @@ from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.names import ALL_METRICS, METRICS, TITLES, format_score
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
-from evlvideo.results.records import EvaluationResult, describe_references
+from evlvideo.results.records import NOT_PUBLISHED, EvaluationResult, describe_references
 from evlvideo.results.reference_files import load_references, splits_of
 
 
@@ -73,6 +73,8 @@ def score_lines(result: EvaluationResult) -> list[str]:
         f"{result.clips_scored} of {result.clips_expected} clips, {result.references.captions} references, "
         f"tokenizer {result.tokenizer}"
     )
+    if result.deviations:
+        lines.append(f"NOT THE PUBLISHED SPLIT: {'. '.join(result.deviations)}. {NOT_PUBLISHED}")
     if result.missing_clips:
         listed = first_ten(result.missing_clips)
         lines.append(f"PARTIAL: {len(result.missing_clips)} clips could not be decoded and are in no score: {listed}")

@@ -8,6 +8,7 @@ from typing import Any
 from evlvideo.assembly.clips import references_of
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
+from evlvideo.data.annotation.facts import deviations_of
 from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
@@ -51,6 +52,7 @@ def score_split(
         split=split,
         references=describe_references(f"{config.data.dataset}:{split}", references),
         clip_ids=references,
+        deviations=deviations_of(config.data.dataset, split, references),
         subsets=subsets,
         seed=config.seed,
         **{"decoding": decoding_facts(config), **facts},

@@ -12,12 +12,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
 from evlvideo.config.run import RunConfig
-from evlvideo.errors import Interrupted, UserError
+from evlvideo.errors import UserError
+from evlvideo.processes import interrupted_by_sigterm
 from evlvideo.terminal import prepare
 from evlvideo.training.run import train
 
@@ -46,7 +46,7 @@ def parallel_trainings(at_a_time: int, work: Callable[[RunConfig], Path] = train
     """
     # A forked process would lack the threads that torch believes it has.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_a_time, context, initializer=_begin) as pool, _interrupted_by_sigterm():
+    with ProcessPoolExecutor(at_a_time, context, initializer=_begin) as pool, interrupted_by_sigterm():
         try:
             yield lambda config: pool.submit(work, config)
         except BaseException as error:
@@ -69,21 +69,3 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prepare()
     torch.set_num_threads(1)
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into an error, so that trainings stop with this process. Only the main thread can."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted("Stopped by a signal.")
-
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -72,7 +72,7 @@ def train_unfinished(config: RunConfig, title: str, whole: str, console: Console
 
 def finished_evaluation(config: RunConfig, split: str, title: str) -> EvaluationResult | None:
     """Return the result of an earlier call, or None."""
-    path = evaluation_directory(Path(config.output_dir), config.data.dataset, split) / RESULT_NAME
+    path = evaluation_directory(Path(config.output_dir), config.data, split) / RESULT_NAME
     if not path.is_file():
         return None
     log("%s: evaluated already", title)

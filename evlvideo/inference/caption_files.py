@@ -13,6 +13,8 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.inference.captioning import stream_captions
+from evlvideo.inference.captions import Caption
+from evlvideo.inference.pipeline import Outcome
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.processes import join_processes
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
@@ -26,6 +28,8 @@ class CaptionedFile(NamedTuple):
     """The likeliest first; empty if the file could not be decoded."""
     bad: str | None
     """Why it could not be decoded."""
+    special_tokens: tuple[tuple[str, ...], ...] = ()
+    """Special tokens inside each caption, which is without them."""
 
 
 def caption_files(
@@ -77,7 +81,7 @@ def caption_files(
         )
     model, processor = open_model(directory, config)
     if prompt is not None:
-        processor.prompt = prompt
+        processor = processor.changed(model.config, prompt=prompt)
     set_seed(config.seed)
     dataset = video_dataset(config.data, processor, [CaptionedClip(video.name, video, ()) for video in videos])
     captioned = stream_captions(
@@ -88,4 +92,10 @@ def caption_files(
         num_workers=config.data.num_workers,
         captions_per_clip=captions_per_video,
     )
-    return (CaptionedFile(video, item.result or [], item.bad) for video, item in zip(videos, captioned, strict=True))
+    return (_captioned(video, item) for video, item in zip(videos, captioned, strict=True))
+
+
+def _captioned(video: Path, item: Outcome[list[Caption]]) -> CaptionedFile:
+    captions = item.result or []
+    special = tuple(caption.special_tokens for caption in captions)
+    return CaptionedFile(video, [caption.text for caption in captions], item.bad, special)

@@ -1,21 +1,37 @@
 """Caption every clip of a dataset, in one process or several."""
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from itertools import zip_longest
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from rich.console import Console
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.data.loading.collate import stack_visual_inputs
 from evlvideo.errors import UserError
+from evlvideo.inference.captions import Caption
 from evlvideo.inference.pipeline import Outcome, batches_of, run_batches
 from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.language import SoftPrompt
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.progress import Progress
+
+Result = TypeVar("Result")
+
+
+class EncodedBatch(NamedTuple):
+    """The good clips of a batch before they are captioned."""
+
+    clip_ids: Sequence[str]
+    soft_prompt: Tensor
+    """`(B, P, E)`."""
+    prompt: SoftPrompt
+    """The same, as the language model has read it."""
 
 
 def generate_captions(
@@ -25,7 +41,9 @@ def generate_captions(
     generation: GenerationConfig,
     *,
     num_workers: int = 0,
-) -> dict[str, str]:
+    console: Console | None = None,
+    observe: Callable[[EncodedBatch], None] | None = None,
+) -> dict[str, Caption]:
     """Caption clips. Processes share them; call this in every process.
 
     Args:
@@ -34,6 +52,8 @@ def generate_captions(
         dataset: items of one clip each.
         generation: how to decode.
         num_workers: upper bound of processes that decode video.
+        console: where to draw a progress bar. If None, only lines are logged.
+        observe: called with each batch of this process before it is captioned, in eval mode, without gradient.
 
     Returns:
         clip id → caption of all clips that could be decoded, in the order of the dataset, in every process.
@@ -41,7 +61,9 @@ def generate_captions(
     Raises:
         UserError: no clip could be decoded.
     """
-    mine = list(_caption_batches(model, processor, dataset, generation, num_workers=num_workers))
+    with Progress("captioning", sum(map(len, _share(dataset, generation.batch_size))), console=console) as progress:
+        captioned = _caption_batches(model, processor, dataset, generation, num_workers=num_workers, observe=observe)
+        mine = list(progress.track(captioned, count=len))
     batches = _in_turn(gather_object([mine]))
     captions = {item.clip_id: item.result[0] for batch in batches for item in batch if item.result is not None}
     if not captions:
@@ -57,7 +79,7 @@ def stream_captions(
     *,
     num_workers: int = 0,
     captions_per_clip: int = 1,
-) -> Iterator[Outcome[list[str]]]:
+) -> Iterator[Outcome[list[Caption]]]:
     """Caption clips as :func:`generate_captions` does, and yield each as soon as its batch is done.
 
     Args:
@@ -75,7 +97,7 @@ def stream_captions(
     mine = _caption_batches(
         model, processor, dataset, generation, num_workers=num_workers, captions_per_clip=captions_per_clip
     )
-    for _ in range(0, len(_batches(dataset, generation)), state.num_processes):
+    for _ in range(0, len(_batches(dataset, generation.batch_size)), state.num_processes):
         yield from gather_object(next(mine, []))
 
 
@@ -87,36 +109,81 @@ def _caption_batches(
     *,
     num_workers: int,
     captions_per_clip: int = 1,
-) -> Iterator[list[Outcome[list[str]]]]:
+    observe: Callable[[EncodedBatch], None] | None = None,
+) -> Iterator[list[Outcome[list[Caption]]]]:
     """Caption this process's share of the batches.
 
     Batches do not depend on the number of processes, so neither do greedy and beam search. Sampled captions depend on
     the batch size, the number of processes and earlier batches.
     """
-    state = PartialState()
     arguments = {**decoding_arguments(generation), "num_return_sequences": captions_per_clip}
+
+    def caption(soft_prompt: Tensor, clip_ids: Sequence[str]) -> list[list[Caption]]:
+        prompt = model.read_prompt(soft_prompt)
+        if observe is not None:
+            observe(EncodedBatch(clip_ids, soft_prompt, prompt))
+        tokens = model.generate(prompt=prompt, prompt_ids=processor.prompt_ids(), **arguments).cpu()
+        texts, special = processor.captions(tokens), processor.special_tokens(tokens)
+        captions = [Caption(text, tuple(found)) for text, found in zip(texts, special, strict=True)]
+        return [captions[first : first + captions_per_clip] for first in range(0, len(captions), captions_per_clip)]
+
+    return encode_batches(model, dataset, caption, batch_size=generation.batch_size, num_workers=num_workers)
+
+
+def encode_batches(
+    model: EvlVideoForCaptioning,
+    dataset: Dataset[dict[str, Any]],
+    work: Callable[[Tensor, Sequence[str]], Sequence[Result]],
+    *,
+    batch_size: int,
+    num_workers: int,
+) -> Iterator[list[Outcome[Result]]]:
+    """Encode this process's share of the clips, in eval mode, and hand on the soft prompts.
+
+    Args:
+        model: the captioner.
+        dataset: items of one clip each.
+        work: takes the soft prompts of the good clips of a batch, `(B, P, E)`, and their ids, and returns a result for
+            each clip.
+        batch_size: clips encoded at once.
+        num_workers: upper bound of processes that decode video.
+
+    Yields:
+        for each batch, the outcome of each clip, in order.
+    """
     device = next(model.language_projection.parameters()).device
 
     @torch.no_grad()
-    def caption(batch: dict[str, Tensor]) -> list[list[str]]:
+    def encode(batch: dict[str, Any]) -> Sequence[Result]:
+        clip_ids = batch.pop("clip_ids")
         inputs: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        texts = processor.captions(model.generate(**inputs, prompt_ids=processor.prompt_ids(), **arguments))
-        return [texts[first : first + captions_per_clip] for first in range(0, len(texts), captions_per_clip)]
+        return work(model.encode(**inputs), clip_ids)
 
-    mine = _batches(dataset, generation)[state.process_index :: state.num_processes]
+    mine = _share(dataset, batch_size)
     was_training = model.training
     model.eval()
     try:
-        yield from run_batches(dataset, mine, caption, collate=stack_visual_inputs, num_workers=num_workers)
+        yield from run_batches(dataset, mine, encode, collate=_named_inputs, num_workers=num_workers)
     finally:
         model.train(was_training)
 
 
-def _batches(dataset: Dataset[dict[str, Any]], generation: GenerationConfig) -> list[range]:
-    return batches_of(len(cast(Sized, dataset)), generation.batch_size)
+def _named_inputs(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack visual inputs, and name their clips."""
+    return {**stack_visual_inputs(items), "clip_ids": [item["clip_id"] for item in items]}
 
 
-def _in_turn(shares: Sequence[Sequence[list[Outcome[list[str]]]]]) -> Iterator[list[Outcome[list[str]]]]:
+def _batches(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
+    return batches_of(len(cast(Sized, dataset)), batch_size)
+
+
+def _share(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
+    """Return this process's batches."""
+    state = PartialState()
+    return _batches(dataset, batch_size)[state.process_index :: state.num_processes]
+
+
+def _in_turn(shares: Sequence[Sequence[list[Outcome[list[Caption]]]]]) -> Iterator[list[Outcome[list[Caption]]]]:
     """Put the batches of all processes in the order of the dataset."""
     for of_round in zip_longest(*shares, fillvalue=[]):
         yield from of_round

@@ -1,7 +1,8 @@
 """Encode every clip of a run's splits once with its frozen vision tower."""
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -13,21 +14,34 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from evlvideo.assembly.clips import read_clips
+from evlvideo.assembly.clips import clips_of_run
 from evlvideo.assembly.datasets import feature_key, video_dataset
-from evlvideo.assembly.models import start_model
+from evlvideo.assembly.models import check_start, start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.collate import stack_visual_inputs
 from evlvideo.data.loading.features.key import ALL_FRAMES, MEAN_FRAME, FeatureKey
+from evlvideo.data.loading.features.parts import Outcomes
 from evlvideo.data.loading.features.store import FeatureWriter, prepare_store, split_directory
-from evlvideo.errors import UserError
-from evlvideo.inference.pipeline import run_batches
+from evlvideo.errors import Interrupted, UserError
+from evlvideo.inference.pipeline import Outcome, run_batches
 from evlvideo.models.vision import VisionTower
-from evlvideo.processes import join_processes, on_main_process, wait_for_all
-from evlvideo.progress import progress_bar
+from evlvideo.processes import (
+    interrupted_by_sigterm,
+    join_processes,
+    on_main_process,
+    wait_for_all,
+    without_signals,
+)
+from evlvideo.progress import Progress
+from evlvideo.terminal import log_file
+
+LOG_NAME = "extract.log"
+"""Log of a command, in the directory of all features."""
+KEPT_SECONDS = 10.0
+"""Longest time between two files: a killed extraction loses this much, and a batch."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +67,7 @@ def extract_features(
         all_frames: keep the features of every frame even if the run takes their mean, for other runs.
         batch_size: clips that the tower encodes at a time. Defaults to `training.batch_size`. Matrix products of
             another size may round differently, so that losses differ slightly from those on videos.
-        console: shows a progress bar.
+        console: where to draw a progress bar.
 
     Returns:
         the directory of all features.
@@ -70,6 +84,8 @@ def extract_features(
         raise UserError(f"The batch size is {batch_size}; it must be at least 1.")
     root = Path(config.data.features)
     state = join_processes()
+    check_start(config)
+    clips_of = {split: clips_of_run(config.data, split) for split in splits}
     model, processor = start_model(
         config, tower_dtype=DTYPES[resolve_precision(config.training.precision)], language_model=False
     )
@@ -86,15 +102,27 @@ def extract_features(
         dtype=DTYPES[key.stored_in],
         mean=key.frames == MEAN_FRAME,
     )
-    for split in splits:
-        clips = read_clips(config.data, split)
-        directory = split_directory(root, config.data.dataset, split)
-        writer = FeatureWriter(directory, len(clips))
-        missing = on_main_process(partial(_missing, writer, key, clips))
-        shards = missing[state.process_index :: state.num_processes]
-        dataset = video_dataset(config.data, processor, clips)
-        _extract(encoder, dataset, writer, shards, num_workers=config.data.num_workers, console=console)
-    wait_for_all()
+    with log_file(root / LOG_NAME), interrupted_by_sigterm():
+        for split, clips in clips_of.items():
+            directory = split_directory(root, config.data.dataset, split)
+            writer = FeatureWriter(directory, len(clips))
+            missing = on_main_process(partial(_missing, writer, key, clips))
+            shards = missing[state.process_index :: state.num_processes]
+            dataset = video_dataset(config.data, processor, clips)
+            # Of several processes, each counts its share.
+            finished = (
+                0 if state.num_processes > 1 else len(clips) - sum(len(writer.clips_of(shard)) for shard in missing)
+            )
+            _extract(
+                encoder,
+                dataset,
+                writer,
+                shards,
+                finished=finished,
+                num_workers=config.data.num_workers,
+                console=console,
+            )
+        wait_for_all()
     return root
 
 
@@ -136,25 +164,100 @@ def _extract(
     writer: FeatureWriter,
     shards: Sequence[int],
     *,
+    finished: int,
     num_workers: int,
     console: Console | None,
 ) -> None:
-    """Write each shard while the next one is encoded."""
-    indices = [index for shard in shards for index in writer.clips_of(shard)]
-    batches = [indices[first : first + encoder.batch_size] for first in range(0, len(indices), encoder.batch_size)]
-    with ThreadPoolExecutor(1) as pool, progress_bar(console) as bar:
-        encoded = chain.from_iterable(
-            run_batches(dataset, batches, encoder.encode, collate=stack_visual_inputs, num_workers=num_workers)
-        )
-        clips = iter(bar.track(encoded, len(indices), description=f"Features of {writer.directory.name}"))
-        written: Future[None] | None = None
-        for shard in shards:
-            outcomes = list(islice(clips, len(writer.clips_of(shard))))
-            if written is not None:
-                written.result()  # Only one shard waits, and its errors are raised here.
-            features = {clip.clip_id: clip.result for clip in outcomes if clip.result is not None}
-            bad = {clip.clip_id: clip.bad for clip in outcomes if clip.bad is not None}
-            written = pool.submit(writer.write, shard, features, bad)
-        if written is not None:
-            written.result()
-    logger.info("%s: %d clips, %d shards written", writer.directory, len(indices), len(shards))
+    """Write each shard while the next one is encoded, and every few seconds what there is of an incomplete one.
+
+    Raises:
+        Interrupted: a signal came; all clips that were encoded have been written.
+    """
+    kept = {shard: writer.kept(shard) for shard in shards}
+    indices = {shard: _unencoded(dataset, writer.clips_of(shard), kept[shard]) for shard in shards}
+    pending = list(chain.from_iterable(indices.values()))
+    batches = [pending[first : first + encoder.batch_size] for first in range(0, len(pending), encoder.batch_size)]
+    done = finished + sum(map(len, kept.values()))
+    progress = Progress(f"features of {writer.directory.name}", done + len(pending), console=console, done=done)
+    encoded = run_batches(dataset, batches, encoder.encode, collate=stack_visual_inputs, num_workers=num_workers)
+    counted: Iterator[list[Outcome[Tensor]]] = progress.track(encoded, count=len)
+    clips = chain.from_iterable(counted)
+    with ThreadPoolExecutor(1) as pool, progress:
+        saving = _Saving(writer, pool)
+        try:
+            for shard in shards:
+                saving.begin(shard, kept.pop(shard))
+                for clip in islice(clips, len(indices[shard])):
+                    saving.add(clip)
+                saving.complete()
+            saving.wait()
+        except (KeyboardInterrupt, Interrupted) as error:
+            with without_signals():
+                saving.keep()
+                saving.wait()
+            raise Interrupted(
+                f"Stopped at {progress.done:,} of {progress.total:,} clips of {writer.directory.name}, which are kept "
+                f"in {writer.directory}. Give the same command again to go on."
+            ) from error
+    logger.info("%s: %d clips written", writer.directory, len(pending))
+
+
+def _unencoded(dataset: CaptionDataset, numbers: Iterable[int], kept: Outcomes) -> list[int]:
+    """Return the indices of the clips that have no outcome yet."""
+    return [number for number in numbers if dataset.clips[number].clip_id not in kept] if kept else list(numbers)
+
+
+class _Saving:
+    """Collects the clips of a shard, and writes them in another thread, one file at a time.
+
+    Args:
+        writer: writes the files.
+        pool: the thread.
+    """
+
+    def __init__(self, writer: FeatureWriter, pool: ThreadPoolExecutor) -> None:
+        self._writer, self._pool = writer, pool
+        self._written: Future[None] | None = None
+        self._shard = 0
+        self._all, self._new = Outcomes(), Outcomes()
+        self._saved_at = time.monotonic()
+
+    def begin(self, shard: int, kept: Outcomes) -> None:
+        """Begin a shard with the clips that an earlier call has kept."""
+        self._shard, self._all, self._new = shard, kept, Outcomes()
+
+    def add(self, clip: Outcome[Tensor]) -> None:
+        """Add a clip; from time to time, keep those since the last time."""
+        if clip.result is not None:
+            self._new.features[clip.clip_id] = clip.result
+        elif clip.bad is not None:
+            self._new.bad[clip.clip_id] = clip.bad
+        if time.monotonic() - self._saved_at >= KEPT_SECONDS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write the clips of an incomplete shard that no file holds yet."""
+        if len(self._new):
+            self._all.add(self._new)
+            self._write(self._writer.keep, self._new)
+            self._new = Outcomes()
+
+    def complete(self) -> None:
+        """Write the shard."""
+        self._all.add(self._new)
+        self._write(self._writer.write, self._all)
+        self._all, self._new = Outcomes(), Outcomes()
+
+    def _write(self, write: Callable[[int, Outcomes], None], outcomes: Outcomes) -> None:
+        self.wait()  # Only one file waits.
+        self._written = self._pool.submit(write, self._shard, outcomes)
+        self._saved_at = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait for the file that is being written.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if self._written is not None:
+            self._written.result()

@@ -5,7 +5,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch.utils.data import Dataset
 
-from evlvideo.data.loading.loader import batch_loader
+from evlvideo.data.loading.loader import batch_loader, end_workers
 
 Result = TypeVar("Result")
 Batch = TypeVar("Batch")
@@ -46,9 +46,13 @@ def run_batches(
     Yields:
         for each batch, the outcome of each clip, in order.
     """
-    for clips, batch in batch_loader(dataset, batches, _Collator(collate), num_workers=num_workers):
-        results = iter(work(batch) if any(bad is None for _, bad in clips) else ())
-        yield [Outcome(clip_id, next(results) if bad is None else None, bad) for clip_id, bad in clips]
+    loaded = iter(batch_loader(dataset, batches, _Collator(collate), num_workers=num_workers))
+    try:
+        for clips, batch in loaded:
+            results = iter(work(batch) if any(bad is None for _, bad in clips) else ())
+            yield [Outcome(clip_id, next(results) if bad is None else None, bad) for clip_id, bad in clips]
+    finally:
+        end_workers(loaded)
 
 
 class _Collator:

@@ -20,7 +20,7 @@ from evlvideo.files import new_directory, read_json, write_json
 from evlvideo.mini.captions import Caption, write_captions
 from evlvideo.mini.render import render_clip
 from evlvideo.mini.world import EVENTS, Scene, sample_scene
-from evlvideo.progress import progress_bar
+from evlvideo.progress import Progress
 
 FORMAT_VERSION = 2
 """Increase it if the same seed gives other clips or captions."""
@@ -130,10 +130,10 @@ def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
         for first in range(_WORKERS)
     ]
     try:
-        with progress_bar(Console(stderr=True) if progress else None) as bar:
-            task = bar.add_task("Rendering the mini dataset", total=len(_clips(facts)))
+        console = Console(stderr=True) if progress else None
+        with Progress("rendering the mini dataset", len(_clips(facts)), console=console) as rendered:
             while any(worker.poll() is None for worker in workers):
-                bar.update(task, completed=len(list((root / "videos").iterdir())))
+                rendered.update(len(list((root / "videos").iterdir())))
                 time.sleep(0.1)
         for worker in workers:
             errors = worker.communicate()[1]

@@ -22,8 +22,9 @@ COMPARED = (
     "text_config",
 )
 """Keys that a checkpoint must have as its run's architecture file says; not names of files, nor what runs change."""
-_ROOM = "max_position_embeddings"
-"""Not compared: a connector with positions for no more than the tower's tokens is the same model."""
+_NOT_COMPARED = ("max_position_embeddings", "hidden_dropout_prob", "attention_probs_dropout_prob")
+"""Not compared: a connector with positions for no more than the tower's tokens is the same model, and runs change its
+dropout."""
 
 
 def read_architecture(path: Path) -> EvlVideoConfig:
@@ -96,7 +97,9 @@ def _pairs(key: str, wanted: Any, actual: Any) -> list[tuple[str, Any, Any]]:
         return []
     if isinstance(wanted, dict):
         values = actual.to_dict() if isinstance(actual, PreTrainedConfig) else actual or {}
-        return [(f"{key}.{name}", value, values.get(name)) for name, value in wanted.items() if name != _ROOM]
+        return [
+            (f"{key}.{name}", value, values.get(name)) for name, value in wanted.items() if name not in _NOT_COMPARED
+        ]
     return [(key, wanted, actual)]
 
 

@@ -28,15 +28,25 @@ from evlvideo.models.checkpoint import (
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.base import BlockReader
 from evlvideo.models.gradient_checkpointing import Checkpoint, checkpoint_layers
-from evlvideo.models.language import SoftPrompt, add_lora, caption_loss, check_positions
+from evlvideo.models.language import (
+    SoftPrompt,
+    after_prefix,
+    before_caption,
+    caption_loss,
+    check_positions,
+    prepare_language_model,
+    read_texts,
+)
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.towers import (
     TOWERS,
     TowerRecord,
+    check_towers,
     fingerprint,
     load_towers,
     read_manifest,
     read_text_config,
+    take_pixels,
     write_manifest,
 )
 from evlvideo.models.trainable import is_trained, tower_of
@@ -81,7 +91,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         self.tower_fingerprints: dict[str, str] = {}
         self.post_init()
         # After the initialisation above, which would overwrite LoRA's zeros.
-        add_lora(self.language_model, config)
+        prepare_language_model(self.language_model, config)
         self.freeze_towers()
 
     def freeze_towers(self) -> None:
@@ -208,32 +218,22 @@ class EvlVideoForCaptioning(PreTrainedModel):
                 soft_prompt = self.encode(pixel_values, features=features)
             shares = len(input_ids) > len(soft_prompt) and 0 < logits_to_keep <= input_ids.shape[1] + 1
             # One text a clip is read in one pass with its prompt.
-            prompt = self.read_prompt(soft_prompt) if shares else SoftPrompt.unread(self.language_model, soft_prompt)
-        logits = self._read_texts(prompt, input_ids, attention_mask, logits_to_keep)
+            prompt = self._soft_prompt(soft_prompt, read=shares)
+        logits = read_texts(self.language_model, prompt, input_ids, attention_mask, logits_to_keep)
         loss = None if labels is None else caption_loss(logits, labels, num_items_in_batch)
         return CausalLMOutput(loss=loss, logits=logits)
 
     @in_own_precision
     def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
         """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that follow it."""
-        check_positions(self.language_model, soft_prompt.shape[1])
-        return SoftPrompt.read(self.language_model, soft_prompt)
+        return self._soft_prompt(soft_prompt, read=True)
 
-    def _read_texts(self, prompt: SoftPrompt, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> Tensor:
-        """Logits of the soft tokens outside the prompt's cache and of the texts, `(k·B, ≤ P + L, V)`."""
-        check_positions(self.language_model, prompt.embeddings.shape[1] + input_ids.shape[1])
-        prompt = prompt.repeated(len(input_ids) // len(prompt.embeddings))
-        known = prompt.cache.get_seq_length()
-        text = self.language_model.get_input_embeddings()(input_ids)  # (k·B, L, E)
-        prompt_mask = attention_mask.new_ones(prompt.embeddings.shape[:2])
-        logits: Tensor = self.language_model(
-            inputs_embeds=torch.cat([prompt.embeddings[:, known:], text], dim=1),
-            attention_mask=torch.cat([prompt_mask, attention_mask], dim=1),
-            logits_to_keep=logits_to_keep,
-            cache=prompt.cache if known else None,
-            use_cache=known > 0,
-        ).logits
-        return logits
+    def _soft_prompt(self, soft_prompt: Tensor, *, read: bool) -> SoftPrompt:
+        """Put the text that stands before a soft prompt there, and let the language model read them, or not yet."""
+        embeddings = after_prefix(self.language_model, soft_prompt, self.config.prefix_token_ids)
+        check_positions(self.language_model, embeddings.shape[1])
+        make = SoftPrompt.read if read else SoftPrompt.unread
+        return make(self.language_model, embeddings)
 
     @torch.no_grad()
     @in_own_precision
@@ -257,7 +257,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
             prompt: output of :meth:`read_prompt`.
             prompt_ids: tokens that every caption continues, `(L)` or `(B, L)`, without the BOS token.
             max_new_tokens: upper bound of the tokens to generate.
-            generation: further arguments of transformers' `generate`, such as `num_beams` or `min_new_tokens`.
+            generation: further arguments of transformers' `generate`, such as `num_beams` or `min_new_tokens`. The
+                language model's own settings have no effect.
 
         Raises:
             UserError: a length counts the prompt too, or soft prompt and caption are longer than the language model's
@@ -272,7 +273,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             if soft_prompt is None:
                 soft_prompt = self.encode(pixel_values, features=features)
             prompt = self.read_prompt(soft_prompt)
-        context = self._with_bos(prompt, prompt_ids)  # (B, P + 1, E)
+        context = before_caption(self.language_model, prompt, self.config.bos_token_id, prompt_ids)
         # The last new token is not read again.
         check_positions(self.language_model, context.shape[1] + max_new_tokens - 1)
         # transformers repeats the context for beams and captions, but not the cache.
@@ -286,14 +287,6 @@ class EvlVideoForCaptioning(PreTrainedModel):
             pad_token_id=self.config.pad_token_id,
             **{"do_sample": False, "top_k": 0 if generation.get("do_sample") else None, **generation},
         )
-
-    def _with_bos(self, prompt: SoftPrompt, prompt_ids: Tensor | None) -> Tensor:
-        """Soft prompt, BOS token and the text that every caption continues, `(B, P + 1 + L, E)`."""
-        batch = len(prompt.embeddings)
-        ids = torch.full((batch, 1), self.config.bos_token_id, device=prompt.embeddings.device)
-        if prompt_ids is not None:
-            ids = torch.cat([ids, prompt_ids.to(ids, non_blocking=True).expand(batch, -1)], dim=1)
-        return torch.cat([prompt.embeddings, self.language_model.get_input_embeddings()(ids)], dim=1)
 
     def save_pretrained(self, save_directory: str | Path, *, full: bool = False, **kwargs: Any) -> None:  # type: ignore[override]
         """Write configuration, trained weights, and the manifest of the frozen towers.
@@ -373,11 +366,13 @@ class EvlVideoForCaptioning(PreTrainedModel):
 
         Args:
             config: the architecture. If its `text_config` is None, it is read from the language model; `image_mean` and
-                `image_std` default to timm's for the vision tower.
+                `image_std` default to those of the source of the vision tower's weights, or else to timm's.
             bert: BERT checkpoint for the connector, by hub name or folder. If None, the connector is random.
             tower_dtype: dtype of the frozen towers. Defaults to float32.
             language_model: see :meth:`from_pretrained`.
         """
+        check_towers(config)
+        take_pixels(config)
         if config.text_config is None:
             config.text_config = read_text_config(config.language_model)
         model = cls(config, empty_language_model=True)
@@ -396,7 +391,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         found, self.tower_fingerprints = load_towers(tower, config, manifest, language_model=language_model)
         if found is not None:
             self.language_model = found
-            add_lora(found, config)
+            prepare_language_model(found, config)
         for name, parameter in self.named_parameters():
             if tower_of(name) is not None:
                 parameter.data = parameter.data.to(dtype or torch.float32)

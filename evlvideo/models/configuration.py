@@ -15,8 +15,12 @@ from evlvideo.models.tokens.merging import REDUCTIONS
 
 _MERGE_R = 19
 _CHANNELS = 3
-_OF_CONNECTOR = ("connector_options", "merge_r", "merge_reduction")
+_MERGING = ("merge_r", "merge_to")
+"""Keys that say how many tokens are merged; a model has one of them."""
+_OF_CONNECTOR = ("connector_options", *_MERGING, "merge_reduction")
 """Keys whose values mean nothing to another connector."""
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+"""Dropouts of a connector, in `bert_config`."""
 
 
 @strict
@@ -39,12 +43,13 @@ class EvlVideoConfig(PreTrainedConfig):
     vision_overrides: dict[str, Any] | None = None
     """Arguments for `timm.create_model`; EVLGen's tower is `{"depth": 39}`."""
     vision_weights: str = "timm"
-    """Source of the tower's weights: `timm`, or a file."""
+    """Source of the tower's weights: `timm`, a file, or `local-dir:` and a folder as timm saves models. If it says for
+    which architecture and activation they are, `from_towers` checks that."""
     vision_final_norm: bool = False
     """Whether the tower's last norm is kept."""
     image_mean: list[float] | None = None
-    """Mean of each channel of the tower's training images, with pixels from 0 to 1. If None, `from_towers` takes timm's
-    value."""
+    """Mean of each channel of the tower's training images, with pixels from 0 to 1. If None, `from_towers` takes the
+    value that is stored beside the weights, or else timm's."""
     image_std: list[float] | None = None
     """Standard deviation of each channel, likewise."""
     language_model: str = "facebook/opt-2.7b"
@@ -52,14 +57,17 @@ class EvlVideoConfig(PreTrainedConfig):
     text_config: dict[str, Any] | PreTrainedConfig | None = None
     """The language model's own configuration."""
     bert_config: dict[str, Any] | PreTrainedConfig | None = None
-    """Sizes of the connector. Defaults to BERT-base."""
+    """Sizes and dropout of the connector. Defaults to BERT-base, with a dropout of 0.1."""
     connector: str = TOMEFORMER
     """What turns vision tokens into soft tokens; see :data:`evlvideo.models.connectors.CONNECTORS`."""
     connector_options: dict[str, Any] | None = None
     """Options of the connector, by name; its file in `evlvideo/models/connectors` has them in a dataclass."""
     merge_r: int | list[int] | list[int | float] | None = None
     """Tokens merged in each layer of the TomeFormer; see :func:`evlvideo.models.tokens.merging.merge_schedule`.
-    Defaults to 19; None for a connector that merges nothing."""
+    Defaults to 19; None with `merge_to`, and for a connector that merges nothing."""
+    merge_to: int | None = None
+    """Tokens of a frame that merging leaves, instead of `merge_r`; see
+    :func:`evlvideo.models.tokens.merging.merge_schedule_to`."""
     merge_reduction: str | None = None
     """How merged tokens are averaged: `mean` (EVLGen; the default) or `size_weighted` (ToMe)."""
     fusion: str | None = None
@@ -86,8 +94,11 @@ class EvlVideoConfig(PreTrainedConfig):
     lora_targets: list[str] | None = None
     """Layers of the language model that get LoRA, by the end of their names. Defaults to peft's choice: queries and
     values for OPT and LLaMA."""
-    bos_token_id: int = 2
-    """BOS token: the first of the text, after the soft prompt."""
+    prefix_token_ids: list[int] | None = None
+    """Tokens of the text before the soft prompt, such as those that open a chat. The processor sets these and the
+    special tokens below."""
+    bos_token_id: int | None = 2
+    """BOS token: the first of the text, after the soft prompt. None for none."""
     end_token_id: int = 50118
     """EOS token of a caption: the newline for OPT."""
     pad_token_id: int = 1
@@ -104,7 +115,7 @@ class EvlVideoConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.connector in CONNECTORS:
             if self.connector_class.merges_tokens:
-                self.merge_r = _MERGE_R if self.merge_r is None else self.merge_r
+                self.merge_r = _MERGE_R if self.merge_r is None and self.merge_to is None else self.merge_r
                 self.merge_reduction = self.merge_reduction or REDUCTIONS[0]
             if self.connector_class.takes_single_frames(self.options):
                 self.fusion = self.fusion or FUSIONS[0]
@@ -143,17 +154,43 @@ class EvlVideoConfig(PreTrainedConfig):
         return self.contextualizer == "in_tower" or self.connector_class.reads_blocks
 
     @property
+    def connector_dropout(self) -> float:
+        """Dropout of the connector's layers, if it is one of those that take it from `bert_config`."""
+        return float(self.bert.hidden_dropout_prob)
+
+    @property
+    def language_width(self) -> int | None:
+        """Width of the language model's word embeddings, or None if its configuration was not given."""
+        if self.text_config is None:
+            return None
+        text: Any = self.text.get_text_config()
+        # OPT-350m's words are narrower than its layers.
+        return int(getattr(text, "word_embed_proj_dim", None) or text.hidden_size)
+
+    @property
     def text(self) -> PreTrainedConfig:
         """The language model's own configuration; `from_towers` reads it if it is not given."""
         assert isinstance(self.text_config, PreTrainedConfig), "text_config was not given"
         return self.text_config
 
     def changed(self, **changes: Any) -> "EvlVideoConfig":
-        """Copy with other values. With another connector, values that belong to the old one are dropped."""
+        """Copy with other values. With another connector, values that belong to the old one are dropped.
+
+        A new `merge_r` replaces `merge_to`, and the other way round. `connector_dropout` sets that of `bert_config`.
+
+        Raises:
+            UserError: the values are not allowed, or a connector without dropout is to have one.
+        """
         kept = self.to_dict()
         name = changes.get("connector", self.connector)
         if name != self.connector:
             kept |= dict.fromkeys(_OF_CONNECTOR)
+        if changes.keys() & set(_MERGING):
+            kept |= dict.fromkeys(_MERGING)
+        if (dropout := changes.pop("connector_dropout", None)) is not None:
+            if dropout > 0 and not connector_class(name).has_dropout:
+                raise UserError(f"connector_dropout is {dropout}, but connector={name} has none; leave it out (null).")
+            kept["bert_config"] |= dict.fromkeys(_DROPOUTS, dropout)
         given = {**(kept["connector_options"] or {}), **changes.pop("connector_options", {})}
         connector = connector_class(name)
         if not connector.takes_single_frames(make_options(connector, given)):
@@ -208,8 +245,8 @@ class EvlVideoConfig(PreTrainedConfig):
         if not connector.merges_tokens:
             problems += [
                 f"{name} is {value!r}, but connector={self.connector} merges no tokens; leave it out (null)"
-                for name, value in (("merge_r", self.merge_r), ("merge_reduction", self.merge_reduction))
-                if value is not None
+                for name in (*_MERGING, "merge_reduction")
+                if (value := getattr(self, name)) is not None
             ]
             if self.contextualizer == "merged":
                 problems.append(

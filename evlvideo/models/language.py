@@ -1,16 +1,18 @@
 """What the captioner adds to the frozen language model: the soft prompt that it reads, LoRA, and the loss of its texts.
 
-The soft prompt is read once a clip, however many texts follow. Notation: `B` clips, `P` soft tokens, `E` width of the
-language model, `L` text tokens, `V` vocabulary.
+The soft prompt is read once a clip, however many texts follow. Notation: `B` clips, `P` soft tokens, those of a text
+before them included, `E` width of the language model, `L` text tokens, `k` texts of a clip, `V` vocabulary.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
@@ -71,6 +73,67 @@ def _copied(cache: DynamicCache) -> DynamicCache:
     return copied
 
 
+def after_prefix(language_model: PreTrainedModel, soft_prompt: Tensor, prefix: Sequence[int] | None) -> Tensor:
+    """Put a text before every clip's soft tokens: `(B, P, E)` → `(B, length of the prefix + P, E)`."""
+    if not prefix:
+        return soft_prompt
+    ids = torch.tensor(prefix).to(soft_prompt.device, non_blocking=True)
+    words: Tensor = language_model.get_input_embeddings()(ids)
+    return torch.cat([words.expand(len(soft_prompt), -1, -1), soft_prompt.to(words.dtype)], dim=1)
+
+
+def before_caption(
+    language_model: PreTrainedModel, prompt: SoftPrompt, bos_token_id: int | None, prompt_ids: Tensor | None
+) -> Tensor:
+    """Join a soft prompt, the BOS token and the text that every caption continues, `(B, P + L, E)`.
+
+    Args:
+        language_model: has the words' embeddings.
+        prompt: soft prompt of `B` clips.
+        bos_token_id: None for none.
+        prompt_ids: `(L)` or `(B, L)`. None for none.
+    """
+    batch, device = len(prompt.embeddings), prompt.embeddings.device
+    ids = torch.full((batch, 0 if bos_token_id is None else 1), bos_token_id or 0, device=device)
+    if prompt_ids is not None:
+        ids = torch.cat([ids, prompt_ids.to(ids, non_blocking=True).expand(batch, -1)], dim=1)
+    return torch.cat([prompt.embeddings, language_model.get_input_embeddings()(ids)], dim=1)
+
+
+def read_texts(
+    language_model: PreTrainedModel,
+    prompt: SoftPrompt,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    logits_to_keep: int,
+) -> Tensor:
+    """Compute the logits of the soft tokens outside the prompt's cache and of the texts, `(k·B, ≤ P + L, V)`.
+
+    Args:
+        language_model: reads them.
+        prompt: soft prompt of `B` clips.
+        input_ids: `(k·B, L)`, for `k` texts of each clip in turn.
+        attention_mask: ones on text, zeros on padding, as `input_ids`.
+        logits_to_keep: number of last positions; 0 is all.
+
+    Raises:
+        UserError: soft prompt and text are longer than the language model's positions.
+    """
+    check_positions(language_model, prompt.embeddings.shape[1] + input_ids.shape[1])
+    prompt = prompt.repeated(len(input_ids) // len(prompt.embeddings))
+    known = prompt.cache.get_seq_length()
+    text = language_model.get_input_embeddings()(input_ids)  # (k·B, L, E)
+    prompt_mask = attention_mask.new_ones(prompt.embeddings.shape[:2])
+    logits: Tensor = language_model(
+        inputs_embeds=torch.cat([prompt.embeddings[:, known:], text], dim=1),
+        attention_mask=torch.cat([prompt_mask, attention_mask], dim=1),
+        logits_to_keep=logits_to_keep,
+        cache=prompt.cache if known else None,
+        use_cache=known > 0,
+    ).logits
+    return logits
+
+
 def check_positions(language_model: PreTrainedModel, tokens: int) -> None:
     """Check that a language model with learned positions has one for every token of a prompt and its text.
 
@@ -85,6 +148,17 @@ def check_positions(language_model: PreTrainedModel, tokens: int) -> None:
             f"A clip's soft tokens and its text are together up to {tokens} tokens; the language model has {positions} "
             "positions. Use fewer frames, a larger merge_r, fusion=mean_tokens, or less text."
         )
+
+
+def prepare_language_model(language_model: PreTrainedModel, config: EvlVideoConfig) -> None:
+    """Add LoRA in place, and drop the model's own settings of generation: what decodes captions is given with them.
+
+    Raises:
+        UserError: the language model has no layers for the LoRA.
+    """
+    # transformers fills whatever a call to `generate` leaves open with them.
+    language_model.generation_config = GenerationConfig()
+    add_lora(language_model, config)
 
 
 def add_lora(language_model: PreTrainedModel, config: EvlVideoConfig) -> None:

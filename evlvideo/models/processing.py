@@ -1,31 +1,33 @@
 """Turn frames and text into tensors, and tokens back into captions.
 
-Text is the BOS token, an optional prompt, the caption, and its ending, as in EVLGen: a newline for OPT, `</s>` for
-Vicuna.
+A plain text is the BOS token, an optional prompt, the caption, and its ending, as in EVLGen: a newline for OPT, `</s>`
+for Vicuna. That of a chat model is a question and its answer; see :mod:`evlvideo.models.text.layout`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
 from evlvideo.data.loading.transforms import eval_transform
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, raise_problems
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.towers import resolve_source
+from evlvideo.models.text.conventions import default_template, default_texts, problems_of_texts
+from evlvideo.models.text.layout import CAPTION, PLAIN, VIDEO, Layout
+from evlvideo.models.text.tokenizer import read_tokenizer, stop_tokens, tokens_of
 from evlvideo.models.vision import VisionTower
 
 IGNORED = -100
 """Label of a token that is not a target."""
 MAX_TEXT_TOKENS = 32
 """Longest text in training, as published."""
-_FEWEST_TOKENS = 10
-_ENDINGS = {"opt": "\n"}
-"""Text that ends a caption, by type of language model. Defaults to the EOS token, `</s>` for Vicuna."""
+_CAPTION_TOKENS = MAX_TEXT_TOKENS - 1
+"""Those of the published text without its BOS token: a caption and its ending."""
+_OF_TEXTS = ("template", "layout", "prompt", "bos", "end_of_text", "bos_in_loss")
 
 
 class EvlVideoProcessor(ProcessorMixin):
@@ -36,7 +38,11 @@ class EvlVideoProcessor(ProcessorMixin):
         image_size: height and width of a frame, in pixels.
         prompt: text that every caption continues; not a target.
         end_of_text: text that ends a caption; one token.
-        max_text_tokens: longest text, with BOS token and ending; longer ones are cut off.
+        max_text_tokens: longest text, from behind the soft prompt to the ending; longer ones are cut off.
+        template: `plain`, `chat`, or a layout of one's own.
+        layout: what the template stands for, as in :mod:`evlvideo.models.text.layout`. None for plain texts.
+        bos: BOS token of plain texts, empty for none. Defaults to the tokenizer's.
+        bos_in_loss: whether the BOS token is a target, if no prompt follows it.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -48,57 +54,90 @@ class EvlVideoProcessor(ProcessorMixin):
         prompt: str = "",
         end_of_text: str = "\n",
         max_text_tokens: int = MAX_TEXT_TOKENS,
+        template: str = PLAIN,
+        layout: str | None = None,
+        bos: str | None = None,
+        bos_in_loss: bool = True,
         **kwargs: Any,
     ) -> None:
         self.image_size = image_size
         self.prompt = prompt
         self.end_of_text = end_of_text
         self.max_text_tokens = max_text_tokens
+        self.template = template
+        self.layout = layout
+        self.bos = bos
+        self.bos_in_loss = bos_in_loss
         super().__init__(tokenizer, **kwargs)
 
     @classmethod
     def for_towers(cls, config: EvlVideoConfig, vision_tower: VisionTower, **changes: Any) -> "EvlVideoProcessor":
-        """Make the processor of a new captioner, from the language model's tokenizer and the tower's image size.
+        """Make the processor of a new captioner, as :meth:`for_language_model` does, for the tower's image size."""
+        return cls.for_language_model(config, **{"image_size": vision_tower.image_size, **changes})
+
+    @classmethod
+    def for_language_model(cls, config: EvlVideoConfig, **changes: Any) -> "EvlVideoProcessor":
+        """Make the processor of a new captioner from the language model's tokenizer. No tower is needed.
 
         Args:
-            config: names the language model; its special tokens are set to the tokenizer's.
-            vision_tower: the tower.
-            changes: arguments to override.
+            config: names the language model; its special tokens are set to those of the texts.
+            changes: arguments to override. What is not among them suits the language model.
 
         Raises:
-            UserError: the language model has no tokenizer, one without a BOS token, or one of a larger vocabulary.
+            UserError: the language model has no tokenizer, or one of a larger vocabulary, or a text cannot be made as
+                asked.
         """
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(resolve_source(config.language_model))
-        except (OSError, ValueError) as error:
-            raise UserError(f"The language model {config.language_model!r} has no tokenizer: {error}") from error
-        if len(tokenizer) < _FEWEST_TOKENS:
-            # From a folder without a tokenizer's files, transformers makes one that knows only special tokens.
+        tokenizer = read_tokenizer(config.language_model)
+        template = changes.get("template") or default_template(tokenizer, stop_tokens(config, tokenizer))
+        texts = default_texts(tokenizer, template, config.text.model_type)
+        return cls._checked(tokenizer, config, {**texts, **changes}, _CAPTION_TOKENS)
+
+    def changed(self, config: EvlVideoConfig, **changes: Any) -> "EvlVideoProcessor":
+        """Copy with other texts. Captions keep their room in them.
+
+        Args:
+            config: that of the captioner; its special tokens are set to those of the texts.
+            changes: arguments to override. Another template comes with its own prompt, BOS token and ending.
+
+        Raises:
+            UserError: a text cannot be made as asked.
+        """
+        template = changes.get("template", self.template)
+        texts = {name: getattr(self, name) for name in _OF_TEXTS}
+        if template != self.template:
+            texts = default_texts(self.tokenizer, template, config.text.model_type)
+        values = {"image_size": self.image_size, **texts, **changes}
+        return self._checked(self.tokenizer, config, values, self.max_text_tokens - len(self.opening_ids()))
+
+    @classmethod
+    def _checked(
+        cls, tokenizer: PreTrainedTokenizerBase, config: EvlVideoConfig, values: Mapping[str, Any], room: int
+    ) -> "EvlVideoProcessor":
+        """Make a processor, by default with room for captions of so many tokens, and set the configuration's tokens."""
+        raise_problems("The text section", problems_of_texts(tokenizer, values))
+        processor = cls(tokenizer, **values)
+        opening = processor.opening_ids()
+        if "max_text_tokens" not in values:
+            processor.max_text_tokens = len(opening) + room
+        if processor.max_text_tokens <= len(opening) + 1:
             raise UserError(
-                f"The language model {config.language_model!r} has no tokenizer: save one beside it "
-                "(tokenizer.save_pretrained)."
+                f"text.max_tokens is {processor.max_text_tokens}, but {len(opening)} tokens stand before a caption; "
+                "it must leave room for the caption and its ending."
             )
-        if tokenizer.bos_token_id is None:
+        used = max([*processor.prefix_ids(), *opening, processor.end_token_id])
+        if used >= config.text.vocab_size:
             raise UserError(
-                f"The tokenizer of {config.language_model!r} has no BOS token, which captions start with; set "
-                "bos_token in its tokenizer_config.json."
+                f"The tokenizer of {config.language_model!r} makes texts with token {used}, but the language model has "
+                f"only {config.text.vocab_size} tokens; use the tokenizer that it was trained with."
             )
-        kind = config.text.model_type
-        values = {
-            "image_size": vision_tower.image_size,
-            "end_of_text": _ENDINGS.get(kind, tokenizer.eos_token),
-        }
-        processor = cls(tokenizer, **(values | changes))
-        if max(processor.bos_token_id, processor.end_token_id) >= config.text.vocab_size:
-            raise UserError(
-                f"The tokenizer of {config.language_model!r} starts and ends captions with tokens "
-                f"{processor.bos_token_id} and {processor.end_token_id}, but the language model has only "
-                f"{config.text.vocab_size} tokens; use the tokenizer that it was trained with."
-            )
-        config.bos_token_id = processor.bos_token_id
-        config.end_token_id = processor.end_token_id
-        config.pad_token_id = processor.pad_token_id
+        processor._set_tokens(config)
         return processor
+
+    def _set_tokens(self, config: EvlVideoConfig) -> None:
+        config.bos_token_id = self.bos_token_id
+        config.end_token_id = self.end_token_id
+        config.pad_token_id = self.pad_token_id
+        config.prefix_token_ids = self.prefix_ids() or None
 
     @property
     def end_token_id(self) -> int:
@@ -106,9 +145,12 @@ class EvlVideoProcessor(ProcessorMixin):
         return self._tokenize(self.end_of_text)[-1]
 
     @property
-    def bos_token_id(self) -> int:
-        """BOS token."""
-        return int(self.tokenizer.bos_token_id)
+    def bos_token_id(self) -> int | None:
+        """BOS token; None if a text has none, or one in its layout."""
+        if self.layout is not None or self.bos == "":
+            return None
+        token = self.tokenizer.bos_token_id if self.bos is None else self._tokenize(self.bos)[-1]
+        return None if token is None else int(token)
 
     @property
     def pad_token_id(self) -> int:
@@ -116,12 +158,35 @@ class EvlVideoProcessor(ProcessorMixin):
         pad = self.tokenizer.pad_token_id
         return int(self.end_token_id if pad is None else pad)
 
+    @property
+    def shown(self) -> str:
+        """A text to read, with `{video}` for the soft prompt and `{caption}`."""
+        parts = self._parts()
+        bos = "" if self.bos_token_id is None else self.tokenizer.decode([self.bos_token_id])
+        return f"{parts.before}{VIDEO}{bos}{parts.opening}{parts.space}{CAPTION}{self.end_of_text}"
+
     def _tokenize(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokens_of(self.tokenizer, text)
+
+    def _parts(self) -> Layout:
+        """Return what stands around the soft prompt and the caption, without the BOS token of a plain text."""
+        if self.layout is None:
+            return Layout(before="", opening=self.prompt, space=" " if self.prompt else "", after=self.end_of_text)
+        return Layout.parse(self.layout, self.prompt)
+
+    def prefix_ids(self) -> list[int]:
+        """Tokenize what stands before the soft prompt."""
+        return self._tokenize(self._parts().before)
+
+    def opening_ids(self) -> list[int]:
+        """Tokenize what stands between the soft prompt and the caption, BOS token included."""
+        bos = [] if self.bos_token_id is None else [self.bos_token_id]
+        return [*bos, *self._tokenize(self._parts().opening)]
 
     def prompt_ids(self) -> Tensor | None:
-        """Tokenize the prompt, `(L)`; `None` if there is none."""
-        return torch.tensor(self._tokenize(self.prompt)) if self.prompt else None
+        """Tokenize what stands between the BOS token and the caption, `(L)`; None if nothing does."""
+        ids = self._tokenize(self._parts().opening)
+        return torch.tensor(ids) if ids else None
 
     def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
         """Tokenize captions.
@@ -130,14 +195,11 @@ class EvlVideoProcessor(ProcessorMixin):
             captions: `B` captions.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels`, each `(B, L)`, padded on the right. The BOS token is a target
-            unless a prompt follows it; prompt and padding are not targets.
+            `input_ids`, `attention_mask`, `labels`, each `(B, L)`, padded on the right, of what follows the soft
+            prompt. The caption and its ending are targets, and the BOS token if nothing else stands before the caption.
         """
-        prompt = self._tokenize(self.prompt) if self.prompt else []
-        rows = []
-        for caption in captions:
-            row = [self.bos_token_id, *prompt, *self._tokenize(self._joined(caption) + self.end_of_text)]
-            rows.append(row[: self.max_text_tokens])
+        opening = self.opening_ids()
+        rows = [[*opening, *self._caption_ids(caption)][: self.max_text_tokens] for caption in captions]
         length = max(len(row) for row in rows)
         input_ids = torch.full((len(rows), length), self.pad_token_id)
         attention_mask = torch.zeros_like(input_ids)
@@ -145,14 +207,24 @@ class EvlVideoProcessor(ProcessorMixin):
             input_ids[index, : len(row)] = torch.tensor(row)
             attention_mask[index, : len(row)] = 1
         labels = input_ids.masked_fill(attention_mask == 0, IGNORED)
-        if prompt:
-            labels[:, : 1 + len(prompt)] = IGNORED
+        if self.prompt_ids() is not None or not self.bos_in_loss:
+            labels[:, : len(opening)] = IGNORED
         return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
-    def _joined(self, caption: str) -> str:
-        """Put a caption on one line: a line break would end it."""
-        caption = " ".join(caption.split())
-        return f" {caption}" if self.prompt else caption
+    def _caption_ids(self, caption: str) -> list[int]:
+        """Tokenize a caption and its ending. It is put on one line, as a line break may end it."""
+        parts = self._parts()
+        text = parts.space + " ".join(caption.split()) + self.end_of_text
+        if self.layout is None:
+            return self._tokenize(text)
+        # Some tokenizers put a space before a text that stands alone, but the template may have none.
+        before, both = self._tokenize(parts.opening), self._tokenize(parts.opening + text)
+        return both[len(before) :] if both[: len(before)] == before else self._tokenize(text)
+
+    def lost_endings(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Tell which texts of :meth:`text` were cut off: tensors `(B, L)` → booleans `(B)`, on the same device."""
+        last = attention_mask.sum(dim=1, keepdim=True) - 1
+        return input_ids.gather(1, last).squeeze(1) != self.end_token_id
 
     def frames(self, frames: NDArray[np.uint8]) -> Tensor:
         """Resize and crop the frames of one clip: uint8 `(T, height, width, 3)` → uint8 `(T, 3, size, size)`.
@@ -162,12 +234,38 @@ class EvlVideoProcessor(ProcessorMixin):
         return eval_transform(self.image_size)(frames)
 
     def captions(self, token_ids: Tensor) -> list[str]:
-        """Decode the new tokens of :meth:`EvlVideoForCaptioning.generate`, `(B, L)`."""
-        end = self.end_token_id
-        rows = [row[: row.index(end)] if end in row else row for row in token_ids.tolist()]
-        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        """Decode the new tokens of :meth:`EvlVideoForCaptioning.generate`, `(B, L)`, without special tokens."""
+        texts = self.tokenizer.batch_decode(self._before_ending(token_ids), skip_special_tokens=True)
         # The ending may also be part of a longer token, such as one of two newlines.
         return [" ".join(text.split(self.end_of_text)[0].split()) for text in texts]
+
+    def special_tokens(self, token_ids: Tensor) -> list[list[str]]:
+        """Name the special tokens that :meth:`captions` leaves out of each caption.
+
+        Args:
+            token_ids: as there, `(B, L)`.
+
+        Returns:
+            `B` lists of those before the ending, in order.
+        """
+        known = self.tokenizer.added_tokens_decoder.items()
+        special = {place for place, token in known if token.special} | set(self.tokenizer.all_special_ids)
+        return [self._special_of(row, special) for row in self._before_ending(token_ids)]
+
+    def _special_of(self, row: list[int], special: set[int]) -> list[str]:
+        found: list[str] = []
+        for place, token in enumerate(row):
+            if token not in special:
+                continue
+            if self.end_of_text in self.tokenizer.decode(row[:place]):
+                break
+            found.append(str(self.tokenizer.convert_ids_to_tokens(token)))
+        return found
+
+    def _before_ending(self, token_ids: Tensor) -> list[list[int]]:
+        """Tokens of each caption before the token that ends it."""
+        end = self.end_token_id
+        return [row[: row.index(end)] if end in row else row for row in token_ids.tolist()]
 
     def __call__(
         self, videos: Sequence[NDArray[np.uint8]] | None = None, text: Sequence[str] | None = None

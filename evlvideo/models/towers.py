@@ -5,12 +5,12 @@ with a fingerprint, so that loading it beside other weights is an error and not 
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import timm
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -18,9 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from evlvideo.errors import UserError
 from evlvideo.files import read_json, write_json
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.sources.facts import TIMM, check_vision_source, take_pixels_of_source
+from evlvideo.models.sources.loading import load_vision_weights
 from evlvideo.models.trainable import is_trained_inside, without_lora
 from evlvideo.models.vision import VisionTower
-from evlvideo.models.weights import copy_weights, read_weights
+from evlvideo.progress import timed
+
+logger = logging.getLogger(__name__)
 
 TOWERS = ("vision_tower", "language_model")
 MANIFEST_NAME = "towers.json"
@@ -28,8 +32,6 @@ PACKAGE_PREFIX = "package:"
 
 _PACKAGE_ASSETS = Path(__file__).parents[1] / "assets"
 _FINGERPRINT_VALUES = 1024
-_AFTER_LAST_BLOCK = ("norm.", "fc_norm.", "head.")
-"""Weights that a vision tower's file may hold, and that a tower without final norm does not use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def write_manifest(directory: Path, config: EvlVideoConfig, fingerprints: Mappin
     """
     weights = config.vision_weights
     sources = {
-        "vision_tower": f"timm/{config.vision_tower}" if weights == "timm" else weights,
+        "vision_tower": f"timm/{config.vision_tower}" if weights == TIMM else weights,
         "language_model": config.language_model,
     }
     towers = {name: TowerRecord(sources[name], digest).to_json() for name, digest in fingerprints.items()}
@@ -132,6 +134,20 @@ def read_text_config(name: str) -> PreTrainedConfig:
     return config
 
 
+def check_towers(config: EvlVideoConfig) -> None:
+    """Check an architecture's towers as far as that takes no weights; see :func:`check_vision_source`.
+
+    Raises:
+        UserError: the vision tower cannot be used, or the source of its weights says that they are of another.
+    """
+    check_vision_source(config, resolve_source(config.vision_weights))
+
+
+def take_pixels(config: EvlVideoConfig) -> None:
+    """Take from the source of the vision tower how its pixels are normalised, unless the architecture says it."""
+    take_pixels_of_source(config, resolve_source(config.vision_weights))
+
+
 def load_towers(
     vision_tower: VisionTower,
     config: EvlVideoConfig,
@@ -154,9 +170,15 @@ def load_towers(
         UserError: a tower is not there, does not fit, or is not the one that the checkpoint was trained with.
     """
     names = [name for name in (TOWERS if manifest is None else manifest) if language_model or name != "language_model"]
+    found: PreTrainedModel | None = None
     if "vision_tower" in names:
-        load_vision_weights(vision_tower.vit, config)
-    found = read_language_model(config.language_model) if "language_model" in names else None
+        with timed(f"the vision tower {config.vision_tower}", logger.info) as outcome:
+            load_vision_weights(vision_tower.vit, config, resolve_source(config.vision_weights))
+            outcome.append(_size(vision_tower.vit))
+    if "language_model" in names:
+        with timed(f"the language model {config.language_model}", logger.info) as outcome:
+            found = read_language_model(config.language_model)
+            outcome.append(_size(found))
     loaded = {"vision_tower": vision_tower, "language_model": found}
     # Fingerprints are of the weights as stored: float16 rounds differently from bfloat16.
     fingerprints = {name: fingerprint(cast("nn.Module", loaded[name])) for name in names}
@@ -164,6 +186,11 @@ def load_towers(
         if manifest is not None:
             check_same_tower(name, manifest[name], fingerprints[name])
     return found, fingerprints
+
+
+def _size(module: nn.Module) -> str:
+    weights = sum(value.numel() for value in module.state_dict().values())
+    return f"{weights:,} weights"
 
 
 def read_language_model(name: str) -> PreTrainedModel:
@@ -177,38 +204,3 @@ def read_language_model(name: str) -> PreTrainedModel:
     except (OSError, ValueError) as error:
         raise UserError(f"The language model {name!r} could not be read: {error}") from error
     return model
-
-
-def load_vision_weights(vit: Any, config: EvlVideoConfig) -> None:
-    """Load the weights of timm's ViT in place, from the source that the configuration names.
-
-    Raises:
-        UserError: the weights are not there, or do not fit.
-    """
-    if config.vision_weights == "timm":
-        state = _timm_weights(config.vision_tower, config.vision_overrides or {})
-    else:
-        state = read_weights(Path(resolve_source(config.vision_weights)))
-    own = {name: value for name, value in vit.state_dict().items() if not is_trained_inside(name)}
-    if not config.vision_final_norm:
-        state = {name: value for name, value in state.items() if not name.startswith(_AFTER_LAST_BLOCK)}
-    copy_weights(f"The vision tower's weights {config.vision_weights!r}", own, _first_blocks(state, len(vit.blocks)))
-
-
-def _timm_weights(name: str, overrides: dict[str, Any]) -> dict[str, Tensor]:
-    """Pretrained weights of a tower of timm's own depth.
-
-    timm itself loads another depth strictly or not at all strictly, depending on the number of classes.
-    """
-    whole = {key: value for key, value in overrides.items() if key != "depth"}
-    try:
-        state = timm.create_model(name, pretrained=True, **{"num_classes": 0, **whole}).state_dict()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"timm gives no weights for the vision tower {name!r} with {overrides}: {error}") from error
-    return state
-
-
-def _first_blocks(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
-    """Keep the first blocks of deeper weights for a tower with a smaller depth, such as EVLGen's."""
-    beyond = tuple(f"blocks.{number}." for number in range(depth, len(state)))
-    return {name: value for name, value in state.items() if not name.startswith(beyond)}

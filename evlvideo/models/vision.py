@@ -113,7 +113,8 @@ class VisionTower(nn.Module):
         image_std: standard deviation of each channel, likewise.
 
     Raises:
-        UserError: timm cannot make the model, or it is of another family.
+        UserError: timm cannot make the model, it is of another family, does not embed patches directly, or takes
+            images that are not square.
     """
 
     vit: Any
@@ -139,6 +140,7 @@ class VisionTower(nn.Module):
                 f"{type(vit).__name__}; name a model of {families}, such as vit_base_patch16_clip_224."
             )
         self.vit = vit
+        self._check_patches(name)
         if not final_norm:
             self.vit.norm = nn.Identity()
         self.image_mean = tuple(image_mean or self.vit.pretrained_cfg["mean"])
@@ -149,6 +151,22 @@ class VisionTower(nn.Module):
         self._checkpoint_every = 1
         self.vit.requires_grad_(False)
         self.eval()
+
+    def _check_patches(self, name: str) -> None:
+        """Refuse stems that give other patches than a square grid of known size."""
+        patches = self.vit.patch_embed
+        if not hasattr(patches, "proj"):
+            raise UserError(
+                f"The vision tower {name!r} is not a plain ViT: its patches come from timm's "
+                f"{type(patches).__name__}; name a ViT that embeds patches directly, such as "
+                "vit_base_patch16_clip_224."
+            )
+        height, width = patches.img_size
+        if height != width:
+            raise UserError(
+                f"The vision tower {name!r} takes images of {height}×{width} pixels, and frames are square here; set "
+                f"vision_overrides.img_size, such as {min(height, width)}, or name another tower."
+            )
 
     @classmethod
     def from_config(cls, config: EvlVideoConfig) -> "VisionTower":
@@ -199,7 +217,8 @@ class VisionTower(nn.Module):
     @property
     def has_class_token(self) -> bool:
         """Whether token 0 is a class token."""
-        return bool(self.vit.num_prefix_tokens)
+        # The prefix of some towers is registers alone.
+        return self.vit.cls_token is not None
 
     @property
     def image_size(self) -> int:

@@ -9,6 +9,8 @@ from evlvideo.errors import UserError
 from evlvideo.files import read_json, write_json
 from evlvideo.metrics.references_digest import references_digest
 
+NOT_PUBLISHED = "These scores compare with no published number."
+"""What tables and terminals say of a result with deviations."""
 SCHEMA = "evlvideo-result-1"
 """Schema of result files; a file with another schema is refused."""
 
@@ -49,6 +51,11 @@ class EvaluationResult:
     """Clips of the references."""
     missing_clips: list[str] = field(default_factory=list)
     """Clips without a caption, since they could not be decoded; if there are any, the scores are partial."""
+    deviations: list[str] = field(default_factory=list)
+    """How the clips or captions differ in number from the published split, as those of a part of it, or of one's own
+    clips in its layout, do; then the scores compare with no published number."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Where the clips were read (`root`, `video_root`, `check_counts`), if not as the run's own config says."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Metric → why it is missing."""
     evidence_scores: dict[str, dict[str, float]] | None = None
@@ -75,6 +82,9 @@ class EvaluationResult:
     differ only in it are equal."""
     captioning_clips: int | None = None
     """Clips that were captioned in that time."""
+    special_tokens: dict[str, int] | None = None
+    """Special token → how often captions held it before their ending; the captions are without them. `None` if nobody
+    counted, as for captions from elsewhere."""
     prompt: str | None = None
     """Prompt of another system; `None` for our runs, whose checkpoints hold it."""
 

@@ -1,12 +1,16 @@
 """The layout of a run's directory, and its lock."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
@@ -17,10 +21,14 @@ SUMMARY_NAME = "training.json"
 """Summary of the training: best step, number of trained parameters, seconds."""
 LOG_NAME = "log.jsonl"
 """Log of training and validation, one JSON object per line."""
+VALIDATIONS_NAME = "validations.jsonl"
+"""Sample captions and warnings of each validation, one JSON object per line."""
+TRAINING_LOG_NAME, EVALUATION_LOG_NAME = "train.log", "evaluate.log"
+"""What the commands told while they ran, with times."""
 CHECKPOINTS_NAME = "checkpoints"
 """Directory of resumable checkpoints; the weights of the best are in the run's directory itself."""
 EVALUATIONS_NAME = "evaluation"
-"""Directory of the evaluations, one per split."""
+"""Directory of the evaluations, one per split and place of its clips."""
 PREDICTIONS_NAME = "predictions.json"
 """Captions, in an evaluation's directory."""
 RESULT_NAME = "result.json"
@@ -30,9 +38,50 @@ LOCK_NAME = ".lock"
 """Locked by the process that trains. The system unlocks it however that process ends; the file stays."""
 
 
-def evaluation_directory(run: Path, dataset: str, split: str, *, shuffle_frames: bool = False) -> Path:
-    """Return the directory of a run's predictions and result on a split."""
-    return run / EVALUATIONS_NAME / f"{dataset}-{split}{'-shuffled' if shuffle_frames else ''}"
+def evaluation_directory(
+    run: Path, data: DataConfig, split: str, *, shuffle_frames: bool = False, other_clips: bool = False
+) -> Path:
+    """Return the directory of a run's predictions and result on a split, with shuffled frames, or on other clips.
+
+    It is `DATASET-SPLIT` on the run's own clips, and `DATASET@PLACE-SPLIT` on others; see :func:`placed_name`.
+    """
+    own = _own_data(run)
+    name = data.dataset if own is None or _same_place(own, data) else placed_name(data)
+    probe = "-shuffled" if shuffle_frames else "-other-clips" if other_clips else ""
+    return run / EVALUATIONS_NAME / f"{name}-{split}{probe}"
+
+
+def other_data(run: Path, data: DataConfig) -> dict[str, Any]:
+    """Return the values of a data section that say where clips are read, if they are not those of the run's own."""
+    own = _own_data(run)
+    if own is None or (_same_place(own, data) and own.check_counts == data.check_counts):
+        return {}
+    return {"root": _absolute(data.root), "video_root": _absolute(data.video_root), "check_counts": data.check_counts}
+
+
+def placed_name(data: DataConfig) -> str:
+    """Name a dataset and the place of its clips: `jsonl@kitchen-3f9a1c`, a folder's name and a digest of its path.
+
+    The folder is the video root if there is one, else the root. Without both, the dataset has only one place.
+    """
+    folder = _absolute(data.video_root or data.root)
+    if folder is None:
+        return data.dataset
+    digest = sha256(repr((_absolute(data.root), _absolute(data.video_root))).encode("utf-8", "surrogateescape"))
+    readable = re.sub(r"[^\w.]+", "_", Path(folder).name) or "root"
+    return f"{data.dataset}@{readable}-{digest.hexdigest()[:6]}"
+
+
+def _own_data(run: Path) -> DataConfig | None:
+    return run_config(run).data if (run / CONFIG_NAME).is_file() else None
+
+
+def _same_place(own: DataConfig, data: DataConfig) -> bool:
+    return own.dataset == data.dataset and placed_name(own) == placed_name(data)
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
 
 
 def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:

@@ -1,5 +1,6 @@
 """Finds the checkpoint that a run resumes from, and refuses a config that does not fit it."""
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -57,7 +58,7 @@ def _is_complete(checkpoint: Path) -> bool:
 
 
 def check_resumable(config: RunConfig, directory: Path, checkpoint: Path) -> None:
-    """Refuse to change what a checkpoint's optimizer or the order of the data depends on.
+    """Refuse to change what a checkpoint's optimizer, the texts or the order of the data depends on.
 
     The run would record one value and train with another, or repeat some clips of an epoch and miss others. Call it
     before any process writes the run's config.
@@ -69,8 +70,9 @@ def check_resumable(config: RunConfig, directory: Path, checkpoint: Path) -> Non
     if not path.is_file():
         return
     saved, processes = load_config(path), PartialState().num_processes
-    before = _optimizer_settings(saved) | _order_settings(saved, read_interval(checkpoint).processes or processes)
-    now = _optimizer_settings(config) | _order_settings(config, processes)
+    order = _order_settings(saved, read_interval(checkpoint).processes or processes)
+    before = _optimizer_settings(saved) | _text_settings(saved) | order
+    now = _optimizer_settings(config) | _text_settings(config) | _order_settings(config, processes)
     if changed := _changes(before, now):
         raise UserError(
             f"The run in {directory} cannot resume with {changed}. Leave it as it was, or train in another output_dir."
@@ -101,9 +103,17 @@ def _optimizer_settings(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def _text_settings(config: RunConfig) -> dict[str, Any]:
+    values = asdict(config.text).items()
+    return {f"text.{name}": None if value is None else json.dumps(value, ensure_ascii=False) for name, value in values}
+
+
 def _order_settings(config: RunConfig, processes: int) -> dict[str, Any]:
     data, training = config.data, config.training
-    sources = [f"{source.dataset}:{source.split}:{source.ratio:g}" for source in data.sources]
+    sources = [
+        f"{source.dataset}:{source.split}:{source.ratio:g}" + (f":{source.clips}" if source.clips else "")
+        for source in data.sources
+    ]
     clips = training.batch_size * training.gradient_accumulation_steps * processes
     return {
         "seed": config.seed,
@@ -111,6 +121,7 @@ def _order_settings(config: RunConfig, processes: int) -> dict[str, Any]:
         "data.dataset": data.dataset,
         # With several sources, the split is not used.
         "data.train_split": None if sources else data.train_split,
+        "data.train_clips": data.train_clips,
         "data.sources": sources,
         "training.batch_size × training.gradient_accumulation_steps × processes": clips,
         "scst.cross_entropy_weight > 0": config.stage == "scst" and config.scst.cross_entropy_weight > 0,

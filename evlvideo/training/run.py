@@ -12,7 +12,7 @@ from transformers import TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
-from evlvideo.assembly.models import start_model
+from evlvideo.assembly.models import check_start, start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import save_config
 from evlvideo.config.reward_names import parse_reward
@@ -23,18 +23,28 @@ from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json, write_json
+from evlvideo.metrics.names import format_score
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import join_processes, on_main_process
 from evlvideo.results.provenance import git_commit
-from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, SUMMARY_NAME, check_writable, sole_use
+from evlvideo.results.run_directory import (
+    CHECKPOINTS_NAME,
+    CONFIG_NAME,
+    SUMMARY_NAME,
+    TRAINING_LOG_NAME,
+    check_writable,
+    sole_use,
+)
+from evlvideo.terminal import log_file
 from evlvideo.training.arguments import training_arguments
+from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.resuming import check_resumable, checkpoint_to_resume, state_of
 from evlvideo.training.run_log import RunLog
 from evlvideo.training.scst.rewards import Reward, make_reward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
-from evlvideo.training.stopping import EarlyStopping, GracefulStop, reached_limit
+from evlvideo.training.stopping import COLLAPSED, EarlyStopping, GracefulStop, reached_limit
 from evlvideo.training.trackers import trackers_of_run
 from evlvideo.training.trainer import CaptionTrainer
 
@@ -58,6 +68,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     Raises:
         UserError: something that the config names is missing or does not fit, or another process trains in the run's
             directory; no file has been written.
+        UserError: the run has collapsed, and `training.stop_on_collapse` ended it. Its files are complete.
         Interrupted: a signal stopped the run.
     """
     join_processes()
@@ -67,6 +78,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
         check_resumable(config, directory, found)
     precision = resolve_precision(config.training.precision)
     arguments = training_arguments(config, precision)
+    check_start(config)
     sources = read_training_clips(config.data)
     validation_clips = read_clips(config.data, config.data.validation_split)[: config.data.validation_clips]
     set_seed(config.seed)
@@ -77,7 +89,8 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
         on_main_process(lambda: held.enter_context(sole_use(directory)))
         # Look again: another process may have trained in the directory until now.
         checkpoint = checkpoint_to_resume(directory, resume)
-        _train(trainer, config, checkpoint, console or Console(stderr=True))
+        with log_file(directory / TRAINING_LOG_NAME):
+            _train(trainer, config, checkpoint, console or Console(stderr=True))
     return directory
 
 
@@ -102,6 +115,20 @@ def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, 
     if trainer.is_world_process_zero():
         _name_bad_clips(directory, bad_clips)
     trainer.accelerator.wait_for_everyone()
+    if reached_limit(config.training, trainer.state) == COLLAPSED:
+        raise UserError(_collapse_of(trainer, directory))
+
+
+def _collapse_of(trainer: CaptionTrainer, directory: Path) -> str:
+    """Say why a run ended early, and how to go on."""
+    signs = [sign for sign in signs_of_validation(trainer.state.log_history) if sign.stops]
+    cause = signs[0].text
+    return (
+        f"{directory} has collapsed ({', '.join(sign.name for sign in signs)}), and training.stop_on_collapse ended it "
+        f"at step {trainer.state.global_step} of {trainer.args.max_steps}. {cause[0].upper()}{cause[1:]} "
+        f"Its checkpoint and its summary, {SUMMARY_NAME}, are written. Train anew in another output_dir, or go on in "
+        "spite of it with --resume and training.stop_on_collapse=false."
+    )
 
 
 def _bad_clips(trainer: CaptionTrainer) -> list[str]:
@@ -126,8 +153,9 @@ def _train_on(
     if trainer.is_world_process_zero():
         # A limit may have ended the run before it was raised; the run is not finished until it ends again.
         (directory / SUMMARY_NAME).unlink(missing_ok=True)
-    progress = RunLog(directory, console)
-    for callback in (progress, EarlyStopping(config.training.patience), stop):
+    progress = RunLog(directory, console, lambda: trainer.record)
+    early = EarlyStopping(config.training.patience, stop_on_collapse=config.training.stop_on_collapse)
+    for callback in (progress, early, stop):
         trainer.add_callback(callback)
     try:
         with stop.listening(), trackers_of_run(trainer, directory):
@@ -214,6 +242,7 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None
             "commit": git_commit(),
             "steps": state.global_step,
             "ended_by": ended_by,
+            "signs": [str(sign) for sign in signs_of_validation(state.log_history)],
             "best_step": best_step,
             "best_cider": state.best_metric,
             "trained_parameters": model.num_parameters(only_trainable=True),
@@ -224,9 +253,9 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None
     if ended_by != "training.max_steps":
         logger.info("%s: ended by %s at step %d of %d", directory, ended_by, state.global_step, state.max_steps)
     logger.info(
-        "%s: best validation CIDEr %.3f at step %d, after %.0f s of training",
+        "%s: best validation CIDEr %s at step %d, after %.0f s of training",
         directory,
-        state.best_metric,
+        format_score(state.best_metric),
         best_step,
         seconds,
     )

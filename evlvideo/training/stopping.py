@@ -1,4 +1,4 @@
-"""Ends a run at its limits on steps, hours and validations without progress, on Ctrl-C, or on a cluster's signal."""
+"""Ends a run at its limits on steps, hours and validations, if it collapsed, on Ctrl-C, or on a cluster's signal."""
 
 import signal
 import time
@@ -11,12 +11,15 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evlvideo.config.training import TrainingConfig
+from evlvideo.training.collapse import signs_of_validation
 
 LogHistory = Sequence[Mapping[str, Any]]
 """Entries of a run's log, including those before an interruption."""
 
 SAME_SIGNAL_SECONDS = 1.0
 """Signals this close together count as one: clusters and terminals signal every process, and launchers pass it on."""
+COLLAPSED = "training.stop_on_collapse"
+"""The key that ends a run that has collapsed."""
 VOTE_SECONDS = 5.0
 """Approximate interval of votes on stopping by several processes. They, and their devices, wait for each vote."""
 
@@ -25,15 +28,17 @@ _MOST_STEPS_BETWEEN_VOTES = 100
 
 
 def reached_limit(training: TrainingConfig, state: TrainerState) -> str | None:
-    """Name the key of the limit that ended a run; `None` if it has more to do.
+    """Name the key that ended a run; `None` if it has more to do.
 
     Reads only what checkpoints hold, so a resumed run ends where an uninterrupted one would, and continues once the
-    limit is raised.
+    key is changed.
     """
     if state.global_step >= training.max_steps:
         return "training.max_steps"
     if training.patience and validations_since_best(state.log_history) >= training.patience:
         return "training.patience"
+    if training.stop_on_collapse and has_collapsed(state.log_history):
+        return COLLAPSED
     if training.max_hours is not None and seconds_of_log(state.log_history) >= 3600 * training.max_hours:
         return "training.max_hours"
     return None
@@ -45,28 +50,36 @@ def validations_since_best(log_history: LogHistory) -> int:
     return len(ciders) - 1 - ciders.index(max(ciders)) if ciders else 0
 
 
+def has_collapsed(log_history: LogHistory) -> bool:
+    """Return whether the latest validation has signs of collapse that end a run where that is asked for."""
+    return any(sign.stops for sign in signs_of_validation(log_history))
+
+
 def seconds_of_log(log_history: LogHistory) -> float:
     """Return the seconds of training up to the last entry."""
     return next((entry["training_seconds"] for entry in reversed(log_history) if "training_seconds" in entry), 0.0)
 
 
 class EarlyStopping(TrainerCallback):
-    """Ends training after several validations in a row without progress.
+    """Ends training after several validations in a row without progress, or at the first with signs of collapse.
 
-    Counts them in the log, which checkpoints keep; transformers' own callback forgets its count when a run is resumed.
+    Looks into the log, which checkpoints keep; transformers' own callback forgets its count when a run is resumed.
 
     Args:
         patience: number of validations; 0 never ends training.
+        stop_on_collapse: whether signs of collapse end training.
     """
 
-    def __init__(self, patience: int) -> None:
+    def __init__(self, patience: int, *, stop_on_collapse: bool = False) -> None:
         self._patience = patience
+        self._stop_on_collapse = stop_on_collapse
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Look at the log, which is the same in all processes."""
-        if self._patience and validations_since_best(state.log_history) >= self._patience:
+        waited = self._patience and validations_since_best(state.log_history) >= self._patience
+        if waited or (self._stop_on_collapse and has_collapsed(state.log_history)):
             control.should_save = True
             control.should_training_stop = True
         return control

@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 import time
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,19 +21,20 @@ from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.data.loading.loader import leave_signals_to_parent
 from evlvideo.errors import UserError
-from evlvideo.inference.captioning import generate_captions
-from evlvideo.metrics.scoring import score_tokenized
-from evlvideo.metrics.tokenized_references import TokenizedReferences
+from evlvideo.inference.captions import name_special_tokens
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.collapse import bad_ending_share
+from evlvideo.models.text.cut_texts import CutTexts
+from evlvideo.results.validation_records import Sample, ValidationRecord
+from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.finite import FiniteLosses, check_weights
 from evlvideo.training.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 from evlvideo.training.resuming import state_of
 from evlvideo.training.seeds import seed_process
 from evlvideo.training.stopping import seconds_of_log
+from evlvideo.training.validation import Validator, losses_by_mode
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:
@@ -43,8 +44,6 @@ if _library is None or _library.origin is None:
 
 logger = logging.getLogger(__name__)
 
-SELECTION_TOKENIZER = "python"
-"""Selects the same checkpoint on machines with and without Java."""
 TEXT_INPUTS = ("input_ids", "attention_mask", "labels")
 
 
@@ -62,6 +61,19 @@ class _RestoredInterval(TrainerCallback):
         if interval.last_logged_step is not None:
             trainer._tr_loss += interval.loss
             trainer._globalstep_last_logged = interval.last_logged_step
+
+
+class _StartOfRun(TrainerCallback):
+    """Looks at the soft prompts before the first step, which later ones are compared with."""
+
+    def __init__(self, trainer: "CaptionTrainer") -> None:
+        self._trainer = trainer
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.log_history and state.global_step == 0:
+            self._trainer.look_at_start()
 
 
 class _EpochOfDataset(TrainerCallback):
@@ -145,14 +157,20 @@ class CaptionTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
         self.add_callback(_RestoredInterval(self))
+        self.add_callback(_StartOfRun(self))
         self.interval = LogInterval()
         """Log interval of the checkpoint that the run resumed from."""
-        self.generation = generation
-        # Tokenized once; each validation scores the clips that could be decoded.
-        self.validation_references = TokenizedReferences.of(validation_references, SELECTION_TOKENIZER)
+        self.record: ValidationRecord | None = None
+        """What the latest validation saw."""
+        self.validator = Validator(
+            self.captioner, processor, validation_references, generation, num_workers=args.dataloader_num_workers
+        )
+        """Captions the validation clips and measures their soft prompts."""
+        self._last_batch: dict[str, Any] | None = None
         self.learning_rates = learning_rates
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
         self._losses = FiniteLosses()
+        self._cut_texts = CutTexts(processor.max_text_tokens)
         self._train_loader: DataLoader | None = None
         self._clock = 0.0
         self._validation_seconds = 0.0
@@ -186,6 +204,14 @@ class CaptionTrainer(Trainer):
         # of all items in memory.
         return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
 
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Run forward and backward on one batch."""
+        if "input_ids" in inputs:
+            self._cut_texts.note(self.processor.lost_endings(inputs["input_ids"], inputs["attention_mask"]))
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -197,6 +223,7 @@ class CaptionTrainer(Trainer):
         given: dict[str, Any] = {**visual_inputs(inputs), **{name: inputs[name] for name in TEXT_INPUTS}}
         # The loss needs the logits of the last soft token and of the text only.
         given["logits_to_keep"] = given["labels"].shape[1] + 1
+        self._last_batch = given
         result: Any = super().compute_loss(model, given, return_outputs, num_items_in_batch)
         self.check_finite(result[0] if return_outputs else result, inputs["clip_ids"])
         return result
@@ -235,35 +262,46 @@ class CaptionTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Caption the validation clips and score them; `eval_cider` selects the best checkpoint.
+        """Caption the validation clips, score them, and name what is wrong; `eval_cider` selects the best checkpoint.
 
         Raises:
             UserError: the run has diverged.
         """
         self._check_all_finite()
         started = time.perf_counter()
-        captions = generate_captions(
-            self.captioner,
-            self.processor,
-            cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset),
-            self.generation,
-            num_workers=self.args.dataloader_num_workers,
-        )
-        # Every process has all captions, so all choose the same best step.
-        words = self.validation_references.tokenize(captions)
-        scores = score_tokenized(words, self.validation_references, metrics=("cider",))
+        validation = self.validator.validate(cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset))
+        values = validation.log_values()
+        if self._last_batch is not None:
+            values |= losses_by_mode(self.captioner, self._last_batch)
         self._validation_seconds += time.perf_counter() - started
-        cider = scores.corpus["cider"]
-        self.log({"validation_cider": cider, "validation_bad_endings": bad_ending_share(list(captions.values()))})
-        metrics = {"eval_cider": cider}
+        special = name_special_tokens(list(validation.captions.values()))
+        self._log_validation(values, validation.samples(self.validator.references), [special] if special else [])
+        metrics = {"eval_cider": validation.cider}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def look_at_start(self) -> None:
+        """Log the spread of the soft prompts before the first step, and name what is wrong with it."""
+        started = time.perf_counter()
+        values = self.validator.values_at_start(cast("Dataset[dict[str, Any]]", self.eval_dataset))
+        self._validation_seconds += time.perf_counter() - started
+        if values:
+            self._log_validation(values)
+
+    def _log_validation(
+        self, values: dict[str, float], samples: tuple[Sample, ...] = (), warnings: Sequence[str] = ()
+    ) -> None:
+        signs = signs_of_validation([*self.state.log_history, values])
+        self.record = ValidationRecord(self.state.global_step, samples, (*map(str, signs), *warnings))
+        self.log(values)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, or resume from a checkpoint."""
         self._clock = time.perf_counter()
         try:
-            return super().train(*args, **kwargs)
+            result = super().train(*args, **kwargs)
+            self._cut_texts.tell(finished=True)
+            return result
         finally:
             if self._train_loader is not None:
                 # Persistent workers live until their loader drops them, and the program would wait for them at exit.
@@ -283,6 +321,7 @@ class CaptionTrainer(Trainer):
         """
         self._losses.look()
         if "learning_rate" in logs:
+            self._cut_texts.tell()
             logs |= rates_of_step(self._peaks, logs["learning_rate"], self.args.learning_rate, self.learning_rates)
         # transformers' closing line is a mean over the steps since the last resume only.
         logs.pop("train_loss", None)

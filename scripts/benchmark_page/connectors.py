@@ -15,6 +15,8 @@ CONNECTORS = {
     "video_llama": "Video-LLaMA",
     "videochat": "VideoChat",
     "video_coca": "VideoCoCa's pooler",
+    "mlp": "LLaVA-1.5's two layers",
+    "pixel_shuffle": "SmolVLM's pixel shuffle and linear layer",
     "average_pool": "average pool and linear layer",
     "linear": "linear layer",
 }

@@ -213,8 +213,8 @@ def video_systems() -> dict[str, System]:
 def video_system(name: str) -> System:
     """A connector between norm and projection under the captioner's names, which determine the trained weights."""
     tower = TowerShape(IMAGE_WIDTH, IMAGE_TOKENS, GRID, class_token=True)
-    found, settings = connector_class(name), {"max_frames": VIDEO_LLAMA_FRAMES} if name == "video_llama" else {}
-    options = found.options_class()
+    found, known = connector_class(name), {"max_frames": VIDEO_LLAMA_FRAMES, "language_width": VICUNA_WIDTH}
+    options, settings = found.options_class(), {setting: known[setting] for setting in found.settings}
     connector, relations = found(BertConfig(), tower, options, **settings), found.make_block_reader(tower, options)
     norm, projection = nn.LayerNorm(IMAGE_WIDTH), nn.Linear(connector.output_dim, VICUNA_WIDTH)
     parts = nn.ModuleDict({"ln_vision": norm, "connector": connector, "language_projection": projection})

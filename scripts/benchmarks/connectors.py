@@ -35,10 +35,20 @@ from evlvideo.files import read_json, write_json
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.provenance import git_commit, versions
-from evlvideo.results.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_directory
+from evlvideo.results.run_directory import LOG_NAME, PREDICTIONS_NAME, evaluation_directory, run_config
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("tomeformer", "blip2", "video_llama", "videochat", "video_coca", "average_pool", "linear")
+NAMES = (
+    "tomeformer",
+    "blip2",
+    "video_llama",
+    "videochat",
+    "video_coca",
+    "mlp",
+    "pixel_shuffle",
+    "average_pool",
+    "linear",
+)
 """Rows in order; the others are tested against the first."""
 RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2", "6.4e-2")
 FIRST = (1, 3)
@@ -145,7 +155,9 @@ def validation(run: Path) -> dict[int, float]:
 
 def distinct(run: Path) -> int:
     """Count the distinct captions of the split: a model that ignores its clips has one."""
-    return len(set(read_predictions(evaluation_directory(run, DATASET, SPLIT) / PREDICTIONS_NAME).values()))
+    return len(
+        set(read_predictions(evaluation_directory(run, run_config(run).data, SPLIT) / PREDICTIONS_NAME).values())
+    )
 
 
 def constant_caption() -> dict[str, Any]:

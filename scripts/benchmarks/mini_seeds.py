@@ -22,6 +22,7 @@ from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.demo import FINE_TUNED, SCST, run_demo
 from evlvideo.files import read_json, write_json
 from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.captions import texts_of
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.provenance import git_commit, versions
@@ -89,7 +90,7 @@ def study(demos: list[Path]) -> dict[str, object]:
 
 
 def _cider(run: Path) -> dict[str, float]:
-    result = EvaluationResult.load(evaluation_directory(run, "mini", "test") / RESULT_NAME)
+    result = EvaluationResult.load(evaluation_directory(run, run_config(run).data, "test") / RESULT_NAME)
     subsets = {name: scores["cider"] for name, scores in (result.evidence_scores or {}).items()}
     return {name: round(100 * value, 2) for name, value in {"all": result.scores["cider"], **subsets}.items()}
 
@@ -101,7 +102,7 @@ def _greedy_cider(run: Path) -> float:
     model, processor = open_model(run, config)
     generation = replace(config.generation, num_beams=1)
     captions = generate_captions(model, processor, video_dataset(config.data, processor, clips), generation)
-    return round(100 * score_captions(captions, references_of(clips), metrics=("cider",)).corpus["cider"], 2)
+    return round(100 * score_captions(texts_of(captions), references_of(clips), metrics=("cider",)).corpus["cider"], 2)
 
 
 def _differences(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, object]:
@@ -114,10 +115,10 @@ def _differences(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict
 
 def _changed(run: Path) -> float:
     """Compute the share of test clips whose caption changes if their frames are shuffled."""
-    shuffled = evaluation_directory(run, "mini", "test", shuffle_frames=True)
+    shuffled = evaluation_directory(run, run_config(run).data, "test", shuffle_frames=True)
     if not (shuffled / PREDICTIONS_NAME).is_file():
         evaluate(run, shuffle_frames=True)
-    before = read_predictions(evaluation_directory(run, "mini", "test") / PREDICTIONS_NAME)
+    before = read_predictions(evaluation_directory(run, run_config(run).data, "test") / PREDICTIONS_NAME)
     after = read_predictions(shuffled / PREDICTIONS_NAME)
     return round(sum(before[clip] != after[clip] for clip in before) / len(before), 4)
 

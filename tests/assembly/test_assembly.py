@@ -1,5 +1,7 @@
 import json
+import logging
 import pickle
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from toy_run import FRAMES, IMAGE_SIZE, SPLITS, Toy
 
-from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
+from evlvideo.assembly.clips import clips_of_run, read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import train_dataset, training_dataset, video_dataset
 from evlvideo.assembly.models import open_model, start_model
 from evlvideo.assembly.precision import resolve_precision
@@ -47,6 +49,38 @@ def test_clips_in_quarantine_are_not_trained_on(toy: Toy, tmp_path: Path) -> Non
     assert list(clips) == [clip for clip in toy.clips("train") if clip.video != bad]
     data.sources = [SourceConfig(dataset="mini", root=str(toy.data)) for _ in range(2)]
     assert [len(list(clips)) for clips in read_training_clips(data).values()] == [SPLITS["train"] - 1] * 2
+
+
+def test_a_run_trains_on_as_many_clips_as_it_says_and_validates_on_all(toy: Toy) -> None:
+    data = DataConfig(dataset="mini", root=str(toy.data), train_clips=3)
+    (clips,) = read_training_clips(data).values()
+    assert len(clips) == 3
+    assert list(clips_of_run(data, "train")) == list(clips)
+    assert len(clips_of_run(data, "validate")) == SPLITS["validate"]
+    sources = [SourceConfig(dataset="mini", root=str(toy.data), clips=count) for count in (2, None)]
+    of_sources = read_training_clips(DataConfig(sources=sources)).values()
+    assert [len(found) for found in of_sources] == [2, SPLITS["train"]]
+
+
+def test_clips_that_are_not_drawn_need_no_file(toy: Toy, tmp_path: Path) -> None:
+    shutil.copytree(toy.data, tmp_path / "data")
+    data = DataConfig(dataset="mini", root=str(tmp_path / "data"), train_clips=3)
+    drawn = clips_of_run(data, "train")
+    for clip in toy.clips("train"):
+        if clip.clip_id not in drawn.ids:
+            (tmp_path / "data" / "videos" / clip.video.name).unlink()
+    assert list(clips_of_run(data, "train")) == list(drawn)
+    drawn[0].video.unlink()
+    with pytest.raises(UserError, match="1 of 3 videos are not in"):
+        clips_of_run(data, "train")
+
+
+def test_reading_clips_is_told(toy: Toy, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "evlvideo"):
+        clips_of_run(DataConfig(dataset="mini", root=str(toy.data), train_clips=3), "train")
+    assert caplog.messages[-1].startswith(
+        "the clips of mini:train: 3 clips with 60 captions, drawn from all of mini:train, "
+    )
 
 
 def test_a_data_set_without_a_root_is_refused() -> None:
@@ -115,7 +149,7 @@ def test_a_run_may_give_its_checkpoint_another_connector(
     assert torch.equal(first.ln_vision.weight, saved["ln_vision.weight"])
     assert f"connector={connector} starts at random" in caplog.text
     kept = torch.equal(first.language_projection.weight, second.language_projection.weight)
-    assert kept == (connector not in ("linear", "average_pool"))
+    assert kept == (connector not in ("mlp", "pixel_shuffle", "linear", "average_pool"))
 
 
 def test_frozen_towers_are_kept_in_their_type(toy: Toy, tmp_path: Path) -> None:

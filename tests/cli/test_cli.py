@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from toy_run import Toy
 
 from evlvideo.cli.app import main
@@ -354,6 +355,40 @@ def test_evaluating_shuffled_frames_says_where_the_result_is(evlvideo: Command, 
     directory = tmp_path / "run" / "evaluation" / "mini-validate-shuffled"
     assert f"Predictions and scores are in {directory}." in done.out
     assert (directory / "result.json").is_file()
+
+
+@pytest.mark.usefixtures("no_java")
+def test_evaluating_on_other_clips_says_what_is_lost(evlvideo: Command, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    done = evlvideo("evaluate", tmp_path / "run", "--split", "validate", "--other-clips")
+    assert done.code == 0, done.err
+    directory = tmp_path / "run" / "evaluation" / "mini-validate-other-clips"
+    assert re.search(r"CIDEr is \d+\.\d on the captions' own clips and \d+\.\d on other clips", done.out)
+    assert f"Predictions and scores are in {directory}." in done.out
+    assert (directory / "result.json").is_file()
+
+
+def test_two_probes_at_once_are_refused(evlvideo: Command, finished: Path) -> None:
+    done = evlvideo("evaluate", finished, "--shuffle-frames", "--other-clips")
+    assert (done.code, done.out) == (2, "")
+    assert "give one at a time" in done.err
+
+
+def test_inspecting_a_run_prints_and_writes_what_was_found(evlvideo: Command, finished: Path, tmp_path: Path) -> None:
+    done = evlvideo("inspect", finished, "--json", tmp_path / "found.json")
+    assert done.code == (1 if read_json(tmp_path / "found.json")["findings"][0]["is_fault"] else 0), done.err
+    assert "Tokens of 4 clips of mini:validate, read from videos" in done.out
+    assert done.out.rstrip().splitlines()[-1]
+
+
+def test_inspecting_a_broken_checkpoint_exits_with_one(evlvideo: Command, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    weights["ln_vision.weight"][0] = float("nan")
+    save_file(weights, tmp_path / "run" / "model.safetensors", metadata={"format": "pt"})
+    done = evlvideo("inspect", tmp_path / "run")
+    assert done.code == 1
+    assert "the checkpoint is broken" in " ".join(done.out.split())
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Run directories as training and evaluation leave them, small and made up."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from evlvideo.results.prediction_files import write_predictions
 from evlvideo.results.records import EvaluationResult, References
+from evlvideo.results.validation_records import ValidationRecord, append_record
 
 CLIPS = [f"video{number}" for number in range(6)]
 SCORES = {"bleu_4": 0.4, "meteor": 0.3, "rouge_l": 0.6, "cider": 0.5}
@@ -27,6 +28,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         config: str | None = None,
         log: list[dict[str, Any]] | None = None,
         stage: str = "caption",
+        validations: Sequence[ValidationRecord] = (),
         **fields: Any,
     ) -> Path:
         run = tmp_path / "runs" / name
@@ -57,6 +59,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         write_predictions(evaluation / "predictions.json", captions or dict.fromkeys(CLIPS, "a ball rolls left"))
         (run / "training.json").write_text(json.dumps({"stage": stage, "init": "mini", "steps": 10, "best_step": 5}))
         (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log or []))
+        for record in validations:
+            append_record(run, record)
         if config is not None:
             (run / "config.yaml").write_text(config)
         return run

@@ -76,6 +76,13 @@ def test_another_merge_schedule_is_refused(write: Write, value: str) -> None:
     assert "model.merge_r is" in problems(write(""), f"model.merge_r={value}")
 
 
+def test_tokens_to_merge_and_tokens_to_leave_are_not_both_given(write: Write) -> None:
+    assert load_config(write(""), ["model.merge_to=32"]).model.merge_to == 32
+    assert "model.merge_to is 0; it must be at least 1" in problems(write(""), "model.merge_to=0")
+    found = problems(write("model:\n  merge_r: 3\n"), "model.merge_to=32")
+    assert "model.merge_r is 3 and model.merge_to is 32; give one of them, and set the other to null" in found
+
+
 ARGUMENTS = """
 training:
   arguments:
@@ -259,3 +266,16 @@ def test_a_saved_config_names_every_key(tmp_path: Path) -> None:
     save_config(RunConfig(), tmp_path / "config.yaml")
     text = (tmp_path / "config.yaml").read_text(encoding="utf-8")
     assert "length_penalty: 1.0" in text and "merge_r: null" in text
+
+
+def test_numbers_of_clips_belong_to_what_is_trained_on(write: Write) -> None:
+    config = write("data:\n  train_clips: 5\n  sources:\n    - {dataset: shards, clips: 7}\n    - {clips: 9}\n")
+    found = problems(config)
+    assert "data.train_clips is 5, of data.train_split, which data.sources replaces; set clips in each source" in found
+    assert "data.sources[0].clips is 7, but clips of shards are not drawn" in found
+    assert "sources[1]" not in found
+
+
+@pytest.mark.parametrize("key", ["data.train_clips=0", "data.train_clips=-3"])
+def test_at_least_one_clip_is_trained_on(write: Write, key: str) -> None:
+    assert "data.train_clips is" in problems(write(""), key)

@@ -99,6 +99,12 @@ def test_splits_with_features_are_those_of_training_and_validation() -> None:
     assert splits_with_features(config_of([*own, "data.validation_split=test"])) == {"train": None, "test": None}
 
 
+def test_splits_of_a_part_of_a_dataset_have_the_number_of_clips_that_is_known() -> None:
+    part = ["data.dataset=msrvtt", "data.train_clips=500"]
+    assert splits_with_features(config_of(part)) == {"train": 500, "validate": 497}
+    assert splits_with_features(config_of([*part, "data.check_counts=false"])) == {"train": 500, "validate": None}
+
+
 def test_tables_count_the_tower_though_a_run_reads_its_features() -> None:
     assert clip_costs(config_of(FEATURES)) == clip_costs(config_of(["init=mini"]))
 

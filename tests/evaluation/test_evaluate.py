@@ -1,3 +1,4 @@
+import re
 import shutil
 from dataclasses import replace
 from importlib.metadata import version
@@ -8,22 +9,28 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from toy_run import Toy
+from toy_run import SPLITS, Toy
 
 from evlvideo.assembly.clips import references_of
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
+from evlvideo.comparison.compare import compare
+from evlvideo.comparison.rows.gather import gather_systems
+from evlvideo.comparison.rows.scoring import ScoringRequest
 from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.score import score_lines
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
-from evlvideo.files import write_json
+from evlvideo.files import read_json, write_json
 from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.captions import Caption
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.metrics.scoring import score_captions
+from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
 
@@ -99,7 +106,9 @@ def test_shuffling_leaves_the_rest_of_an_item_alone() -> None:
     assert shuffled[2]["clip_id"] == "2"
 
 
-def captions_in_both_orders(toy: Toy, directory: Path, model: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+def captions_in_both_orders(
+    toy: Toy, directory: Path, model: dict[str, Any]
+) -> tuple[dict[str, Caption], dict[str, Caption]]:
     run = toy.finished_run(directory, open_gates=True, **model)
     config = toy.config(run)
     captioner, processor = open_model(run, config)
@@ -247,6 +256,29 @@ def damaged(toy: Toy, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def test_special_tokens_inside_captions_are_recorded_and_said(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = toy.finished_run(tmp_path / "run", fusion="mean")
+    plain = evaluate(run)
+    assert plain.special_tokens == {}
+    assert "special-tokens" not in caplog.text
+    original = EvlVideoProcessor.special_tokens
+
+    def special(self: EvlVideoProcessor, token_ids: Tensor) -> list[list[str]]:
+        assert original(self, token_ids) == [[]] * len(token_ids)
+        return [["<s>", "</s>", "<s>"], *original(self, token_ids)[1:]]
+
+    monkeypatch.setattr(EvlVideoProcessor, "special_tokens", special)
+    result = evaluate(run)
+    assert result.special_tokens == {"<s>": 2, "</s>": 1}
+    assert EvaluationResult.load(run / "evaluation" / "mini-test" / "result.json").special_tokens == {
+        "<s>": 2,
+        "</s>": 1,
+    }
+    assert f"1 of {SPLITS['test']} captions hold special tokens: <s> ×2, </s> ×1." in caplog.text
+
+
 def test_clips_that_cannot_be_decoded_are_named_and_the_score_is_partial(
     toy: Toy, tmp_path: Path, damaged: Path
 ) -> None:
@@ -271,3 +303,49 @@ def test_nothing_that_can_be_decoded_is_a_user_error(toy: Toy, tmp_path: Path, d
     with pytest.raises(UserError, match="No clip could be decoded"):
         evaluate(run, config=replace(config, data=replace(config.data, root=str(damaged))))
     assert not (run / "evaluation").exists()
+
+
+@pytest.fixture
+def part(toy: Toy, tmp_path: Path) -> Path:
+    """The toy's data without one clip of the test split."""
+    shutil.copytree(toy.data, tmp_path / "part")
+    path = tmp_path / "part" / "test_videodatainfo.json"
+    content = read_json(path)
+    left_out = content["videos"].pop()["video_id"]
+    content["sentences"] = [entry for entry in content["sentences"] if entry["video_id"] != left_out]
+    write_json(path, content)
+    return tmp_path / "part"
+
+
+def test_a_part_of_a_split_is_evaluated_when_said_so_and_marked(toy: Toy, tmp_path: Path, part: Path) -> None:
+    run = toy.finished_run(tmp_path / "run")
+    config = toy.config(run)
+    of_part = replace(config, data=replace(config.data, root=str(part), check_counts=False))
+    with pytest.raises(UserError, match=r"lists 5 clips of mini:test, which has 6.*data\.check_counts=false"):
+        evaluate(run, config=replace(of_part, data=replace(of_part.data, check_counts=True)))
+    result = evaluate(run, config=of_part)
+    assert result.deviations == ["The annotation lists 5 clips of mini:test, which has 6"]
+    line = "NOT THE PUBLISHED SPLIT: The annotation lists 5 clips of mini:test, which has 6. "
+    assert any(found.startswith(line) for found in score_lines(result))
+    assert evaluate(run, config=config).deviations == []
+
+
+def test_evaluations_on_several_roots_stand_beside_each_other_and_can_be_compared(
+    toy: Toy, tmp_path: Path, part: Path
+) -> None:
+    run = toy.finished_run(tmp_path / "run")
+    config = toy.config(run)
+    save_config(config, run / "config.yaml")
+    own = evaluate(run)
+    other = evaluate(run, config=replace(config, data=replace(config.data, root=str(part), check_counts=False)))
+    names = sorted(path.name for path in (run / "evaluation").iterdir())
+    assert names[0] == "mini-test"
+    assert re.fullmatch(r"mini@part-[0-9a-f]{6}-test", names[1])
+    assert len(names) == 2
+    for split, expected in (("test", own), (f"{names[1].removesuffix('-test')}:test", other)):
+        gathered = gather_systems([run], split, ScoringRequest(human=True))
+        assert gathered.systems[0].result == expected
+        assert gathered.systems[-1].result.deviations == expected.deviations
+    table = compare([run], out=tmp_path / "report", split=f"{names[1].removesuffix('-test')}:test", quoted=True).table
+    assert "not the published one, 5 clips" in table.title
+    assert any(remark.endswith("These scores compare with no published number.") for remark in table.remarks)

@@ -32,6 +32,8 @@ CONNECTORS: dict[str, dict[str, Any]] = {
         "contextualizer": "in_tower",
     },
     "video_coca": {"connector": "video_coca", "connector_options": {"num_queries": 6, "num_heads": 4}},
+    "mlp": {"connector": "mlp", "fusion": "concat"},
+    "pixel_shuffle": {"connector": "pixel_shuffle", "fusion": "concat"},
     "linear": {"connector": "linear", "fusion": "mean_tokens"},
     "average_pool": {"connector": "average_pool", "fusion": "concat", "connector_options": {"side": 2}},
 }

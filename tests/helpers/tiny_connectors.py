@@ -18,12 +18,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "video_llama": {"num_queries": 5, "video_queries": 4},
     "videochat": {"num_queries": 5, "extra_queries": 3, "relation_blocks": 2, "relation_heads": 4},
     "video_coca": {"num_queries": 6, "num_heads": 4},
+    "mlp": {},
+    "pixel_shuffle": {"scale_factor": 2},
     "linear": {},
     "average_pool": {"side": 2},
 }
-TOKENS = {"blip2": 5, "video_llama": 4, "videochat": 8, "video_coca": 6, "linear": NUM_TOKENS, "average_pool": 5}
+TOKENS = {
+    "blip2": 5,
+    "video_llama": 4,
+    "videochat": 8,
+    "video_coca": 6,
+    "mlp": 16,
+    "pixel_shuffle": 4,
+    "linear": NUM_TOKENS,
+    "average_pool": 5,
+}
 """Of a frame, or of a clip."""
-PER_FRAME = ("blip2", "linear", "average_pool")
+PER_FRAME = ("blip2", "mlp", "pixel_shuffle", "linear", "average_pool")
 
 
 def changes(connector: str, **more: Any) -> dict[str, Any]:

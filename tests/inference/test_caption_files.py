@@ -13,6 +13,7 @@ from evlvideo.inference import caption_files as caption_files_module
 from evlvideo.inference.caption_files import caption_files
 from evlvideo.inference.captioning import generate_captions
 from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.language import SoftPrompt
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_files_get_the_captions_that_an_evaluation_gives_them(toy: Toy, run: Pat
     expected = generate_captions(model, processor, dataset, config.generation)
     found = list(caption_files(videos, str(run)))
     assert [(file.video, file.captions) for file in found] == [
-        (video, [caption]) for video, caption in zip(videos, expected.values(), strict=True)
+        (video, [caption.text]) for video, caption in zip(videos, expected.values(), strict=True)
     ]
 
 
@@ -113,9 +114,9 @@ def test_files_are_captioned_as_they_are_asked_for(
     captioned: list[int] = []
     generate = EvlVideoForCaptioning.generate
 
-    def count(model: EvlVideoForCaptioning, pixel_values: torch.Tensor, **arguments: Any) -> torch.Tensor:
-        captioned.append(len(pixel_values))
-        return generate(model, pixel_values, **arguments)
+    def count(model: EvlVideoForCaptioning, *, prompt: SoftPrompt, **arguments: Any) -> torch.Tensor:
+        captioned.append(len(prompt.embeddings))
+        return generate(model, prompt=prompt, **arguments)
 
     monkeypatch.setattr(EvlVideoForCaptioning, "generate", count)
     files = caption_files(videos, str(run), overrides=["generation.batch_size=1"])

@@ -11,6 +11,7 @@ from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.inference.captioning import decoding_arguments, generate_captions
+from evlvideo.inference.captions import Caption
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 
@@ -42,7 +43,7 @@ def test_every_clip_gets_a_caption(
 ) -> None:
     captions = generate_captions(model, processor, clips, GENERATION)
     assert list(captions) == [clip.clip_id for clip in toy.clips("test")]
-    assert all(captions.values())
+    assert all(caption.text for caption in captions.values())
 
 
 def test_captions_differ_between_clips(
@@ -100,7 +101,7 @@ def test_captions_have_as_many_tokens_as_was_asked_for(
     tokens = model.generate(inputs, prompt_ids=processor.prompt_ids(), **decoding_arguments(exact))
     assert tokens.shape == (1, 4)
     assert generate_captions(model, processor, Subset(clips, [0]), exact) == {
-        clips[0]["clip_id"]: processor.captions(tokens)[0]
+        clips[0]["clip_id"]: Caption(processor.captions(tokens)[0])
     }
 
 

@@ -143,6 +143,16 @@ def test_connector_with_places_for_its_tokens_alone_is_the_same_model(tmp_path: 
     check_same_architecture(tmp_path / "architecture.yaml", found, Path("checkpoint"))
 
 
+def test_dropout_is_a_matter_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "architecture.yaml"
+    path.write_text("bert_config: {hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.1}", encoding="utf-8")
+    run = RunConfig(architecture=str(path), init="checkpoints/none")
+    run.model.connector_dropout = 0.0
+    found = run_architecture(run)
+    assert (found.bert.hidden_dropout_prob, found.bert.attention_probs_dropout_prob) == (0.0, 0.0)
+    check_same_architecture(path, found, Path("checkpoint"))
+
+
 def test_checkpoint_of_another_architecture_is_an_error_that_lists_all(path: Path) -> None:
     other = EvlVideoConfig(vision_overrides={"depth": 3}, text_config=OPTConfig(hidden_size=128))
     with pytest.raises(UserError) as caught:

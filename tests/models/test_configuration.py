@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_models import MakeConfig
+from torch import nn
 from transformers import AutoConfig, BertConfig, OPTConfig
 
 from evlvideo.errors import UserError
 from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors import CONNECTORS
+from evlvideo.models.connectors.base import TowerShape
 
 
 def test_defaults_are_evlgen_images() -> None:
@@ -88,6 +91,9 @@ def test_combinations(fusion: str, contextualizer: str) -> None:
         ({"merge_r": -3}, "merge_r is -3"),
         ({"merge_r": [1, 2, 3]}, "3 numbers for 12 layers"),
         ({"merge_r": [19, 2.0]}, "between -1 and 1"),
+        ({"merge_r": 19, "merge_to": 29}, "merge_r is 19 and merge_to is 29; give one of them"),
+        ({"merge_to": 0}, "merge_to is 0; it must be at least 1"),
+        ({"connector": "blip2", "merge_to": 29}, "merge_to is 29, but connector=blip2 merges no tokens; leave it out"),
         ({"connector": "perceiver"}, "connector is 'perceiver'; allowed: tomeformer, blip2, video_llama, videochat, "),
         ({"connector": "blip2", "merge_r": 4}, "merge_r is 4, but connector=blip2 merges no tokens; leave it out"),
         ({"connector": "linear", "merge_reduction": "mean"}, "merge_reduction is 'mean', but connector=linear"),
@@ -145,6 +151,51 @@ def test_options_of_a_connector_are_kept_with_their_defaults(make_config: MakeCo
 def test_unknown_language_model_is_a_user_error() -> None:
     with pytest.raises(UserError, match="'nobodys_model', which transformers does not know"):
         EvlVideoConfig(text_config={"model_type": "nobodys_model"})
+
+
+def test_tokens_to_leave_take_the_place_of_tokens_to_merge(tmp_path: Path) -> None:
+    config = EvlVideoConfig(merge_to=29)
+    assert (config.merge_r, config.merge_to) == (None, 29)
+    config.save_pretrained(tmp_path)
+    loaded = EvlVideoConfig.from_pretrained(tmp_path)
+    assert (loaded.merge_r, loaded.merge_to, loaded.merge_reduction) == (None, 29, "mean")
+
+
+def test_a_change_of_either_replaces_the_other() -> None:
+    by_r, by_tokens = EvlVideoConfig(merge_r=7), EvlVideoConfig(merge_to=29)
+    changed = by_r.changed(merge_to=29)
+    assert (changed.merge_r, changed.merge_to) == (None, 29)
+    changed = by_tokens.changed(merge_r=[5, 0.5])
+    assert (changed.merge_r, changed.merge_to) == ([5, 0.5], None)
+    assert by_tokens.changed(fusion="concat").merge_to == 29
+    assert by_tokens.changed(connector="blip2").merge_to is None
+    with pytest.raises(UserError, match="give one of them"):
+        by_r.changed(merge_r=3, merge_to=29)
+
+
+def test_dropout_of_a_connector_is_changed_alone() -> None:
+    config = EvlVideoConfig(bert_config={"num_hidden_layers": 3})
+    assert config.connector_dropout == 0.1
+    changed = config.changed(connector_dropout=0.0)
+    assert (changed.bert.hidden_dropout_prob, changed.bert.attention_probs_dropout_prob) == (0.0, 0.0)
+    assert changed.bert.num_hidden_layers == 3
+    assert config.connector_dropout == 0.1
+
+
+@pytest.mark.parametrize("connector", CONNECTORS)
+def test_dropout_is_for_connectors_that_have_one(connector: str) -> None:
+    config = EvlVideoConfig(connector=connector)
+    with torch.device("meta"):
+        tower = TowerShape(24, 17, (4, 4), class_token=True)
+        settings = {name: value or 16 for name, value in config.connector_settings.items()}
+        settings |= {"merge_r": 1, "merge_to": None} if connector == "tomeformer" else {}
+        made = config.connector_class(config.bert, tower, config.options, **settings)
+    dropping = any(isinstance(part, nn.Dropout) and part.p == 0.1 for part in made.modules())
+    assert config.connector_class.has_dropout == dropping
+    assert config.changed(connector_dropout=0.0).connector_dropout == 0.0
+    if not dropping:
+        with pytest.raises(UserError, match=f"connector_dropout is 0.2, but connector={connector} has none"):
+            config.changed(connector_dropout=0.2)
 
 
 def test_bert_sizes_set_the_length_of_the_schedule() -> None:

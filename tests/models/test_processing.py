@@ -118,6 +118,37 @@ def test_ending_that_is_a_special_token_ends_captions() -> None:
     assert built.captions(inputs["input_ids"][:, 1:]) == ["a dog"]
 
 
+def test_special_tokens_inside_captions_are_named() -> None:
+    built = processor()
+    tokens = torch.tensor(
+        [
+            [BOS, *tokens_of("a"), PAD, *tokens_of("b"), BOS, END, PAD],
+            [*tokens_of("abc"), END, BOS, PAD, PAD],
+            [END, PAD, PAD, PAD, PAD, PAD, PAD],
+        ]
+    )
+    assert built.special_tokens(tokens) == [["</s>", "<pad>", "</s>"], [], []]
+    assert built.captions(tokens) == ["ab", "abc", ""]
+
+
+def test_special_tokens_that_the_tokenizer_calls_by_no_role_are_named() -> None:
+    """As a chat template's."""
+    built = processor()
+    built.tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    (start,) = tokens = built.tokenizer("<|im_start|>", add_special_tokens=False)["input_ids"]
+    assert built.special_tokens(torch.tensor([[start, *tokens_of("system"), END]])) == [["<|im_start|>"]]
+    assert built.captions(torch.tensor([[*tokens, *tokens_of("system"), END]])) == ["system"]
+
+
+def test_special_tokens_after_an_ending_inside_a_longer_token_do_not_count() -> None:
+    built = processor()
+    built.tokenizer.add_tokens(["\n\n"])
+    both = built.tokenizer.convert_tokens_to_ids("\n\n")
+    tokens = torch.tensor([[BOS, *tokens_of("ab"), both, PAD, BOS]])
+    assert built.captions(tokens) == ["ab"]
+    assert built.special_tokens(tokens) == [["</s>"]]
+
+
 def test_captions_give_back_what_text_made() -> None:
     built = processor()
     assert built.captions(built.text(CAPTIONS)["input_ids"][:, 1:]) == CAPTIONS

@@ -142,10 +142,11 @@ def test_language_model_without_a_tokenizer_is_a_user_error(make_model: MakeMode
         EvlVideoProcessor.for_towers(config, make_model().vision_tower)
 
 
-def test_tokenizer_without_a_bos_token_is_a_user_error(make_model: MakeModel, tmp_path: Path) -> None:
+def test_text_of_a_tokenizer_without_a_bos_token_begins_with_the_caption(make_model: MakeModel, tmp_path: Path) -> None:
     tokenizer = opt_tokenizer()
     tokenizer.bos_token = None
     tokenizer.save_pretrained(tmp_path)
     config = EvlVideoConfig(language_model=str(tmp_path), text_config=OPTConfig())
-    with pytest.raises(UserError, match="no BOS token"):
-        EvlVideoProcessor.for_towers(config, make_model().vision_tower)
+    processor = EvlVideoProcessor.for_towers(config, make_model().vision_tower)
+    assert tokens_of(processor, processor.text(["a dog"])["input_ids"][0]) == ["a", " dog", "\n"]
+    assert config.bos_token_id is None

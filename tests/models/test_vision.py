@@ -241,6 +241,36 @@ def test_tower_that_is_no_vit_is_a_user_error(name: str) -> None:
         VisionTower(name)
 
 
+@pytest.mark.parametrize("name", ["vitamin_small_224", "vit_base_mci_224"])
+def test_tower_with_another_stem_is_a_user_error(name: str) -> None:
+    with (
+        pytest.raises(UserError, match=f"'{name}' is not a plain ViT: its patches come from timm's"),
+        torch.device("meta"),
+    ):
+        VisionTower(name)
+
+
+def test_tower_of_images_that_are_not_square_is_a_user_error() -> None:
+    with pytest.raises(UserError, match=r"takes images of 64×32 pixels.*vision_overrides\.img_size, such as 32"):
+        tower("vit_tiny_patch16_224", img_size=(64, 32))
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "class_token"),
+    [
+        ("vit_base_patch16_reg4_gap_256", 4, False),
+        ("vit_base_patch14_reg4_dinov2", 5, True),
+        ("vit_base_patch16_siglip_224", 0, False),
+        ("deit_tiny_distilled_patch16_224", 2, True),
+    ],
+)
+def test_registers_are_no_class_token(name: str, prefix: int, class_token: bool) -> None:
+    with torch.device("meta"):
+        built = VisionTower(name)
+    assert built.has_class_token == class_token
+    assert built.num_tokens == prefix + built.grid[0] * built.grid[1]
+
+
 @pytest.mark.parametrize("number", [2, -1])
 def test_unknown_block_is_a_user_error(number: int) -> None:
     with pytest.raises(UserError, match=f"block {number}; the tower has blocks 0 to 1"):

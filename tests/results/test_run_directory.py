@@ -1,23 +1,80 @@
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
-from evlvideo.results.run_directory import check_writable, evaluation_directory, run_config, sole_use
+from evlvideo.results.run_directory import (
+    check_writable,
+    evaluation_directory,
+    other_data,
+    run_config,
+    sole_use,
+)
 
 RUN = Path("runs/finetune")
 
 
 def test_an_evaluation_is_named_by_data_set_and_split() -> None:
-    assert evaluation_directory(RUN, "msrvtt", "test") == RUN / "evaluation" / "msrvtt-test"
+    data = DataConfig(dataset="msrvtt", root="data")
+    assert evaluation_directory(RUN, data, "test") == RUN / "evaluation" / "msrvtt-test"
 
 
 def test_an_evaluation_on_shuffled_frames_has_a_place_of_its_own() -> None:
-    assert evaluation_directory(RUN, "mini", "test", shuffle_frames=True) == RUN / "evaluation" / "mini-test-shuffled"
+    data = DataConfig(dataset="mini")
+    assert evaluation_directory(RUN, data, "test", shuffle_frames=True) == RUN / "evaluation" / "mini-test-shuffled"
+
+
+@pytest.fixture
+def run_on_own_clips(tmp_path: Path) -> Path:
+    save_config(
+        RunConfig(data=DataConfig(dataset="jsonl", root=str(tmp_path / "own"))), tmp_path / "run" / "config.yaml"
+    )
+    return tmp_path / "run"
+
+
+def test_the_own_clips_of_a_run_have_the_plain_name_however_their_path_is_written(
+    run_on_own_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for root in (str(tmp_path / "own"), "own", "own/../own"):
+        found = evaluation_directory(run_on_own_clips, DataConfig(dataset="jsonl", root=root), "test")
+        assert found.name == "jsonl-test"
+
+
+def test_clips_of_other_roots_have_names_of_their_own_that_can_be_read(run_on_own_clips: Path, tmp_path: Path) -> None:
+    places = [
+        {"root": str(tmp_path / "a" / "my kitchen")},
+        {"root": str(tmp_path / "b" / "my kitchen")},
+        {"root": str(tmp_path / "own"), "video_root": str(tmp_path / "small")},
+    ]
+    names = [
+        evaluation_directory(run_on_own_clips, DataConfig(dataset="jsonl", **place), "test").name for place in places
+    ]
+    assert len(set(names)) == 3
+    for name, folder in zip(names, ("my_kitchen", "my_kitchen", "small"), strict=True):
+        assert re.fullmatch(rf"jsonl@{folder}-[0-9a-f]{{6}}-test", name)
+
+
+def test_a_result_names_where_its_clips_are_if_they_are_not_the_own(run_on_own_clips: Path, tmp_path: Path) -> None:
+    own = DataConfig(dataset="jsonl", root=str(tmp_path / "own"))
+    assert other_data(run_on_own_clips, own) == {}
+    assert other_data(run_on_own_clips, replace(own, root=str(tmp_path / "b"))) == {
+        "root": str(tmp_path / "b"),
+        "video_root": None,
+        "check_counts": True,
+    }
+
+
+def test_an_evaluation_on_other_clips_has_a_place_of_its_own() -> None:
+    data = DataConfig(dataset="mini")
+    assert evaluation_directory(RUN, data, "test", other_clips=True) == RUN / "evaluation" / "mini-test-other-clips"
 
 
 def test_the_config_of_a_run_is_the_one_it_was_made_with(tmp_path: Path) -> None:

@@ -78,6 +78,16 @@ def test_video_coca_trains_one_attention_its_queries_norms_and_projection(counte
     assert counted["video_coca"]["parameters"] == attention + norms + 256 * WIDTH + PROJECTION
 
 
+def test_llavas_layers_are_two(counted: dict[str, Any]) -> None:
+    assert counted["mlp"]["parameters"] == (TOWER + 1) * 4096 + (4096 + 1) * 4096 + 2 * TOWER
+    assert linear(counted["mlp"]) == 4 * 256 * TOWER * 4096
+
+
+def test_smolvlms_layer_takes_four_patches(counted: dict[str, Any]) -> None:
+    assert counted["pixel_shuffle"]["parameters"] == (4 * TOWER + 1) * 4096 + 2 * TOWER
+    assert counted["pixel_shuffle"]["multiply_adds"]["whole_forward"] == 4 * 64 * 4 * TOWER * 4096
+
+
 @pytest.mark.parametrize("name", ["linear", "average_pool"])
 def test_floors_train_one_linear_layer_and_the_norm(counted: dict[str, Any], name: str) -> None:
     assert counted[name]["parameters"] == (TOWER + 1) * 4096 + 2 * TOWER
@@ -85,7 +95,14 @@ def test_floors_train_one_linear_layer_and_the_norm(counted: dict[str, Any], nam
 
 @pytest.mark.parametrize(
     ("name", "tokens"),
-    [("blip2_clip", 4 * 32), ("video_llama", 32), ("videochat", 96), ("video_coca", 256), ("linear", 4 * 257)],
+    [
+        ("blip2_clip", 4 * 32),
+        ("video_llama", 32),
+        ("videochat", 96),
+        ("video_coca", 256),
+        ("mlp", 4 * 256),
+        ("linear", 4 * 257),
+    ],
 )
 def test_clips_become_as_many_soft_tokens_as_published(name: str, tokens: int) -> None:
     with torch.device("meta"):

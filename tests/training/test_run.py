@@ -24,10 +24,13 @@ from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json
+from evlvideo.inference.captions import Caption
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.results.run_directory import sole_use
+from evlvideo.results.validation_records import read_records
 from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
+from evlvideo.training import validation as validation_module
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.log_interval import INTERVAL_NAME
 from evlvideo.training.resuming import check_resumable, checkpoint_to_resume
@@ -212,6 +215,8 @@ def test_a_killed_run_that_is_resumed_equals_one_that_was_not_killed(
     quietly(config_of(toy, run, stage), resume=True)
     assert_same_run(run, uninterrupted[stage])
     assert log_of(run) == log_of(uninterrupted[stage])
+    assert [record.step for record in read_records(run)][-3:] == [2, 4, 6]
+    assert read_records(run) == read_records(uninterrupted[stage])
     assert summary_of(run) == summary_of(uninterrupted[stage])
 
 
@@ -227,7 +232,10 @@ def test_the_compared_runs_train_and_draw_at_random(uninterrupted: dict[str, Pat
 
 def test_another_seed_is_another_run(toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
     run = quietly(config_of(toy, tmp_path / "run", "scst", run={"seed": 43}, training={"max_steps": 1}))
-    assert log_of(run)[0]["loss"] != log_of(uninterrupted["scst"])[0]["loss"]
+    first, second = (
+        next(line["loss"] for line in log_of(directory) if "loss" in line) for directory in (run, uninterrupted["scst"])
+    )
+    assert first != second
 
 
 def test_a_folder_called_datasets_in_the_working_directory_does_no_harm(killed: dict[str, Path]) -> None:
@@ -283,9 +291,9 @@ def test_a_limit_ends_a_run_in_order_and_resuming_goes_on_once_it_is_raised(
     """No validation is better than the first, or all hours are over in the third step."""
     if limit == "patience":
         told = iter([0.5, 0.5, 0.5])
-        original = trainer_module.score_tokenized
+        original = validation_module.score_tokenized
         monkeypatch.setattr(
-            trainer_module,
+            validation_module,
             "score_tokenized",
             lambda *args, **kwargs: replace(original(*args, **kwargs), corpus={"cider": next(told)}),
         )
@@ -310,6 +318,54 @@ def test_a_limit_ends_a_run_in_order_and_resuming_goes_on_once_it_is_raised(
     assert same(*ends)
 
 
+def caption_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let validations find one caption for all clips."""
+    original = validation_module.generate_captions
+
+    def captions(*args: Any, **kwargs: Any) -> dict[str, Caption]:
+        return dict.fromkeys(original(*args, **kwargs), Caption("a ball"))
+
+    monkeypatch.setattr(validation_module, "generate_captions", captions)
+
+
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_a_run_that_collapses_ends_in_order_where_that_is_asked_for(
+    toy: Toy, tmp_path: Path, stage: str, uninterrupted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(toy, tmp_path / "run", stage, training={"stop_on_collapse": True})
+    run = tmp_path / "run"
+    said = r"has collapsed \(captions-alike\), and training\.stop_on_collapse ended it at step 2 of 6\. 4 clips have 1"
+    with monkeypatch.context() as patch:
+        caption_alike(patch)
+        with pytest.raises(UserError, match=said):
+            quietly(config)
+    for _ in range(2):  # resuming trains nothing, and finishes what may not have been
+        summary = read_json(run / "training.json")
+        assert (summary["steps"], summary["ended_by"]) == (2, "training.stop_on_collapse")
+        assert summary["signs"][0].startswith("captions-alike: ")
+        assert (run / "model.safetensors").is_file()
+        assert read_records(run)[-1].warnings[0].startswith("captions-alike: ")
+        (run / "training.json").unlink()
+        with pytest.raises(UserError, match=said):
+            quietly(config, resume=True)
+    quietly(config_of(toy, run, stage), resume=True)
+    assert read_json(run / "training.json")["ended_by"] == "training.max_steps"
+    ends = [
+        load_file(path / "checkpoints" / "checkpoint-6" / "model.safetensors") for path in (run, uninterrupted[stage])
+    ]
+    assert same(*ends)
+
+
+def test_a_collapse_is_warned_of_at_every_validation_and_the_run_goes_on(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caption_alike(monkeypatch)
+    run = quietly(config_of(toy, tmp_path / "run", "caption", training={"max_steps": 4}))
+    warned = [message for message in caplog.messages if "captions-alike: " in message]
+    assert [message[: len("run step 2")] for message in warned] == ["run step 2", "run step 4"]
+    assert read_json(run / "training.json")["ended_by"] == "training.max_steps"
+
+
 def test_a_run_that_goes_on_is_not_finished(toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
     run = tmp_path / "run"
     shutil.copytree(uninterrupted["caption"], run)
@@ -325,13 +381,13 @@ def test_a_run_that_goes_on_is_not_finished(toy: Toy, tmp_path: Path, uninterrup
 def test_a_signal_during_validation_stops_before_the_next_step(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = trainer_module.generate_captions
+    original = validation_module.generate_captions
 
-    def captions(*args: Any, **kwargs: Any) -> dict[str, str]:
+    def captions(*args: Any, **kwargs: Any) -> dict[str, Caption]:
         signal.raise_signal(signal.SIGTERM)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(trainer_module, "generate_captions", captions)
+    monkeypatch.setattr(validation_module, "generate_captions", captions)
     with pytest.raises(Interrupted, match=r"Stopped at step 2 of 6"):
         quietly(config_of(toy, tmp_path / "run", "caption"))
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-2" / "trainer_state.json").is_file()
@@ -560,7 +616,7 @@ def test_validation_may_look_at_the_first_clips_only(toy: Toy, tmp_path: Path, m
 
     def make(*args: Any, **kwargs: Any) -> Any:
         trainer = original(*args, **kwargs)
-        seen.append(list(trainer.validation_references.words))
+        seen.append(list(trainer.validator.references))
         return trainer
 
     monkeypatch.setattr(run_module, "_make_trainer", make)

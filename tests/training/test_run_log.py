@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from evlvideo.results.validation_records import Sample, ValidationRecord, append_record, read_records
 from evlvideo.training.run_log import RunLog
 
 ENTRIES: list[dict[str, Any]] = [
@@ -97,7 +98,7 @@ def test_log_line_names_run_step_and_values(
         log(RunLog(directory, quiet()), arguments, state(ENTRIES))
     assert caplog.messages == [
         "finetune step 1/4  loss 2.500  lr 1.0e-04  gradient norm 0.50",
-        "finetune step 1/4  validation CIDEr 0.250",
+        "finetune step 1/4  validation CIDEr 25.0",
     ]
 
 
@@ -127,3 +128,68 @@ def test_closing_twice_does_no_harm(tmp_path: Path, arguments: TrainingArguments
     progress.on_train_begin(arguments, state([], step=0), TrainerControl())
     progress.close()
     progress.close()
+
+
+VALIDATION = {
+    "step": 1,
+    "validation_cider": 0.1234,
+    "validation_loss": 3.25,
+    "validation_distinct": 0.5,
+    "validation_clips": 4,
+    "validation_prompt_between": 0.0015,
+    "validation_prompt_within": 2.0,
+    "validation_prompt_norm": 9.0,
+}
+RECORD = ValidationRecord(
+    1, (Sample("video0", "a cat", ("a cat runs", "cats")), Sample("video2", "", ())), ("prompts-alike: so.",)
+)
+
+
+def report(progress: RunLog, arguments: TrainingArguments, caplog: pytest.LogCaptureFixture) -> list[str]:
+    with caplog.at_level(logging.INFO, "evlvideo"):
+        log(progress, arguments, state([ENTRIES[0], VALIDATION]))
+    return caplog.messages
+
+
+def test_validation_line_stands_beside_the_training_loss_and_has_samples_and_warnings(
+    tmp_path: Path, arguments: TrainingArguments, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "finetune"
+    assert report(RunLog(directory, quiet(), lambda: RECORD), arguments, caplog) == [
+        "finetune step 1/4  loss 2.500  validation loss 3.250  validation CIDEr 12.3  distinct 50%  "
+        "prompts 0.0015 apart between clips  2 within  norm 9",
+        "finetune video0: a cat",
+        "finetune   references: a cat runs · cats",
+        "finetune video2: (no words)",
+        "finetune   references: (none)",
+        "finetune step 1  prompts-alike: so.",
+    ]
+    assert [record.levelname for record in caplog.records][-1] == "WARNING"
+    assert list(read_records(directory)) == [RECORD]
+
+
+def test_the_loss_of_a_self_critical_run_does_not_stand_beside_the_validation_loss(
+    tmp_path: Path, arguments: TrainingArguments, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "evlvideo"):
+        log(RunLog(tmp_path, quiet()), arguments, state([{**ENTRIES[0], "reward": 1.0}, VALIDATION]))
+    assert "step 1/4  validation loss 3.250" in caplog.messages[0]
+
+
+def test_a_resumed_run_drops_later_validations(tmp_path: Path, arguments: TrainingArguments) -> None:
+    records = [ValidationRecord(step, RECORD.samples) for step in (1, 2)]
+    for record in records:
+        append_record(tmp_path, record)
+    begin(RunLog(tmp_path, quiet()), arguments, state(ENTRIES, step=1))
+    assert list(read_records(tmp_path)) == records[:1]
+
+
+def test_other_processes_report_no_validation(
+    tmp_path: Path, arguments: TrainingArguments, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = state([VALIDATION])
+    found.is_world_process_zero = False
+    with caplog.at_level(logging.INFO, "evlvideo"):
+        log(RunLog(tmp_path, quiet(), lambda: RECORD), arguments, found)
+    assert caplog.messages == []
+    assert not read_records(tmp_path)

@@ -49,6 +49,22 @@ def test_training_stops_when_patience_is_over(tmp_path: Path, patience: int, sto
     assert (control.should_training_stop, control.should_save) == (stops, stops)
 
 
+def validation(distinct: float) -> dict[str, Any]:
+    return {"step": 2, "validation_cider": 0.1, "validation_clips": 4, "validation_distinct": distinct}
+
+
+@pytest.mark.parametrize("distinct, asked, stops", [(0.25, True, True), (0.25, False, False), (0.75, True, False)])
+def test_training_stops_on_a_collapse_where_that_is_asked_for(
+    tmp_path: Path, distinct: float, asked: bool, stops: bool
+) -> None:
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[])
+    found = state([validation(distinct)])
+    control = EarlyStopping(0, stop_on_collapse=asked).on_evaluate(arguments, found, TrainerControl())
+    assert (control.should_training_stop, control.should_save) == (stops, stops)
+    ended = reached_limit(TrainingConfig(stop_on_collapse=asked), found)
+    assert ended == ("training.stop_on_collapse" if stops else None)
+
+
 def test_seconds_are_those_of_the_last_entry_that_has_them() -> None:
     assert seconds_of_log([]) == 0
     assert seconds_of_log([{"training_seconds": 1.0}, {"training_seconds": 2.0}, {"step": 3}]) == 2

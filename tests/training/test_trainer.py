@@ -12,16 +12,18 @@ from rich.console import Console
 from safetensors.torch import load_file
 from sync_counter import SyncCounter
 from torch import Tensor, nn
-from toy_run import Toy, make_trainer, open_all_gates, switch_dropout_off
+from toy_run import SPLITS, Toy, make_trainer, open_all_gates, switch_dropout_off
 from transformers import TrainerCallback, TrainingArguments
 
 from evlvideo.config.run import RunConfig
 from evlvideo.config.training import LearningRatesConfig
 from evlvideo.errors import UserError
 from evlvideo.files import read_json
+from evlvideo.inference.captions import Caption
 from evlvideo.models.trainable import tower_of, trained_part
 from evlvideo.training import arguments as arguments_module
 from evlvideo.training import trainer as trainer_module
+from evlvideo.training import validation as validation_module
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.run import train
 from evlvideo.training.trainer import CaptionTrainer
@@ -165,12 +167,12 @@ def test_a_step_without_a_log_line_reads_nothing_from_the_device(toy: Toy, tmp_p
 
 def tell_ciders(monkeypatch: pytest.MonkeyPatch, ciders: list[float]) -> None:
     """Have validations score these, one after the other."""
-    told, original = iter(ciders), trainer_module.score_tokenized
+    told, original = iter(ciders), validation_module.score_tokenized
 
     def score(*args: Any, **kwargs: Any) -> Any:
         return replace(original(*args, **kwargs), corpus={"cider": next(told)})
 
-    monkeypatch.setattr(trainer_module, "score_tokenized", score)
+    monkeypatch.setattr(validation_module, "score_tokenized", score)
 
 
 def test_the_best_validation_cider_chooses_what_the_run_directory_holds(
@@ -307,29 +309,45 @@ def test_training_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
 def test_validation_lines_of_the_log(toy: Toy, tmp_path: Path) -> None:
     run = train(toy.config(tmp_path / "run", training={"max_steps": 2}), console=Console(quiet=True))
     validation = [entry for entry in log_of(run) if "validation_cider" in entry]
-    assert [entry.keys() for entry in validation] == [
-        {"step", "epoch", "validation_cider", "validation_bad_endings", "training_seconds"}
-    ]
+    of_prompts = {f"validation_prompt_{name}" for name in ("between", "within", "norm")} | {"validation_clips"}
+    of_captions = {f"validation_{name}" for name in ("distinct", "empty", "bad_endings", "special_tokens")}
+    common = {"step", "epoch", "training_seconds"}
+    (found,) = [entry.keys() for entry in validation]
+    of_losses = {"validation_loss", "batch_loss", "batch_loss_eval_mode"}
+    assert found == common | of_prompts | of_captions | of_losses | {"validation_cider"}
+    start = log_of(run)[0]
+    assert start.keys() == common | of_prompts
+    assert (start["step"], start["validation_clips"]) == (0, SPLITS["validate"])
 
 
 def test_validation_captions_every_validation_clip(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
-    original = trainer_module.score_tokenized
+    original = validation_module.score_tokenized
 
     def score(captions: dict[str, str], *args: Any, **kwargs: Any) -> Any:
         seen.append(set(captions))
         return original(captions, *args, **kwargs)
 
-    monkeypatch.setattr(trainer_module, "score_tokenized", score)
+    monkeypatch.setattr(validation_module, "score_tokenized", score)
     make_trainer(toy.config(tmp_path)).evaluate()
     assert seen == [{clip.clip_id for clip in toy.clips("validate")}]
 
 
-def test_validation_draws_nothing_at_random(toy: Toy, tmp_path: Path) -> None:
-    trainer = make_trainer(toy.config(tmp_path))
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_validation_draws_nothing_at_random(toy: Toy, tmp_path: Path, stage: str) -> None:
+    trainer = make_trainer(toy.config(tmp_path, run={"stage": stage}, training={"max_steps": 1}))
+    trainer.train()
     before = torch.get_rng_state()
     trainer.evaluate()
+    trainer.look_at_start()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_self_critical_run_has_no_dropout_to_compare_modes_by(toy: Toy, tmp_path: Path) -> None:
+    config = toy.config(tmp_path / "run", run={"stage": "scst"}, training={"max_steps": 1})
+    line = log_of(train(config, console=Console(quiet=True)))[-2]
+    assert "validation_loss" in line and "validation_prompt_between" in line
+    assert "batch_loss" not in line
 
 
 def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,14 +357,17 @@ def test_validation_time_is_no_training_time(toy: Toy, tmp_path: Path, monkeypat
     def clock() -> float:
         return now
 
-    def captions(*args: Any, **kwargs: Any) -> dict[str, str]:
+    original = validation_module.generate_captions
+
+    def captions(*args: Any, **kwargs: Any) -> dict[str, Caption]:
         nonlocal now
         now += 1000
-        return {clip.clip_id: "a ball" for clip in toy.clips("validate")}
+        return original(*args, **kwargs)
 
     monkeypatch.setattr(trainer_module.time, "perf_counter", clock)
-    monkeypatch.setattr(trainer_module, "generate_captions", captions)
+    monkeypatch.setattr(validation_module, "generate_captions", captions)
     trainer.train()
+    assert now == 1000
     assert trainer.training_seconds == 0
 
 

@@ -19,6 +19,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.files import read_json
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
+from evlvideo.results.validation_records import read_records
 from evlvideo.training.run import train
 
 DRAWS = 200
@@ -78,7 +79,7 @@ for name in RUNS:
     report.setdefault("epochs", {})[name] = sorted(set(epochs))
 opened.clear()
 result = evaluate(directory / "caption")
-report |= {"opened": opened, "scores": result.scores, "looked_for": list(looked_for)}
+report |= {"opened": list(opened), "scores": result.scores, "looked_for": list(looked_for)}
 write()
 """
 SIGNALLED = """
@@ -237,7 +238,8 @@ def assert_same_training(run: Path, alone: Path) -> None:
         [json.loads(line) for line in (directory / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         for directory in (alone, run)
     ]
-    keys = {"loss", "grad_norm", "learning_rate", "validation_cider"}
+    keys = {"loss", "grad_norm", "learning_rate", "validation_cider", "validation_loss", "validation_distinct"}
+    keys |= {"validation_clips"} | {f"validation_prompt_{name}" for name in ("between", "within", "norm")}
     of_samples = {"reward", "reward_std", "greedy_reward", "sample_tokens", "unended_share", "entropy", "bad_endings"}
     for key in keys | (of_samples if "scst" in run.name else set()):
         expected = [line[key] for line in logs[0] if key in line]
@@ -248,6 +250,16 @@ def assert_same_training(run: Path, alone: Path) -> None:
 @pytest.mark.parametrize("name", ["caption", "caption-accumulated", "scst", "scst-accumulated"])
 def test_two_processes_train_as_one_on_the_same_clips(together: Path, alone: dict[str, Path], name: str) -> None:
     assert_same_training(together / name, alone[name.partition("-")[0]])
+
+
+def test_two_processes_compare_modes_on_the_last_batches_of_both(together: Path, alone: dict[str, Path]) -> None:
+    found, expected = (
+        [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()][-2]
+        for run in (together / "caption", alone["caption"])
+    )
+    for key in ("batch_loss", "batch_loss_eval_mode"):
+        assert found[key] == pytest.approx(expected[key], rel=1e-4)
+    assert read_records(together / "caption") == read_records(alone["caption"])
 
 
 @pytest.mark.needs_cuda

@@ -222,7 +222,14 @@ def _read_clips(runs: Sequence[System]) -> tuple[dict[str, CaptionedClip], list[
     try:
         root = dataset_root(data.dataset, Path(data.root) if data.root else None)
         video_root = Path(data.video_root) if data.video_root else None
-        clips = read_split(data.dataset, result.split or "", root, video_root, check_files=False)
+        clips = read_split(
+            data.dataset,
+            result.split or "",
+            root,
+            video_root,
+            check_files=False,
+            check_counts=data.check_counts,
+        )
     except UserError as error:
         return {}, [f"The annotations cannot be read, so there are no frames or references to show. {error}"]
     return {clip.clip_id: clip for clip in clips}, []

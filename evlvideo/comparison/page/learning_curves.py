@@ -62,9 +62,9 @@ class Chart:
 
 
 def draw_learning_curves(runs: Sequence[System]) -> list[Chart]:
-    """Lay out training loss, reward and validation CIDEr of the runs, as far as logged.
+    """Lay out training loss, validation loss, reward and validation CIDEr of the runs, as far as logged.
 
-    The loss is for cross-entropy runs only: self-critical training minimises another quantity.
+    The training loss is for cross-entropy runs only: self-critical training minimises another quantity.
     """
     cross_entropy = [_points(run, "loss") if run.training.get("stage") != "scst" else () for run in runs]
     left_out = any(run.training.get("stage") == "scst" for run in runs) and any(cross_entropy)
@@ -73,6 +73,7 @@ def draw_learning_curves(runs: Sequence[System]) -> list[Chart]:
     names = [run.name for run in runs]
     charts = [
         draw("Training loss", "cross-entropy", names, [_thin(points) for points in cross_entropy], remark),
+        draw("Validation loss", "cross-entropy", names, [_points(run, "validation_loss") for run in runs]),
         draw("Reward in self-critical training", "mean reward", names, [_thin(_points(run, "reward")) for run in runs]),
         draw("Validation CIDEr", "CIDEr", names, validation),
     ]

@@ -13,6 +13,7 @@ from evlvideo.comparison.page import learning_curves
 from evlvideo.comparison.page.gallery import Gallery
 from evlvideo.comparison.page.inspection import Inspection
 from evlvideo.comparison.page.learning_curves import Tick, nice_ticks
+from evlvideo.comparison.page.validations import validations_of
 from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.tables.kinds import KindScores
 from evlvideo.comparison.tables.table import Table
@@ -62,6 +63,7 @@ def render_report(table: Table, runs: Sequence[System], gallery: Gallery, inspec
         runs=[_provenance(run, with_versions=not _same_versions(runs)) for run in runs],
         charts=learning_curves.draw_learning_curves(runs),
         geometry=learning_curves,
+        validations=validations_of(runs),
         gallery=gallery,
         kind_axis=_kind_axis(gallery.kinds),
         fast_previews=any(card.preview is not None and card.preview.speed > 1.05 for card in gallery.cards),

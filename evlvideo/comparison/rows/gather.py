@@ -124,7 +124,7 @@ def _references(runs: Sequence[System], split: str | None, request: ScoringReque
         named = split if not runs or has_splits(request.references) else None
         found = references_of_file(request.references, named)
     elif request.dataset is not None:
-        found = references_of_dataset(request.dataset, split or "test", request.root)
+        found = references_of_dataset(request.dataset, split or "test", request.root, check_counts=request.check_counts)
     else:
         return references_of_runs(runs)
     check_references(found, runs)

@@ -7,7 +7,7 @@ from pathlib import Path
 from evlvideo.comparison.rows.system import System
 from evlvideo.config.data import DataConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
-from evlvideo.data.annotation.facts import DATASETS, facts_of
+from evlvideo.data.annotation.facts import DATASETS, deviations_of, facts_of
 from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 from evlvideo.results.records import References, describe_references
@@ -33,6 +33,8 @@ class TableReferences:
     """Where the clips are. `None` if unknown."""
     split_of: SplitOf
     """Finds the split of clips that are not in the table."""
+    deviations: Sequence[str] = ()
+    """How the clips or captions differ in number from the published split."""
 
 
 def references_of_runs(runs: Sequence[System]) -> TableReferences:
@@ -45,13 +47,14 @@ def references_of_runs(runs: Sequence[System]) -> TableReferences:
     data = next((run.data for run in runs if run.data is not None and run.data.dataset == result.dataset), None)
     if data is None:
         raise UserError("no run says where its references are; name their file with --references")
-    found = references_of_dataset(data.dataset, result.split or "", Path(data.root) if data.root else None, data)
+    root = Path(data.root) if data.root else None
+    found = references_of_dataset(data.dataset, result.split or "", root, data, check_counts=data.check_counts)
     check_references(found, runs)
     return found
 
 
 def references_of_dataset(
-    dataset: str, split: str, root: Path | None, data: DataConfig | None = None
+    dataset: str, split: str, root: Path | None, data: DataConfig | None = None, *, check_counts: bool = True
 ) -> TableReferences:
     """Read the references of a split of a dataset. The media files may be missing.
 
@@ -60,6 +63,7 @@ def references_of_dataset(
         split: one of its splits.
         root: its directory. Not needed for `mini`.
         data: where its clips are. Defaults to the root alone.
+        check_counts: whether there must be as many clips and captions as the published dataset has.
 
     Raises:
         UserError: the dataset or split is unknown, or its annotation cannot be read.
@@ -68,7 +72,7 @@ def references_of_dataset(
     if root is None and dataset != "mini":
         raise UserError(f"The dataset {dataset!r} has no root; name the directory of its annotation with --root.")
     root = dataset_root(dataset, root)
-    clips = read_split(dataset, split, root, check_files=False)
+    clips = read_split(dataset, split, root, check_files=False, check_counts=check_counts)
     captions = {clip.clip_id: list(clip.captions) for clip in clips}
     return TableReferences(
         dataset=dataset,
@@ -76,8 +80,9 @@ def references_of_dataset(
         description=describe_references(f"{dataset}:{split}", captions),
         captions=captions,
         subsets=evidence_subsets(clips),
-        data=data or DataConfig(dataset=dataset, root=str(root)),
+        data=data or DataConfig(dataset=dataset, root=str(root), check_counts=check_counts),
         split_of=msrvtt_splits if dataset == "msrvtt" else lambda: _splits_under(dataset, root),
+        deviations=deviations_of(dataset, split, captions),
     )
 
 
@@ -149,7 +154,7 @@ def _splits_under(dataset: str, root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in DATASETS[dataset].clips():
         try:
-            clips: Sequence[CaptionedClip] = read_split(dataset, name, root, check_files=False)
+            clips: Sequence[CaptionedClip] = read_split(dataset, name, root, check_files=False, check_counts=False)
         except UserError:
             continue
         found |= {clip.clip_id: name for clip in clips}

@@ -1,11 +1,13 @@
 """Reads evaluated runs from their directories."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.rows.training_log import read_training_log
+from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
@@ -19,7 +21,9 @@ from evlvideo.results.run_directory import (
     PREDICTIONS_NAME,
     RESULT_NAME,
     SUMMARY_NAME,
+    placed_name,
 )
+from evlvideo.results.validation_records import read_records
 
 
 def read_runs(directories: Sequence[Path], split: str) -> list[System]:
@@ -27,7 +31,8 @@ def read_runs(directories: Sequence[Path], split: str) -> list[System]:
 
     Args:
         directories: run directories.
-        split: the split they were scored on, such as `test`, or with its dataset, `msrvtt:test`.
+        split: the split they were scored on, such as `test`, or with its dataset, `msrvtt:test`, or also with the place
+            of its clips, `jsonl@kitchen-3f9a1c:test`, as directories of evaluations are called.
 
     Raises:
         UserError: no run is given, a directory is not a run or is given twice, runs have no evaluation on the split
@@ -67,9 +72,11 @@ def _unique_names(directories: Sequence[Path]) -> list[str]:
 
 def _find_evaluation(directory: Path, dataset: str, split: str) -> Path | None:
     """Find the directory of an evaluation on a split. If there are several, take the one on the run's own dataset."""
+    config = _read_config(directory)
+    if config is not None and dataset == placed_name(config.data):
+        dataset = config.data.dataset
     found = sorted(path.parent for path in directory.glob(f"{EVALUATIONS_NAME}/{dataset or '*'}-{split}/{RESULT_NAME}"))
     if len(found) > 1:
-        config = _read_config(directory)
         own = [path for path in found if config is not None and path.name == f"{config.data.dataset}-{split}"]
         if not own:
             named = ", ".join(f"{path.name.removesuffix(f'-{split}')}:{split}" for path in found)
@@ -94,18 +101,25 @@ def _read_run(name: str, directory: Path, evaluation: Path) -> System:
     # A baseline leaves the files of a run except for those of training.
     trained = any((directory / written).is_file() for written in (SUMMARY_NAME, LOG_NAME))
     config = _read_config(directory)
+    result = EvaluationResult.load(evaluation / RESULT_NAME)
     return System(
         name=name,
         directory=directory,
-        result=EvaluationResult.load(evaluation / RESULT_NAME),
+        result=result,
         predictions=read_predictions(evaluation / PREDICTIONS_NAME),
         training_log=read_training_log(directory / LOG_NAME),
         training=_read_training(directory / SUMMARY_NAME),
-        data=config.data if config else None,
+        data=_data_of(config, result) if config else None,
         regime="trained" if trained else "scored",
         source=None if trained else name,
         config=config,
+        validations=read_records(directory),
     )
+
+
+def _data_of(config: RunConfig, result: EvaluationResult) -> DataConfig:
+    """Return where the clips of a result are, which may not be the run's own."""
+    return replace(config.data, dataset=result.dataset, **result.data) if result.data else config.data
 
 
 def _read_training(path: Path) -> Mapping[str, Any]:

@@ -29,6 +29,8 @@ class ScoringRequest:
     """A dataset whose references are used."""
     root: Path | None = None
     """Directory of `dataset`."""
+    check_counts: bool = True
+    """Whether `dataset` must have as many clips and captions as published."""
     human: bool = False
     """Whether to add the human row: the first caption of each clip, scored against the others."""
     allow_partial: bool = False
@@ -150,6 +152,7 @@ def _score(
         split=references.split,
         references=_human(references).described if human else references.description,
         clip_ids=references.captions,
+        deviations=references.deviations,
         subsets=subsets,
     )
     return System(

@@ -10,6 +10,7 @@ from evlvideo.config.data import DataConfig
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.records import EvaluationResult
+from evlvideo.results.validation_records import ValidationRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class System:
     """Whether these are human captions, which are scored against one reference fewer."""
     config: RunConfig | None = None
     """Config of the run, from `config.yaml`. `None` if there is none."""
+    validations: Sequence[ValidationRecord] = ()
+    """What its validations saw."""
 
     @property
     def comparable(self) -> bool:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.messages import some
 from evlvideo.data.annotation.readers import jsonl, karpathy, lavis, msrvtt, msvd, webvid
 from evlvideo.data.annotation.readers.text_files import Reader
@@ -91,25 +94,61 @@ def media_root(facts: DatasetFacts, root: Path, video_root: Path | None) -> Path
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
-def count_problems(dataset: str, facts: DatasetFacts, split: str, clips: int, uneven: Sequence[str]) -> Iterator[str]:
+OWN_CLIPS = (
+    "If these are a part of the dataset, or your own clips in its layout, say so with data.check_counts=false "
+    "(--no-check-counts in a command without a config); or list your own clips in a captions.jsonl, which has no fixed "
+    "counts (data.dataset=jsonl)."
+)
+"""What to do about counts that are meant."""
+
+
+def count_deviations(
+    dataset: str, facts: DatasetFacts, split: str, ids: Sequence[str], captions: np.ndarray
+) -> list[str]:
+    """List how the counts of a split differ from those of the published dataset. Empty if they do not.
+
+    Args:
+        dataset: name of the dataset.
+        facts: its facts.
+        split: one of its splits.
+        ids: ids of the clips that the annotation lists.
+        captions: number of captions of each.
+    """
+    retrieval = split in facts.retrieval_splits
+    expected = facts.retrieval_splits[split] if retrieval else facts.clips()[split]
+    name, found = f"{dataset}:{split}", []
+    if expected not in (None, len(ids)):
+        found.append(f"The annotation lists {len(ids)} clips of {name}, which has {expected}")
+    each = facts.captions_per_clip
+    uneven = [] if each is None or retrieval else [ids[number] for number in np.flatnonzero(captions != each).tolist()]
+    if uneven:
+        found.append(f"The annotation does not have {each} captions for {some(uneven)} of {name}")
+    return found
+
+
+def deviations_of(dataset: str, split: str | None, references: Mapping[str, Sequence[str]]) -> list[str]:
+    """List how the counts of references differ from those of a published split. Empty for a file of references."""
+    facts = DATASETS.get(dataset)
+    if facts is None or split is None or split not in facts.clips():
+        return []
+    counts = np.fromiter(map(len, references.values()), np.int64, len(references))
+    return count_deviations(dataset, facts, split, list(references), counts)
+
+
+def count_problems(
+    dataset: str, facts: DatasetFacts, split: str, clips: ClipTable, *, check_counts: bool
+) -> Iterator[str]:
     """Yield a message for each wrong count of clips or captions.
 
     Args:
         dataset: name of the dataset.
         facts: its facts.
         split: one of its splits.
-        clips: number of clips that the annotation lists.
-        uneven: ids of clips with a wrong number of captions.
+        clips: the clips that the annotation lists.
+        check_counts: whether counts must be those of the published dataset. If false, there must be a clip.
     """
-    retrieval = split in facts.retrieval_splits
-    expected = facts.retrieval_splits[split] if retrieval else facts.clips()[split]
-    name = f"{dataset}:{split}"
     if not clips:
-        yield f"The annotation lists no clips of {name}; add some, or name another split."
-    elif expected not in (None, clips):
-        yield f"The annotation lists {clips} clips of {name}, which has {expected}; get the official file again."
-    if uneven and not retrieval:
-        yield (
-            f"The annotation does not have {facts.captions_per_clip} captions for {some(uneven)} of {name}; "
-            "get the official file again."
-        )
+        yield f"The annotation lists no clips of {dataset}:{split}; add some, or name another split."
+    elif check_counts:
+        for deviation in count_deviations(dataset, facts, split, clips.ids, clips.caption_counts()):
+            yield f"{deviation}; get the official file again. {OWN_CLIPS}"

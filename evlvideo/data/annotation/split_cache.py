@@ -29,7 +29,13 @@ logger = logging.getLogger(__name__)
 
 
 def read_cached_split(
-    dataset: str, split: str, root: Path, video_root: Path | None = None, check_files: bool = True
+    dataset: str,
+    split: str,
+    root: Path,
+    video_root: Path | None = None,
+    check_files: bool = True,
+    *,
+    check_counts: bool = True,
 ) -> ClipTable:
     """Read a split as :func:`evlvideo.data.annotation.splits.read_split` does, or load it from the cache.
 
@@ -39,14 +45,15 @@ def read_cached_split(
         root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         check_files: whether every clip's file must exist, if the split is not cached. Unchecked splits are not cached.
+        check_counts: whether there must be as many clips and captions as the published dataset has.
 
     Raises:
         UserError: as there.
     """
-    place = _place(dataset, split, root, video_root)
+    place = _place(dataset, split, root, video_root, check_counts)
     with suppress(OSError, ValueError):
         return ClipTable.open(place)[0]
-    clips = read_split(dataset, split, root, video_root, check_files)
+    clips = read_split(dataset, split, root, video_root, check_files, check_counts=check_counts)
     if not check_files or len(clips) < CACHED_FROM:
         return clips
     try:
@@ -67,8 +74,10 @@ def _keep(clips: ClipTable, place: Path) -> ClipTable:
     return ClipTable.open(place)[0]
 
 
-def _place(dataset: str, split: str, root: Path, video_root: Path | None) -> Path:
+def _place(dataset: str, split: str, root: Path, video_root: Path | None, check_counts: bool) -> Path:
     """Return the cache file of a split: in a folder of the split, named by the state of its annotation.
+
+    A table whose counts were not checked has a name of its own.
 
     Raises:
         UserError: the annotation is missing.
@@ -84,7 +93,8 @@ def _place(dataset: str, split: str, root: Path, video_root: Path | None) -> Pat
     # The table holds paths as given, which depend on the working directory if relative.
     named = [str(root), str(media), str(root.absolute()), str(media.absolute())]
     folder = cache_directory() / "clips" / f"{dataset}-{split}-{_digest(named)}"
-    return folder / f"{_digest([_FORMAT, *states])}.safetensors"
+    kind = [] if check_counts else ["counts not checked"]
+    return folder / f"{_digest([_FORMAT, *kind, *states])}.safetensors"
 
 
 def _digest(value: Sequence[object]) -> str:

@@ -7,8 +7,6 @@
 import os
 from pathlib import Path
 
-import numpy as np
-
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
 from evlvideo.data.annotation.messages import some
@@ -43,6 +41,7 @@ def read_split(
     check_files: bool = True,
     *,
     purpose: str = "captioning",
+    check_counts: bool = True,
     facts: DatasetFacts | None = None,
 ) -> ClipTable:
     """Read the clips of one split, in the order of the annotation.
@@ -54,6 +53,7 @@ def read_split(
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         check_files: whether every clip's file must exist.
         purpose: must be `retrieval` to read a retrieval split.
+        check_counts: whether there must be as many clips and captions as the published dataset has.
         facts: facts of the dataset. Defaults to those of its name.
 
     Raises:
@@ -64,17 +64,19 @@ def read_split(
     _check_split(dataset, facts, split, purpose)
     media = media_root(facts, root, video_root)
     clips = ClipTable(facts.read(root, media, split))
-    counts = clips.caption_counts()
-    expected = counts if facts.captions_per_clip is None else facts.captions_per_clip
-    uneven = [clips.ids[number] for number in np.flatnonzero(counts != expected).tolist()]
-    for problem in count_problems(dataset, facts, split, len(clips), uneven):
+    for problem in count_problems(dataset, facts, split, clips, check_counts=check_counts):
         raise UserError(problem)
     if check_files:
-        _check_files(clips, media)
+        check_media(clips, media)
     return clips
 
 
-def _check_files(clips: ClipTable, media: Path) -> None:
+def check_media(clips: ClipTable, media: Path) -> None:
+    """Check that every clip's file exists.
+
+    Raises:
+        UserError: the media root is not a directory, or files are missing.
+    """
     if not media.is_dir():
         raise UserError(f"The video root {media} is not a directory; set data.video_root to the one with the videos.")
     missing = missing_files(clips)
@@ -82,7 +84,8 @@ def _check_files(clips: ClipTable, media: Path) -> None:
         names = (os.path.relpath(clips[number].video, media) for number in missing)
         raise UserError(
             f"{len(missing)} of {len(clips)} videos are not in {media}: {some(names)}. "
-            "Download the rest, or set data.video_root to the directory that holds them."
+            "Download the rest, set data.video_root to the directory that holds them, or remove clips without a file "
+            "from a copy of the annotation, and set data.check_counts=false."
         )
 
 

@@ -2,12 +2,13 @@
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
+from rich.console import Console
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
@@ -15,6 +16,7 @@ from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_o
 from evlvideo.data.annotation.messages import some
 from evlvideo.data.annotation.readers.text_files import NoAnnotationError
 from evlvideo.errors import UserError
+from evlvideo.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ def verify(
     video_root: Path | None = None,
     *,
     decode: bool = False,
+    check_counts: bool = True,
     facts: DatasetFacts | None = None,
+    console: Console | None = None,
 ) -> VerifyReport:
     """Check a dataset on disk.
 
@@ -87,7 +91,9 @@ def verify(
         root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each.
+        check_counts: whether there must be as many clips and captions as the published dataset has.
         facts: facts of the dataset. Defaults to those of its name.
+        console: where to draw a progress bar. If None, only lines are logged.
 
     Raises:
         UserError: the dataset is unknown, or `root` is not a directory. Other problems are in the report.
@@ -100,13 +106,14 @@ def verify(
     tables: dict[str, ClipTable] = {}
     reports = []
     for split in facts.clips():
-        clips = _read(facts, root, media, split, problems)
+        clips = _read(facts, root, media, split, problems, optional=not check_counts or facts.clips()[split] is None)
         if clips is None:
             continue
         tables[split] = clips
-        uneven = [clip.clip_id for clip in clips if facts.captions_per_clip not in (None, len(clip.captions))]
-        problems += count_problems(dataset, facts, split, len(clips), uneven)
-        reports.append(_check_split(facts, split, clips, media, _first_frame if decode else _opens))
+        problems += count_problems(dataset, facts, split, clips, check_counts=check_counts)
+        with Progress(f"files of {dataset}:{split}", len(clips), console=console) as progress:
+            counted = progress.track(clips)
+            reports.append(_check_split(facts, split, clips, counted, media, _first_frame if decode else _opens))
         if media.is_dir():
             problems += _file_problems(dataset, reports[-1], media)
     if not reports and not problems:
@@ -139,9 +146,10 @@ def _overlaps(dataset: str, tables: Mapping[str, ClipTable]) -> list[str]:
     return problems
 
 
-def _read(facts: DatasetFacts, root: Path, media: Path, split: str, problems: list[str]) -> ClipTable | None:
+def _read(
+    facts: DatasetFacts, root: Path, media: Path, split: str, problems: list[str], *, optional: bool
+) -> ClipTable | None:
     """Read a split; return None if that fails or an optional split is absent."""
-    optional = facts.clips()[split] is None
     try:
         clips = ClipTable(facts.read(root, media, split))
     except NoAnnotationError as error:
@@ -157,13 +165,14 @@ def _read(facts: DatasetFacts, root: Path, media: Path, split: str, problems: li
 def _check_split(
     facts: DatasetFacts,
     split: str,
-    clips: Sequence[CaptionedClip],
+    clips: ClipTable,
+    counted: Iterable[CaptionedClip],
     media: Path,
     open_file: Callable[[Path], None],
 ) -> SplitReport:
     missing, empty, unreadable = [], [], []
     seen: set[int] = set()
-    for file in (clip.video for clip in clips):
+    for file in (clip.video for clip in counted):
         # Several clips may be parts of one file.
         if hash(file) in seen:
             continue
@@ -179,7 +188,7 @@ def _check_split(
                 open_file(file)
         except (av.FFmpegError, OSError, ValueError, StopIteration, IndexError) as error:
             unreadable.append(f"{name} ({getattr(error, 'strerror', None) or error or 'no frames'})")
-    captions = [len(clip.captions) for clip in clips]
+    captions = clips.caption_counts().tolist()
     return SplitReport(
         split=split,
         clips=len(clips),

@@ -1,7 +1,7 @@
 """Data loaders whose workers fit the machine and leave signals to their parent process."""
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -40,6 +40,16 @@ def batch_loader(
     )
     leave_signals_to_parent(loader)
     return loader
+
+
+def end_workers(loaded: Iterator[Any]) -> None:
+    """End the workers behind a loader's iterator now.
+
+    After an error or a signal, its traceback would keep the iterator, and the program would wait for its workers at
+    exit.
+    """
+    if hasattr(loaded, "_shutdown_workers"):
+        loaded._shutdown_workers()
 
 
 def leave_signals_to_parent(loader: "DataLoader[Any]") -> None:

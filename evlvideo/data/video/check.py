@@ -15,7 +15,7 @@ from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
 from evlvideo.data.video.guarded import DecodeProcess, with_helpers
 from evlvideo.errors import UserError
 from evlvideo.files import write_text
-from evlvideo.progress import progress_bar
+from evlvideo.progress import Progress
 
 SUFFIXES = IMAGE_SUFFIXES | {
     *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
@@ -81,7 +81,7 @@ def check_videos(
             damage.
         processes: number of files at a time.
         time_limit_seconds: upper bound for one file.
-        console: shows a progress bar. If None, show none.
+        console: where to draw a progress bar. If None, draw none.
 
     Raises:
         UserError: the root is not a directory or holds nothing to check, or `out` cannot be written to.
@@ -97,14 +97,14 @@ def check_videos(
     states = [_state(root, path, frames) for path in paths]
     found = {state.path: known[state.path] for state in states if _same(state, known.get(state.path))}
     remaining = [state for state in states if state.path not in found]
-    with _appending(out / PROGRESS_NAME) as note, progress_bar(console) as bar:
-        task = bar.add_task("checking", total=len(states), completed=len(found))
+    progress = Progress("checking", len(states), console=console, unit="files", done=len(found))
+    with _appending(out / PROGRESS_NAME) as note, progress:
         for checked in with_helpers(
             lambda helper, state: _check(helper, root, state, time_limit_seconds), remaining, processes
         ):
             note(checked)
             found[checked.path] = checked
-            bar.advance(task)
+            progress.advance()
     report = CheckReport(tuple(found[state.path] for state in states), out / QUARANTINE_NAME)
     write_text(report.quarantine, "".join(_quarantine_line(root, file) for file in report.bad))
     return report

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.tokens.merging import merge_schedule, mergeable_tokens
+from evlvideo.models.connectors.tomeformer import make_schedule
+from evlvideo.models.tokens.merging import mergeable_tokens, merged_by_layer
 from evlvideo.models.vision import VisionTower
 
 
@@ -18,7 +19,7 @@ class Merging:
     most_in_first: int
     """Upper bound for the first layer."""
     asked: tuple[int, ...]
-    """For each layer, as `merge_r` asks."""
+    """For each layer, as `merge_r` or `merge_to` asks."""
     done: tuple[int, ...]
     """For each layer, capped at half of its tokens, the class token not counted."""
 
@@ -27,7 +28,7 @@ def merging_of(architecture: EvlVideoConfig) -> Merging:
     """Count the merged tokens of a frame.
 
     Raises:
-        UserError: timm does not have the vision tower, or `merge_r` does not fit the connector's layers.
+        UserError: timm does not have the vision tower, or `merge_r` or `merge_to` does not fit the connector's layers.
     """
     with torch.device("meta"):
         tower = VisionTower(
@@ -35,12 +36,8 @@ def merging_of(architecture: EvlVideoConfig) -> Merging:
             overrides=architecture.vision_overrides,
             final_norm=architecture.vision_final_norm,
         )
-    # Only the TomeFormer has r; other connectors merge nothing.
-    r = architecture.merge_r
-    asked = [] if r is None else merge_schedule(r, architecture.bert.num_hidden_layers)
-    left, done = tower.num_tokens, []
-    for r in asked:
-        done.append(min(r, mergeable_tokens(left, tower.has_class_token)))
-        left -= done[-1]
-    most = mergeable_tokens(tower.num_tokens, tower.has_class_token)
-    return Merging(tower.num_tokens, most, tuple(asked), tuple(done))
+    shape, asked = tower.shape, list[int]()
+    if architecture.connector_class.merges_tokens:
+        asked = make_schedule(architecture.bert, shape, merge_r=architecture.merge_r, merge_to=architecture.merge_to)
+    done = merged_by_layer(shape.num_tokens, asked, shape.class_token)
+    return Merging(shape.num_tokens, mergeable_tokens(shape.num_tokens, shape.class_token), tuple(asked), tuple(done))

@@ -16,11 +16,11 @@ from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.yaml_values import parse_overrides
 
-MERGE_R = "model.merge_r"
+MERGE_R, MERGE_TO = "model.merge_r", "model.merge_to"
 _SHORT = {"r": MERGE_R}
 """Short name → key."""
 _NAMES = {key: short for short, key in _SHORT.items()}
-_OF_TRAINING = ("training.", "scst.", "stage", "connector_init")
+_OF_TRAINING = ("training.", "scst.", "stage", "connector_init", "prompt_scale")
 _WITH_WEIGHTS = ("connector", "contextualizer", "contextualizer_blocks", "frame_positions", "lora_r", "lora_targets")
 _NOT_SWEPT = ("output_dir", "init", "architecture")
 _WHERE = "Nothing was trained; the sweep"
@@ -175,7 +175,7 @@ def _variant(key: str, text: str, config: RunConfig) -> Variant:
         soft_tokens=costs.soft_tokens,
         training_multiply_adds=costs.training,
         captioning_multiply_adds=costs.captioning,
-        notes=tuple(_cap(merging)) if key == MERGE_R else (),
+        notes=tuple(_notes(key, merging)),
     )
 
 
@@ -186,6 +186,13 @@ def _check_weights(checkpoint: str, config: RunConfig) -> None:
         wanted, known = getattr(config.model, name), getattr(saved, name)
         if wanted is not None and wanted != known:
             raise UserError(f"model.{name} is {wanted!r}, and {checkpoint} was trained with {known!r}; train it first")
+
+
+def _notes(key: str, merging: Merging) -> Iterator[str]:
+    if key == MERGE_TO:
+        yield f"the layers merge {', '.join(map(str, merging.done))}"
+    if key == MERGE_R:
+        yield from _cap(merging)
 
 
 def _cap(merging: Merging) -> Iterator[str]:

@@ -18,6 +18,8 @@ CONNECTORS = {
     "video_llama": "video_llama:VideoLlama",
     "videochat": "videochat:VideoChat",
     "video_coca": "video_coca:VideoCoca",
+    "mlp": "mlp:Mlp",
+    "pixel_shuffle": "pixel_shuffle:PixelShuffle",
     "linear": "linear:EveryToken",
     "average_pool": "average_pool:AveragePool",
 }

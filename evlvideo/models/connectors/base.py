@@ -13,7 +13,13 @@ from transformers import BertConfig
 
 from evlvideo.errors import UserError
 
-_KINDS = {int: "a whole number, at least 1", float: "a number, at least 0", bool: "true or false"}
+_KINDS = {
+    int: "a whole number, at least 1",
+    float: "a number, at least 0",
+    bool: "true or false",
+    type(None): "a whole number, at least 1, or null",
+}
+"""What an option may be, by the type of its default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,11 @@ class TowerShape:
     """Rows and columns of a frame's patches, the last tokens of the frame."""
     class_token: bool
     """Whether the first token is a class token."""
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of a frame."""
+        return self.grid[0] * self.grid[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,9 @@ class Connector(nn.Module):
     settings: ClassVar[tuple[str, ...]] = ()
     """Keys of :class:`~evlvideo.models.configuration.EvlVideoConfig` that its constructor takes by keyword."""
     merges_tokens: ClassVar[bool] = False
-    """Whether it takes `merge_r`, `merge_reduction` and `contextualizer=merged`."""
+    """Whether it takes `merge_r` or `merge_to`, `merge_reduction` and `contextualizer=merged`."""
+    has_dropout: ClassVar[bool] = False
+    """Whether its layers have the dropout of `bert_config`, in training."""
     reads_blocks: ClassVar[bool] = False
     """Whether it has a :class:`BlockReader`, so that stored features cannot replace frames."""
 
@@ -165,6 +178,8 @@ def check_heads(heads: int, width: int, connector: str) -> list[str]:
 def _fits(value: Any, default: Any) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, int):
+    if default is None and value is None:
+        return True
+    if default is None or isinstance(default, int):
         return isinstance(value, int) and value >= 1
     return isinstance(value, int | float) and 0 <= value < float("inf")

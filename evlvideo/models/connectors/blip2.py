@@ -30,6 +30,7 @@ class Blip2(Connector):
     """Queries look at each frame: `(B, T, N, D)` → `(B, T, Q, H)`; or at all frames together: `(B, 1, Q, H)`."""
 
     options_class = Blip2Options
+    has_dropout = True
 
     def __init__(self, bert: BertConfig, tower: TowerShape, options: Blip2Options) -> None:
         super().__init__()

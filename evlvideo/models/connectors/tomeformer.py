@@ -24,6 +24,7 @@ from evlvideo.models.tokens.merging import (
     identity_source,
     merge_mean,
     merge_schedule,
+    merge_schedule_to,
     merge_size_weighted,
     merge_source,
     tokens_after,
@@ -163,6 +164,20 @@ class TomeFormerEncoder(nn.Module):
         return x, state
 
 
+def make_schedule(
+    bert: BertConfig, tower: TowerShape, *, merge_r: int | Sequence[float] | None, merge_to: int | None
+) -> list[int]:
+    """Make the schedule of a TomeFormer: the tokens that each layer merges, by `merge_r` or by what is to be left.
+
+    Raises:
+        UserError: the schedule does not fit the layers, or merging cannot leave `merge_to` tokens.
+    """
+    if merge_to is not None:
+        return merge_schedule_to(merge_to, tower.num_tokens, bert.num_hidden_layers, class_token=tower.class_token)
+    assert merge_r is not None, "give merge_r or merge_to"
+    return merge_schedule(merge_r, bert.num_hidden_layers)
+
+
 class TomeFormer(Connector):
     """Project tokens, merge them within each frame, and let frames see each other: `(B, T, N, D)` → `(B, T, M, H)`.
 
@@ -170,16 +185,22 @@ class TomeFormer(Connector):
         bert: sizes and dropout.
         tower: shape of the vision tower.
         options: none.
-        merge_r: see :class:`TomeFormerEncoder`.
+        merge_r: see :class:`TomeFormerEncoder`; None with `merge_to`.
+        merge_to: tokens of a frame that are left; see
+            :func:`~evlvideo.models.tokens.merging.merge_schedule_to`. Defaults to what `merge_r` leaves.
         merge_reduction: see :class:`TomeFormerEncoder`.
         contextualizer: `merged` adds a contextualizer over the merged tokens of all frames.
         contextualizer_heads: its heads.
         frame_positions: whether it knows the order of the frames.
         max_frames: frames that have a position.
+
+    Raises:
+        UserError: merging cannot leave `merge_to` of the tower's tokens.
     """
 
     settings = (
         "merge_r",
+        "merge_to",
         "merge_reduction",
         "contextualizer",
         "contextualizer_heads",
@@ -187,6 +208,7 @@ class TomeFormer(Connector):
         "max_frames",
     )
     merges_tokens = True
+    has_dropout = True
 
     def __init__(
         self,
@@ -194,7 +216,8 @@ class TomeFormer(Connector):
         tower: TowerShape,
         options: Any,
         *,
-        merge_r: int | Sequence[float],
+        merge_r: int | Sequence[float] | None,
+        merge_to: int | None = None,
         merge_reduction: Reduction = "mean",
         contextualizer: str = "none",
         contextualizer_heads: int = 8,
@@ -204,7 +227,8 @@ class TomeFormer(Connector):
         super().__init__()
         self.output_dim = bert.hidden_size
         self.projection = nn.Linear(tower.dim, bert.hidden_size)
-        self.bert = TomeFormerEncoder(bert, merge_r=merge_r, reduction=merge_reduction, class_token=tower.class_token)
+        schedule = make_schedule(bert, tower, merge_r=merge_r, merge_to=merge_to)
+        self.bert = TomeFormerEncoder(bert, merge_r=schedule, reduction=merge_reduction, class_token=tower.class_token)
         self.contextualizer = (
             MergedContextualizer(
                 bert.hidden_size, num_heads=contextualizer_heads, max_frames=max_frames if frame_positions else None
@@ -216,8 +240,13 @@ class TomeFormer(Connector):
     @classmethod
     def problems(cls, bert: BertConfig, options: Any, settings: Mapping[str, Any]) -> list[str]:
         """List a schedule of merging that does not fit the layers."""
+        r, target = settings["merge_r"], settings["merge_to"]
+        if target is not None:
+            both = [f"merge_r is {r} and merge_to is {target}; give one of them, and leave the other out (null)"]
+            low = [f"merge_to is {target}; it must be at least 1"]
+            return (both if r is not None else []) + (low if target < 1 else [])
         try:
-            merge_schedule(settings["merge_r"], bert.num_hidden_layers)
+            merge_schedule(r, bert.num_hidden_layers)
         except UserError as error:
             return [str(error)]
         return []

@@ -38,6 +38,7 @@ class VideoLlama(Connector):
 
     options_class = VideoLlamaOptions
     settings = ("max_frames",)
+    has_dropout = True
 
     def __init__(self, bert: BertConfig, tower: TowerShape, options: VideoLlamaOptions, *, max_frames: int) -> None:
         super().__init__()

@@ -120,6 +120,7 @@ class VideoChat(Connector):
     """Queries look at the tokens of all frames and at the video token: `(B, T, N + 1, D)` → `(B, 1, Q, H)`."""
 
     options_class = VideoChatOptions
+    has_dropout = True
     reads_blocks = True
 
     def __init__(self, bert: BertConfig, tower: TowerShape, options: VideoChatOptions) -> None:

@@ -18,6 +18,7 @@ from evlvideo.models.published.evlgen import (
     write_origin,
     write_published,
 )
+from evlvideo.models.text.layout import PLAIN
 
 
 def from_published(
@@ -59,7 +60,7 @@ def from_published(
                 language_model=language_model,
                 changes=changes,
             )
-        processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower)
+        processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower, template=PLAIN)
         model.save_pretrained(directory)
         processor.save_pretrained(directory)
         if system is None:

@@ -124,7 +124,7 @@ def published_config(
         if isinstance(checkpoint.settings.get("model"), dict)
         else None
     )
-    if r is not None:
+    if r is not None and "merge_to" not in changes:
         values["merge_r"] = r
     _check_language_model(checkpoint, values["text_config"].model_type, language_model)
     return EvlVideoConfig(**(values | changes))
@@ -304,8 +304,10 @@ def _check_publishable(config: EvlVideoConfig) -> None:
         ("frame_positions", not config.frame_positions, "false"),
         ("contextualizer_blocks", config.contextualizer_blocks is None, "all of them (null)"),
         ("merge_reduction", config.merge_reduction == "mean", "mean"),
-        ("merge_r", isinstance(config.merge_r, int), "one number for all layers"),
+        ("merge_r", isinstance(config.merge_r, int) or config.merge_to is not None, "one number for all layers"),
+        ("merge_to", config.merge_to is None, "merge_r instead, one number for all layers"),
         ("lora_r", config.lora_r == 0, "0"),
+        ("bos_token_id", config.bos_token_id is not None, "one, in plain texts (text.template=plain)"),
     )
     problems = [f"{name} is {getattr(config, name)!r}; it has {allowed}" for name, met, allowed in needs if not met]
     if kind not in _LANGUAGE_PROJECTIONS:

@@ -162,8 +162,42 @@ def merge_schedule(r: int | Sequence[float], num_layers: int) -> list[int]:
     return [int(value) for value in cast("list[int]", values)]
 
 
+def merge_schedule_to(target: int, num_tokens: int, num_layers: int, *, class_token: bool) -> list[int]:
+    """Spread merging over the layers so that exactly `target` tokens are left.
+
+    All layers merge the same number of tokens, or the first ones one more. A layer whose cap is lower merges as many as
+    it can; the others then merge more.
+
+    Args:
+        target: tokens of a frame that are left, with the class token.
+        num_tokens: tokens of a frame before the first layer.
+        num_layers: layers of the connector.
+        class_token: whether one of the tokens is a class token, which is never merged.
+
+    Raises:
+        UserError: so few, or so many, tokens cannot be left.
+    """
+    least = tokens_after(num_tokens, [num_tokens] * num_layers, class_token)
+    if not least <= target <= num_tokens:
+        raise UserError(
+            f"merge_to is {target}; allowed: {least} to {num_tokens}. A frame has {num_tokens} tokens, and each of the "
+            f"{num_layers} layers of the connector can merge half of them away."
+        )
+    # One layer that merges one more leaves one token fewer, or, with caps after it, as many: no target is skipped.
+    schedules = ([r + 1] * first + [r] * (num_layers - first) for r in range(num_tokens) for first in range(num_layers))
+    found = next(schedule for schedule in schedules if tokens_after(num_tokens, schedule, class_token) == target)
+    return merged_by_layer(num_tokens, found, class_token)
+
+
+def merged_by_layer(num_tokens: int, schedule: Sequence[int], class_token: bool) -> list[int]:
+    """Count the tokens that each layer of `schedule` merges away, with its cap."""
+    merged = []
+    for r in schedule:
+        merged.append(min(r, mergeable_tokens(num_tokens, class_token)))
+        num_tokens -= merged[-1]
+    return merged
+
+
 def tokens_after(num_tokens: int, schedule: Sequence[int], class_token: bool) -> int:
     """Count the tokens left of `num_tokens` after all layers of `schedule`, each with its cap."""
-    for r in schedule:
-        num_tokens -= min(r, mergeable_tokens(num_tokens, class_token))
-    return num_tokens
+    return num_tokens - sum(merged_by_layer(num_tokens, schedule, class_token))

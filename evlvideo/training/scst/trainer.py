@@ -19,7 +19,7 @@ from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.language import caption_loss
 from evlvideo.models.processing import IGNORED
-from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse
+from evlvideo.training.collapse import Sign, bad_ending_share, repetition_share, signs_of_collapse
 from evlvideo.training.log_interval import LogInterval
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
@@ -206,12 +206,9 @@ class SelfCriticalTrainer(CaptionTrainer):
         return predicting, by_clip[:, samples:, : inputs["labels"].shape[1] + 1].flatten(0, 1)
 
     def _texts_of_samples(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """Join BOS, prompt and all sampled tokens but the last, `(R, O + L − 1)`, and make the mask."""
-        ids = [self.processor.bos_token_id]
-        prompt = self.processor.prompt_ids()
-        if prompt is not None:
-            ids += prompt.tolist()
-        opening = torch.tensor(ids).to(rollout.tokens, non_blocking=True).expand(len(rollout.tokens), -1)
+        """Join a caption's opening and all sampled tokens but the last, `(R, O + L − 1)`, and make the mask."""
+        ids = torch.tensor(self.processor.opening_ids())
+        opening = ids.to(rollout.tokens, non_blocking=True).expand(len(rollout.tokens), -1)
         mask = torch.cat([torch.ones_like(opening), rollout.mask[:, :-1].long()], dim=1)
         return torch.cat([opening, rollout.tokens[:, :-1]], dim=1), mask
 
@@ -244,7 +241,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         Raises:
             UserError: training has collapsed, and `scst.stop_on_collapse` is set.
         """
-        signs: list[str] = []
+        signs: list[Sign] = []
         if "loss" in logs:
             logs.update(self._means.take())
             signs = signs_of_collapse(logs)
@@ -261,8 +258,8 @@ class SelfCriticalTrainer(CaptionTrainer):
         if self.accelerator.is_main_process:
             self._means.restore(self.interval.sums)
 
-    def _name_collapse(self, signs: list[str]) -> None:
-        found = f"Training may have collapsed at step {self.state.global_step}: {'; '.join(signs)}."
+    def _name_collapse(self, signs: list[Sign]) -> None:
+        found = f"Training may have collapsed at step {self.state.global_step}: {'; '.join(map(str, signs))}."
         if self.scst.stop_on_collapse:
             raise UserError(
                 f"{found} The run stops (scst.stop_on_collapse). Its checkpoints are in {self.args.output_dir}; lower "

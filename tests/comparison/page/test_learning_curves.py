@@ -64,3 +64,10 @@ def test_loss_is_drawn_for_cross_entropy_and_reward_for_self_critical_runs(make_
     }
     assert "left out" in charts["Training loss"].remark
     assert "ce 50" in charts["Validation CIDEr"].summary
+
+
+def test_the_validation_loss_has_a_chart_of_its_own(make_run):
+    log = [{"step": 2, "loss": 1.0}, {"step": 2, "validation_loss": 2.5}, {"step": 4, "validation_loss": 2.0}]
+    runs = read_runs([make_run("ce", log=log), make_run("scst", stage="scst", log=log[1:])], "test")
+    charts = {chart.title: chart for chart in curves.draw_learning_curves(runs)}
+    assert [curve.name for curve in charts["Validation loss"].curves] == ["ce", "scst"]

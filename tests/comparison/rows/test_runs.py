@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,8 +6,10 @@ import pytest
 
 from evlvideo.comparison.rows.runs import read_runs
 from evlvideo.comparison.rows.system import check_scored_alike
+from evlvideo.config.data import DataConfig
 from evlvideo.errors import UserError
-from evlvideo.results.records import References
+from evlvideo.results.records import EvaluationResult, References
+from evlvideo.results.run_directory import placed_name
 
 
 def test_runs_keep_the_order_given_and_are_named_by_their_directories(make_run):
@@ -53,6 +56,19 @@ def test_of_several_data_sets_the_run_s_own_is_taken(make_run):
     assert read_runs([run], "msrvtt:test")[0].result.dataset == "msrvtt"
     (run / "config.yaml").write_text("data: {dataset: mini}\n")
     assert read_runs([run], "test")[0].result.dataset == "mini"
+
+
+def test_clips_of_another_place_are_named_by_it_in_every_run(make_run, tmp_path):
+    own = make_run("a", config=f"data: {{dataset: jsonl, root: {tmp_path}/kitchen}}\n", dataset="jsonl")
+    place = placed_name(DataConfig(dataset="jsonl", root=f"{tmp_path}/kitchen"))
+    other = make_run("b", config=f"data: {{dataset: jsonl, root: {tmp_path}/garden}}\n", dataset="jsonl")
+    result = EvaluationResult.load(other / "evaluation" / "jsonl-test" / "result.json")
+    data = {"root": f"{tmp_path}/kitchen", "video_root": None, "check_counts": True}
+    shutil.copytree(other / "evaluation" / "jsonl-test", other / "evaluation" / f"{place}-test")
+    replace(result, seed=7, data=data).save(other / "evaluation" / f"{place}-test" / "result.json")
+    assert [run.result.seed for run in read_runs([own, other], f"{place}:test")] == [42, 7]
+    assert [run.data.root for run in read_runs([own, other], f"{place}:test")] == [f"{tmp_path}/kitchen"] * 2
+    assert [run.result.seed for run in read_runs([own, other], "test")] == [42, 42]
 
 
 def test_cost_comes_from_training_where_the_result_has_none(make_run):

@@ -42,7 +42,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Calls that read the annotation itself."""
     calls: list[Any] = []
     original = split_cache.read_split
-    monkeypatch.setattr(split_cache, "read_split", lambda *given: calls.append(given) or original(*given))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        split_cache, "read_split", lambda *given, **more: calls.append(given) or original(*given, **more)
+    )  # type: ignore[func-returns-value]
     return calls
 
 
@@ -151,3 +153,10 @@ def test_a_command_reads_a_split_before_runs_do(root: Path, reads: list[Any], re
     assert (done.exit_code, done.output) == (0, "jsonl:train: 4 clips, all with their files.\n")
     assert len(read_cached_split("jsonl", "train", root)) == 4
     assert len(reads) == 1
+
+
+def test_a_table_whose_counts_were_not_checked_is_not_one_that_was(tmp_path: Path) -> None:
+    (tmp_path / "dataset_coco.json").touch()
+    place, other = (split_cache._place("coco", "train", tmp_path, None, checked) for checked in (True, False))
+    assert place.parent == other.parent
+    assert place != other

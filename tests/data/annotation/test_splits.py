@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_data import write_layout
 
-from evlvideo.data.annotation.facts import DATASETS
+from evlvideo.data.annotation.facts import DATASETS, deviations_of
 from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 
@@ -176,3 +176,35 @@ def test_what_is_there_and_is_no_file_is_left_to_the_decoder(tmp_path: Path) -> 
     (tmp_path / "captions.jsonl").write_text('{"video": "a.mp4", "captions": ["a"], "split": "train"}\n')
     os.mkfifo(tmp_path / "a.mp4")
     assert [clip.clip_id for clip in read_split("jsonl", "train", tmp_path)] == ["a"]
+
+
+def test_a_part_is_refused_with_what_to_do_and_read_when_said_so(root: Path) -> None:
+    edit(root, lambda content: content["videos"].pop())
+    edit(
+        root, lambda content: content.update(sentences=[s for s in content["sentences"] if s["video_id"] != "video10"])
+    )
+    with pytest.raises(UserError, match=r"data.check_counts=false .*--no-check-counts.*captions.jsonl"):
+        read_split("msrvtt", "test", root)
+    assert len(read_split("msrvtt", "test", root, check_counts=False)) == 2
+
+
+def test_a_part_without_clips_is_refused_all_the_same(root: Path) -> None:
+    edit(root, lambda content: content.update(videos=[], sentences=[]))
+    with pytest.raises(UserError, match="lists no clips of msrvtt:test"):
+        read_split("msrvtt", "test", root, check_counts=False)
+
+
+def test_deviations_of_references_name_clips_and_captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = replace(DATASETS["msrvtt"], clips=lambda: SIZES, captions_per_clip=4)
+    monkeypatch.setitem(DATASETS, "msrvtt", facts)
+    whole = {f"video{number}": ["a"] * 4 for number in range(SIZES["test"])}
+    assert deviations_of("msrvtt", "test", whole) == []
+    assert deviations_of("msrvtt", "test", {"video8": ["a"] * 4, "video9": ["a"]}) == [
+        f"The annotation lists 2 clips of msrvtt:test, which has {SIZES['test']}",
+        "The annotation does not have 4 captions for video9 of msrvtt:test",
+    ]
+
+
+@pytest.mark.parametrize(("dataset", "split"), [("captions.json", None), ("jsonl", "test"), ("webvid", "validate")])
+def test_references_without_published_counts_do_not_deviate(dataset: str, split: str | None) -> None:
+    assert deviations_of(dataset, split, {"a": ["a cat"]}) == []

@@ -66,6 +66,19 @@ def test_wrong_counts_are_reported_all_at_once(root: Path) -> None:
     assert "5 problems:" in text
 
 
+def test_counts_that_are_meant_are_no_problem(root: Path) -> None:
+    facts = replace(FACTS, clips=lambda: {"train": 4, "validate": 1, "test": 1}, captions_per_clip=3)
+    report = verify("msrvtt", root, facts=facts, check_counts=False)
+    assert report.complete
+    assert "train: 3 of 4 clips" in report.lines()[1]
+
+
+def test_a_split_may_be_absent_if_counts_are_not_checked(root: Path) -> None:
+    (root / "test_videodatainfo.json").unlink()
+    assert [split.split for split in check(root, check_counts=False).splits] == ["train", "validate"]
+    assert "no test_videodatainfo.json" in "\n".join(check(root).problems)
+
+
 def test_missing_and_empty_files_are_named(root: Path) -> None:
     (root / "videos" / "video4.mp4").unlink()
     (root / "videos" / "video5.mp4").write_bytes(b"")

@@ -67,6 +67,17 @@ def test_lists_with_one_number_a_layer_are_values(plan: Any) -> None:
     assert made.variants[1].notes == ("merges as many tokens as r=[2,4]",)
 
 
+def test_tokens_to_leave_can_be_swept(plan: Any) -> None:
+    made = plan("model.merge_to=17,12,5")
+    assert (made.name, [variant.label for variant in made.variants]) == ("merge_to", ["17", "12", "5"])
+    assert [(v.merged_tokens, v.soft_tokens) for v in made.variants] == [(0, 17), (5, 12), (12, 5)]
+    assert [variant.notes for variant in made.variants] == [
+        ("the layers merge 0, 0",),
+        ("the layers merge 3, 2",),
+        ("the layers merge 8, 4",),
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -75,6 +86,8 @@ def test_lists_with_one_number_a_layer_are_values(plan: Any) -> None:
         (["r=0,2.5"], "r is 2.5; it must be a whole number"),
         (["r=0,9"], r"r=9: the first layer has 17 tokens and can merge at most 8, half"),
         (["r=0,[1,2,3]"], r"(?s)r=\[1,2,3\]: .*merge_r has 3 numbers for 2 layers"),
+        (["model.merge_to=4,17"], "merge_to=4: merge_to is 4; allowed: 5 to 17"),
+        (["model.merge_to=8,17", "r=3"], "model.merge_r is 3 and model.merge_to is 8; give one of them"),
         (["r=0,,4"], "r has an empty value between two commas"),
         (["r=4,0,4"], "r=4 is given 2 times"),
         (["r=4"], "No key has several values"),

@@ -19,6 +19,8 @@ TRAINED = {
     "video_llama": r"connector\.(frame_positions|video_queries|video_qformer\..*)",
     "videochat": r"ln_vision\..*|connector\.extra_queries|vision_tower\.video_relations\..*",
     "video_coca": r"ln_vision\..*|connector\..*",
+    "mlp": r"ln_vision\..*|connector\.projection\..*",
+    "pixel_shuffle": r"ln_vision\..*",
     "linear": r"ln_vision\..*",
     "average_pool": r"ln_vision\..*",
 }
@@ -240,7 +242,7 @@ class TestAnotherConnector:
         model = self.opened(start, tmp_path, make_config(**changes(connector), text_config=start.config.text_config))
         assert torch.equal(model.ln_vision.weight, start.ln_vision.weight)
         kept = model.language_projection.weight.shape == start.language_projection.weight.shape
-        assert kept == (connector not in ("linear", "average_pool"))
+        assert kept == (connector not in ("pixel_shuffle", "linear", "average_pool"))
         if kept:
             assert torch.equal(model.language_projection.weight, start.language_projection.weight)
         assert f"weights are left out, and connector={connector} starts at random" in caplog.text

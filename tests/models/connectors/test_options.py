@@ -31,6 +31,9 @@ def test_published_numbers_are_the_defaults() -> None:
     assert (chat.num_queries, chat.extra_queries, chat.train_qformer) == (32, 64, False)
     assert (chat.relation_blocks, chat.relation_dropout) == (8, 0.5)
     assert make_options(connector_class("video_coca"), {}).num_queries == 256
+    mlp = make_options(connector_class("mlp"), {})
+    assert (mlp.hidden_dim, mlp.keep_class_token) == (None, False)
+    assert make_options(connector_class("pixel_shuffle"), {}).scale_factor == 2
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,10 @@ def test_published_numbers_are_the_defaults() -> None:
         ("blip2", {"num_queries": 2.5}, "num_queries is 2.5; it must be a whole number"),
         ("blip2", {"num_queries": True}, "num_queries is True; it must be a whole number"),
         ("video_llama", {"train_qformer": "yes"}, "train_qformer is 'yes'; it must be true or false"),
+        ("mlp", {"hidden_dim": 0}, "hidden_dim is 0; it must be a whole number, at least 1, or null"),
+        ("mlp", {"hidden_dim": False}, "hidden_dim is False; it must be a whole number, at least 1, or null"),
+        ("mlp", {"keep_class_token": None}, "keep_class_token is None; it must be true or false"),
+        ("pixel_shuffle", {"scale_factor": 0}, "scale_factor is 0; it must be a whole number, at least 1"),
         ("videochat", {"relation_dropout": "much"}, "relation_dropout is 'much'; it must be a number"),
         ("videochat", {"relation_mlp_ratio": -1}, "relation_mlp_ratio is -1; it must be a number, at least 0"),
     ],

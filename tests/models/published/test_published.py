@@ -353,6 +353,7 @@ def test_language_model_of_another_kind_is_a_user_error(llama: Path) -> None:
         ({"contextualizer": "in_tower", "contextualizer_blocks": [0]}, r"contextualizer_blocks is \[0\]"),
         ({"merge_reduction": "size_weighted"}, "merge_reduction is 'size_weighted'"),
         ({"merge_r": [3, 2]}, r"merge_r is \[3, 2\]"),
+        ({"merge_r": None, "merge_to": 11}, "merge_to is 11; it has merge_r instead"),
     ],
 )
 def test_model_that_the_published_code_has_not_is_refused(

@@ -1,5 +1,7 @@
 """Bipartite soft matching against ToMe's own values, its invariants, and the schedules of r."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from evlvideo.models.tokens.merging import (
     identity_source,
     merge_mean,
     merge_schedule,
+    merge_schedule_to,
     merge_size_weighted,
     merge_source,
     mergeable_tokens,
@@ -263,3 +266,37 @@ def test_impossible_schedules_are_user_errors(r: int | list[float], message: str
 
 def test_evlgens_schedule_leaves_29_of_257_tokens() -> None:
     assert tokens_after(257, merge_schedule(19, 12), class_token=True) == 29
+    assert merge_schedule_to(29, 257, 12, class_token=True) == [19] * 12
+
+
+def test_first_layers_merge_what_does_not_divide() -> None:
+    assert merge_schedule_to(32, 197, 6, class_token=True) == [28, 28, 28, 27, 27, 27]
+    assert merge_schedule_to(197, 197, 6, class_token=True) == [0] * 6
+
+
+def test_layers_merge_more_where_a_later_one_is_at_its_cap() -> None:
+    # The last layer has a class token and 4 others, of which it can merge 2.
+    assert merge_schedule_to(3, 17, 4, class_token=True) == [4, 4, 4, 2]
+    assert merge_schedule_to(2, 17, 4, class_token=True) == [8, 4, 2, 1]
+
+
+@given(st.integers(1, 300), st.integers(1, 12), st.booleans(), st.data())
+def test_exactly_as_many_tokens_are_left_as_asked(tokens: int, layers: int, class_token: bool, data: Any) -> None:
+    least = tokens_after(tokens, [tokens] * layers, class_token)
+    target = data.draw(st.integers(least, tokens))
+    schedule = merge_schedule_to(target, tokens, layers, class_token=class_token)
+    assert tokens_after(tokens, schedule, class_token) == target
+    assert tokens - sum(schedule) == target, "no layer is asked for more than it can merge"
+    # What the layers merge differs by more than one only where caps lower it, which are lower in later layers.
+    assert schedule == sorted(schedule, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "tokens", "layers", "allowed"),
+    [(28, 257, 3, "33 to 257"), (258, 257, 3, "33 to 257"), (0, 17, 9, "2 to")],
+)
+def test_tokens_that_cannot_be_left_are_told_with_the_fewest_that_can(
+    target: int, tokens: int, layers: int, allowed: str
+) -> None:
+    with pytest.raises(UserError, match=f"merge_to is {target}; allowed: {allowed}.*{layers} layers"):
+        merge_schedule_to(target, tokens, layers, class_token=True)

@@ -63,5 +63,7 @@ class CaptionsByClip:
         if not known.all():
             ids = self._ids.strings()
             unknown = dict.fromkeys(ids[number] for number in np.flatnonzero(~known).tolist())
-            raise UserError(f"{path} has captions of {some(unknown)}, not among its clips.")
+            raise UserError(
+                f"{path} has captions of {some(unknown)}, not among its clips; remove them, or get the file again."
+            )
         return clips

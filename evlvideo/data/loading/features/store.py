@@ -3,13 +3,13 @@
 A store is a directory for each split, `DATASET-SPLIT`. It has a key (what the features depend on), a file of clips, and
 safetensors shards, each with the features of some clips, `(T, N, D)`, by clip id. Shards are written atomically, and
 the index of a shard determines its clips. So an interrupted extraction continues with the missing shards, in one
-process or several.
+process or several. What it has of a shard that is not complete lies in parts (:mod:`.parts`), which readers ignore.
 """
 
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -18,11 +18,19 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file
 from torch import Tensor
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.features.key import KEY_NAME, ClipKeys, FeatureKey, id_key, time_key
+from evlvideo.data.loading.features.parts import (
+    BAD,
+    Outcomes,
+    read_parts,
+    remove_parts,
+    shards_with_parts,
+    write_outcomes,
+    write_part,
+)
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.file_identity import identify
 from evlvideo.errors import UserError
@@ -32,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 CLIPS_NAME = "clips.safetensors"
 CLIPS_PER_SHARD = 64
-_BAD = "bad"
 _OPEN_SHARDS = 16
 _FILES_CHECKED = 64
 """Files of a split that a run hashes to detect replaced videos."""
@@ -62,6 +69,7 @@ def prepare_store(directory: Path, key: FeatureKey, clips: Sequence[CaptionedCli
                 "remove it, or name another directory."
             )
         _check_written(directory, clips, ours, theirs)
+        _remove_useless_parts(directory, ours, theirs)
     arrays = {field.name: getattr(ours, field.name) for field in fields(ours)}
     with replacing(directory / CLIPS_NAME) as temporary:
         save_arrays(arrays, temporary)
@@ -73,7 +81,7 @@ def _check_written(directory: Path, clips: Sequence[CaptionedClip], ours: ClipKe
     """Check that clips with stored features have not changed since."""
     written = np.ones(len(clips), bool)
     for shard in _missing_shards(directory, len(clips)):
-        written[shard * CLIPS_PER_SHARD : (shard + 1) * CLIPS_PER_SHARD] = False
+        written[_clips_of(shard)] = False
     for what, changed in (("times", ours.times != theirs.times), ("files", ours.files != theirs.files)):
         places = np.flatnonzero(written & changed)
         if len(places):
@@ -85,6 +93,19 @@ def _check_written(directory: Path, clips: Sequence[CaptionedClip], ours: ClipKe
                 f"{f' and {len(shards) - 1} more' if len(shards) > 1 else ''} to make them again, or name another "
                 "directory."
             )
+
+
+def _remove_useless_parts(directory: Path, ours: ClipKeys, theirs: ClipKeys) -> None:
+    """Remove parts of complete shards, and of shards with a clip that has changed since."""
+    changed = (ours.times != theirs.times) | (ours.files != theirs.files)
+    missing = set(_missing_shards(directory, len(changed)))
+    for shard in shards_with_parts(directory):
+        if shard not in missing or changed[_clips_of(shard)].any():
+            remove_parts(directory, shard)
+
+
+def _clips_of(shard: int) -> slice:
+    return slice(shard * CLIPS_PER_SHARD, (shard + 1) * CLIPS_PER_SHARD)
 
 
 class FeatureWriter:
@@ -105,18 +126,20 @@ class FeatureWriter:
 
     def clips_of(self, shard: int) -> range:
         """Return the indices of a shard's clips in the split."""
-        return range(shard * CLIPS_PER_SHARD, min((shard + 1) * CLIPS_PER_SHARD, self.count))
+        return range(self.count)[_clips_of(shard)]
 
-    def write(self, shard: int, features: Mapping[str, Tensor], bad: Mapping[str, str]) -> None:
-        """Write a shard.
+    def kept(self, shard: int) -> Outcomes:
+        """Read what an interrupted extraction has kept of a shard."""
+        return read_parts(self.directory, shard)
 
-        Args:
-            shard: its index.
-            features: features by clip id, each `(T, N, D)`.
-            bad: reasons why clips have none, by clip id.
-        """
-        with replacing(_shard(self.directory, shard)) as temporary:
-            save_file(dict(features), temporary, metadata={_BAD: json.dumps(dict(bad))})
+    def keep(self, shard: int, outcomes: Outcomes) -> None:
+        """Keep clips of a shard that is not complete yet."""
+        write_part(self.directory, shard, outcomes)
+
+    def write(self, shard: int, outcomes: Outcomes) -> None:
+        """Write a complete shard, and remove its parts."""
+        write_outcomes(_shard(self.directory, shard), outcomes)
+        remove_parts(self.directory, shard)
 
 
 class _OpenShard(NamedTuple):
@@ -231,7 +254,7 @@ class FeatureReader:
                 file = safe_open(path, "pt")
             except (OSError, SafetensorError) as error:
                 raise UserError(f"{path} cannot be read ({error}); remove it and make the features again.") from error
-            self._open[number] = _OpenShard(file, json.loads(file.metadata()[_BAD]))
+            self._open[number] = _OpenShard(file, json.loads(file.metadata()[BAD]))
             if len(self._open) > _OPEN_SHARDS:
                 self._open.popitem(last=False)
         self._open.move_to_end(number)

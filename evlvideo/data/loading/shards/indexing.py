@@ -16,7 +16,7 @@ from rich.console import Console
 from evlvideo.data.media.shard_index import count_samples, index_file, make_index, open_index
 from evlvideo.data.video.guarded import DecodeProcess, with_helpers
 from evlvideo.errors import UserError
-from evlvideo.progress import progress_bar
+from evlvideo.progress import Progress
 
 THREADS = 16
 """Indexes opened at a time, for slow file systems."""
@@ -57,7 +57,7 @@ def index_shards(
         shards: tar files.
         index_root: directory of the indexes; see :func:`evlvideo.data.media.shard_index.index_file`.
         processes: number of shards at a time.
-        console: shows a progress bar. If None, show none.
+        console: where to draw a progress bar. If None, draw none.
 
     Raises:
         UserError: processes is below 1, or a helper process does not start.
@@ -66,16 +66,15 @@ def index_shards(
         raise UserError(f"processes is {processes}; it must be at least 1.")
     found: dict[Path, Indexed] = {}
     files = {shard: index_file(shard, index_root) for shard in shards}
-    with progress_bar(console) as bar:
-        task = bar.add_task("indexing", total=len(shards))
+    with Progress("indexing", len(shards), console=console, unit="shards") as progress:
         there = [shard for shard, file in files.items() if file.exists()]
         for indexed in _in_threads(lambda shard: _checked(shard, files[shard]), there):
             found[indexed.shard] = indexed
-            bar.advance(task)
+            progress.advance()
         missing = [shard for shard in shards if shard not in found]
         for indexed in _make(missing, files, processes):
             found[indexed.shard] = indexed
-            bar.advance(task)
+            progress.advance()
     return [found[shard] for shard in shards]
 
 

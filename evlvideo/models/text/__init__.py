@@ -1,0 +1,1 @@
+"""What stands around a caption: layouts, chat templates, BOS and EOS tokens."""
