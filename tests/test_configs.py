@@ -60,7 +60,7 @@ def with_architecture(run: RunConfig) -> RunConfig:
 
 
 def test_there_are_configs() -> None:
-    assert {path.parent.name for path in CONFIGS} >= {"mini", "evlgen", "msrvtt", "msvd", "webvid"}
+    assert {path.parent.name for path in CONFIGS} >= {"mini", "evlgen", "msrvtt", "msvd", "webvid", "small"}
     assert {path.stem for path in CONFIGS if path.parent.name == "msrvtt"} >= EVLGEN_FORMS | COMPARED.keys()
     assert {path.stem for path in CONFIGS if path.parent.name == "connectors"} == set(CONNECTORS)
 
@@ -179,3 +179,20 @@ def test_image_pre_training_follows_the_published_recipe(name: str, steps: int, 
     assert (training.max_steps, training.warmup_steps, training.weight_decay) == (steps, 5000, 0.05)
     assert 8 * training.batch_size * training.gradient_accumulation_steps == 1600
     assert (generation.num_beams, generation.min_new_tokens, generation.max_new_tokens) == (5, 8, 30)
+
+
+SMALL = [path for path in CONFIGS if path.parent.name == "small"]
+
+
+@pytest.mark.parametrize("config", SMALL, ids=lambda path: path.stem)
+def test_small_configs_train_on_features_of_one_tower(config: Path) -> None:
+    run = load_config(config)
+    assert run.data.features == "features/clip"
+    assert not run_architecture(run).needs_frames
+    assert f"evlvideo features extract {config.relative_to(ROOT)}\n" in config.read_text() or run.stage == "scst"
+
+
+@pytest.mark.parametrize("data", ["msrvtt", "own"])
+def test_small_self_critical_configs_go_on_where_training_ended(data: str) -> None:
+    run, before = loaded(f"small/scst_{data}.yaml"), loaded(f"small/{data}.yaml")
+    assert (run.init, run.model, run.data) == (before.output_dir, before.model, before.data)

@@ -30,7 +30,7 @@ def estimate(config: RunFile, overrides: Overrides = None) -> None:
 
     run = load_config(config, overrides)
     prepare()
-    from evlvideo.estimate.run_costs import estimate_run
+    from evlvideo.estimate.run_costs import estimate_run, splits_with_features
     from evlvideo.estimate.table import estimate_table
 
-    show(estimate_table(estimate_run(run)))
+    show(estimate_table(estimate_run(run), splits_with_features(run)))

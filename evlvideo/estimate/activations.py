@@ -4,29 +4,27 @@ Tensors have no values and claim to be on a GPU, so that autocast follows its ru
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-
-from evlvideo.models.captioner import EvlVideoForCaptioning
 
 DEVICE = "cuda"
 
 
-def saved_bytes(model: EvlVideoForCaptioning, inputs: dict[str, Any], autocast: torch.dtype | None) -> int:
+def saved_bytes(model: nn.Module, run: Callable[[], Any], autocast: torch.dtype | None) -> int:
     """Return the bytes saved by a training pass: every storage once, without weights.
 
     Half-precision copies of weights that autocast makes are counted.
 
     Args:
         model: in training mode.
-        inputs: arguments of its forward pass.
+        run: runs its forward pass, and returns what the backward pass begins with.
         autocast: dtype of autocast. If None, autocast is off.
     """
     weights = {_storage_key(tensor) for tensor in (*model.parameters(), *model.buffers())}
@@ -43,7 +41,7 @@ def saved_bytes(model: EvlVideoForCaptioning, inputs: dict[str, Any], autocast: 
         _FusedAttention(),
         torch.autograd.graph.saved_tensors_hooks(save, lambda saved: saved.tensor),
     ):
-        output = model(**inputs)
+        output = run()
         kept = {_storage_key(saved.tensor): saved.tensor.untyped_storage().nbytes() for saved in alive}
         del output
     return sum(size for key, size in kept.items() if key not in weights)

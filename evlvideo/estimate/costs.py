@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -17,6 +17,7 @@ from evlvideo.assembly.precision import DTYPES
 from evlvideo.errors import UserError
 from evlvideo.estimate import activations
 from evlvideo.estimate.counting import count_generation, count_passes
+from evlvideo.estimate.passes import loss_of_texts, make_features, make_frames, make_texts
 from evlvideo.estimate.records import ByPart, Estimate, Memory, MultiplyAdds, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
@@ -24,6 +25,7 @@ from evlvideo.models.towers import read_text_config
 from evlvideo.models.trainable import is_contextualizer, part_of, tower_of
 
 _ADAMW_MOMENTS = 2
+_META = "meta"
 
 
 def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
@@ -37,28 +39,30 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
         workload: what is asked of it.
 
     Raises:
-        UserError: the workload has too many frames or tokens for the architecture, or the cost of an operation is
-            unknown.
+        UserError: the workload has too many frames or tokens for the architecture, or features that training changes;
+            or the cost of an operation is unknown.
     """
-    config = _with_language_model_sizes(config)
-    model = _build(config)
+    model = _build(config, workload)
     weights = dict(model.named_parameters())
     trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
     saved = {name: value for name, value in model.state_dict().items() if tower_of(name) is None}
-    soft_tokens = _soft_tokens(model, workload)
-    with _without_values():
-        training_batch, captioning_clip = _count(model, workload, soft_tokens)
-    # A new one, as the first has been moved.
-    kept = _saved_bytes(_build(config), workload)
+    counted = _count(model, workload)
+    # Last, since moving the model separates weights that are shared.
+    kept = _kept_by_precision(model, workload)
+    memory = {precision: _memory(weights, precision, size) for precision, size in kept.items()}
     return Estimate(
         workload=workload,
-        soft_tokens=soft_tokens,
+        soft_tokens=counted.soft_tokens,
         parameters=_numbers(weights),
         trained=_numbers(trained),
         saved=_numbers(saved),
-        training_batch=training_batch,
-        captioning_clip=captioning_clip,
-        memory=_memory(weights, workload, kept),
+        training_batch=counted.training_batch,
+        captioning_clip=counted.captioning_clip,
+        sampling_clip=counted.sampling_clip,
+        memory=memory[workload.precision],
+        other_memory=memory.get(workload.other_precision or ""),
+        cached_token_bytes=counted.cached_values * DTYPES[workload.precision].itemsize,
+        feature_bytes=_feature_bytes(model, workload),
     )
 
 
@@ -68,29 +72,39 @@ def multiply_adds(config: EvlVideoConfig, workload: Workload) -> MultiplyAdds:
     Raises:
         UserError: as in :func:`estimate`.
     """
-    model = _build(_with_language_model_sizes(config))
-    soft_tokens = _soft_tokens(model, workload)
-    with _without_values():
-        return MultiplyAdds(soft_tokens, *_count(model, workload, soft_tokens))
+    return _count(_build(config, workload), workload)
 
 
-def _with_language_model_sizes(config: EvlVideoConfig) -> EvlVideoConfig:
-    """Return the architecture with the sizes of its language model, reading them if they are missing."""
-    if config.text_config is not None:
-        return config
-    text = read_text_config(config.language_model)
-    return EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
-
-
-def _build(config: EvlVideoConfig) -> EvlVideoForCaptioning:
+def _build(config: EvlVideoConfig, workload: Workload) -> EvlVideoForCaptioning:
+    """Build the model on the meta device, and check that the workload fits it."""
+    if config.text_config is None:
+        text = read_text_config(config.language_model)
+        config = EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
+    if workload.cached_features and config.needs_frames:
+        raise UserError(
+            "The run reads stored features of the vision tower (data.features), but trains contextualizers or "
+            "relations inside it, which change its outputs; set data.features to null."
+        )
     with torch.device("meta"):
-        return EvlVideoForCaptioning(config)
+        model = EvlVideoForCaptioning(config)
+    _check_positions(model, workload)
+    if workload.samples:
+        # As in the self-critical stage: the model that is trained is the one that is sampled.
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+    return model.train()
 
 
 def _soft_tokens(model: EvlVideoForCaptioning, workload: Workload) -> int:
-    """Return the soft tokens of a clip; raise if they and the text do not fit into the language model."""
+    """Return the soft tokens of a clip."""
     tokens = model.connector.num_output_tokens(model.vision_tower.num_tokens)
-    soft_tokens = tokens * workload.num_frames if model.config.fusion == "concat" else tokens
+    return tokens * workload.num_frames if model.config.fusion == "concat" else tokens
+
+
+def _check_positions(model: EvlVideoForCaptioning, workload: Workload) -> None:
+    """Raise if soft tokens and text do not fit into the language model."""
+    soft_tokens = _soft_tokens(model, workload)
     # A generated caption has BOS before it, and its last token is not read again.
     asked = soft_tokens + max(workload.text_tokens, workload.new_tokens)
     positions = getattr(model.language_model.config, "max_position_embeddings", None)
@@ -100,7 +114,6 @@ def _soft_tokens(model: EvlVideoForCaptioning, workload: Workload) -> int:
             f"language model has {positions} positions. Use fewer frames, a larger merge_r, "
             "fusion=mean_tokens, or less text."
         )
-    return soft_tokens
 
 
 def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
@@ -112,29 +125,87 @@ def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
     return ByPart(**numbers)
 
 
-def _count(model: EvlVideoForCaptioning, workload: Workload, soft_tokens: int) -> tuple[ByPart, ByPart]:
-    """Count the multiply-adds of a training batch and of captioning one clip."""
-    model.to_empty(device="cpu")
-    training, encoding = count_passes(model.train(), *_inputs(model, workload, "cpu"))
-    generation = count_generation(model, soft_tokens, workload)
-    return training, replace(encoding // workload.batch_size, language_model=generation)
+def _count(model: EvlVideoForCaptioning, workload: Workload) -> MultiplyAdds:
+    """Count the multiply-adds of a training batch, of captioning a clip, and of sampling, if any.
+
+    They are the same in all precisions and on all devices, so that the model stays on the meta device, which is fast.
+    """
+    soft_tokens = _soft_tokens(model, workload)
+    with _without_values(), _plain_attention(model):
+        training, encoding = count_passes(
+            model, make_frames(model, workload, _META), make_texts(workload, _META), workload
+        )
+        captioning = count_generation(model, soft_tokens, captions=workload.num_beams, new_tokens=workload.new_tokens)
+        sampling = _count_sampling(model, soft_tokens, workload) if workload.samples else None
+    if workload.cached_features:
+        training = replace(training, vision_tower=0)
+    return MultiplyAdds(
+        soft_tokens=soft_tokens,
+        training_batch=training,
+        captioning_clip=replace(
+            encoding // workload.batch_size, language_model=captioning.reading + captioning.captions
+        ),
+        sampling_clip=sampling,
+        cached_values=captioning.cached_values,
+    )
 
 
-def _saved_bytes(model: EvlVideoForCaptioning, workload: Workload) -> int:
-    """Measure the bytes that a training pass keeps, with towers in the dtype of the workload."""
-    dtype = DTYPES[workload.precision]
+def _count_sampling(model: EvlVideoForCaptioning, soft_tokens: int, workload: Workload) -> ByPart:
+    captions = workload.samples + 1
+    drawn = count_generation(model, soft_tokens, captions=captions, new_tokens=workload.sample_tokens)
+    # The soft prompt has been read for training.
+    return ByPart(vision_tower=0, connector=0, contextualizer=0, language_model=drawn.captions)
+
+
+@contextmanager
+def _plain_attention(model: EvlVideoForCaptioning) -> Iterator[None]:
+    """Let the language model compute attention as plain products, whose number is the same.
+
+    Before it calls a fused kernel, it looks at the values of the mask.
+    """
+    before = model.language_model.config._attn_implementation
+    model.language_model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.language_model.set_attn_implementation(before)
+
+
+def _kept_by_precision(model: EvlVideoForCaptioning, workload: Workload) -> dict[str, int]:
+    """Measure the bytes that a training pass keeps for the backward pass, in the workload's precisions."""
+    precisions = [name for name in (workload.precision, workload.other_precision) if name is not None]
+    with _without_values(), FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device=activations.DEVICE)
+        if workload.gradient_checkpointing:
+            model.activation_checkpointing_enable()
+        return {name: _kept(model, workload, DTYPES[name]) for name in precisions}
+
+
+def _kept(model: EvlVideoForCaptioning, workload: Workload, dtype: torch.dtype) -> int:
+    _convert_towers(model, dtype)
+    device = activations.DEVICE
+    texts = make_texts(workload, device)
+    # A tower in which nothing is trained keeps nothing.
+    given = (
+        {"pixel_values": make_frames(model, workload, device)}
+        if model.config.needs_frames
+        else {"features": make_features(model, workload, device)}
+    )
+    return activations.saved_bytes(
+        model,
+        lambda: loss_of_texts(model, model.encode(**given), texts, workload),
+        None if dtype == torch.float32 else dtype,
+    )
+
+
+def _convert_towers(model: EvlVideoForCaptioning, dtype: torch.dtype) -> None:
     for name, weight in model.named_parameters():
         if tower_of(name) is not None:
             weight.data = weight.data.to(dtype)
-    with _without_values():
-        model.to_empty(device=activations.DEVICE)
-        pixels, text = _inputs(model, workload, activations.DEVICE)
-        inputs = {"pixel_values": pixels, "logits_to_keep": workload.text_tokens + 1, **text}
-        return activations.saved_bytes(model.train(), inputs, None if dtype == torch.float32 else dtype)
 
 
-def _memory(weights: Mapping[str, Tensor], workload: Workload, activations: int) -> Memory:
-    dtype = DTYPES[workload.precision]
+def _memory(weights: Mapping[str, Tensor], precision: str, kept: int) -> Memory:
+    dtype = DTYPES[precision]
     trained_bytes = torch.float32.itemsize * sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     return Memory(
         weights=sum(
@@ -143,27 +214,35 @@ def _memory(weights: Mapping[str, Tensor], workload: Workload, activations: int)
         ),
         gradients=trained_bytes,
         optimizer=_ADAMW_MOMENTS * trained_bytes,
-        activations=activations,
+        activations=kept,
     )
+
+
+def _feature_bytes(model: EvlVideoForCaptioning, workload: Workload) -> int | None:
+    """Return the bytes of a clip's features on disk, in the dtype that the tower computes in."""
+    if model.config.needs_frames:
+        return None
+    frames = 1 if model.config.fusion == "mean" else workload.num_frames
+    tower = model.vision_tower
+    return frames * tower.num_tokens * tower.dim * DTYPES[workload.precision].itemsize
 
 
 @contextmanager
 def _without_values() -> Iterator[None]:
-    """Make tensors with a shape, a dtype and a device, but no values."""
+    """Run on tensors with a shape, a dtype and a device, but no values."""
     try:
-        with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.enable_grad():
             yield
     except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
-        raise UserError(
-            f"The model depends on the values of its tensors ({error}), and an estimate has none; no estimate can be "
-            "given for it."
-        ) from error
+        raise _of_values(error) from error
+    except RuntimeError as error:
+        if "meta tensors" not in str(error).lower():
+            raise
+        raise _of_values(error) from error
 
 
-def _inputs(model: EvlVideoForCaptioning, workload: Workload, device: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return a batch of frames and of texts, without values."""
-    size = model.vision_tower.image_size
-    pixels = torch.empty(workload.batch_size, workload.num_frames, 3, size, size, device=device)
-    texts = workload.batch_size * workload.captions_per_clip
-    ids = torch.zeros(texts, workload.text_tokens, dtype=torch.long, device=device)
-    return pixels, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+def _of_values(error: Exception) -> UserError:
+    return UserError(
+        f"The model depends on the values of its tensors ({error}), and an estimate has none; no estimate can be given "
+        "for it."
+    )

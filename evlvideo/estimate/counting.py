@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from evlvideo.errors import UserError
+from evlvideo.estimate.passes import loss_of_texts
 from evlvideo.estimate.records import ByPart, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
@@ -106,23 +107,24 @@ class _Passes(NamedTuple):
         return _Passes(self.forward - other.forward, self.backward - other.backward)
 
 
-def count_passes(model: EvlVideoForCaptioning, pixels: Tensor, text: dict[str, Tensor]) -> tuple[ByPart, ByPart]:
+def count_passes(
+    model: EvlVideoForCaptioning, pixels: Tensor, texts: dict[str, Tensor], workload: Workload
+) -> tuple[ByPart, ByPart]:
     """Count the forward and backward pass of a batch, and the forward pass alone.
 
     Args:
         model: in training mode.
         pixels: frames, `(B, T, 3, height, width)`.
-        text: `input_ids`, `attention_mask` and `labels`, each `(k·B, L)`.
+        texts: `input_ids`, `attention_mask` and `labels`, each `(k·B, L)`.
+        workload: that the batch is of.
     """
     tower_forward, features = count_multiply_adds(lambda: model.vision_tower(pixels))
     features_in = features.detach().requires_grad_(features.requires_grad)
     connector_forward, prompt = count_multiply_adds(lambda: model.features_to_prompt(features_in))
     prompt_in = prompt.detach().requires_grad_()
-    # The trainer needs no other logits.
-    kept = text["labels"].shape[1] + 1
-    text_forward, output = count_multiply_adds(lambda: model(soft_prompt=prompt_in, logits_to_keep=kept, **text))
+    text_forward, loss = count_multiply_adds(lambda: loss_of_texts(model, prompt_in, texts, workload))
 
-    text_backward, _ = count_multiply_adds(lambda: output.loss.backward())
+    text_backward, _ = count_multiply_adds(lambda: loss.backward())
     connector_backward, _ = count_multiply_adds(lambda: prompt.backward(prompt_in.grad))
     tower_backward = 0
     if features.requires_grad:
@@ -139,30 +141,43 @@ def count_passes(model: EvlVideoForCaptioning, pixels: Tensor, text: dict[str, T
     return both, ByPart(**{part: passes.forward for part, passes in parts.items()})
 
 
+class Generation(NamedTuple):
+    """Multiply-adds of the language model in generating captions of one clip, and what it keeps."""
+
+    reading: int
+    """The soft prompt, once, without its last token."""
+    captions: int
+    """All captions, token by token."""
+    cached_values: int
+    """Keys and values that it keeps of one token of one caption."""
+
+
 @torch.no_grad()
-def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, workload: Workload) -> int:
-    """Count the generation of one caption, with beams and a cache of keys and values.
+def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, *, captions: int, new_tokens: int) -> Generation:
+    """Count the generation of captions, beams or samples, with a cache of keys and values.
 
     The loop of `generate` depends on values, so its passes are counted instead: the soft prompt once, without its last
-    token; that token with BOS for every beam, which gives the first token; and a step for each further token. The cost
-    of a step is linear in the length of the cache, so two steps determine all. All beams are assumed to run to the last
-    token. A text prompt is not counted.
+    token; that token with BOS for every caption, which gives the first token; and a step for each further token. The
+    cost of a step is linear in the length of the cache, so two steps determine all. All captions are assumed to run to
+    the last token. A text prompt is not counted.
+
+    Args:
+        model: the captioner.
+        soft_tokens: soft tokens of the clip.
+        captions: captions generated side by side.
+        new_tokens: tokens of each.
     """
-    before = len(model.config.prefix_token_ids or ())
-    beams, prompt_tokens = workload.num_beams, before + soft_tokens + 1  # with BOS
-    count, output = count_multiply_adds(lambda: _open_captions(model, beams, soft_tokens))
-    steps = workload.new_tokens - 1
-    if not steps:
-        return count
-    first, second = (_count_step(model, beams, prompt_tokens + step, output.cache) for step in (0, 1))
-    return count + steps * first + (second - first) * (steps * (steps - 1) // 2)
-
-
-def _open_captions(model: EvlVideoForCaptioning, beams: int, soft_tokens: int) -> Any:
-    prompt = model.read_prompt(_empty_words(model, 1, soft_tokens)).repeated(beams)
-    known = prompt.cache.get_seq_length()
-    unread = prompt.embeddings.shape[1] + 1 - known
-    return _read(model, _empty_words(model, beams, unread), prompt.cache)
+    reading, prompt = count_multiply_adds(lambda: model.read_prompt(_empty_words(model, 1, soft_tokens)))
+    opened, cached = prompt.repeated(captions).cache, prompt.embeddings.shape[1] + 1  # with BOS
+    count, output = count_multiply_adds(
+        lambda: _read(model, _empty_words(model, captions, cached - opened.get_seq_length()), opened)
+    )
+    values = sum(layer.keys.numel() + layer.values.numel() for layer in output.cache.layers) // (captions * cached)
+    steps = new_tokens - 1
+    if steps:
+        first, second = (_count_step(model, captions, cached + step, output.cache) for step in (0, 1))
+        count += steps * first + (second - first) * (steps * (steps - 1) // 2)
+    return Generation(reading, count, values)
 
 
 def _empty_words(model: EvlVideoForCaptioning, rows: int, tokens: int) -> Tensor:
@@ -177,11 +192,11 @@ def _read(model: EvlVideoForCaptioning, embeddings: Tensor, cache: Any) -> Any:
     return language_model(inputs_embeds=embeddings, attention_mask=mask, cache=cache, use_cache=True, logits_to_keep=1)
 
 
-def _count_step(model: EvlVideoForCaptioning, beams: int, cached: int, cache: Any) -> int:
-    """Count one more token for every beam."""
+def _count_step(model: EvlVideoForCaptioning, captions: int, cached: int, cache: Any) -> int:
+    """Count one more token for every caption."""
     language_model: Any = model.language_model
-    ids = torch.zeros(beams, 1, dtype=torch.long, device=model.device)
-    mask = torch.ones(beams, cached + 1, dtype=torch.long, device=model.device)
+    ids = torch.zeros(captions, 1, dtype=torch.long, device=model.device)
+    mask = torch.ones(captions, cached + 1, dtype=torch.long, device=model.device)
     return count_multiply_adds(lambda: language_model(input_ids=ids, attention_mask=mask, cache=cache, use_cache=True))[
         0
     ]

@@ -21,7 +21,7 @@ class Workload:
     batch_size: int
     """Clips per process and forward pass."""
     captions_per_clip: int
-    """Captions of a clip in one step; the clip is encoded once."""
+    """Captions of a clip in one step, sampled ones included; the clip is encoded once."""
     text_tokens: int
     """Tokens that a caption is padded to, with BOS and EOS."""
     num_beams: int
@@ -30,16 +30,31 @@ class Workload:
     """Tokens generated for a caption."""
     precision: str
     """`bf16`, `fp16` or `fp32`."""
+    other_precision: str | None = None
+    """One more, in which memory is estimated too."""
+    clips_captioned: int = 1
+    """Clips captioned at once."""
+    samples: int = 0
+    """Captions sampled of a clip in a self-critical step; 0 for cross-entropy. A greedy one is generated with them."""
+    sample_tokens: int = 0
+    """Tokens of a sampled caption, with EOS; its text is BOS and all of them but the last."""
+    cached_features: bool = False
+    """Whether the vision tower's outputs are read from disk, so that it does not run in training."""
+    gradient_checkpointing: bool = False
+    """Whether layers keep only their input for the backward pass. What they then compute again is not counted."""
 
     def __post_init__(self) -> None:
-        numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "precision"}
+        numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.type is int}
+        least = {name: int(name not in ("samples", "sample_tokens")) for name in numbers}
         problems = [
-            f"{name} is {number!r}; it must be a whole number, at least 1"
+            f"{name} is {number!r}; it must be a whole number, at least {least[name]}"
             for name, number in numbers.items()
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1
+            if not isinstance(number, int) or isinstance(number, bool) or number < least[name]
         ]
-        if self.precision not in PRECISIONS:
-            problems.append(f"precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
+        for name in ("precision", "other_precision"):
+            value = getattr(self, name)
+            if value not in PRECISIONS and (name, value) != ("other_precision", None):
+                problems.append(f"{name} is {value!r}; allowed: {', '.join(PRECISIONS)}")
         raise_problems("The workload", problems)
 
 
@@ -71,14 +86,18 @@ class ByPart:
 
 @dataclass(frozen=True, slots=True)
 class MultiplyAdds:
-    """Multiply-adds of a workload, without its memory."""
+    """Multiply-adds of a workload, without its memory in training."""
 
     soft_tokens: int
     """Soft tokens of a clip, before its text."""
     training_batch: ByPart
-    """One cross-entropy pass of a batch, forward and backward."""
+    """One pass of a batch, forward and backward, without the sampling of its captions."""
     captioning_clip: ByPart
-    """Captioning one clip."""
+    """Captioning one clip from its frames."""
+    sampling_clip: ByPart | None
+    """Sampling a clip's captions, after its soft prompt is read; None for cross-entropy."""
+    cached_values: int
+    """Keys and values that the language model keeps of a token while it generates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +138,38 @@ class Estimate:
     saved: ByPart
     """Values that `save_pretrained` writes without `full`."""
     training_batch: ByPart
-    """Multiply-adds of one cross-entropy pass of a batch, forward and backward."""
+    """Multiply-adds of one pass of a batch, forward and backward, without the sampling of its captions."""
     captioning_clip: ByPart
-    """Multiply-adds of captioning one clip."""
+    """Multiply-adds of captioning one clip from its frames."""
     memory: Memory
     """Bytes during training."""
+    cached_token_bytes: int
+    """Bytes of the keys and values that the language model keeps of a token while it generates."""
+    other_memory: Memory | None = None
+    """Bytes during training in the workload's other precision, if it has one."""
+    sampling_clip: ByPart | None = None
+    """Multiply-adds of sampling a clip's captions, after its soft prompt is read; None for cross-entropy."""
+    feature_bytes: int | None = None
+    """Bytes of a clip's features on disk, in the precision of the workload; None if something in the tower is trained,
+    so that features cannot be stored."""
 
     @property
     def training_clip(self) -> ByPart:
-        """Return the multiply-adds of one cross-entropy pass, forward and backward, for each clip of the batch."""
+        """Return the multiply-adds of one pass, forward and backward, for each clip of the batch."""
         return self.training_batch // self.workload.batch_size
+
+    @property
+    def captioning_cache(self) -> int:
+        """Return the bytes of all keys and values when the captions of a batch end."""
+        asked = self.workload
+        return self._cache(asked.clips_captioned * asked.num_beams, asked.new_tokens)
+
+    @property
+    def sampling_cache(self) -> int:
+        """Return the bytes of all keys and values when the sampled and greedy captions of a batch end."""
+        asked = self.workload
+        return self._cache(asked.batch_size * (asked.samples + 1), asked.sample_tokens) if asked.samples else 0
+
+    def _cache(self, captions: int, new_tokens: int) -> int:
+        # BOS is read too, and the last token is not.
+        return self.cached_token_bytes * captions * (self.soft_tokens + new_tokens)

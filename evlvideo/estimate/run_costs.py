@@ -1,23 +1,29 @@
 """Estimate the costs of a run from its config."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from evlvideo.assembly.architecture import run_architecture
+from evlvideo.assembly.precision import resolve_precision
 from evlvideo.config.run import RunConfig
+from evlvideo.data.annotation.facts import facts_of
 from evlvideo.estimate.costs import estimate, multiply_adds
 from evlvideo.estimate.records import Estimate, MultiplyAdds, Workload
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import MAX_TEXT_TOKENS
 
+_OTHER_MEANING = {"fp32": "bf16", "bf16": "fp32"}
+"""What `auto` can mean on other devices."""
+_CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
+"""Names of the same argument of transformers' trainer, old and new."""
+
 
 def estimate_run(config: RunConfig) -> Estimate:
     """Estimate the steps and the captions of a run on one process, with texts of the maximum length.
 
-    `auto` precision counts as bf16, its meaning on a GPU. For SCST, training is the teacher-forced pass over all
-    samples of a clip, and captioning generates the samples and the greedy caption. Gradient checkpointing is not
-    considered: with it, training takes less memory.
+    `auto` precision is what it means on this device; memory is estimated in the other that it can mean, too. For SCST,
+    training is the teacher-forced pass over all samples of a clip; sampling them comes on top.
 
     Raises:
         UserError: the architecture cannot be read, or does not fit what the run asks.
@@ -39,27 +45,63 @@ class ClipCosts:
 def clip_costs(config: RunConfig) -> ClipCosts:
     """Return the soft tokens and multiply-adds of a clip, as in :func:`estimate_run`, without measuring memory.
 
+    They are those of the method: the tower is counted even if the run reads its features from disk.
+
     Raises:
         UserError: as in :func:`estimate_run`.
     """
-    workload = _workload(config)
+    # Without what makes no difference, so that more runs are alike.
+    workload = replace(
+        _workload(config),
+        precision="fp32",
+        other_precision=None,
+        clips_captioned=1,
+        cached_features=False,
+        gradient_checkpointing=False,
+    )
     counted = _multiply_adds(run_architecture(config).to_json_string(), workload)
     training = (counted.training_batch // workload.batch_size).total
     return ClipCosts(counted.soft_tokens, training, counted.captioning_clip.total)
 
 
+def splits_with_features(config: RunConfig) -> dict[str, int | None]:
+    """Return the splits whose features a run reads, and the number of their clips where it is known."""
+    data = config.data
+    known = facts_of(data.dataset).clips() if data.check_counts else {}
+    sizes = {split: known.get(split) for split in dict.fromkeys((data.train_split, data.validation_split))}
+    return sizes | {data.train_split: data.train_clips or sizes[data.train_split]}
+
+
 def _workload(config: RunConfig) -> Workload:
-    training, generation, scst = config.training, config.generation, config.stage == "scst"
-    beams = 1 if generation.do_sample else generation.num_beams
+    data, training, generation = config.data, config.training, config.generation
+    auto = training.precision == "auto"
+    precision = resolve_precision("auto") if auto else training.precision
     return Workload(
-        num_frames=config.data.num_frames,
+        num_frames=data.num_frames,
         batch_size=training.batch_size,
-        captions_per_clip=config.scst.num_samples if scst else config.data.captions_per_clip,
-        text_tokens=config.scst.max_new_tokens + 1 if scst else config.text.max_tokens or MAX_TEXT_TOKENS,
-        num_beams=config.scst.num_samples + 1 if scst else beams,
-        new_tokens=config.scst.max_new_tokens if scst else generation.max_new_tokens,
-        precision="bf16" if training.precision == "auto" else training.precision,
+        **_texts(config),
+        num_beams=1 if generation.do_sample else generation.num_beams,
+        new_tokens=generation.max_new_tokens,
+        clips_captioned=generation.batch_size,
+        precision=precision,
+        other_precision=_OTHER_MEANING[precision] if auto else None,
+        cached_features=data.features is not None,
+        gradient_checkpointing=any(training.arguments.get(name) for name in _CHECKPOINTING),
     )
+
+
+def _texts(config: RunConfig) -> dict[str, int]:
+    """Return how many captions of a clip train, how long their texts are, and how many of them are sampled."""
+    scst, references = config.scst, config.data.captions_per_clip
+    most = config.text.max_tokens or MAX_TEXT_TOKENS
+    if config.stage != "scst":
+        return {"captions_per_clip": references, "text_tokens": most}
+    sampled = {"samples": scst.num_samples, "sample_tokens": scst.max_new_tokens}
+    if not scst.cross_entropy_weight:
+        return {"captions_per_clip": scst.num_samples, "text_tokens": scst.max_new_tokens, **sampled}
+    # Both are padded to the longest.
+    longest = max(scst.max_new_tokens, most)
+    return {"captions_per_clip": scst.num_samples + references, "text_tokens": longest, **sampled}
 
 
 # Runs of a sweep, of several seeds or of one table are alike, and running a model takes seconds.

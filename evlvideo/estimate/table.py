@@ -1,5 +1,6 @@
 """Render an estimate as tables for a terminal."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from rich.box import SIMPLE_HEAD
@@ -15,12 +16,24 @@ _PARTS = {
     "contextualizer": "contextualizer",
     "language_model": "language model",
 }
-_UNITS = ("", "k", "M", "G")
-_GIB = 2**30
+_UNITS = ("", "k", "M", "G", "T", "P", "E")
+_LARGEST = 100_000
+"""A number below this is shown in its unit; above, in the next larger one."""
+_MOST_DECIMALS = 3
+_GB = 1000**3
+_MIB, _GIB = 2**20, 2**30
+_SOME_CLIPS = 1000
+"""What is shown of a split whose size is unknown."""
 
 
-def estimate_table(estimate: Estimate) -> RenderableType:
-    """Return tables of parameters and multiply-adds by part, and of memory, with remarks below."""
+def estimate_table(estimate: Estimate, splits: Mapping[str, int | None] | None = None) -> RenderableType:
+    """Return tables of parameters and multiply-adds by part, and of memory, with remarks below.
+
+    Args:
+        estimate: the estimate.
+        splits: splits that the run reads, and the number of their clips, None where it is unknown. Shown only for
+            a run on stored features.
+    """
     asked = estimate.workload
     parameters = {"all": estimate.parameters, "trained": estimate.trained, "saved": estimate.saved}
     multiply_adds = {
@@ -28,67 +41,138 @@ def estimate_table(estimate: Estimate) -> RenderableType:
         "training, a batch": estimate.training_batch,
         "captioning, a clip": estimate.captioning_clip,
     }
+    if estimate.sampling_clip is not None:
+        multiply_adds["sampling, a clip"] = estimate.sampling_clip
     return Group(
-        Text("Parameters"),
-        _by_part(parameters),
-        Text("\nMultiply-adds"),
-        _by_part(multiply_adds),
-        Text(f"\nMemory in training, {asked.precision}, {_counted(asked.batch_size, 'clip')}"),
-        _memory(estimate.memory),
+        *_by_part("Parameters", parameters),
         Text(),
+        *_by_part("Multiply-adds", multiply_adds),
+        Text(),
+        *_memory(f"Memory in training, {asked.precision}, {_counted(asked.batch_size, 'clip')}", estimate.memory),
+        Text(),
+        *(_features(estimate, splits or {}) if asked.cached_features else ()),
         *(Text(line, style="dim") for line in _remarks(estimate)),
     )
 
 
-def _by_part(columns: dict[str, ByPart]) -> Table:
+def _by_part(title: str, columns: Mapping[str, ByPart]) -> Iterator[RenderableType]:
+    """Yield a title with the unit of all columns, and a table."""
+    power = _power(max(numbers.total for numbers in columns.values()))
+    yield _titled(title, _UNITS[power])
     table = _table(list(columns))
-    cells = [_column(numbers) for numbers in columns.values()]
-    for title, *row in zip((*_PARTS.values(), "all"), *cells, strict=True):
-        table.add_row(title, *row, style="bold" if title == "all" else "")
-    return table
+    cells = [_column([getattr(numbers, part) for part in _PARTS], numbers.total, power) for numbers in columns.values()]
+    for name, *row in zip((*_PARTS.values(), "all"), *cells, strict=True):
+        table.add_row(name, *row, style="bold" if name == "all" else "")
+    yield table
 
 
-def _column(numbers: ByPart) -> list[str]:
-    """Return each part and their sum, in a unit that keeps the smallest visible."""
-    parts = [getattr(numbers, part) for part in _PARTS]
-    smallest = min((number for number in parts if number), default=0)
-    power = max(0, min(3, (len(str(smallest)) - 1) // 3))
-    return [
-        f"{number / 1000**power:,.1f} {_UNITS[power]}" if number and power else f"{number:,}"
-        for number in (*parts, numbers.total)
-    ]
+def _power(largest: int) -> int:
+    """Return the index of the unit that shows the largest of some numbers with few digits."""
+    return next((power for power in range(len(_UNITS)) if largest < _LARGEST * 1000**power), len(_UNITS) - 1)
 
 
-def _memory(memory: Memory) -> Table:
-    table = _table(["GiB"])
+def _column(parts: Sequence[int], total: int, power: int) -> list[str]:
+    """Return numbers in a unit, all with as many decimals as make the smallest visible."""
+    scaled = [number / 1000**power for number in (*parts, total)]
+    smallest = min((number for number in scaled if number), default=0.0)
+    decimals = _decimals(smallest) if power else 0
+    return [_number(number, decimals) for number in scaled]
+
+
+def _decimals(smallest: float) -> int:
+    return next((places for places in range(1, _MOST_DECIMALS) if smallest * 10**places >= 0.5), _MOST_DECIMALS)
+
+
+def _number(number: float, decimals: int) -> str:
+    if number == 0:
+        return "0"
+    shown = f"{number:,.{decimals}f}"
+    return shown if float(shown.replace(",", "")) else f"<{10**-decimals:.{decimals}f}"
+
+
+def _memory(title: str, memory: Memory) -> Iterator[RenderableType]:
+    unit, size = _binary_unit(memory.total)
+    yield _titled(title, unit)
+    table = _table([""])
     for name in (field.name for field in fields(Memory)):
-        table.add_row(name, _gib(getattr(memory, name)))
-    table.add_row("all", _gib(memory.total), style="bold")
-    return table
+        table.add_row(name, f"{getattr(memory, name) / size:,.2f}")
+    table.add_row("all", f"{memory.total / size:,.2f}", style="bold")
+    yield table
+
+
+def _features(estimate: Estimate, splits: Mapping[str, int | None]) -> Iterator[RenderableType]:
+    """Yield what features take on disk and cost to extract, by split."""
+    a_clip, encoding = estimate.feature_bytes or 0, estimate.captioning_clip.vision_tower
+    sizes = {name: clips for name, clips in splits.items() if clips is not None}
+    if len(sizes) < max(1, len(splits)):
+        sizes[f"{_SOME_CLIPS:,} clips"] = _SOME_CLIPS
+    power = _power(encoding * max(sizes.values()))
+    yield Text(f"Features, {estimate.workload.precision}, extracted once")
+    table = _table(["clips", "GB on disk", f"multiply-adds ({_UNITS[power]})"])
+    gigabytes = [a_clip * clips / _GB for clips in sizes.values()]
+    decimals = _decimals(min(gigabytes))
+    for (name, clips), size in zip(sizes.items(), gigabytes, strict=True):
+        table.add_row(name, f"{clips:,}", _number(size, decimals), _number(encoding * clips / 1000**power, 1))
+    yield table
+    yield Text()
+
+
+def _titled(title: str, unit: str) -> Text:
+    return Text(f"{title} ({unit})" if unit else title)
 
 
 def _table(columns: list[str]) -> Table:
-    table = Table(header_style="bold", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table = Table(header_style="bold", box=SIMPLE_HEAD, padding=0, show_edge=False, show_header=any(columns))
     table.add_column("", min_width=14)
     for column in columns:
-        table.add_column(column, justify="right", vertical="bottom", min_width=max(map(len, column.split())))
+        table.add_column(column, justify="right", vertical="bottom", min_width=max(map(len, column.split()), default=8))
     return table
 
 
-def _remarks(estimate: Estimate) -> list[str]:
+def _remarks(estimate: Estimate) -> Iterator[str]:
     asked = estimate.workload
-    return [
+    yield (
         f"A clip has {_counted(asked.num_frames, 'frame')} and {_counted(estimate.soft_tokens, 'soft token')}; in "
         f"training {_counted(asked.captions_per_clip, 'caption')} of {_counted(asked.text_tokens, 'token')}, in "
-        f"captioning {_counted(asked.num_beams, 'beam')} of {_counted(asked.new_tokens, 'new token')}.",
-        "Multiply-adds are those of matrix products and convolutions; training is forward and backward.",
-        "Memory is without the CUDA context, fragmentation, and buffers that come and go.",
-    ]
+        f"captioning {_counted(asked.num_beams, 'beam')} of {_counted(asked.new_tokens, 'new token')}."
+    )
+    yield "Multiply-adds are those of matrix products and convolutions; training is forward and backward."
+    if asked.samples:
+        yield (
+            f"A step samples {_counted(asked.samples, 'caption')} of {_counted(asked.sample_tokens, 'token')} and a "
+            "greedy one for every clip, before it trains."
+        )
+    if asked.cached_features:
+        yield "Training reads features: the vision tower is loaded and does not run. Captioning a new clip runs it."
+    if asked.gradient_checkpointing:
+        yield "Gradient checkpointing is on; what its layers compute again is not counted."
+    yield from _remarks_on_memory(estimate)
+
+
+def _remarks_on_memory(estimate: Estimate) -> Iterator[str]:
+    asked, other = estimate.workload, estimate.other_memory
+    yield "Memory is without the CUDA context, fragmentation, and buffers that come and go."
+    if other is not None:
+        yield (
+            f"training.precision=auto is {asked.precision} on this machine; where it is {asked.other_precision}, "
+            f"training takes {_binary(other.total)} in all."
+        )
+    if asked.samples:
+        yield f"While captions are sampled, their keys and values take up to {_binary(estimate.sampling_cache)}."
+    yield (
+        f"While {_counted(asked.clips_captioned, 'clip')} are captioned at once, keys and values take up to "
+        f"{_binary(estimate.captioning_cache)} beside the weights."
+    )
 
 
 def _counted(number: int, name: str) -> str:
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 
-def _gib(number: int) -> str:
-    return f"{number / _GIB:,.2f}"
+def _binary_unit(number: int) -> tuple[str, int]:
+    return ("GiB", _GIB) if number >= _GIB else ("MiB", _MIB)
+
+
+def _binary(number: int) -> str:
+    unit, size = _binary_unit(number)
+    return f"{number / size:,.2f} {unit}"

@@ -18,6 +18,8 @@ _HALF = (torch.bfloat16, torch.float16)
 
 def autocast_by(weight: Tensor) -> AbstractContextManager[Any]:
     """Autocast to the dtype of a frozen weight, on its device, if that is half precision; else switch autocast off."""
+    if weight.is_meta:  # as in estimates
+        return nullcontext()
     device, dtype = weight.device.type, weight.dtype
     wanted, on = dtype in _HALF, torch.is_autocast_enabled(device)
     grad = torch.is_grad_enabled()

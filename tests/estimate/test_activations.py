@@ -1,4 +1,5 @@
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,7 +36,8 @@ class Attention(nn.Module):
 def on_a_pretended_gpu(module: nn.Module, *shape: int, autocast: torch.dtype | None = None) -> int:
     with FakeTensorMode(allow_non_fake_inputs=True):
         module.to_empty(device=activations.DEVICE)
-        return saved_bytes(module, {"x": torch.empty(*shape, device=activations.DEVICE)}, autocast)  # type: ignore[arg-type]
+        x = torch.empty(*shape, device=activations.DEVICE)
+        return saved_bytes(module, lambda: module(x), autocast)
 
 
 def test_inputs_of_layers_are_kept_and_weights_are_not_counted() -> None:
@@ -53,18 +55,42 @@ def test_attention_keeps_no_weights_of_attention() -> None:
     assert 4 * (keys + outputs + row_sums) <= kept < 4 * (keys + outputs + row_sums) + 64
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_what_is_kept_equals_what_a_real_pass_keeps(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def plain_attention() -> AbstractContextManager[None]:
+# Dropout keeps a mask of bytes on a GPU, and one of float32 on the CPU.
+NO_DROPOUT = BERT_SIZES | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@pytest.fixture
+def plain_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention as a CPU computes it."""
+
+    def plain() -> AbstractContextManager[None]:
         return sdpa_kernel(SDPBackend.MATH)
 
-    monkeypatch.setattr(activations, "_FusedAttention", plain_attention)
+    monkeypatch.setattr(activations, "_FusedAttention", plain)
+
+
+@pytest.mark.usefixtures("plain_attention")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_kept_equals_what_a_real_pass_keeps(variant: str) -> None:
     asked = workload()
-    # Dropout keeps a mask of bytes on a GPU, and one of float32 on the CPU.
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config = tiny_config(**VARIANTS[variant], bert_config=BERT_SIZES | no_dropout)
-    batch = {**real_batch(asked), "logits_to_keep": asked.text_tokens + 1}
-    assert estimate(config, asked).memory.activations == saved_bytes(real_model(config).train(), batch, None)
+    config = tiny_config(**VARIANTS[variant], bert_config=NO_DROPOUT)
+    model, batch = real_model(config).train(), real_batch(asked)
+    real = saved_bytes(model, lambda: model(**batch, logits_to_keep=asked.text_tokens + 1), None)
+    assert estimate(config, asked).memory.activations == real
+
+
+@pytest.mark.usefixtures("plain_attention")
+@pytest.mark.parametrize("captions_per_clip", [1, 2])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_checkpointed_layers_keep_equals_what_a_real_pass_keeps(variant: str, captions_per_clip: int) -> None:
+    asked = workload(captions_per_clip=captions_per_clip, gradient_checkpointing=True)
+    config = tiny_config(**VARIANTS[variant], bert_config=NO_DROPOUT)
+    model, batch = real_model(config).train(), real_batch(asked)
+    model.activation_checkpointing_enable()
+    real = saved_bytes(model, lambda: model(**batch, logits_to_keep=asked.text_tokens + 1), None)
+    costs = estimate(config, asked)
+    assert costs.memory.activations == real
+    assert real < estimate(config, replace(asked, gradient_checkpointing=False)).memory.activations
 
 
 def test_nothing_is_left_switched_on() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_architecture import SMALL_LLAMA, VARIANTS, costs_of, real_model, tiny_config, workload
+from tiny_architecture import BOS, SMALL_LLAMA, VARIANTS, costs_of, real_model, tiny_config, workload
 from transformers import LlamaConfig, MixtralConfig, OPTConfig
 
 from evlvideo.errors import UserError
@@ -89,6 +89,27 @@ def test_batches_change_activations_and_no_cost_of_a_clip() -> None:
     assert four.captioning_clip == one.captioning_clip
     assert four.memory.activations > 3 * one.memory.activations
     assert four.memory.weights == one.memory.weights
+
+
+def test_keys_and_values_are_those_of_a_real_cache() -> None:
+    model = real_model(tiny_config()).eval()
+    bos = model.language_model.get_input_embeddings()(torch.full((3, 1), BOS))
+    context = torch.cat([model.encode(torch.zeros(3, 2, 3, 32, 32)), bos], dim=1)
+    found = model.language_model.generate(
+        inputs_embeds=context,
+        attention_mask=torch.ones(context.shape[:2], dtype=torch.long),
+        num_beams=2,
+        min_new_tokens=6,
+        max_new_tokens=6,
+        return_dict_in_generate=True,
+    )
+    layers = found.cache.layers
+    real = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+    costs = {
+        precision: costs_of("image", num_beams=2, new_tokens=6, clips_captioned=3, precision=precision)
+        for precision in ("fp32", "bf16")
+    }
+    assert (costs["fp32"].captioning_cache, 2 * costs["bf16"].captioning_cache) == (real, real)
 
 
 def test_soft_tokens_are_those_of_the_model() -> None:

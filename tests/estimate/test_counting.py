@@ -2,12 +2,26 @@ import pytest
 import torch
 from tiny_architecture import NUM_TOKENS, SMALL_LLAMA, VARIANTS, costs_of, real_batch, real_model, tiny_config, workload
 from torch import nn
-from transformers import LlamaConfig
+from transformers import LlamaConfig, OPTConfig
 
 from evlvideo.errors import UserError
 from evlvideo.estimate.costs import estimate
 from evlvideo.estimate.counting import count_multiply_adds
 from evlvideo.models.tokens.contextualizers import InTowerContextualizer
+
+LANGUAGE_MODELS = {
+    "keys shared by heads": LlamaConfig(**SMALL_LLAMA, num_key_value_heads=2, pad_token_id=1),
+    "norms after layers and narrow words, as OPT-350m": OPTConfig(
+        hidden_size=32,
+        word_embed_proj_dim=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        ffn_dim=64,
+        vocab_size=50,
+        max_position_embeddings=96,
+        do_layer_norm_before=False,
+    ),
+}
 
 
 def test_a_matrix_product_is_counted_as_by_hand() -> None:
@@ -72,9 +86,10 @@ def test_captioning_equals_a_count_of_the_real_loop(variant: str, num_beams: int
     assert costs_of(variant, num_beams=num_beams, new_tokens=new_tokens).captioning_clip.total == count
 
 
-def test_a_language_model_whose_heads_share_keys_is_counted_alike() -> None:
+@pytest.mark.parametrize("language_model", LANGUAGE_MODELS)
+def test_other_language_models_are_counted_alike(language_model: str) -> None:
     asked = workload()
-    config = tiny_config(text_config=LlamaConfig(**SMALL_LLAMA, num_key_value_heads=2, pad_token_id=1))
+    config = tiny_config(text_config=LANGUAGE_MODELS[language_model])
     model = real_model(config)
     batch = real_batch(asked)
     lengths = {"max_new_tokens": asked.new_tokens, "min_new_tokens": asked.new_tokens}

@@ -16,6 +16,11 @@ def test_all_problems_are_named_at_once() -> None:
         workload(batch_size=0, precision="int8")
 
 
+def test_a_precision_to_compare_with_is_checked_too() -> None:
+    with pytest.raises(UserError, match=r"other_precision is 'int8'; allowed: bf16, fp16, fp32"):
+        workload(other_precision="int8")
+
+
 def test_parts_add_up() -> None:
     assert ByPart(vision_tower=1, connector=20, contextualizer=300, language_model=4000).total == 4321
 

@@ -106,7 +106,7 @@ def test_tests_that_need_a_gpu_are_found_by_their_own_mark_or_a_shared_one() -> 
 
 
 def test_every_case_that_names_an_estimate_gets_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = estimates._estimate(SMALL, "video", FEW)
+    one = estimates._estimate(SMALL, "video", FEW, samples=1, sample_tokens=4)
     for counted in ("_estimate", "multiply_adds"):
         monkeypatch.setattr(estimates, counted, lambda *asked, **changes: one)
     estimated = found_by(estimates, tmp_path)

@@ -51,11 +51,12 @@ def _of_self_critical(size: Size, form: str, batch: int) -> dict[str, Any]:
         form,
         batch,
         captions_per_clip=size.samples,
-        text_tokens=size.new_tokens + 1,
-        num_beams=size.samples + 1,
-        new_tokens=size.new_tokens,
+        text_tokens=size.new_tokens,
+        samples=size.samples,
+        sample_tokens=size.new_tokens,
     )
-    drawing = batch * found.captioning_clip.language_model
+    assert found.sampling_clip is not None
+    drawing = batch * found.sampling_clip.total
     return {"multiply_adds": drawing + found.training_batch.total, "drawing": drawing, "gib": found.memory.total / GIB}
 
 
