@@ -34,5 +34,5 @@ def name_special_tokens(captions: Sequence[Caption]) -> str | None:
     return (
         f"special-tokens: {len(holding):,} of {len(captions):,} captions hold special tokens: {found}. They are left "
         "out of the texts. The language model has not learned how captions end, or falls back on its chat template: "
-        "train longer, or check the text keys that the processor saved (end_of_text, prompt)."
+        "train longer, or change the texts (text.template, text.bos, text.end_of_text)."
     )

@@ -266,7 +266,8 @@ class SelfCriticalTrainer(CaptionTrainer):
                 "training.learning_rate, keep near the start with scst.kl_weight or scst.cross_entropy_weight, or "
                 "start from a model that captions better."
             )
-        logger.warning(found)
+        if self.is_world_process_zero():
+            logger.warning(found)
 
 
 def _targets(batch: dict[str, Any]) -> Tensor:
