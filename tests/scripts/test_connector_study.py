@@ -37,6 +37,7 @@ def test_validation_is_read_from_the_log(tmp_path: Path) -> None:
 def test_captions_that_differ_are_counted(tmp_path: Path) -> None:
     directory = tmp_path / "evaluation" / "mini-test"
     directory.mkdir(parents=True)
+    (tmp_path / "config.yaml").write_text("data: {dataset: mini}\n")
     write_predictions(directory / "predictions.json", {"a": "a ball", "b": "a ball", "c": "a box"})
     assert connectors.distinct(tmp_path) == 2
 
