@@ -110,7 +110,7 @@ def test_a_step_waits_for_the_device_only_to_draw_and_to_read_its_captions(
     for site, count in counter.sites.items():
         ours[site.split()[1]] += 0 if site.startswith(GENERATION) else count
     assert +ours == {
-        "captions": 1,  # the tokens, as text; they are in the program's memory then
+        "_before_ending": 1,  # the tokens, as text; they are in the program's memory then
         "roll_out": 2,  # of the same tokens, which ended and how long they are
     }
     # One for each token that is drawn, so that drawing stops where all captions have ended, and three to start.
