@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
@@ -164,25 +164,23 @@ def interrupted_by_sigterm() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted("Stopped by a signal.")
 
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
+    with _handling({signal.SIGTERM: interrupt}):
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager
 def without_signals() -> Iterator[None]:
     """Ignore SIGINT and SIGTERM while the block writes what would otherwise be lost. Only the main thread can."""
-    try:
-        previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:
+    with _handling({signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}):
         yield
-        return
+
+
+@contextmanager
+def _handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
+    try:
+        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    except ValueError:  # not the main thread
+        previous = {}
     try:
         yield
     finally:
