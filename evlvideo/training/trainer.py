@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 import time
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from transformers.training_args import OptimizerNames
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
-from evlvideo.data.loading.loader import leave_signals_to_parent
+from evlvideo.data.loading.loader import batch_loader, leave_signals_to_parent
 from evlvideo.errors import UserError
 from evlvideo.inference.captions import name_special_tokens
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -198,6 +198,17 @@ class CaptionTrainer(Trainer):
         inside.generator = torch.Generator()
         self._train_loader = inside
         return cast(DataLoader, loader)
+
+    def batches_before_training(self, items: int) -> Iterable[dict[str, Any]]:
+        """Load the first items outside training, whose random state and order of clips stay as they are."""
+        items, size = min(items, len(cast(Sized, self.train_dataset))), self.args.per_device_train_batch_size
+        batches = [range(first, min(first + size, items)) for first in range(0, items, size)]
+        return batch_loader(
+            cast("Dataset[Any]", self.train_dataset),
+            batches,
+            self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+        )
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
         # The dataset is shuffled already. A random sampler would undo the proportions of a mixture, and hold the order
