@@ -8,16 +8,48 @@ from av.container import InputContainer
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media
 
-FORMATS = (
-    *("asf", "avi", "flv", "gif", "matroska", "mov", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"),
-    *("dhav", "dv", "gxf", "ivf", "nuv", "ty", "yuv4mpegpipe"),
-    *("cavsvideo", "dirac", "h261", "h263", "h264", "hevc", "m4v", "mjpeg", "mpegvideo", "obu", "vc1", "vvc"),
-)
-"""FFmpeg's names of the formats that are read: containers, those of recorders, and bare streams.
+FORMATS = {
+    "asf": (".asf", ".wmv"),
+    "avi": (".avi", ".divx"),
+    "flv": (".flv",),
+    "gif": (".gif",),
+    "matroska": (".mk3d", ".mkv", ".webm"),
+    "mov": (".3g2", ".3gp", ".f4v", ".m4v", ".mov", ".mp4", ".qt"),
+    "mpeg": (".mpe", ".mpeg", ".mpg", ".vob"),
+    "mpegts": (".m2t", ".m2ts", ".mts", ".ts"),
+    "mxf": (".mxf",),
+    "nut": (".nut",),
+    "ogg": (".ogm", ".ogv"),
+    "rm": (".rm", ".rmvb"),
+    "wtv": (".wtv",),
+    "yuv4mpegpipe": (".y4m",),
+    "dhav": (".dav",),
+    "dv": (".dv",),
+    "gxf": (".gxf",),
+    "ivf": (".ivf",),
+    "nuv": (".nuv",),
+    "ty": (".ty",),
+    "cavsvideo": (".cavs",),
+    "dirac": (".drc",),
+    "h261": (".h261",),
+    "h263": (".h263",),
+    "h264": (".264", ".h264"),
+    "hevc": (".265", ".h265", ".hevc"),
+    "m4v": (),
+    "mjpeg": (".mjpeg", ".mjpg"),
+    "mpegvideo": (".m1v", ".m2v", ".mpv"),
+    "obu": (".obu",),
+    "vc1": (".vc1",),
+    "vvc": (".266", ".vvc"),
+}
+"""FFmpeg's names of the formats that are read, with the suffixes of their files: containers, and bare streams.
 
 Each holds its own frames. FFmpeg tells a format by content, whatever the file's name, and knows others that are lists
 of further files or addresses: HLS, DASH, concat, SDP, IMF, image sequences, VobSub.
 """
+
+VIDEO_SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
+"""Suffixes of videos, in lower case."""
 
 
 def open_container(media: Media) -> InputContainer:
