@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,17 +99,17 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not a JSON file: {error}.") from error
 
 
-def parse_json(text: str, pairs: bool = False) -> Any:
+def parse_json(text: str, object_of: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """Parse JSON. Refuse half of a surrogate pair, which JSON can escape and no file or tokenizer can hold.
 
     Args:
         text: the JSON.
-        pairs: whether to read objects as lists of pairs, which keep repeated keys.
+        object_of: makes an object of its keys and values. Defaults to a dictionary.
 
     Raises:
         ValueError: with the line and column.
     """
-    value = json.loads(text, object_pairs_hook=list if pairs else None)
+    value = json.loads(text, object_pairs_hook=object_of)
     place = half_character(text)
     if place is not None:
         raise json.JSONDecodeError(f"{text[place : place + 6]} is half of a character", text, place)
