@@ -13,6 +13,7 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
 from evlvideo.data.annotation.messages import some
+from evlvideo.data.annotation.missing_files import some_missing
 from evlvideo.data.annotation.readers.text_files import NoAnnotationError
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.guarded import decode_frames_guarded
@@ -230,7 +231,8 @@ def _file_problems(dataset: str, report: SplitReport, media: Path) -> list[str]:
         rest = "get the rest, or name the directory that holds them"
         if report.expected_clips is None:
             rest += ", or remove clips without a file from the annotation"
-        problems.append(f"{len(report.missing)} files of {name} are not in {media}: {some(report.missing)}; {rest}.")
+        listed = some_missing(media, report.missing)
+        problems.append(f"{len(report.missing)} files of {name} are not in {media}: {listed}; {rest}.")
     if report.empty:
         problems.append(f"{len(report.empty)} files of {name} are empty: {some(report.empty)}; get them again.")
     if report.unreadable:
