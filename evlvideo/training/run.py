@@ -8,7 +8,7 @@ from typing import Any
 
 from accelerate.utils import gather_object
 from rich.console import Console
-from transformers import TrainingArguments, set_seed
+from transformers import TrainerState, TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
@@ -40,7 +40,22 @@ from evlvideo.results.run_directory import (
 from evlvideo.terminal import log_file
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.collapse import signs_of_validation
-from evlvideo.training.resuming import check_resumable, checkpoint_to_resume, state_of
+from evlvideo.training.resuming.checkpoints import (
+    checkpoint_to_resume,
+    problem_of_weights,
+    state_of,
+    tell_passed_over,
+)
+from evlvideo.training.resuming.record import RunRecord
+from evlvideo.training.resuming.settings import (
+    RATES,
+    changes_at,
+    check_same_model,
+    record_of_finished,
+    resumed_record,
+    tell_changes,
+)
+from evlvideo.training.run_files import RunFiles
 from evlvideo.training.run_log import RunLog
 from evlvideo.training.scst.rewards import Reward, make_reward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
@@ -75,7 +90,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     directory = Path(config.output_dir)
     check_writable(directory)
     if found := checkpoint_to_resume(directory, resume):
-        check_resumable(config, directory, found)
+        resumed_record(config, directory, found)
     precision = resolve_precision(config.training.precision)
     arguments = training_arguments(config, precision)
     check_start(config)
@@ -90,26 +105,41 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
         # Look again: another process may have trained in the directory until now.
         checkpoint = checkpoint_to_resume(directory, resume)
         with log_file(directory / TRAINING_LOG_NAME):
-            _train(trainer, config, checkpoint, console or Console(stderr=True))
+            record = RunRecord(config) if checkpoint is None else _resume(trainer, config, checkpoint)
+            _train(trainer, record, checkpoint, console or Console(stderr=True))
     return directory
 
 
-def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, console: Console) -> None:
+def _resume(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path) -> RunRecord:
+    """Say what a run resumes from and with, once it is sure that it can."""
     directory = Path(config.output_dir)
-    save_config(config, directory / CONFIG_NAME)
+    record = resumed_record(config, directory, checkpoint)
+    check_same_model(trainer.captioner, checkpoint)
+    tell_passed_over(checkpoint)
+    if reached_limit(config.training, state_of(checkpoint)):
+        return record_of_finished(config, directory, checkpoint)
+    tell_changes(record, directory, checkpoint)
+    return record
+
+
+def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, console: Console) -> None:
+    config = record.config
+    directory = Path(config.output_dir)
     limit = config.training.max_hours
     stop = GracefulStop(lambda: limit is not None and trainer.training_seconds >= 3600 * limit)
     if checkpoint and reached_limit(config.training, state_of(checkpoint)):
         trainer.restore(checkpoint)
+        if trainer.is_world_process_zero():
+            save_config(config, directory / CONFIG_NAME)
     else:
-        _train_on(trainer, config, stop, checkpoint, console)
+        _train_on(trainer, record, stop, checkpoint, console)
     if stop.stopped and trainer.state.global_step < config.training.max_steps:
         raise Interrupted(
             f"Stopped at step {trainer.state.global_step} of {config.training.max_steps}, with a checkpoint in "
             f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to continue."
         )
     if trainer.is_world_process_zero():
-        _finish(config, trainer, directory)
+        _finish(record, trainer, directory)
     # Only now: the names of bad clips may have to be read from shards again.
     bad_clips = sorted(set(gather_object(_bad_clips(trainer))))
     if trainer.is_world_process_zero():
@@ -147,15 +177,15 @@ def _name_bad_clips(directory: Path, bad_clips: list[str]) -> None:
 
 
 def _train_on(
-    trainer: CaptionTrainer, config: RunConfig, stop: GracefulStop, checkpoint: Path | None, console: Console
+    trainer: CaptionTrainer, record: RunRecord, stop: GracefulStop, checkpoint: Path | None, console: Console
 ) -> None:
+    config = record.config
     directory = Path(config.output_dir)
-    if trainer.is_world_process_zero():
-        # A limit may have ended the run before it was raised; the run is not finished until it ends again.
-        (directory / SUMMARY_NAME).unlink(missing_ok=True)
+    trainer.run_record = record
+    trainer.has_new_rates = checkpoint is not None and not changes_at(record, checkpoint).keys().isdisjoint(RATES)
     progress = RunLog(directory, console, lambda: trainer.record)
     early = EarlyStopping(config.training.patience, stop_on_collapse=config.training.stop_on_collapse)
-    for callback in (progress, early, stop):
+    for callback in (RunFiles(config), progress, early, stop):
         trainer.add_callback(callback)
     try:
         with stop.listening(), trackers_of_run(trainer, directory):
@@ -221,13 +251,13 @@ def _training_split(config: RunConfig) -> str:
     return " + ".join(sources) or f"{config.data.dataset}:{config.data.train_split}"
 
 
-def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None:
+def _finish(record: RunRecord, trainer: CaptionTrainer, directory: Path) -> None:
     """Write the best checkpoint's weights and the run's summary into the run's directory."""
-    state = trainer.state
+    config, state = record.config, trainer.state
     seconds = trainer.training_seconds
     ended_by = reached_limit(config.training, state)
     model = trainer.captioner
-    best_step = state.best_global_step or state.global_step
+    best_step, best_cider = _best_of(state, directory)
     if best_step != state.global_step:
         load_trained_weights(model, directory / CHECKPOINTS_NAME / f"checkpoint-{best_step}")
     model.save_pretrained(directory)
@@ -239,12 +269,13 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None
             "stage": config.stage,
             "init": config.init,
             "seed": config.seed,
+            "changes": list(record.changes),
             "commit": git_commit(),
             "steps": state.global_step,
             "ended_by": ended_by,
             "signs": [str(sign) for sign in signs_of_validation(state.log_history)],
             "best_step": best_step,
-            "best_cider": state.best_metric,
+            "best_cider": best_cider,
             "trained_parameters": model.num_parameters(only_trainable=True),
             "training_seconds": seconds,
             "bad_clips": [],
@@ -255,7 +286,26 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None
     logger.info(
         "%s: best validation CIDEr %s at step %d, after %.0f s of training",
         directory,
-        format_score(state.best_metric),
+        format_score(best_cider),
         best_step,
         seconds,
     )
+
+
+def _best_of(state: TrainerState, directory: Path) -> tuple[int, float | None]:
+    """Return step and CIDEr of the best checkpoint; of the last one if that is gone, which ends no run."""
+    best = state.best_global_step or state.global_step
+    if best == state.global_step:
+        return best, state.best_metric
+    checkpoint = directory / CHECKPOINTS_NAME / f"checkpoint-{best}"
+    if not (problem := problem_of_weights(checkpoint)):
+        return best, state.best_metric
+    logger.warning(
+        "%s: the best checkpoint, of step %d, is gone or broken (%s); the run's weights are those of its last step, %d",
+        directory,
+        best,
+        problem,
+        state.global_step,
+    )
+    last = [entry["validation_cider"] for entry in state.log_history if "validation_cider" in entry]
+    return state.global_step, last[-1] if last else None
