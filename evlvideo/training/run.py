@@ -1,8 +1,8 @@
 """Trains one run, from its config to the run's directory."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.media.errors import DecodeError
-from evlvideo.errors import Interrupted, UserError
+from evlvideo.errors import Interrupted, UserError, first_ten
 from evlvideo.files import read_json, write_json
 from evlvideo.metrics.names import format_score
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -35,6 +35,7 @@ from evlvideo.results.run_directory import (
     SUMMARY_NAME,
     TRAINING_LOG_NAME,
     check_writable,
+    remove_unfinished,
     sole_use,
 )
 from evlvideo.terminal import log_file
@@ -101,13 +102,22 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     trainer = _make_trainer(config, arguments, model, processor, sources, validation_clips)
     with ExitStack() as held:
         # One process takes the directory; a refusal is raised in all, or the others would wait for it.
-        on_main_process(lambda: held.enter_context(sole_use(directory)))
+        on_main_process(lambda: held.enter_context(_cleared(directory)))
         # Look again: another process may have trained in the directory until now.
         checkpoint = checkpoint_to_resume(directory, resume)
         with log_file(directory / TRAINING_LOG_NAME):
             record = RunRecord(config) if checkpoint is None else _resume(trainer, config, checkpoint)
             _train(trainer, record, checkpoint, console or Console(stderr=True))
     return directory
+
+
+@contextmanager
+def _cleared(directory: Path) -> Iterator[None]:
+    """Take a run's directory for this process, without what a killed one was writing."""
+    with sole_use(directory):
+        if removed := remove_unfinished(directory):
+            logger.info("%s: removed %s, which a killed process left unfinished", directory, first_ten(removed))
+        yield
 
 
 def _resume(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path) -> RunRecord:

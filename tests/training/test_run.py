@@ -480,6 +480,22 @@ def test_a_signal_to_all_processes_stops_in_order(toy: Toy, tmp_path: Path, numb
     assert f"Stopped at step {step} of 100000" in errors
 
 
+def test_what_a_killed_save_left_is_cleared_by_who_trains_there(
+    toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = shutil.copytree(uninterrupted["caption"], tmp_path / "run")
+    left = [run / ".tmpAbC123", run / "checkpoints" / "checkpoint-6" / ".tmp0a1B2c", run / ".config.yaml.abcd1234.yaml"]
+    for file in left:
+        file.write_bytes(b"half")
+    with pytest.raises(UserError):
+        quietly(config_of(toy, run, "caption"))
+    assert all(file.exists() for file in left)
+    with caplog.at_level("INFO", "evlvideo"):
+        quietly(config_of(toy, run, "caption"), resume=True)
+    assert not any(file.exists() for file in left)
+    assert "which a killed process left unfinished" in caplog.text
+
+
 def test_resuming_needs_a_checkpoint(toy: Toy, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no checkpoint to resume from in .*checkpoints; train without --resume"):
         quietly(config_of(toy, tmp_path / "run", "caption"), resume=True)
