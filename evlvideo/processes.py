@@ -5,16 +5,17 @@
 """
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from evlvideo.errors import Interrupted, UserError
 
@@ -36,6 +37,13 @@ _LOCAL_RANKS = (
     "MV2_COMM_WORLD_LOCAL_RANK",
     "SLURM_LOCALID",
 )
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
+)
+"""Signals by which people, terminals and clusters ask a process to end; clusters send some a while before they kill."""
+
 _POLL_SECONDS = 0.2
 _meetings = count()
 
@@ -173,6 +181,32 @@ def without_signals() -> Iterator[None]:
     """Ignore SIGINT and SIGTERM while the block writes what would otherwise be lost. Only the main thread can."""
     with _handling({signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}):
         yield
+
+
+@contextmanager
+def keeping_handler(number: signal.Signals) -> Iterator[None]:
+    """Put a signal's handler back after the block, if a library has set its own."""
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if signal.getsignal(number) is not before:
+            signal.signal(number, before)
+
+
+def end_at_once(status: int) -> NoReturn:
+    """End this process with a status, without waiting for anything.
+
+    Threads, child processes, or the other processes of a run may wait for something that this one will never do, and
+    the interpreter would wait for them.
+    """
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 @contextmanager
