@@ -161,25 +161,31 @@ def is_first_to_say(message: str) -> bool:
         return True
 
 
+def signals_to_catch() -> list[signal.Signals]:
+    """List SIGINT, SIGTERM, and the other :data:`STOP_SIGNALS` unless ignored, as under `nohup`, or handled already."""
+    always = (signal.SIGINT, signal.SIGTERM)
+    return [number for number in STOP_SIGNALS if number in always or signal.getsignal(number) is signal.SIG_DFL]
+
+
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Turn SIGTERM, by which clusters end a job, into an error while the block runs. Only the main thread can.
+def interrupted_by_signals() -> Iterator[None]:
+    """Turn signals by which clusters end a job into an error while the block runs. Only the main thread can.
 
     Raises:
-        Interrupted: the signal came.
+        Interrupted: one of :func:`signals_to_catch` came, other than SIGINT, which is a KeyboardInterrupt.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted("Stopped by a signal.")
 
-    with _handling({signal.SIGTERM: interrupt}):
+    with _handling({number: interrupt for number in signals_to_catch() if number != signal.SIGINT}):
         yield
 
 
 @contextmanager
 def without_signals() -> Iterator[None]:
-    """Ignore SIGINT and SIGTERM while the block writes what would otherwise be lost. Only the main thread can."""
-    with _handling({signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}):
+    """Ignore :data:`STOP_SIGNALS` while the block writes what would otherwise be lost. Only the main thread can."""
+    with _handling(dict.fromkeys(STOP_SIGNALS, signal.SIG_IGN)):
         yield
 
 

@@ -506,7 +506,7 @@ def test_ctrl_c_in_the_last_step_lets_the_run_finish(toy: Toy, tmp_path: Path, m
     assert read_json(tmp_path / "run" / "training.json")["steps"] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_stops_in_order(toy: Toy, tmp_path: Path, number: signal.Signals) -> None:
     """As of a terminal's Ctrl-C, and of a cluster's end of a job; launchers pass it on to the program once more."""
     config = config_of(
