@@ -66,9 +66,13 @@ class PacketReader:
         for packet in self.packets():
             yield from self.stream.decode(packet)
 
-    def restart(self, first: PacketTimes) -> None:
-        """Go back to the first packet of the file, which has the times `first`."""
-        if not self._seek(first.dts, first):
+    def restart(self, first: PacketTimes | None) -> None:
+        """Go back to the first packet of the file.
+
+        Args:
+            first: its times, for faster seeking. If None, others may have the same, as in joined recordings.
+        """
+        if first is None or not self._seek(first.dts, first):
             self.container.close()
             self._open()
 

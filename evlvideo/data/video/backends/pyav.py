@@ -1,6 +1,6 @@
 """Decode with PyAV: decodes only what the wanted frames need, and identifies frames by presentation time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -66,7 +66,17 @@ def _by_seeking(reader: PacketReader, index: VideoIndex, times: list[int]) -> It
             reader.restart(index.first)
         elif not reader.start_at(index.keyframes[number]):
             return
-        yield from _group(reader, group)
+        yield from _group(reader, group) if index.by_packet else _until(reader, group)
+
+
+def _until(reader: PacketReader, wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode from here until all wanted frames are given."""
+    waiting = set(wanted)
+    for time, frame in _those(wanted, reader.frames()):
+        yield time, frame
+        waiting.discard(time)
+        if not waiting:
+            return
 
 
 def _group(reader: PacketReader, wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
@@ -90,7 +100,7 @@ def _from_the_start(
     reader: PacketReader, index: VideoIndex, wanted: dict[int, int]
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Decode from the first packet to the last wanted frame, skipping nothing."""
-    reader.restart(index.first)
+    reader.restart(index.first if index.by_time else None)
     last = max(wanted)
     for count, frame in enumerate(reader.frames()):
         time = frame.pts if index.by_time else count
@@ -108,7 +118,7 @@ def _refuse_missing(reader: PacketReader, index: VideoIndex, missing: list[int])
         )
 
 
-def _those(wanted: set[int], frames: list[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
+def _those(wanted: set[int], frames: Iterable[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
     for frame in frames:
         if frame.pts in wanted:
             yield frame.pts, frame
