@@ -5,6 +5,7 @@ import traceback
 
 import typer
 
+from evlvideo.cli.answer_scores import score_answers
 from evlvideo.cli.captioning import caption
 from evlvideo.cli.checkpoints import convert, inspect
 from evlvideo.cli.comparison import compare, study, sweep
@@ -30,6 +31,7 @@ for command in (
     estimate,
     evaluate,
     score,
+    score_answers,
     baseline,
     caption,
     inspect,

@@ -2,18 +2,22 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
+from evlvideo.data.annotation.facts import DATASETS, DatasetFacts, count_problems, facts_of, media_root
 from evlvideo.data.annotation.messages import some
 from evlvideo.data.annotation.missing_files import some_missing
+from evlvideo.data.annotation.question import Question
+from evlvideo.data.annotation.questions.facts import QUESTION_DATASETS, question_count_problems, question_facts
+from evlvideo.data.annotation.questions.splits import question_media_root
 from evlvideo.data.annotation.readers.text_files import NoAnnotationError
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.guarded import decode_frames_guarded
@@ -31,19 +35,21 @@ class SplitReport:
     split: str
     """Its name."""
     clips: int
-    """Number of clips that the annotation lists."""
+    """Number of clips, or of questions, that the annotation lists."""
     expected_clips: int | None
     """Number of clips that it should list. If None, copies of the dataset differ."""
     captions: int
-    """Number of captions of all clips."""
+    """Number of captions of all clips, or of answers."""
     captions_per_clip: tuple[int, int]
-    """Smallest and largest number of captions of a clip."""
+    """Smallest and largest number of captions of a clip, or of answers to a question."""
     missing: tuple[str, ...]
     """Missing files, as paths under the media root."""
     empty: tuple[str, ...]
     """Files of zero bytes."""
     unreadable: tuple[str, ...]
     """Files that cannot be opened or, if frames are decoded, have no first frame; with the reason."""
+    units: tuple[str, str] = ("clips", "captions")
+    """What is counted: clips with captions, or questions with answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +95,12 @@ def verify(
     """Check a dataset on disk.
 
     Check the counts of clips and captions of every split, and that each file exists, has content and can be opened.
-    Check for clips and files that splits share. Optional splits may be absent.
+    Check for clips and files that splits share. Optional splits may be absent. Of a dataset of questions, count
+    questions and answers; splits other than the one that papers report may be absent.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS` or of
+            :data:`evlvideo.data.annotation.questions.facts.QUESTION_DATASETS`.
         root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each, as training
@@ -104,9 +112,15 @@ def verify(
     Raises:
         UserError: the dataset is unknown, or `root` is not a directory. Other problems are in the report.
     """
-    facts = facts or facts_of(dataset)
+    if facts is None and dataset not in DATASETS | QUESTION_DATASETS:
+        known = ", ".join([*DATASETS, *QUESTION_DATASETS])
+        raise UserError(f"The dataset is {dataset!r}; allowed: {known}.")
     if not root.is_dir():
         raise UserError(f"The data root {root} is not a directory; name the one that holds {dataset}.")
+    open_file = _first_frame if decode else _opens
+    if dataset in QUESTION_DATASETS:
+        return _verify_questions(dataset, root, video_root, open_file, check_counts=check_counts, console=console)
+    facts = facts or facts_of(dataset)
     media = media_root(facts, root, video_root)
     problems: list[str] = [] if media.is_dir() else [f"{media} is not a directory; name the one with the files."]
     tables: dict[str, ClipTable] = {}
@@ -119,13 +133,59 @@ def verify(
         problems += count_problems(dataset, facts, split, clips, check_counts=check_counts)
         with Progress(f"files of {dataset}:{split}", len(clips), console=console) as progress:
             counted = progress.track(clips)
-            reports.append(_check_split(facts, split, clips, counted, media, _first_frame if decode else _opens))
+            reports.append(_check_split(facts, split, clips, counted, media, open_file))
         if media.is_dir():
             problems += _file_problems(dataset, reports[-1], media)
     if not reports and not problems:
         problems.append(f"There is no annotation of any split in {root}; see datasets/{dataset}/README.md.")
     problems += _overlaps(dataset, tables)
     return VerifyReport(dataset, root, media, tuple(reports), tuple(problems))
+
+
+def _verify_questions(
+    dataset: str,
+    root: Path,
+    video_root: Path | None,
+    open_file: Callable[[Path], None],
+    *,
+    check_counts: bool,
+    console: Console | None,
+) -> VerifyReport:
+    facts = question_facts(dataset)
+    media = question_media_root(facts, root, video_root)
+    problems: list[str] = []
+    reports = []
+    for split, expected in facts.questions.items():
+        try:
+            questions = tuple(facts.read(root, media, split))
+        except NoAnnotationError as error:
+            if expected and split == facts.reported_split:
+                problems.append(str(error))
+            continue
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if not questions and not expected:
+            continue
+        problems += question_count_problems(dataset, facts, split, questions, check_counts=check_counts)
+        files = dict.fromkeys(question.video for question in questions)
+        with Progress(f"files of {dataset}:{split}", len(files), console=console) as progress:
+            found = _check_files(progress.track(files), media, open_file)
+        reports.append(_questions_report(split, expected, questions, found))
+        problems += _file_problems(dataset, reports[-1], media)
+    if not reports and not problems:
+        problems.append(f"There are no questions of any split in {root}; see datasets/{dataset}/README.md.")
+    return VerifyReport(dataset, root, media, tuple(reports), tuple(problems))
+
+
+def _questions_report(
+    split: str, expected: Sequence[int], questions: Sequence[Question], files: "_Files"
+) -> SplitReport:
+    answers = [len(question.answers) for question in questions]
+    # Where there are several forms, the count of the one that this is nearest to.
+    nearest = min(expected, key=lambda count: abs(count - len(questions)), default=None)
+    each = min(answers, default=0), max(answers, default=0)
+    return SplitReport(split, len(questions), nearest, sum(answers), each, *files, units=("questions", "answers"))
 
 
 def _overlaps(dataset: str, tables: Mapping[str, ClipTable]) -> list[str]:
@@ -176,9 +236,24 @@ def _check_split(
     media: Path,
     open_file: Callable[[Path], None],
 ) -> SplitReport:
+    files = _check_files((clip.video for clip in counted), media, open_file)
+    captions = clips.caption_counts().tolist()
+    each = min(captions, default=0), max(captions, default=0)
+    return SplitReport(split, len(clips), facts.clips()[split], sum(captions), each, *files)
+
+
+class _Files(NamedTuple):
+    """What is wrong with files, as in :class:`SplitReport`."""
+
+    missing: tuple[str, ...]
+    empty: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+def _check_files(files: Iterable[Path], media: Path, open_file: Callable[[Path], None]) -> _Files:
     missing, empty, unreadable = [], [], []
     seen: set[int] = set()
-    for file in (clip.video for clip in counted):
+    for file in files:
         # Several clips may be parts of one file.
         if hash(file) in seen:
             continue
@@ -194,17 +269,7 @@ def _check_split(
                 open_file(file)
         except (DecodeError, OSError) as error:
             unreadable.append(f"{name} ({_reason(file, error)})")
-    captions = clips.caption_counts().tolist()
-    return SplitReport(
-        split=split,
-        clips=len(clips),
-        expected_clips=facts.clips()[split],
-        captions=sum(captions),
-        captions_per_clip=(min(captions, default=0), max(captions, default=0)),
-        missing=tuple(missing),
-        empty=tuple(empty),
-        unreadable=tuple(unreadable),
-    )
+    return _Files(tuple(missing), tuple(empty), tuple(unreadable))
 
 
 def _opens(file: Path) -> None:
@@ -249,4 +314,5 @@ def _summary(report: SplitReport) -> str:
     each = f"{fewest} each" if fewest == most else f"{fewest} to {most} each"
     bad = {"missing": report.missing, "empty": report.empty, "unreadable": report.unreadable}
     files = ", ".join(f"{len(names)} {kind}" for kind, names in bad.items() if names) or "all there"
-    return f"{report.split}: {clips} clips, {report.captions} captions ({each}); files: {files}"
+    units, texts = report.units
+    return f"{report.split}: {clips} {units}, {report.captions} {texts} ({each}); files: {files}"
