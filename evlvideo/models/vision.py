@@ -30,7 +30,7 @@ _PRE_NORM = (Block, EvaBlock, BeitBlock, RelPosBlock)
 _POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
 
 
-def _stem(vit: Any, images: Tensor) -> tuple[Tensor, Sequence[dict[str, Any]]]:
+def stem(vit: Any, images: Tensor) -> tuple[Tensor, Sequence[dict[str, Any]]]:
     """Embed patches, prefix tokens and positions, as the family's `forward_features` begins.
 
     Its dropouts are left out: the tower is in eval mode.
@@ -73,16 +73,21 @@ def _run_block(block: Any, x: Tensor, *, frames: int, positions: dict[str, Any])
     return x + _mlp(block, x)
 
 
+def block_is_post_norm(block: Any) -> bool:
+    """Whether a block norms the output of its attention instead of the input."""
+    return isinstance(block, _POST_NORM)
+
+
 def _attention(block: Any, x: Tensor, **positions: Any) -> Tensor:
     """Compute what a block's attention adds to its input."""
-    if isinstance(block, _POST_NORM):
+    if block_is_post_norm(block):
         return block.norm1(block.attn(x, **positions))
     return _scaled(block.attn(block.norm1(x), **positions), block.ls1 if hasattr(block, "ls1") else block.gamma_1)
 
 
 def _mlp(block: Any, x: Tensor) -> Tensor:
     """Compute what a block's MLP adds to the tokens after attention."""
-    if isinstance(block, _POST_NORM):
+    if block_is_post_norm(block):
         return block.norm2(block.mlp(x))
     return _scaled(block.mlp(block.norm2(x)), block.ls2 if hasattr(block, "ls2") else block.gamma_2)
 
@@ -332,7 +337,7 @@ class VisionTower(nn.Module):
 
     def _run(self, images: Tensor, frames: int) -> tuple[Tensor, Sequence[Tensor]]:
         """Images `(B·T, 3, height, width)` to tokens and the outputs of the blocks to relate, each `(B·T, N, D)`."""
-        x, positions = _stem(self.vit, images)
+        x, positions = stem(self.vit, images)
         outputs: deque[Tensor] = deque(maxlen=self._blocks_to_relate)
         checkpoint = self._checkpoint if torch.is_grad_enabled() else None
         for index, block in enumerate(self.vit.blocks):
