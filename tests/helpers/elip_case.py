@@ -17,8 +17,8 @@ from timm.models.vision_transformer import VisionTransformer, _convert_openai_cl
 from torch import Tensor, nn
 from transformers import BlipVisionConfig, BlipVisionModel, CLIPVisionConfig, CLIPVisionModel
 
-from evlvideo.models.pruned.encode import PrunableTower, Pruning
-from evlvideo.models.pruned.towers import BlipTower, ClipTower, TimmTower
+from evlvideo.models.blocks.prunable_towers import BlipTower, ClipTower, TimmTower
+from evlvideo.models.blocks.pruned_encoding import PrunableTower, Pruning
 from evlvideo.models.tokens.pruning import PruningSchedule
 
 

@@ -49,6 +49,7 @@ OTHER: dict[str, Any] = {
     "model.frame_positions": False,
     "model.merge_r": 3,
     "model.merge_to": 7,
+    "model.pruning": {"begin": [1], "keep": [0.5]},
     "model.lora_r": 2,
     "model.lora_alpha": 3,
     "model.lora_dropout": 0.1,

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from evlvideo.models.pruned.encode import encode, encode_pruned
-from evlvideo.models.pruned.towers import text_in_tower_width
+from evlvideo.models.blocks.prunable_towers import text_in_tower_width
+from evlvideo.models.blocks.pruned_encoding import encode, encode_pruned
 
 LIBRARIES = ("timm", "transformers")
 every_case = pytest.mark.parametrize("directory", case_directories(), ids=lambda path: path.name)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import BlipVisionModel, CLIPVisionModel
 
 from evlvideo.errors import UserError
-from evlvideo.models.vision import block_is_post_norm, stem
+from evlvideo.models.blocks.families import block_is_post_norm, stem
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -97,6 +97,11 @@ def _check_timm(vit: Any) -> None:
             f"The vision tower, timm's {name}, has {kind} positions inside its blocks, which pruned tokens would lose; "
             "name a tower with learned positions, such as vit_base_patch16_224 or eva_giant_patch14_224, or prune "
             "nothing."
+        )
+    if not all(hasattr(getattr(block, "attn", None), "q_norm") for block in vit.blocks):
+        raise UserError(
+            f"The vision tower, timm's {name}, has blocks whose attention cannot be scored; name a plain ViT, such as "
+            "vit_base_patch16_224, or prune nothing."
         )
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from evlvideo.errors import UserError
-from evlvideo.models.pruned.encode import Encoding, Pruning, encode, encode_pruned, random_scores
-from evlvideo.models.pruned.towers import TimmTower
+from evlvideo.models.blocks.prunable_towers import TimmTower
+from evlvideo.models.blocks.pruned_encoding import Encoding, Pruning, encode, encode_pruned, random_scores
 from evlvideo.models.tokens.pruning import (
     LOOK_AHEADS,
     PruningSchedule,
