@@ -140,9 +140,12 @@ def check_towers(config: EvlVideoConfig) -> None:
     """Check an architecture's towers as far as that takes no weights; see :func:`check_vision_source`.
 
     Raises:
-        UserError: the vision tower cannot be used, or the source of its weights says that they are of another.
+        UserError: the vision tower cannot be used, the source of its weights says that they are of another, or the
+            architecture describes a language model that cannot continue a soft prompt.
     """
     check_vision_source(config, resolve_source(config.vision_weights))
+    if config.text_config is not None:
+        check_language_model(config.language_model, config.text)
 
 
 def take_pixels(config: EvlVideoConfig) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from evlvideo.errors import UserError
 from evlvideo.models.language import SoftPrompt, before_caption, read_texts
 from evlvideo.models.sources.language import check_language_model
-from evlvideo.models.towers import read_text_config
+from evlvideo.models.towers import check_towers, read_text_config
 
 SIZES = {
     "hidden_size": 32,
@@ -94,6 +94,12 @@ def test_what_cannot_serve_is_refused(why: str, kind: str) -> None:
 
 def test_decoders_of_families_with_encoders_are_accepted() -> None:
     check_language_model("a/b", AutoConfig.for_model("bert", is_decoder=True))
+
+
+def test_sizes_in_an_architecture_are_of_one_that_serves(towers: Towers) -> None:
+    config = tiny_config(towers, text_config={"model_type": "mamba", "hidden_size": 32})
+    with pytest.raises(UserError, match=r"\(mamba\) keeps a running state"):
+        check_towers(config)
 
 
 def test_it_is_told_before_anything_is_built(tmp_path: Path, towers: Towers) -> None:
