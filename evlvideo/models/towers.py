@@ -19,6 +19,7 @@ from evlvideo.errors import UserError
 from evlvideo.files import read_json, write_json
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.sources.facts import TIMM, check_vision_source, take_pixels_of_source
+from evlvideo.models.sources.language import check_language_model
 from evlvideo.models.sources.loading import load_vision_weights
 from evlvideo.models.trainable import is_trained_inside, without_lora
 from evlvideo.models.vision import VisionTower
@@ -123,12 +124,13 @@ def read_text_config(name: str) -> PreTrainedConfig:
     """Read the configuration of a language model, by hub name or folder.
 
     Raises:
-        UserError: there is no such language model.
+        UserError: there is no such language model, or it cannot continue a soft prompt.
     """
     try:
         config = AutoConfig.from_pretrained(resolve_source(name))
     except (OSError, ValueError) as error:
         raise UserError(f"The language model {name!r} could not be read: {error}") from error
+    check_language_model(name, config)
     # The path on this machine would end up in every checkpoint.
     config._name_or_path = ""
     return config
@@ -138,9 +140,12 @@ def check_towers(config: EvlVideoConfig) -> None:
     """Check an architecture's towers as far as that takes no weights; see :func:`check_vision_source`.
 
     Raises:
-        UserError: the vision tower cannot be used, or the source of its weights says that they are of another.
+        UserError: the vision tower cannot be used, the source of its weights says that they are of another, or the
+            architecture describes a language model that cannot continue a soft prompt.
     """
     check_vision_source(config, resolve_source(config.vision_weights))
+    if config.text_config is not None:
+        check_language_model(config.language_model, config.text)
 
 
 def take_pixels(config: EvlVideoConfig) -> None:
