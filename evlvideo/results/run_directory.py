@@ -15,6 +15,7 @@ from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
+from evlvideo.files import remove_leftovers
 
 CONFIG_NAME = "config.yaml"
 """The whole config of the run."""
@@ -119,6 +120,17 @@ def check_writable(run: Path, advice: str = "name another output_dir") -> None:
             file.write(bytes(1024))
     except OSError as error:
         raise UserError(f"{run} cannot be written to: {error.strerror or error}; make room, or {advice}.") from error
+
+
+def remove_unfinished(run: Path) -> list[Path]:
+    """Remove what a killed training was writing: weights under a temporary name, beside those of a run or checkpoint.
+
+    Call it only while :func:`sole_use` has the directory.
+
+    Returns:
+        the files.
+    """
+    return [file for folder in (run, *(run / CHECKPOINTS_NAME).glob("*/")) for file in remove_leftovers(folder)]
 
 
 @contextmanager

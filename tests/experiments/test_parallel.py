@@ -18,7 +18,7 @@ from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.experiments.parallel import parallel_trainings
-from evlvideo.training.resuming import newest_checkpoint
+from evlvideo.training.resuming.checkpoints import newest_checkpoint
 
 
 def start_endless(toy: Toy, directory: Path) -> RunConfig:
