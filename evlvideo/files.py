@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,12 @@ _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(?P<half>u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL
 )
 """An escape in JSON; two for a character beyond the first 65,536."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}(?P<suffix>\.[^.]+)?")
+"""Names of temporary files: the name, what `tempfile` draws, and the suffix of files again."""
+_OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+"""Names that safetensors writes under before it renames."""
+A_DAY = 24 * 3600.0
+"""Seconds that nobody who still writes lets pass."""
 
 
 @contextmanager
@@ -52,7 +59,8 @@ def new_directory(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} exists already; name a new directory, or remove that one first.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        remove_leftovers(path.parent, of=path.name, untouched_seconds=A_DAY)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
     try:
@@ -61,6 +69,44 @@ def new_directory(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(directory: Path, *, of: str | None = None, untouched_seconds: float = 0) -> list[Path]:
+    """Remove the unfinished files of killed writers: those of :func:`replacing`, :func:`new_directory`, safetensors.
+
+    Their names are random where others' are not, and links are left alone.
+
+    Args:
+        directory: looked into, but not below. Nobody else may be writing there, unless `untouched_seconds` is long.
+        of: name of the file or directory that they were to become. If None, any file, but no directory.
+        untouched_seconds: how long nothing may have been written to them.
+
+    Returns:
+        what was removed.
+    """
+    before = time.time() - untouched_seconds
+    try:
+        unfinished = [path for path in directory.iterdir() if _is_leftover(path, of) and _last_write(path) <= before]
+    except OSError:
+        return []
+    for path in unfinished:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return unfinished
+
+
+def _is_leftover(path: Path, of: str | None) -> bool:
+    match = _TEMPORARY.fullmatch(path.name)
+    ours = match is not None and Path(match["name"]).suffix == (match["suffix"] or "")
+    if of is None:
+        return (ours or _OF_SAFETENSORS.fullmatch(path.name) is not None) and path.is_file() and not path.is_symlink()
+    return ours and match is not None and match["name"] == of and not path.is_symlink()
+
+
+def _last_write(path: Path) -> float:
+    return max(file.lstat().st_mtime for file in (path, *path.rglob("*")))
 
 
 def give_ordinary_permissions(path: Path) -> None:
