@@ -1,9 +1,18 @@
-"""Read values from a YAML file and from `key=value` as plain dictionaries."""
+"""Read values from a YAML file and from `key=value` as plain dictionaries.
 
+A file may refer to its own keys (`${data.root}/features`), but not to the environment, since it may come from someone
+else. An override may, since it is the user's own: `'data.root=${oc.env:DATA}'`.
+"""
+
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from evlvideo.errors import UserError
+
+_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\b|\$\{[^}]*\$\{")
+"""A reference to the environment, or one whose name is made of another, which might be such."""
 
 
 def read_values(path: str | Path, what: str, overrides: list[str] | None = None) -> dict[str, Any]:
@@ -15,7 +24,8 @@ def read_values(path: str | Path, what: str, overrides: list[str] | None = None)
         overrides: `key=value` in dotted form, such as `training.max_steps=10`.
 
     Raises:
-        UserError: the file cannot be read, is not YAML, or has no keys; a value is missing; an override is malformed.
+        UserError: the file cannot be read, is not YAML, has no keys, or refers to the environment; a value is missing;
+            an override is malformed.
     """
     return _plain(f"The {what} {path}", [_read(Path(path), what), *map(_read_override, overrides or [])])
 
@@ -55,7 +65,31 @@ def _read(path: Path, what: str) -> Any:
         raise UserError(f"The {what} {path} cannot be read: {error.strerror or error}.") from error
     if not OmegaConf.is_dict(given):
         raise UserError(f"The {what} {path} must hold `key: value` lines at its top level.")
+    for key, value in _texts(OmegaConf.to_container(given)):
+        if _ENVIRONMENT.search(value):
+            raise UserError(
+                f"The {what} {path} has {key}={value!r}, which may read the environment. A file may come from someone "
+                "else, so only an override may do that, such as 'data.root=${oc.env:DATA}' on the command line."
+            )
     return given
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts in nested values, each with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+
+
+def literal(value: Any) -> Any:
+    """Return nested values in which OmegaConf takes all texts as they are, `${` included."""
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    if isinstance(value, dict):
+        return {key: literal(inner) for key, inner in value.items()}
+    return [literal(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _read_override(override: str) -> Any:
