@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from evlvideo.errors import UserError
-from evlvideo.files import give_ordinary_permissions, read_json
+from evlvideo.files import at_home, give_ordinary_permissions, read_json
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import PACKAGE_PREFIX, read_manifest, resolve_source
 from evlvideo.models.trainable import part_of, tower_of, without_lora
@@ -40,7 +40,7 @@ def checkpoint_directory(name: str, *, revision: str | None = None, token: str |
     """
     if name == MINI_CHECKPOINT:
         name = resolve_source(f"{PACKAGE_PREFIX}mini/evlgen")
-    path = Path(name)
+    path = Path(at_home(name))
     if path.is_dir():
         missing = [file for file in (CONFIG_NAME, WEIGHTS_NAME) if not (path / file).is_file()]
         if missing:
