@@ -1,5 +1,6 @@
 """The exceptions that users cause."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 
@@ -49,3 +50,16 @@ def raise_problems(where: str, problems: Iterable[str]) -> None:
 def first_ten(names: Sequence[object]) -> str:
     """List names in a message, the first ten of many."""
     return ", ".join(map(str, names[:10])) + (", …" if len(names) > 10 else "")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error, or its type if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "").rstrip(":. ") or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Escape control characters, which names in files may hold and terminals obey; lines and tabs stay."""
+    return "".join(
+        character if character in "\n\t" or unicodedata.category(character) != "Cc" else repr(character)[1:-1]
+        for character in text
+    )

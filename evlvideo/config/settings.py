@@ -74,8 +74,8 @@ def expand_home(section: Any) -> None:
             setattr(section, entry.name, at_home(value))
 
 
-def text_keys(section: type, prefix: str = "") -> Iterator[str]:
-    """List the dotted keys of a section whose values are text; those in the sections of a list as `key[].name`."""
+def text_keys(section: Any, prefix: str = "") -> Iterator[str]:
+    """List the dotted keys of a section whose values are text; those in a list of sections as `key[].name`."""
     for name, annotation in get_type_hints(section).items():
         options = get_args(annotation)
         if is_dataclass(annotation):
