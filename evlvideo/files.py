@@ -6,13 +6,17 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from evlvideo.errors import UserError
 
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(?P<half>u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL
+)
+"""An escape in JSON; two for a character beyond the first 65,536."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}(?P<suffix>\.[^.]+)?")
 """Names of temporary files: the name, what `tempfile` draws, and the suffix of files again."""
 _OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")
@@ -131,14 +135,40 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing, or is not JSON (with the line and column).
+        UserError: the file is missing, is not JSON, or holds half of a surrogate pair (with the line and column).
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a JSON file: {error}.") from error
+
+
+def parse_json(text: str, object_of: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Parse JSON. Refuse half of a surrogate pair, which JSON can escape and no file or tokenizer can hold.
+
+    Args:
+        text: the JSON.
+        object_of: makes an object of its keys and values. Defaults to a dictionary.
+
+    Raises:
+        ValueError: with the line and column.
+    """
+    value = json.loads(text, object_pairs_hook=object_of)
+    place = half_character(text)
+    if place is not None:
+        raise json.JSONDecodeError(f"{text[place : place + 6]} is half of a character", text, place)
+    return value
+
+
+def half_character(text: str, start: int = 0, end: int | None = None) -> int | None:
+    """Return the index of the first half of a surrogate pair among the escapes of JSON, or `None`."""
+    # Most files have no such escape, and these searches cost nothing.
+    if text.find("\\ud", start, end) < 0 and text.find("\\uD", start, end) < 0:
+        return None
+    escapes = _ESCAPE.finditer(text, start, len(text) if end is None else end)
+    return next((escape.start() for escape in escapes if escape["half"]), None)
 
 
 def parse_object(line: str) -> dict[str, Any] | None:

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from evlvideo.errors import UserError
-from evlvideo.files import A_DAY, inside, new_directory, read_json, remove_leftovers, replacing, write_json, write_text
+from evlvideo.files import (
+    A_DAY,
+    inside,
+    new_directory,
+    parse_json,
+    read_json,
+    remove_leftovers,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_text_is_written_as_utf8(tmp_path: Path) -> None:
@@ -96,6 +106,20 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.json is not a JSON file"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00", "\\ud83d\\ud83d", "\\\\\\uD83D", "\\ude00\\ud83d"])
+def test_half_a_character_is_named_with_its_line(tmp_path: Path, half: str) -> None:
+    (tmp_path / "a.json").write_text(f'{{"a":\n "b{half}"}}')
+    with pytest.raises(UserError, match=r"is half of a character: line 2 column"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("\\ud83d\\ude00", "\U0001f600"), ("\\\\ud83d", "\\ud83d"), ("\\uD7FF\\n", "\ud7ff\n")]
+)
+def test_whole_characters_are_read(text: str, value: str) -> None:
+    assert parse_json(f'"{text}"') == value
 
 
 @pytest.mark.parametrize("name", ["video1.mp4", "a/b.mp4", "a/../b.mp4", "./b.mp4", "..b.mp4"])

@@ -22,7 +22,7 @@ def verify(
 ) -> None:
     """Check a dataset on disk: counts, splits, overlaps and files. Exits with 1 if something is wrong."""
     console = prepare(f"{dataset}: checking {root}")
-    from evlvideo.data.annotation.verify import verify as verify_dataset
+    from evlvideo.data.verify import verify as verify_dataset
 
     report = verify_dataset(dataset, root, video_root, decode=decode, check_counts=check_counts, console=console)
     typer.echo("\n".join(report.lines()))

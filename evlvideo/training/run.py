@@ -12,6 +12,7 @@ from transformers import TrainerState, TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
+from evlvideo.assembly.fitted_start import fit_to_clips
 from evlvideo.assembly.models import check_start, start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import save_config
@@ -68,6 +69,7 @@ logger = logging.getLogger(__name__)
 
 REWARD_NAME = "reward.safetensors"
 """File of CIDEr-D's reference counts, in the run's directory."""
+_ITEMS_PER_FITTED_CLIP = 8
 
 
 def train(config: RunConfig, *, resume: bool = False, console: Console | None = None) -> Path:
@@ -135,6 +137,8 @@ def _resume(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path) -> Run
 def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, console: Console) -> None:
     config = record.config
     directory = Path(config.output_dir)
+    if checkpoint is None and config.clips_to_fit:
+        _fit_new_connector(trainer, config.clips_to_fit)
     limit = config.training.max_hours
     stop = GracefulStop(lambda: limit is not None and trainer.training_seconds >= 3600 * limit)
     if checkpoint and reached_limit(config.training, state_of(checkpoint)):
@@ -157,6 +161,12 @@ def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, 
     trainer.accelerator.wait_for_everyone()
     if reached_limit(config.training, trainer.state) == COLLAPSED:
         raise UserError(_collapse_of(trainer, directory))
+
+
+def _fit_new_connector(trainer: CaptionTrainer, clips: int) -> None:
+    # Items are captions; a clip with many of them comes again before all clips have come.
+    batches = trainer.batches_before_training(items=_ITEMS_PER_FITTED_CLIP * clips)
+    fit_to_clips(trainer.captioner, trainer.processor.tokenizer, batches, clips)
 
 
 def _collapse_of(trainer: CaptionTrainer, directory: Path) -> str:

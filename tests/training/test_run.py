@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -421,11 +422,17 @@ class Signal(TrainerCallback):
 
 def signalled(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let Ctrl-C be pressed during a step of the next run."""
+    with_callbacks(monkeypatch, Signal(step))
+
+
+def with_callbacks(monkeypatch: pytest.MonkeyPatch, *callbacks: TrainerCallback) -> None:
+    """Add callbacks to the trainers of the next runs."""
     original = run_module._make_trainer
 
     def make(*args: Any, **kwargs: Any) -> Any:
         trainer = original(*args, **kwargs)
-        trainer.add_callback(Signal(step))
+        for callback in callbacks:
+            trainer.add_callback(callback)
         return trainer
 
     monkeypatch.setattr(run_module, "_make_trainer", make)
@@ -455,7 +462,7 @@ def test_ctrl_c_in_the_last_step_lets_the_run_finish(toy: Toy, tmp_path: Path, m
     assert read_json(tmp_path / "run" / "training.json")["steps"] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_stops_in_order(toy: Toy, tmp_path: Path, number: signal.Signals) -> None:
     """As of a terminal's Ctrl-C, and of a cluster's end of a job; launchers pass it on to the program once more."""
     config = config_of(
@@ -494,6 +501,41 @@ def test_what_a_killed_save_left_is_cleared_by_who_trains_there(
         quietly(config_of(toy, run, "caption"), resume=True)
     assert not any(file.exists() for file in left)
     assert "which a killed process left unfinished" in caplog.text
+
+
+class KillsWorkers(TrainerCallback):
+    """Ends the processes that load data, as the system does when memory is short, in some steps of a run."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step + 1 in self.steps:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+
+
+@pytest.mark.parametrize(("stage", "persistent"), [("caption", True), ("caption", False), ("scst", True)])
+def test_workers_that_the_system_ends_start_again_and_change_nothing(
+    toy: Toy,
+    tmp_path: Path,
+    stage: str,
+    persistent: bool,
+    uninterrupted: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In a run that is resumed in the middle of an epoch, too."""
+    training = {"arguments": {"dataloader_persistent_workers": persistent, "dataloader_prefetch_factor": 1}}
+    config = config_of(toy, tmp_path / "run", stage, data={"num_workers": 1}, training=training)
+    with monkeypatch.context() as patch:
+        with_callbacks(patch, KillsWorkers(2), Signal(3))
+        with pytest.raises(Interrupted):
+            quietly(config)
+    with_callbacks(monkeypatch, KillsWorkers(4))
+    quietly(config, resume=True)
+    assert "A process that loads data was ended" in caplog.text
+    assert_same_run(tmp_path / "run", uninterrupted[stage])
 
 
 def test_resuming_needs_a_checkpoint(toy: Toy, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from evlvideo.data.media.shard_index import make_index
 from evlvideo.data.video.decode import FrameRange, OpenVideo, check_video, open_video
 from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.errors import UserError
+from evlvideo.processes import STOP_SIGNALS
 
 GRACE_SECONDS = 5.0
 """Time after the limit at which the process ends itself if its parent is gone."""
@@ -75,7 +76,7 @@ def serve(handle: int) -> None:
     A request is the name of a method of :class:`Server`, its arguments, and a time limit in seconds. The answer is the
     method's return value, or its error.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         # The parent handles them: it finishes its step, then closes the socket or kills this process.
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):

@@ -1,30 +1,38 @@
 """Index the frames of a video file and their times. Defines "frame i" for all decoders.
 
-Frame i is the i-th in presentation order. If each packet shows one frame, the index is made from packets without
-decoding. Otherwise, all frames are decoded once and counted.
+Frame i is the i-th in presentation order. If each packet shows one frame, and the times of packets agree with their
+order, the index is made from packets without decoding. Otherwise, all frames are decoded once. If their times rise,
+times identify frames as well. If not, frame i is the i-th that the decoder returns.
 """
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media, size_of
+from evlvideo.data.video.bitstreams import (
+    first_slice,
+    length_bytes,
+    may_hold_fields,
+    sequences,
+    shows_av1_frame,
+)
 from evlvideo.data.video.frames import VideoMetadata
 from evlvideo.data.video.packets import PacketReader, PacketTimes
 
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1"}
 """Codecs in which each packet shows one frame. In others, such as DivX's MPEG-4, some packets show none."""
-_PICTURES, _IDR = range(1, 6), 5
-"""Types of H.264 units that hold coded pictures, and the type that resets the decoder (ITU-T H.264, table 7-1)."""
-_INTRA_SLICES = {2, 7}
-"""Types of intra slices, which depend on no other picture (table 7-6)."""
+_REORDERED = {"h264", "hevc"}
+"""Those of them that store frames in another order than they show them."""
 _WITHOUT_TIMES = {"avi"}
 """Containers without presentation times; FFmpeg guesses them, wrongly if frames are reordered."""
 
@@ -38,7 +46,9 @@ class VideoIndex:
     timestamps_seconds: np.ndarray
     """The same in seconds from the start of the file, float64 of shape (F,)."""
     by_time: bool
-    """Whether `times` are known and distinct, and so identify a decoded frame. If False, frames are counted."""
+    """Whether `times` identify a decoded frame. If False, frames are counted."""
+    by_packet: bool
+    """Whether each packet shows one frame. If False, there are packets that show none, such as second fields."""
     first: PacketTimes
     """The first packet of the file."""
     keyframes: tuple[PacketTimes, ...]
@@ -47,6 +57,8 @@ class VideoIndex:
     """Whether frames stored after a keyframe are shown before it, and so need packets before the keyframe."""
     false_keyframes: bool
     """Whether packets are wrongly marked as keyframes, which misleads decoders."""
+    false_times: bool
+    """Whether times contradict the order of frames, which misleads decoders."""
     container: str
     """FFmpeg's name of the file format."""
     stream: int
@@ -66,14 +78,36 @@ class _Packets:
     shown: list[int | None]
     keyframes: list[PacketTimes]
     read: int = 0
+    last_dts: int | None = None
+    highest: int | None = None
+    """The latest presentation time so far."""
+    joined: list[int | None] = field(default_factory=list)
+    """Presentation times of all packets, as if the clock had never been set back."""
+    gap: int = 0
+    """What is added to times since the clock was set back."""
+    step: int = 0
+    """Between the last two decoding times."""
     last_duration: int = 0
     damaged: int = 0
     open_groups: bool = False
     false_keyframes: bool = False
+    fields: bool = False
+    """Whether pictures may be single fields, two of which make a frame."""
+    set_back: bool = False
+    """Whether decoding times fall, as in recordings that were joined byte by byte."""
+    reordered: bool = False
+    """Whether presentation times fall, as they must if frames are stored in another order than they are shown."""
+    bidirectional: bool = False
+    """Whether pictures depend on later ones, and so are stored in another order than they are shown."""
 
     @property
     def by_time(self) -> bool:
         return None not in self.shown and len(set(self.shown)) == len(self.shown)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the times of packets agree with the order of frames, as far as can be known without decoding."""
+        return self.by_time and not self.set_back and (self.reordered or not self.bidirectional)
 
 
 def check_file(path: Path) -> None:
@@ -104,25 +138,36 @@ def read_index(reader: PacketReader) -> VideoIndex:
     codec = str(reader.stream.codec_context.codec.canonical_name)
     packets = _packets(reader, codec)
     container = reader.container.format.name
-    by_time = packets.by_time and codec in _ONE_FRAME_A_PACKET and container not in _WITHOUT_TIMES
-    if by_time:
+    with_times = codec in _ONE_FRAME_A_PACKET and container not in _WITHOUT_TIMES
+    if with_times and packets.in_order and not packets.fields:
+        by_time = by_packet = True
         first_frame, times = _shown_frames(reader, packets)
         seconds = _seconds(reader, times)
     else:
-        first_frame, seconds = _count_by_decoding(reader, packets)
-        times = np.arange(len(seconds))
+        first_frame, found = _decoded_times(reader)
+        by_time = with_times and _rise(found)
+        times = np.array(found, np.int64) if by_time else np.arange(len(found))
+        given = set(found)
+        paired = packets.fields and len(found) < packets.read
+        by_packet = by_time and not paired and given <= set(packets.shown)
+        if paired:
+            # A second field may be marked as a keyframe, but its frame begins with the first.
+            packets.keyframes = [place for place in packets.keyframes if place.pts in given]
+        seconds = _timeline(reader, packets, found)
     return VideoIndex(
         times=times,
         timestamps_seconds=seconds,
         by_time=by_time,
+        by_packet=by_packet,
         first=packets.first,
         container=container,
         open_groups=packets.open_groups,
         false_keyframes=packets.false_keyframes,
+        false_times=with_times and not by_time and None not in packets.shown,
         keyframes=tuple(sorted(packets.keyframes, key=lambda place: place.pts or 0)) if by_time else (),
         stream=reader.stream.index,
         damaged_packets=packets.damaged,
-        metadata=_metadata(reader.stream, codec, first_frame, seconds, packets.last_duration),
+        metadata=_metadata(reader.stream, codec, first_frame, seconds, packets.last_duration if by_packet else 0),
     )
 
 
@@ -133,32 +178,101 @@ def rotation_of(frame: VideoFrame) -> int:
 
 def _packets(reader: PacketReader, codec: str) -> _Packets:
     found: _Packets | None = None
-    length_bytes = _length_bytes(reader.stream.codec_context.extradata or b"")
+    # It takes away the times of frames that are not shown.
+    splitter = BitStreamFilterContext("vp9_superframe_split", reader.stream) if codec == "vp9" else None
+    units = length_bytes(reader.stream.codec_context.extradata or b"")
     for packet in reader.packets():
         if not packet.size:
             continue
-        place = PacketTimes(packet.pts, packet.dts)
         if found is None:
-            found = _Packets(place, packet.is_keyframe and not packet.is_discard, [], [])
+            found = _begin(reader, packet, codec)
         found.read += 1
+        pts = packet.pts
+        _note_clock(found, packet)
         if packet.is_corrupt:
             found.damaged += 1
             continue
-        if packet.is_keyframe and packet.pts is not None:
-            if codec != "h264" or _is_whole(bytes(packet), length_bytes):
-                found.keyframes.append(place)
-            else:
-                found.false_keyframes = True
-        elif found.keyframes and packet.pts is not None and packet.pts < (found.keyframes[-1].pts or 0):
-            found.open_groups = True
-        # An edit list discards packets; VP8 says in its first byte whether the frame is shown.
-        if not packet.is_discard and not (codec == "vp8" and not bytes(packet)[0] >> 4 & 1):
-            found.shown.append(packet.pts)
+        whole = _look_into(found, packet, units) if codec == "h264" else packet.is_keyframe
+        _note_times(found, packet, whole)
+        # An edit list discards packets.
+        if not packet.is_discard and _is_shown(packet, codec, splitter):
+            found.shown.append(pts)
             found.last_duration = packet.duration or found.last_duration
     if found is None or not found.shown:
         raise _no_frames(reader.media)
     found.damaged += _behind_the_end(reader, found.read)
     return found
+
+
+def _begin(reader: PacketReader, first: "Packet[VideoStream]", codec: str) -> _Packets:
+    context = reader.stream.codec_context
+    return _Packets(
+        first=PacketTimes(first.pts, first.dts),
+        starts_clean=first.is_keyframe and not first.is_discard,
+        shown=[],
+        keyframes=[],
+        bidirectional=codec in _REORDERED and context.has_b_frames,
+        fields=codec == "h264" and may_hold_fields(sequences(context.extradata or b""), 0),
+    )
+
+
+def _look_into(found: _Packets, packet: "Packet[VideoStream]", units: int) -> bool:
+    """Note what an H.264 packet says of itself; return whether decoding can start there."""
+    if not packet.is_keyframe and (found.reordered or found.bidirectional):
+        return False
+    content = bytes(packet)
+    first = first_slice(content, units)
+    if first is not None:
+        found.bidirectional |= first.bidirectional
+    if not packet.is_keyframe:
+        return False
+    found.fields |= may_hold_fields(content, units)
+    whole = first is not None and first.whole
+    found.false_keyframes |= not whole
+    return whole
+
+
+def _note_clock(found: _Packets, packet: "Packet[VideoStream]") -> None:
+    """Note whether the clock was set back before a packet."""
+    if packet.dts is not None and found.last_dts is not None:
+        if packet.dts < found.last_dts:
+            found.set_back = True
+            found.gap += found.last_dts - packet.dts + found.step
+        else:
+            found.step = packet.dts - found.last_dts
+    found.last_dts = packet.dts if packet.dts is not None else found.last_dts
+    found.joined.append(None if packet.pts is None else packet.pts + found.gap)
+
+
+def _note_times(found: _Packets, packet: "Packet[VideoStream]", whole: bool) -> None:
+    """Note a packet's times; it is `whole` if decoding can start there."""
+    place = PacketTimes(packet.pts, packet.dts)
+    if place.pts is None:
+        return
+    if whole:
+        # What is stored before a keyframe is shown before it.
+        found.set_back |= found.highest is not None and place.pts <= found.highest
+        found.keyframes.append(place)
+    elif found.keyframes and place.pts < (found.keyframes[-1].pts or 0):
+        found.open_groups = True
+    if found.highest is None or place.pts > found.highest:
+        found.highest = place.pts
+    else:
+        found.reordered = True
+
+
+def _is_shown(packet: "Packet[VideoStream]", codec: str, splitter: BitStreamFilterContext | None) -> bool:
+    """Tell whether a packet of a codec with hidden frames shows one. May take away its content."""
+    if codec == "vp8":
+        return bool(bytes(packet)[0] >> 4 & 1)
+    if codec == "av1":
+        return shows_av1_frame(bytes(packet))
+    if splitter is None:
+        return True
+    try:
+        return any(frame.pts is not None for frame in splitter.filter(packet))
+    except av.FFmpegError:
+        return True  # It is damaged, which decoding tells.
 
 
 def _behind_the_end(reader: PacketReader, read: int) -> int:
@@ -170,43 +284,6 @@ def _behind_the_end(reader: PacketReader, read: int) -> int:
     return sum(entry.pos >= size for entry in entries)
 
 
-def _length_bytes(extradata: bytes) -> int:
-    """Return the size of each H.264 unit's length prefix; 0 if start codes separate units (ISO 14496-15)."""
-    return (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
-
-
-def _is_whole(packet: bytes, length_bytes: int) -> bool:
-    """Check that an H.264 keyframe depends on no other picture.
-
-    With periodic intra refresh, other frames are marked as keyframes too.
-    """
-    if not length_bytes:
-        starts: Iterable[int] = (code.end() for code in re.finditer(b"\0\0\1", packet))
-    else:
-        starts = _starts(packet, length_bytes)
-    for start in starts:
-        if start + 3 < len(packet) and packet[start] & 31 in _PICTURES:
-            bits = f"{int.from_bytes(packet[start + 1 : start + 4], 'big'):024b}"
-            _, bits = _exp_golomb(bits)  # Index of the first macroblock.
-            return packet[start] & 31 == _IDR or _exp_golomb(bits)[0] in _INTRA_SLICES
-    return False
-
-
-def _starts(packet: bytes, length_bytes: int) -> Iterator[int]:
-    """Yield the start of each unit, after its length."""
-    place = 0
-    while place + length_bytes < len(packet):
-        yield place + length_bytes
-        place += length_bytes + int.from_bytes(packet[place : place + length_bytes], "big")
-
-
-def _exp_golomb(bits: str) -> tuple[int, str]:
-    """Read an Exp-Golomb number (H.264, section 9.1); return it and the remaining bits."""
-    zeros = len(bits) - len(bits.lstrip("0"))
-    end = 2 * zeros + 1
-    return int(bits[zeros:end] or "0", 2) - 1, bits[end:]
-
-
 def _shown_frames(reader: PacketReader, packets: _Packets) -> tuple[VideoFrame, np.ndarray]:
     """Decode the first frame, and sort the times of all shown frames.
 
@@ -215,24 +292,20 @@ def _shown_frames(reader: PacketReader, packets: _Packets) -> tuple[VideoFrame, 
     times = np.array(packets.shown, np.int64)
     times.sort()
     reader.restart(packets.first)
+    decoded: list[VideoFrame] = []
     if packets.starts_clean and times[0] == packets.first.pts:
         # Flush the decoder, which returns its first frame late.
         decoded = [*reader.stream.decode(next(reader.packets())), *reader.stream.decode(None)]
-        frame = decoded[0] if decoded else None
-    else:
-        frame = next(reader.frames(), None)
+        reader.restart(packets.first)
+    frame = decoded[0] if decoded else next(reader.frames(), None)
     if frame is None:
         raise _no_frames(reader.media)
     return frame, times if frame.pts is None else times[times >= frame.pts]
 
 
-def _count_by_decoding(reader: PacketReader, packets: _Packets) -> tuple[VideoFrame, np.ndarray]:
-    """Decode everything once.
-
-    Returns:
-        The first frame, and the time of each frame in seconds, from the stream's rate if frames have no times.
-    """
-    reader.restart(packets.first)
+def _decoded_times(reader: PacketReader) -> tuple[VideoFrame, list[int | None]]:
+    """Decode everything once; return the first frame, and the time of each."""
+    reader.restart(None)
     first: VideoFrame | None = None
     times: list[int | None] = []
     for frame in reader.frames():
@@ -240,10 +313,26 @@ def _count_by_decoding(reader: PacketReader, packets: _Packets) -> tuple[VideoFr
         times.append(frame.pts)
     if first is None:
         raise _no_frames(reader.media)
-    known = np.array([time for time in times if time is not None], np.int64)
-    if len(known) == len(times) and (np.diff(known) > 0).all():
-        return first, _seconds(reader, known)
-    return first, np.arange(len(times)) / float(reader.stream.average_rate or reader.stream.guessed_rate or 25)
+    return first, times
+
+
+def _timeline(reader: PacketReader, packets: _Packets, times: list[int | None]) -> np.ndarray:
+    """Return when decoded frames are shown, in seconds, from their times or those of packets, if these make sense."""
+    if _rise(times):
+        return _seconds(reader, np.array(times, np.int64))
+    stored = [time for time in packets.joined if time is not None]
+    distinct = np.unique(stored)
+    guessed = reader.container.format.name in _WITHOUT_TIMES
+    if guessed or len(distinct) * 2 < len(times) or not len(stored) == len(packets.joined) == len(times):
+        return np.arange(len(times)) / float(reader.stream.average_rate or reader.stream.guessed_rate or 25)
+    # Where frames share a time, they are spread until the next.
+    spread = np.interp(np.arange(len(times)), np.searchsorted(np.sort(stored), distinct), distinct)
+    return _seconds(reader, spread) if not packets.set_back else _seconds(reader, spread) - _seconds(reader, spread[:1])
+
+
+def _rise(times: Sequence[int | None]) -> bool:
+    known = [time for time in times if time is not None]
+    return len(known) == len(times) and all(one < next_ for one, next_ in pairwise(known))
 
 
 def _seconds(reader: PacketReader, times: np.ndarray) -> np.ndarray:

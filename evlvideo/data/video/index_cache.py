@@ -34,13 +34,16 @@ from evlvideo.files import replacing
 MOST_BYTES = 1 << 30
 """Upper bound of the cache on disk; about 260,000 clips of ten seconds."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Increase it if the same file gives another index."""
 _FOLDERS = 256
 _NAMES_THAT_CLEAN = "0"
 _MOST_ENTRY_BYTES = 1 << 26
 _UNKNOWN = np.iinfo(np.int64).min
-_PLAIN = ("by_time", "open_groups", "false_keyframes", "container", "stream", "damaged_packets")
+_PLAIN = (
+    *("by_time", "by_packet", "open_groups", "false_keyframes", "false_times", "container", "stream"),
+    "damaged_packets",
+)
 
 logger = logging.getLogger(__name__)
 

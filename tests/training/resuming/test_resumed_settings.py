@@ -37,6 +37,7 @@ OTHER: dict[str, Any] = {
     "architecture": "other.yaml",
     "connector_init": "bert-base-uncased",
     "prompt_scale": "words",
+    "fit_clips": 8,
     "output_dir": "elsewhere",
     "seed": 43,
     "model.connector": "linear",

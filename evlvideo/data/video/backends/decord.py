@@ -1,8 +1,8 @@
 """Decode with decord, the decoder of most published video code, if its frames are right; refuse otherwise.
 
-On open groups of pictures and false keyframes, decord returns wrong frames without an error. The file's index, made
-with PyAV, records both. Such files are refused before decoding, and so are untested codecs and containers, and files in
-which decord counts another number of frames.
+On open groups of pictures, fields, and false keyframes or times, decord returns wrong frames without an error. The
+file's index, made with PyAV, records all of them. Such files are refused before decoding, and so are untested codecs
+and containers, and files in which decord counts another number of frames.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, w
     import decord
 
     metadata = index.metadata
-    risky = index.open_groups or index.false_keyframes
+    risky = index.open_groups or index.false_keyframes or index.false_times or not index.by_packet
     if metadata.codec not in _RIGHT or risky or not any(name in index.container for name in _CONTAINERS):
-        groups = " with open groups of pictures or false keyframes" if risky else ""
+        groups = " with open groups of pictures, fields, or false keyframes or times" if risky else ""
         raise DecodeError(
             f"{path} is {metadata.codec}{groups} in {index.container}, of which decord gives wrong frames or none; "
             "use the backend pyav."

@@ -1,12 +1,13 @@
 """Decode with PyAV: decodes only what the wanted frames need, and identifies frames by presentation time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.pixels import on_white
 from evlvideo.data.video.index import VideoIndex, rotation_of
 from evlvideo.data.video.packets import PacketReader
 
@@ -65,7 +66,17 @@ def _by_seeking(reader: PacketReader, index: VideoIndex, times: list[int]) -> It
             reader.restart(index.first)
         elif not reader.start_at(index.keyframes[number]):
             return
-        yield from _group(reader, group)
+        yield from _group(reader, group) if index.by_packet else _until(reader, group)
+
+
+def _until(reader: PacketReader, wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode from here until all wanted frames are given."""
+    waiting = set(wanted)
+    for time, frame in _those(wanted, reader.frames()):
+        yield time, frame
+        waiting.discard(time)
+        if not waiting:
+            return
 
 
 def _group(reader: PacketReader, wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
@@ -89,7 +100,7 @@ def _from_the_start(
     reader: PacketReader, index: VideoIndex, wanted: dict[int, int]
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Decode from the first packet to the last wanted frame, skipping nothing."""
-    reader.restart(index.first)
+    reader.restart(index.first if index.by_time else None)
     last = max(wanted)
     for count, frame in enumerate(reader.frames()):
         time = frame.pts if index.by_time else count
@@ -107,7 +118,7 @@ def _refuse_missing(reader: PacketReader, index: VideoIndex, missing: list[int])
         )
 
 
-def _those(wanted: set[int], frames: list[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
+def _those(wanted: set[int], frames: Iterable[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
     for frame in frames:
         if frame.pts in wanted:
             yield frame.pts, frame
@@ -124,6 +135,19 @@ class _Painter:
         """Return RGB values, uint8 of shape (height, width, 3)."""
         rotation = rotation_of(frame)
         height, width = (self.width, self.height) if rotation % 180 else (self.height, self.width)
+        frame = _opaque(frame)
         # By default, PyAV scales with one thread per processor, in each worker of a data loader.
         scaled = self.scaler.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
         return np.rot90(scaled.to_ndarray(), rotation // 90)
+
+
+def _opaque(frame: VideoFrame) -> VideoFrame:
+    """Put a frame with transparency on white before it is scaled, so that colors that nobody sees have no effect."""
+    if not any(component.is_alpha for component in frame.format.components):
+        return frame
+    rgba = frame.reformat(format="rgba", threads=1).to_ndarray()
+    if rgba[..., 3].min() == 255:
+        return frame
+    opaque = VideoFrame.from_ndarray(on_white(rgba), format="rgb24")
+    opaque.pts, opaque.time_base = frame.pts, frame.time_base
+    return opaque

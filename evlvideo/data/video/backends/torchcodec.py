@@ -22,10 +22,9 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], height: int, w
     except (RuntimeError, OSError) as error:
         raise ImportError(f"torchcodec finds no FFmpeg libraries: {str(error).strip().splitlines()[0]}") from error
 
-    if index.false_keyframes:
-        raise DecodeError(
-            f"{path} has false keyframes, after which torchcodec gives wrong frames; use the backend pyav."
-        )
+    if index.false_keyframes or index.false_times:
+        what = "keyframes" if index.false_keyframes else "times"
+        raise DecodeError(f"{path} has false {what}, with which torchcodec gives wrong frames; use the backend pyav.")
     try:
         # Its other mode, `approximate`, is wrong on HEVC with open groups of pictures.
         decoder = VideoDecoder(

@@ -7,10 +7,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_data import render, write_layout
 
 from evlvideo.data.annotation.facts import DATASETS
-from evlvideo.data.annotation.verify import VerifyReport, verify
+from evlvideo.data.verify import VerifyReport, verify
 from evlvideo.errors import UserError
 
 SIZES = {"train": 3, "validate": 1, "test": 2}
@@ -177,9 +178,21 @@ def test_first_frames_are_decoded_where_asked(tmp_path: Path) -> None:
     assert [name.partition(" ")[0] for name in split.unreadable] == ["bad.mp4", "sound.wav"]
 
 
-def write_picture(path: Path) -> None:
-    from PIL import Image
+def test_files_are_decoded_as_in_training(tmp_path: Path) -> None:
+    # FFmpeg conceals what is missing of a picture, and does not read animated WebP.
+    jsonl(tmp_path, ("train", "cut.jpg"), ("train", "animated.webp"))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cut.jpg")
+    content = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    pictures = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in (0, 200)]
+    pictures[0].save(tmp_path / "animated.webp", save_all=True, append_images=pictures[1:])
+    (split,) = verify("jsonl", tmp_path, decode=True).splits
+    (bad,) = split.unreadable
+    assert bad.startswith("cut.jpg (image file is truncated")
 
+
+def write_picture(path: Path) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
 
 

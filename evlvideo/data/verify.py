@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from rich.console import Console
 
@@ -14,9 +13,15 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
 from evlvideo.data.annotation.messages import some
+from evlvideo.data.annotation.missing_files import some_missing
 from evlvideo.data.annotation.readers.text_files import NoAnnotationError
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.errors import UserError
 from evlvideo.progress import Progress
+
+_SIDE = 32
+"""Side in pixels of frames that are decoded only as a check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,8 @@ def verify(
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
-        decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each.
+        decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each, as training
+            decodes it.
         check_counts: whether there must be as many clips and captions as the published dataset has.
         facts: facts of the dataset. Defaults to those of its name.
         console: where to draw a progress bar. If None, only lines are logged.
@@ -186,8 +192,8 @@ def _check_split(
                 empty.append(name)
             else:
                 open_file(file)
-        except (av.FFmpegError, OSError, ValueError, StopIteration, IndexError) as error:
-            unreadable.append(f"{name} ({getattr(error, 'strerror', None) or error or 'no frames'})")
+        except (DecodeError, OSError) as error:
+            unreadable.append(f"{name} ({_reason(file, error)})")
     captions = clips.caption_counts().tolist()
     return SplitReport(
         split=split,
@@ -207,10 +213,15 @@ def _opens(file: Path) -> None:
 
 
 def _first_frame(file: Path) -> None:
-    # Absolute, because FFmpeg takes the part of a relative name before a colon for a protocol. A playlist named
-    # clip.mp4 may refer to other files, but not to a network.
-    with av.open(str(file.absolute()), container_options={"protocol_whitelist": "file,crypto,data"}) as container:
-        next(container.decode(video=0))
+    # As in training: with the same decoder and formats, in a helper process with a time limit.
+    decode_frames_guarded(file, lambda frames, rate: [0], _SIDE)
+
+
+def _reason(file: Path, error: DecodeError | OSError) -> str:
+    """Say what is wrong with a file, without its name."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).removeprefix(f"{file} cannot be decoded: ").rstrip(".")
 
 
 def _file_problems(dataset: str, report: SplitReport, media: Path) -> list[str]:
@@ -220,7 +231,8 @@ def _file_problems(dataset: str, report: SplitReport, media: Path) -> list[str]:
         rest = "get the rest, or name the directory that holds them"
         if report.expected_clips is None:
             rest += ", or remove clips without a file from the annotation"
-        problems.append(f"{len(report.missing)} files of {name} are not in {media}: {some(report.missing)}; {rest}.")
+        listed = some_missing(media, report.missing)
+        problems.append(f"{len(report.missing)} files of {name} are not in {media}: {listed}; {rest}.")
     if report.empty:
         problems.append(f"{len(report.empty)} files of {name} are empty: {some(report.empty)}; get them again.")
     if report.unreadable:
