@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from evlvideo.errors import UserError
-from evlvideo.files import read_json, write_json
+from evlvideo.files import at_home, read_json, write_json
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.sources.facts import TIMM, check_vision_source, take_pixels_of_source
+from evlvideo.models.sources.facts import FOLDER_PREFIX, TIMM, check_vision_source, take_pixels_of_source
 from evlvideo.models.sources.language import check_language_model
 from evlvideo.models.sources.loading import load_vision_weights
 from evlvideo.models.trainable import is_trained_inside, without_lora
@@ -48,10 +48,11 @@ class TowerRecord:
 
 
 def resolve_source(source: str) -> str:
-    """Resolve a source of weights: `package:` names a folder inside this package, all else stays as it is."""
+    """Resolve a source of weights: `package:` names a folder inside this package, and `~` is the user's home."""
     if source.startswith(PACKAGE_PREFIX):
         return str(_PACKAGE_ASSETS / source.removeprefix(PACKAGE_PREFIX))
-    return source
+    folder = FOLDER_PREFIX if source.startswith(FOLDER_PREFIX) else ""
+    return folder + at_home(source.removeprefix(folder))
 
 
 def read_manifest(directory: Path) -> dict[str, TowerRecord]:

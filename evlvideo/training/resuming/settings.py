@@ -14,7 +14,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.config.settings import flat_settings
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import WEIGHTS_NAME
+from evlvideo.models.checkpoint import WEIGHTS_NAME, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import check_same_tower, read_manifest
 from evlvideo.processes import is_main
@@ -213,7 +213,7 @@ def check_same_model(model: EvlVideoForCaptioning, checkpoint: Path) -> None:
     Raises:
         UserError: the architecture or a frozen tower is another.
     """
-    saved = EvlVideoConfig.from_pretrained(checkpoint)
+    saved = read_configuration(checkpoint)
     changes = {
         key: Change(before, now)
         for key in sorted(EvlVideoConfig.__annotations__.keys() - _NOT_OF_THE_ARCHITECTURE)
