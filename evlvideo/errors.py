@@ -1,5 +1,6 @@
 """The exceptions that users cause."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 
@@ -49,3 +50,16 @@ def raise_problems(where: str, problems: Iterable[str]) -> None:
 def first_ten(names: Sequence[object]) -> str:
     """List names in a message, the first ten of many."""
     return ", ".join(map(str, names[:10])) + (", …" if len(names) > 10 else "")
+
+
+def form_of(name: str) -> str:
+    """Return a name without what eyes hardly tell apart: its Unicode form, upper case, and the kind of slashes."""
+    return unicodedata.normalize("NFC", name).casefold().replace("\\", "/")
+
+
+def look_alikes(wanted: Iterable[str], given: Iterable[str]) -> str:
+    """Say of the first given name that looks like a wanted one how they differ; an empty text if there is none."""
+    by_form = {form_of(name): name for name in wanted}
+    name = next((name for name in given if form_of(name) in by_form), None)
+    # Forms of Unicode look alike, so the names are shown with escapes.
+    return "" if name is None else f" ({name!a} there, {by_form[form_of(name)]!a} here)"

@@ -2,14 +2,27 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from evlvideo.errors import UserError
+
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(?P<half>u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL
+)
+"""An escape in JSON; two for a character beyond the first 65,536."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}(?P<suffix>\.[^.]+)?")
+"""Names of temporary files: the name, what `tempfile` draws, and the suffix of files again."""
+_OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+"""Names that safetensors writes under before it renames."""
+A_DAY = 24 * 3600.0
+"""Seconds that nobody who still writes lets pass."""
 
 
 @contextmanager
@@ -46,7 +59,8 @@ def new_directory(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} exists already; name a new directory, or remove that one first.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        remove_leftovers(path.parent, of=path.name, untouched_seconds=A_DAY)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
     try:
@@ -55,6 +69,44 @@ def new_directory(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(directory: Path, *, of: str | None = None, untouched_seconds: float = 0) -> list[Path]:
+    """Remove the unfinished files of killed writers: those of :func:`replacing`, :func:`new_directory`, safetensors.
+
+    Their names are random where others' are not, and links are left alone.
+
+    Args:
+        directory: looked into, but not below. Nobody else may be writing there, unless `untouched_seconds` is long.
+        of: name of the file or directory that they were to become. If None, any file, but no directory.
+        untouched_seconds: how long nothing may have been written to them.
+
+    Returns:
+        what was removed.
+    """
+    before = time.time() - untouched_seconds
+    try:
+        unfinished = [path for path in directory.iterdir() if _is_leftover(path, of) and _last_write(path) <= before]
+    except OSError:
+        return []
+    for path in unfinished:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return unfinished
+
+
+def _is_leftover(path: Path, of: str | None) -> bool:
+    match = _TEMPORARY.fullmatch(path.name)
+    ours = match is not None and Path(match["name"]).suffix == (match["suffix"] or "")
+    if of is None:
+        return (ours or _OF_SAFETENSORS.fullmatch(path.name) is not None) and path.is_file() and not path.is_symlink()
+    return ours and match is not None and match["name"] == of and not path.is_symlink()
+
+
+def _last_write(path: Path) -> float:
+    return max(file.lstat().st_mtime for file in (path, *path.rglob("*")))
 
 
 def give_ordinary_permissions(path: Path) -> None:
@@ -83,14 +135,40 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing, or is not JSON (with the line and column).
+        UserError: the file is missing, is not JSON, or holds half of a surrogate pair (with the line and column).
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a JSON file: {error}.") from error
+
+
+def parse_json(text: str, object_of: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Parse JSON. Refuse half of a surrogate pair, which JSON can escape and no file or tokenizer can hold.
+
+    Args:
+        text: the JSON.
+        object_of: makes an object of its keys and values. Defaults to a dictionary.
+
+    Raises:
+        ValueError: with the line and column.
+    """
+    value = json.loads(text, object_pairs_hook=object_of)
+    place = half_character(text)
+    if place is not None:
+        raise json.JSONDecodeError(f"{text[place : place + 6]} is half of a character", text, place)
+    return value
+
+
+def half_character(text: str, start: int = 0, end: int | None = None) -> int | None:
+    """Return the index of the first half of a surrogate pair among the escapes of JSON, or `None`."""
+    # Most files have no such escape, and these searches cost nothing.
+    if text.find("\\ud", start, end) < 0 and text.find("\\uD", start, end) < 0:
+        return None
+    escapes = _ESCAPE.finditer(text, start, len(text) if end is None else end)
+    return next((escape.start() for escape in escapes if escape["half"]), None)
 
 
 def parse_object(line: str) -> dict[str, Any] | None:

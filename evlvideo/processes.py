@@ -5,16 +5,17 @@
 """
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from evlvideo.errors import Interrupted, UserError
 
@@ -36,6 +37,13 @@ _LOCAL_RANKS = (
     "MV2_COMM_WORLD_LOCAL_RANK",
     "SLURM_LOCALID",
 )
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
+)
+"""Signals by which people, terminals and clusters ask a process to end; clusters send some a while before they kill."""
+
 _POLL_SECONDS = 0.2
 _meetings = count()
 
@@ -153,26 +161,58 @@ def is_first_to_say(message: str) -> bool:
         return True
 
 
+def signals_to_catch() -> list[signal.Signals]:
+    """List SIGINT, SIGTERM, and the other :data:`STOP_SIGNALS` unless ignored, as under `nohup`, or handled already."""
+    always = (signal.SIGINT, signal.SIGTERM)
+    return [number for number in STOP_SIGNALS if number in always or signal.getsignal(number) is signal.SIG_DFL]
+
+
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Turn SIGTERM, by which clusters end a job, into an error while the block runs. Only the main thread can.
+def interrupted_by_signals() -> Iterator[None]:
+    """Turn signals by which clusters end a job into an error while the block runs. Only the main thread can.
 
     Raises:
-        Interrupted: the signal came.
+        Interrupted: one of :func:`signals_to_catch` came, other than SIGINT, which is a KeyboardInterrupt.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted("Stopped by a signal.")
 
-    with _handling({signal.SIGTERM: interrupt}):
+    with _handling({number: interrupt for number in signals_to_catch() if number != signal.SIGINT}):
         yield
 
 
 @contextmanager
 def without_signals() -> Iterator[None]:
-    """Ignore SIGINT and SIGTERM while the block writes what would otherwise be lost. Only the main thread can."""
-    with _handling({signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}):
+    """Ignore :data:`STOP_SIGNALS` while the block writes what would otherwise be lost. Only the main thread can."""
+    with _handling(dict.fromkeys(STOP_SIGNALS, signal.SIG_IGN)):
         yield
+
+
+@contextmanager
+def keeping_handler(number: signal.Signals) -> Iterator[None]:
+    """Put a signal's handler back after the block, if a library has set its own."""
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if signal.getsignal(number) is not before:
+            signal.signal(number, before)
+
+
+def end_at_once(status: int) -> NoReturn:
+    """End this process with a status, without waiting for anything.
+
+    Threads, child processes, or the other processes of a run may wait for something that this one will never do, and
+    the interpreter would wait for them.
+    """
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 @contextmanager

@@ -4,10 +4,10 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import typer
 
@@ -22,8 +22,50 @@ _MOST_KEPT = 10_000
 _logger = logging.getLogger("evlvideo")
 
 
+class _Heedless:
+    """A stream that nobody has to read.
+
+    When the reader of a pipe ends, such as `head`, a terminal closes or a disk is full, lines are lost and the work
+    goes on. Everything else is the stream's own.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        # A closed stream is a ValueError.
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what can be passed on."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _LogFile(logging.FileHandler):
+    """A full disk ends the log and not the work."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do without the line."""
+
+    def close(self) -> None:
+        """Close the file, with the lines that fit."""
+        with suppress(OSError):
+            super().close()
+
+
+def _heedless(stream: TextIO) -> TextIO:
+    return stream if isinstance(stream, _Heedless) else cast(TextIO, _Heedless(stream))
+
+
 def prepare(begins: str | None = None) -> "Console":
-    """Show our log lines, and silence the libraries' progress bars and notes.
+    """Show our log lines, and silence the libraries' progress bars and notes. From here, standard error may be closed.
 
     Args:
         begins: the first line, logged before libraries are imported, which takes seconds.
@@ -32,6 +74,7 @@ def prepare(begins: str | None = None) -> "Console":
         the console of the log lines. Progress bars must use it too, so that neither overwrites the other.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.stderr = _heedless(sys.stderr)
     from rich.console import Console
     from rich.logging import RichHandler
 
@@ -72,7 +115,7 @@ def log_file(path: Path) -> Iterator[None]:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, encoding="utf-8")
+        file = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
     file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -100,16 +143,15 @@ def _keeps_lines(handler: logging.Handler) -> bool:
 
 
 def say(line: str) -> None:
-    """Print a line at once, in the main process only."""
+    """Print a line at once, in the main process only. The command has done its work, whether anyone reads this."""
     if is_main():
-        typer.echo(line)
-        sys.stdout.flush()
+        typer.echo(line, file=_heedless(sys.stdout))
 
 
 def show(renderable: object) -> None:
-    """Print a table or text, as wide as the terminal, from one of the processes that share a command."""
+    """Print a table or text, as :func:`say` does, as wide as the terminal."""
     if not is_main():
         return
     from rich.console import Console
 
-    Console().print(renderable)
+    Console(file=_heedless(sys.stdout)).print(renderable)

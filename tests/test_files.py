@@ -1,12 +1,25 @@
 import json
 import os
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from evlvideo.errors import UserError
-from evlvideo.files import inside, read_json, replacing, write_json, write_text
+from evlvideo.files import (
+    A_DAY,
+    inside,
+    new_directory,
+    parse_json,
+    read_json,
+    remove_leftovers,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_text_is_written_as_utf8(tmp_path: Path) -> None:
@@ -95,6 +108,20 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes) -> Non
         read_json(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00", "\\ud83d\\ud83d", "\\\\\\uD83D", "\\ude00\\ud83d"])
+def test_half_a_character_is_named_with_its_line(tmp_path: Path, half: str) -> None:
+    (tmp_path / "a.json").write_text(f'{{"a":\n "b{half}"}}')
+    with pytest.raises(UserError, match=r"is half of a character: line 2 column"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("\\ud83d\\ude00", "\U0001f600"), ("\\\\ud83d", "\\ud83d"), ("\\uD7FF\\n", "\ud7ff\n")]
+)
+def test_whole_characters_are_read(text: str, value: str) -> None:
+    assert parse_json(f'"{text}"') == value
+
+
 @pytest.mark.parametrize("name", ["video1.mp4", "a/b.mp4", "a/../b.mp4", "./b.mp4", "..b.mp4"])
 def test_names_under_the_root_are_joined(tmp_path: Path, name: str) -> None:
     assert inside(tmp_path, name).is_relative_to(tmp_path)
@@ -136,3 +163,66 @@ def test_links_under_the_root_are_the_users_own_and_followed(tmp_path: Path) -> 
     root.mkdir()
     (root / "link").symlink_to(tmp_path / "pool", target_is_directory=True)
     assert inside(root, "link/x.mp4").read_text() == "clip"
+
+
+# What killed writers leave
+
+
+KILLED_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from evlvideo.files import new_directory, replacing
+path = Path(sys.argv[1])
+with replacing(path / "weights.pth") as temporary, replacing(path / "name") as other, new_directory(path / "out.v2") as made:
+    temporary.write_bytes(bytes(1000))
+    (made / "model.safetensors").write_bytes(bytes(1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+OTHERS = (
+    ".tmp",
+    ".tmpdir",
+    ".tmp-abcdef",
+    ".hidden.yaml",
+    ".config.yaml.swp",
+    ".a.json.12345678.yaml",
+    "tmpAbCdEf",
+    ".env",
+)
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """A directory with what a killed writer left, with a file of safetensors', and with others' files."""
+    subprocess.run([sys.executable, "-c", KILLED_WRITER, str(tmp_path)], cwd=Path(__file__).parents[1], check=False)
+    for name in (".tmpAbC123", *OTHERS):
+        (tmp_path / name).touch()
+    (tmp_path / ".tmpLinked").symlink_to(tmp_path / ".env")
+    assert len(list(tmp_path.iterdir())) == 4 + len(OTHERS) + 1
+    return tmp_path
+
+
+def test_unfinished_files_are_removed_and_others_stay(killed: Path) -> None:
+    removed = remove_leftovers(killed)
+    assert sorted(path.name[:6] for path in removed) == [".name.", ".tmpAb", ".weigh"]
+    left = {path.name for path in killed.iterdir() if not path.name.startswith(".out.v2.")}
+    assert left == {*OTHERS, ".tmpLinked"}
+
+
+def test_those_that_may_still_be_written_stay(killed: Path) -> None:
+    assert remove_leftovers(killed, untouched_seconds=60) == []
+
+
+def test_a_new_directory_removes_what_was_left_of_it_long_ago(killed: Path) -> None:
+    (unfinished,) = killed.glob(".out.v2.*")
+    for age in (A_DAY / 2, 2 * A_DAY):
+        with new_directory(killed / "out.v2") as made:
+            assert made.is_dir()
+        assert (killed / "out.v2").is_dir()
+        (killed / "out.v2").rmdir()
+        assert unfinished.exists() == (age < A_DAY)
+        for path in (unfinished / "model.safetensors", unfinished) if age < A_DAY else ():
+            os.utime(path, (time.time() - 2 * A_DAY,) * 2)
+
+
+def test_a_directory_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
+    assert remove_leftovers(tmp_path / "none") == []

@@ -18,6 +18,7 @@ FLOORS = (
     ("data.annotation",),
     ("data.media",),
     ("data.video",),
+    ("data.verify",),
     ("data.loading",),
     ("models.precision", "models.gradient_checkpointing"),
     ("models.tokens",),

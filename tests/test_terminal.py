@@ -1,13 +1,18 @@
 """The log file of a command: its lines from the first on, and how it ended."""
 
+import errno
+import io
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from evlvideo.errors import UserError
-from evlvideo.terminal import log_file, prepare
+from evlvideo.progress import Progress
+from evlvideo.terminal import log_file, prepare, say, show
 
 logger = logging.getLogger("evlvideo.somewhere")
 
@@ -67,3 +72,41 @@ def test_a_program_that_calls_the_package_gets_no_file(tmp_path: Path) -> None:
     with log_file(tmp_path / "log"):
         logger.warning("inside")
     assert not (tmp_path / "log").exists()
+
+
+class Gone(io.StringIO):
+    """Standard error or output whose reader has gone."""
+
+    def __init__(self, error: int) -> None:
+        super().__init__()
+        self.error = error
+
+    def write(self, text: str) -> int:
+        raise OSError(self.error, os.strerror(self.error))
+
+    def flush(self) -> None:
+        self.write("")
+
+
+@pytest.mark.parametrize("error", [errno.EPIPE, errno.EIO, errno.ENOSPC])
+def test_work_goes_on_when_nobody_reads_what_is_told(
+    error: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone(error))
+    console = prepare("begins")
+    with log_file(tmp_path / "log"), Progress("work", 2, console=console) as progress:
+        logger.warning("a line")
+        progress.advance()
+        sys.stderr.write("a library's own line\n")
+    monkeypatch.setattr(sys, "stdout", Gone(error))
+    say("done")
+    show("a table")
+    assert lines(tmp_path / "log") == ["begins", "a line"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_work_goes_on_when_its_log_file_cannot_grow(capfd: pytest.CaptureFixture[str]) -> None:
+    prepare()
+    with log_file(Path("/dev/full")):
+        logger.info("a line")
+    assert "Logging error" not in capfd.readouterr().err

@@ -37,8 +37,8 @@ def start_model(
         language_model: if False, leave it out, which saves memory; the model then only encodes.
 
     Raises:
-        UserError: the architecture or a checkpoint is missing or wrong, or `prompt_scale` is asked of a connector that
-            is not new.
+        UserError: the architecture or a checkpoint is missing or wrong, or `prompt_scale` or `fit_clips` is asked of a
+            connector that is not new.
     """
     architecture, directory = _start_of(config)
     opening: dict[str, Any] = {"tower_dtype": tower_dtype, "language_model": language_model}
@@ -115,6 +115,16 @@ def _text_changes(config: RunConfig) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in asdict(config.text).items() if value is not None}
 
 
+def _check_no_start(config: RunConfig, connector: str) -> None:
+    """Refuse what changes the start of a connector that is trained already."""
+    for key, left_out in (("prompt_scale", None), ("fit_clips", 0)):
+        if (value := getattr(config, key)) not in (None, left_out):
+            raise UserError(
+                f"{key} is {value}, for a new connector, but {config.init} has its {connector} already; leave {key} "
+                "out (null), or set model.connector to another."
+            )
+
+
 def _size(model: EvlVideoForCaptioning) -> str:
     loaded = sum(value.numel() for value in model.parameters() if not value.is_meta)  # the language model may be empty
     return f"{loaded:,} weights, of which {model.num_parameters(only_trainable=True):,} are trained"
@@ -128,11 +138,8 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
         if config.architecture is not None:
             check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
         architecture = changed_by_run(saved, config)
-        if config.prompt_scale is not None and architecture.connector == saved.connector:
-            raise UserError(
-                f"prompt_scale is {config.prompt_scale}, for a new connector, but {config.init} has its "
-                f"{saved.connector} already; leave prompt_scale out (null), or set model.connector to another."
-            )
+        if architecture.connector == saved.connector:
+            _check_no_start(config, saved.connector)
         return architecture, directory
     architecture = run_architecture(config)
     # The file has the language model's sizes for estimates; only its own configuration has all values.

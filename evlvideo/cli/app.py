@@ -1,6 +1,7 @@
 """The command line: its commands, in the order of the help, and its exit."""
 
 import sys
+import traceback
 
 import typer
 
@@ -11,10 +12,10 @@ from evlvideo.cli.data import data
 from evlvideo.cli.demo import demo
 from evlvideo.cli.evaluation import baseline, evaluate, score
 from evlvideo.cli.features import features
-from evlvideo.cli.options import INTERRUPTED, MISTAKE
+from evlvideo.cli.options import FAILED, INTERRUPTED, MISTAKE
 from evlvideo.cli.training import estimate, train
 from evlvideo.errors import Interrupted, UserError
-from evlvideo.processes import is_first_to_say
+from evlvideo.processes import end_at_once, is_first_to_say
 from evlvideo.threads import wait_passively
 
 app = typer.Typer(
@@ -43,7 +44,7 @@ app.add_typer(features, name="features")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit status 2."""
+    """Run the command line; a user's mistake is one sentence and exit status 2, and any other error ends it at once."""
     wait_passively()
     try:
         app()
@@ -54,3 +55,6 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        end_at_once(FAILED)

@@ -8,7 +8,7 @@ import typer
 from evlvideo.cli.options import INCOMPLETE, Changes
 from evlvideo.errors import UserError
 from evlvideo.processes import is_main
-from evlvideo.terminal import prepare, say
+from evlvideo.terminal import prepare
 
 
 def caption(
@@ -28,7 +28,9 @@ def caption(
     bad, made = 0, list[Caption]()
     for file in caption_files(videos, checkpoint, overrides=changes, captions_per_video=captions, prompt=prompt):
         for text in file.captions:
-            say(f"{file.video}\t{text}")
+            if is_main():
+                # Unlike `say`: once nobody reads the captions, there is no reason to make more.
+                typer.echo(f"{file.video}\t{text}")
         made += map(Caption, file.captions, file.special_tokens)
         bad += file.bad is not None
     if is_main() and (found := name_special_tokens(made)):

@@ -123,4 +123,4 @@ def _show(comparison: "Comparison") -> None:
     from evlvideo.comparison.tables.formats import to_rich
 
     show(to_rich(comparison.table))
-    typer.echo(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")
+    say(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")

@@ -17,12 +17,14 @@ def verify(
     dataset: Annotated[str, typer.Argument(help="Name of the dataset, such as msrvtt; see datasets/.")],
     root: Annotated[Path, typer.Option(help="Its directory.")],
     video_root: Annotated[Path | None, typer.Option(help="Directory of its videos or images.")] = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Also decode the first frame of every file.")] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Also decode the first frame of every file, and compare times.")
+    ] = False,
     check_counts: CheckCounts = True,
 ) -> None:
     """Check a dataset on disk: counts, splits, overlaps and files. Exits with 1 if something is wrong."""
     console = prepare(f"{dataset}: checking {root}")
-    from evlvideo.data.annotation.verify import verify as verify_dataset
+    from evlvideo.data.verify import verify as verify_dataset
 
     report = verify_dataset(dataset, root, video_root, decode=decode, check_counts=check_counts, console=console)
     typer.echo("\n".join(report.lines()))

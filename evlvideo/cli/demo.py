@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.terminal import prepare, show
+from evlvideo.terminal import prepare, say, show
 
 
 def demo(
@@ -24,4 +24,4 @@ def demo(
 
     comparison = run_demo(out, seed=seed, from_scratch=from_scratch)
     show(to_rich(comparison.table))
-    typer.echo(f"The report is {comparison.report}.")
+    say(f"The report is {comparison.report}.")

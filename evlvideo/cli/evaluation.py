@@ -52,13 +52,15 @@ def score(
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help='JSON: [{"image_id": …, "caption": …}] or {id: caption}; or a .csv file with image_id,caption.'
+            help='JSON: [{"image_id": …, "caption": …}], {id: caption}, or what challenges ask for; JSON Lines; a .csv '
+            "file with image_id,caption; or a .tsv file."
         ),
     ] = None,
     references: Annotated[
         Path | None,
         typer.Option(
-            help="MSR-VTT's official JSON, a COCO-like JSON, a list of captions by id, or another dataset's file."
+            help="MSR-VTT's official JSON, a COCO-like JSON, lists of captions by id, the forms of --predictions with "
+            "several captions of an id, or another dataset's file."
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of the references. With --human, defaults to test.")] = None,

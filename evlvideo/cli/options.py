@@ -7,6 +7,8 @@ import typer
 
 INCOMPLETE = 1
 """Exit status of a command that finished, but found something wrong."""
+FAILED = 1
+"""Exit status after an error that nobody foresaw."""
 MISTAKE = 2
 """Exit status after a mistake of the user's."""
 INTERRUPTED = 130

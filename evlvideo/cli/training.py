@@ -11,7 +11,13 @@ from evlvideo.terminal import prepare, say, show
 def train(
     config: RunFile,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's newest checkpoint.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue from the run's newest whole checkpoint. Steps, learning rates, validation and logging may change.",
+        ),
+    ] = False,
 ) -> None:
     """Fine-tune by cross-entropy or self-critical training, as the config says."""
     from evlvideo.config.loading import load_config

@@ -17,6 +17,7 @@ from evlvideo.errors import raise_problems
 
 TOWERS = "towers"
 """The `init` of a new model."""
+_FIT_CLIPS = 512
 
 
 @dataclass
@@ -39,6 +40,11 @@ class RunConfig:
     prompt_scale: str | None = setting(None, choices=("words",))
     """Length of the soft tokens that a new connector starts with: `words` gives them the mean norm of the language
     model's word embeddings. Defaults to what random weights make of it, as published."""
+    fit_clips: int | None = setting(None, least=0)
+    """Training clips that a new connector is fitted to before the first step: the tower's norm standardizes each
+    channel over them, and the language projection starts at the linear map from the connector's tokens to the words of
+    their captions. 0 starts from random weights, as published. Defaults to 512 for a new model (`init: towers`), and
+    to 0 otherwise."""
     output_dir: str = "runs/run"
     """Directory of the run."""
     seed: int = setting(42, least=0)
@@ -54,6 +60,13 @@ class RunConfig:
         sections = (self.model, self.text, self.data, self.training, self.generation, self.scst)
         contradictions = [problem for section in sections for problem in section.contradictions()]
         raise_problems("The config", [*problems_of_bounds(self), *contradictions, *self._contradictions()])
+
+    @property
+    def clips_to_fit(self) -> int:
+        """`fit_clips`, or its default."""
+        if self.fit_clips is None:
+            return _FIT_CLIPS if self.init == TOWERS else 0
+        return self.fit_clips
 
     def _contradictions(self) -> Iterator[str]:
         """Name keys of different sections that do not fit together."""

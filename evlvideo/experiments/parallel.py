@@ -17,7 +17,7 @@ from rich.console import Console
 
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
-from evlvideo.processes import interrupted_by_sigterm
+from evlvideo.processes import interrupted_by_signals
 from evlvideo.terminal import prepare
 from evlvideo.training.run import train
 
@@ -34,7 +34,7 @@ def train_quietly(config: RunConfig) -> Path:
 def parallel_trainings(at_a_time: int, work: Callable[[RunConfig], Path] = train_quietly) -> Iterator[Start]:
     """Train in processes while the block runs, and wait for the rest at its end.
 
-    An error in the block, an interrupt, or SIGTERM, by which clusters end a job, stops all trainings in order.
+    An error in the block, an interrupt, or a signal by which clusters end a job stops all trainings in order.
 
     Args:
         at_a_time: number of processes.
@@ -46,7 +46,7 @@ def parallel_trainings(at_a_time: int, work: Callable[[RunConfig], Path] = train
     """
     # A forked process would lack the threads that torch believes it has.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_a_time, context, initializer=_begin) as pool, interrupted_by_sigterm():
+    with ProcessPoolExecutor(at_a_time, context, initializer=_begin) as pool, interrupted_by_signals():
         try:
             yield lambda config: pool.submit(work, config)
         except BaseException as error:

@@ -20,7 +20,7 @@ from evlvideo.results.run_directory import (
     SUMMARY_NAME,
     evaluation_directory,
 )
-from evlvideo.training.resuming import newest_checkpoint
+from evlvideo.training.resuming.checkpoints import newest_checkpoint
 from evlvideo.training.run import train
 
 logger = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from evlvideo.errors import Interrupted, UserError
 from evlvideo.inference.pipeline import Outcome, run_batches
 from evlvideo.models.vision import VisionTower
 from evlvideo.processes import (
-    interrupted_by_sigterm,
+    interrupted_by_signals,
     join_processes,
     on_main_process,
     wait_for_all,
@@ -102,7 +102,7 @@ def extract_features(
         dtype=DTYPES[key.stored_in],
         mean=key.frames == MEAN_FRAME,
     )
-    with log_file(root / LOG_NAME), interrupted_by_sigterm():
+    with log_file(root / LOG_NAME), interrupted_by_signals():
         for split, clips in clips_of.items():
             directory = split_directory(root, config.data.dataset, split)
             writer = FeatureWriter(directory, len(clips))

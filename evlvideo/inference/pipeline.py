@@ -1,11 +1,14 @@
 """Run a model over batches of clips, for captioning, feature extraction and baselines."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch.utils.data import Dataset
 
-from evlvideo.data.loading.loader import batch_loader, end_workers
+from evlvideo.data.loading.loader import RestartingBatches, batch_loader
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Batch = TypeVar("Batch")
@@ -46,13 +49,17 @@ def run_batches(
     Yields:
         for each batch, the outcome of each clip, in order.
     """
-    loaded = iter(batch_loader(dataset, batches, _Collator(collate), num_workers=num_workers))
+
+    def load(done: int) -> Iterator[tuple[list[tuple[str, str | None]], Any]]:
+        return iter(batch_loader(dataset, batches[done:], _Collator(collate), num_workers=num_workers))
+
+    loaded = RestartingBatches(load(0), load, logger.warning)
     try:
         for clips, batch in loaded:
             results = iter(work(batch) if any(bad is None for _, bad in clips) else ())
             yield [Outcome(clip_id, next(results) if bad is None else None, bad) for clip_id, bad in clips]
     finally:
-        end_workers(loaded)
+        loaded.close()
 
 
 class _Collator:

@@ -21,7 +21,7 @@ from evlvideo.models.checkpoint import WEIGHTS_NAME, checkpoint_directory
 from evlvideo.models.towers import read_manifest
 from evlvideo.processes import join_processes
 from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, run_config
-from evlvideo.training.resuming import newest_checkpoint
+from evlvideo.training.resuming.checkpoints import newest_checkpoint
 
 logger = logging.getLogger(__name__)
 

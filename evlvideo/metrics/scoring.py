@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evlvideo.errors import UserError, first_ten
+from evlvideo.errors import UserError, first_ten, look_alikes
 from evlvideo.metrics.meteor import MeteorProcess, Texts
 from evlvideo.metrics.names import ALL_METRICS, METRICS
 from evlvideo.metrics.spice import spice
@@ -145,7 +145,10 @@ def _check(predictions: Mapping[str, str], references: Mapping[str, Sequence[str
     if missing := [clip_id for clip_id in references if clip_id not in predictions]:
         problems.append(f"{len(missing)} of {len(references)} clips have no caption: {first_ten(missing)}")
     if unknown := [clip_id for clip_id in predictions if clip_id not in references]:
-        problems.append(f"{len(unknown)} of {len(predictions)} captions are for unknown clips: {first_ten(unknown)}")
+        problems.append(
+            f"{len(unknown)} of {len(predictions)} captions are for unknown clips: {first_ten(unknown)}"
+            f"{look_alikes(missing, unknown)}"
+        )
     if problems:
         problems.append("there must be exactly one caption for every clip of the references")
         raise UserError("The captions do not match the references: " + "; ".join(problems) + ".")

@@ -138,15 +138,10 @@ class EvlVideoForCaptioning(PreTrainedModel):
         return self.vision_tower.autocast()
 
     @in_own_precision
-    def features_to_prompt(self, features: Tensor) -> Tensor:
-        """Turn the tower's output into the soft prompt.
+    def features_to_tokens(self, features: Tensor) -> Tensor:
+        """Turn the tower's output, `(B, T, N, D)`, or `(B, T, N + 1, D)` with a clip token, into connector tokens.
 
-        Args:
-            features: the tower's output, `(B, T, N, D)`, or `(B, T, N + 1, D)` with a clip token; converted to the
-                tower's dtype.
-
-        Returns:
-            soft prompt, `(B, P, E)`.
+        Each becomes a soft token: `(B, P, H)`.
         """
         features = features.to(self.vision_tower.dtype)
         if self.config.fusion == "mean":
@@ -155,7 +150,12 @@ class EvlVideoForCaptioning(PreTrainedModel):
         hidden = self.connector(tokens)  # (B, T or 1, M, H)
         if self.config.fusion == "mean_tokens":
             hidden = hidden.mean(dim=1, keepdim=True)  # (B, 1, M, H)
-        return self.language_projection(hidden.flatten(1, 2))  # (B, P, E)
+        return hidden.flatten(1, 2)  # (B, P, H)
+
+    @in_own_precision
+    def features_to_prompt(self, features: Tensor) -> Tensor:
+        """Turn the tower's output, as :meth:`features_to_tokens` takes it, into the soft prompt, `(B, P, E)`."""
+        return self.language_projection(self.features_to_tokens(features))
 
     @in_own_precision
     def encode(self, pixel_values: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
@@ -225,7 +225,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
 
     @in_own_precision
     def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
-        """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that follow it."""
+        """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that follow."""
         return self._soft_prompt(soft_prompt, read=True)
 
     def _soft_prompt(self, soft_prompt: Tensor, *, read: bool) -> SoftPrompt:

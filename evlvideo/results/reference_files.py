@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from evlvideo.data.annotation.caption_files import read_content
 from evlvideo.data.annotation.facts import DATASETS, deviations_of
-from evlvideo.data.annotation.readers import jsonl, karpathy
+from evlvideo.data.annotation.readers import jsonl, karpathy, msvd
 from evlvideo.data.annotation.readers.msrvtt import read_official
-from evlvideo.data.annotation.readers.text_files import read_json_object
-from evlvideo.data.annotation.references import read_references
+from evlvideo.data.annotation.references import is_official, read_references
 from evlvideo.errors import UserError
 
 _WITH_SPLITS = {karpathy.COCO: "coco", karpathy.FLICKR30K: "flickr30k", jsonl.FILE: "jsonl"}
@@ -18,7 +18,7 @@ _WITH_SPLITS = {karpathy.COCO: "coco", karpathy.FLICKR30K: "flickr30k", jsonl.FI
 def load_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
     """Read the references of a file, or of one of its splits.
 
-    Besides the formats of :func:`evlvideo.data.annotation.references.read_references`, of which MSR-VTT's has splits,
+    Besides the forms of :func:`evlvideo.data.annotation.references.read_references`, of which MSR-VTT's has splits,
     Karpathy's `dataset_coco.json` and `dataset_flickr30k.json` and our own `captions.jsonl` are read, by their names.
 
     Args:
@@ -26,7 +26,7 @@ def load_references(path: Path, split: str | None = None) -> dict[str, list[str]
         split: `train`, `validate` or `test`, if the file has it. Defaults to all clips.
 
     Raises:
-        UserError: the file cannot be read, has no known format, or does not have the split.
+        UserError: the file cannot be read, has no known form, or does not have the split.
     """
     if dataset := _WITH_SPLITS.get(path.name):
         names = list(DATASETS[dataset].clips())
@@ -58,12 +58,12 @@ def has_splits(path: Path) -> bool:
 
 
 def splits_of(path: Path) -> dict[str, str]:
-    """Return clip → split of MSR-VTT's official JSON, or nothing for a file of another format.
+    """Return clip → split of MSR-VTT's official JSON, or nothing for a file of another form.
 
     Raises:
         UserError: the file cannot be read.
     """
-    if path.name in _WITH_SPLITS or not read_json_object(path).keys() >= {"videos", "sentences"}:
+    if path.name in (*_WITH_SPLITS, msvd.DESCRIPTIONS) or not is_official(read_content(path)):
         return {}
     return {clip.clip_id: split for clip, split in read_official(path, path.parent)}
 

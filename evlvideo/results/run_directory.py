@@ -14,6 +14,7 @@ from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
+from evlvideo.files import remove_leftovers
 
 CONFIG_NAME = "config.yaml"
 """The whole config of the run."""
@@ -107,6 +108,17 @@ def check_writable(run: Path) -> None:
         raise UserError(f"{run} cannot be a directory, since {nearest} is none; name another output_dir.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"{run} cannot be written to, since {nearest} is write-protected; name another output_dir.")
+
+
+def remove_unfinished(run: Path) -> list[Path]:
+    """Remove what a killed training was writing: weights under a temporary name, beside those of a run or checkpoint.
+
+    Call it only while :func:`sole_use` has the directory.
+
+    Returns:
+        the files.
+    """
+    return [file for folder in (run, *(run / CHECKPOINTS_NAME).glob("*/")) for file in remove_leftovers(folder)]
 
 
 @contextmanager

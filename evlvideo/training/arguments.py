@@ -76,8 +76,8 @@ def _from_config(config: RunConfig) -> dict[str, Any]:
         "eval_steps": training.eval_steps,
         "save_strategy": "steps",
         "save_steps": training.eval_steps,
-        # transformers counts the best checkpoint too.
-        "save_total_limit": training.keep_checkpoints + 1,
+        # transformers would sort checkpoints by the time of their files; the run removes old ones itself.
+        "save_total_limit": None,
         "metric_for_best_model": "cider",
         "greater_is_better": True,
         "logging_steps": training.log_steps,

@@ -1,17 +1,18 @@
 """Trains one run, from its config to the run's directory."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
 from rich.console import Console
-from transformers import TrainingArguments, set_seed
+from transformers import TrainerState, TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
+from evlvideo.assembly.fitted_start import fit_to_clips
 from evlvideo.assembly.models import check_start, start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import save_config
@@ -21,7 +22,7 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.media.errors import DecodeError
-from evlvideo.errors import Interrupted, UserError
+from evlvideo.errors import Interrupted, UserError, first_ten
 from evlvideo.files import read_json, write_json
 from evlvideo.metrics.names import format_score
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -35,12 +36,28 @@ from evlvideo.results.run_directory import (
     SUMMARY_NAME,
     TRAINING_LOG_NAME,
     check_writable,
+    remove_unfinished,
     sole_use,
 )
 from evlvideo.terminal import log_file
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.collapse import signs_of_validation
-from evlvideo.training.resuming import check_resumable, checkpoint_to_resume, state_of
+from evlvideo.training.resuming.checkpoints import (
+    checkpoint_to_resume,
+    problem_of_weights,
+    state_of,
+    tell_passed_over,
+)
+from evlvideo.training.resuming.record import RunRecord
+from evlvideo.training.resuming.settings import (
+    RATES,
+    changes_at,
+    check_same_model,
+    record_of_finished,
+    resumed_record,
+    tell_changes,
+)
+from evlvideo.training.run_files import RunFiles
 from evlvideo.training.run_log import RunLog
 from evlvideo.training.scst.rewards import Reward, make_reward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
@@ -52,6 +69,7 @@ logger = logging.getLogger(__name__)
 
 REWARD_NAME = "reward.safetensors"
 """File of CIDEr-D's reference counts, in the run's directory."""
+_ITEMS_PER_FITTED_CLIP = 8
 
 
 def train(config: RunConfig, *, resume: bool = False, console: Console | None = None) -> Path:
@@ -75,7 +93,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     directory = Path(config.output_dir)
     check_writable(directory)
     if found := checkpoint_to_resume(directory, resume):
-        check_resumable(config, directory, found)
+        resumed_record(config, directory, found)
     precision = resolve_precision(config.training.precision)
     arguments = training_arguments(config, precision)
     check_start(config)
@@ -86,30 +104,56 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     trainer = _make_trainer(config, arguments, model, processor, sources, validation_clips)
     with ExitStack() as held:
         # One process takes the directory; a refusal is raised in all, or the others would wait for it.
-        on_main_process(lambda: held.enter_context(sole_use(directory)))
+        on_main_process(lambda: held.enter_context(_cleared(directory)))
         # Look again: another process may have trained in the directory until now.
         checkpoint = checkpoint_to_resume(directory, resume)
         with log_file(directory / TRAINING_LOG_NAME):
-            _train(trainer, config, checkpoint, console or Console(stderr=True))
+            record = RunRecord(config) if checkpoint is None else _resume(trainer, config, checkpoint)
+            _train(trainer, record, checkpoint, console or Console(stderr=True))
     return directory
 
 
-def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, console: Console) -> None:
+@contextmanager
+def _cleared(directory: Path) -> Iterator[None]:
+    """Take a run's directory for this process, without what a killed one was writing."""
+    with sole_use(directory):
+        if removed := remove_unfinished(directory):
+            logger.info("%s: removed %s, which a killed process left unfinished", directory, first_ten(removed))
+        yield
+
+
+def _resume(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path) -> RunRecord:
+    """Say what a run resumes from and with, once it is sure that it can."""
     directory = Path(config.output_dir)
-    save_config(config, directory / CONFIG_NAME)
+    record = resumed_record(config, directory, checkpoint)
+    check_same_model(trainer.captioner, checkpoint)
+    tell_passed_over(checkpoint)
+    if reached_limit(config.training, state_of(checkpoint)):
+        return record_of_finished(config, directory, checkpoint)
+    tell_changes(record, directory, checkpoint)
+    return record
+
+
+def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, console: Console) -> None:
+    config = record.config
+    directory = Path(config.output_dir)
+    if checkpoint is None and config.clips_to_fit:
+        _fit_new_connector(trainer, config.clips_to_fit)
     limit = config.training.max_hours
     stop = GracefulStop(lambda: limit is not None and trainer.training_seconds >= 3600 * limit)
     if checkpoint and reached_limit(config.training, state_of(checkpoint)):
         trainer.restore(checkpoint)
+        if trainer.is_world_process_zero():
+            save_config(config, directory / CONFIG_NAME)
     else:
-        _train_on(trainer, config, stop, checkpoint, console)
+        _train_on(trainer, record, stop, checkpoint, console)
     if stop.stopped and trainer.state.global_step < config.training.max_steps:
         raise Interrupted(
             f"Stopped at step {trainer.state.global_step} of {config.training.max_steps}, with a checkpoint in "
             f"{directory / CHECKPOINTS_NAME}. Give the same command with --resume to continue."
         )
     if trainer.is_world_process_zero():
-        _finish(config, trainer, directory)
+        _finish(record, trainer, directory)
     # Only now: the names of bad clips may have to be read from shards again.
     bad_clips = sorted(set(gather_object(_bad_clips(trainer))))
     if trainer.is_world_process_zero():
@@ -117,6 +161,12 @@ def _train(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path | None, 
     trainer.accelerator.wait_for_everyone()
     if reached_limit(config.training, trainer.state) == COLLAPSED:
         raise UserError(_collapse_of(trainer, directory))
+
+
+def _fit_new_connector(trainer: CaptionTrainer, clips: int) -> None:
+    # Items are captions; a clip with many of them comes again before all clips have come.
+    batches = trainer.batches_before_training(items=_ITEMS_PER_FITTED_CLIP * clips)
+    fit_to_clips(trainer.captioner, trainer.processor.tokenizer, batches, clips)
 
 
 def _collapse_of(trainer: CaptionTrainer, directory: Path) -> str:
@@ -147,15 +197,15 @@ def _name_bad_clips(directory: Path, bad_clips: list[str]) -> None:
 
 
 def _train_on(
-    trainer: CaptionTrainer, config: RunConfig, stop: GracefulStop, checkpoint: Path | None, console: Console
+    trainer: CaptionTrainer, record: RunRecord, stop: GracefulStop, checkpoint: Path | None, console: Console
 ) -> None:
+    config = record.config
     directory = Path(config.output_dir)
-    if trainer.is_world_process_zero():
-        # A limit may have ended the run before it was raised; the run is not finished until it ends again.
-        (directory / SUMMARY_NAME).unlink(missing_ok=True)
+    trainer.run_record = record
+    trainer.has_new_rates = checkpoint is not None and not changes_at(record, checkpoint).keys().isdisjoint(RATES)
     progress = RunLog(directory, console, lambda: trainer.record)
     early = EarlyStopping(config.training.patience, stop_on_collapse=config.training.stop_on_collapse)
-    for callback in (progress, early, stop):
+    for callback in (RunFiles(config), progress, early, stop):
         trainer.add_callback(callback)
     try:
         with stop.listening(), trackers_of_run(trainer, directory):
@@ -221,13 +271,13 @@ def _training_split(config: RunConfig) -> str:
     return " + ".join(sources) or f"{config.data.dataset}:{config.data.train_split}"
 
 
-def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None:
+def _finish(record: RunRecord, trainer: CaptionTrainer, directory: Path) -> None:
     """Write the best checkpoint's weights and the run's summary into the run's directory."""
-    state = trainer.state
+    config, state = record.config, trainer.state
     seconds = trainer.training_seconds
     ended_by = reached_limit(config.training, state)
     model = trainer.captioner
-    best_step = state.best_global_step or state.global_step
+    best_step, best_cider = _best_of(state, directory)
     if best_step != state.global_step:
         load_trained_weights(model, directory / CHECKPOINTS_NAME / f"checkpoint-{best_step}")
     model.save_pretrained(directory)
@@ -239,12 +289,13 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None
             "stage": config.stage,
             "init": config.init,
             "seed": config.seed,
+            "changes": list(record.changes),
             "commit": git_commit(),
             "steps": state.global_step,
             "ended_by": ended_by,
             "signs": [str(sign) for sign in signs_of_validation(state.log_history)],
             "best_step": best_step,
-            "best_cider": state.best_metric,
+            "best_cider": best_cider,
             "trained_parameters": model.num_parameters(only_trainable=True),
             "training_seconds": seconds,
             "bad_clips": [],
@@ -255,7 +306,26 @@ def _finish(config: RunConfig, trainer: CaptionTrainer, directory: Path) -> None
     logger.info(
         "%s: best validation CIDEr %s at step %d, after %.0f s of training",
         directory,
-        format_score(state.best_metric),
+        format_score(best_cider),
         best_step,
         seconds,
     )
+
+
+def _best_of(state: TrainerState, directory: Path) -> tuple[int, float | None]:
+    """Return step and CIDEr of the best checkpoint; of the last one if that is gone, which ends no run."""
+    best = state.best_global_step or state.global_step
+    if best == state.global_step:
+        return best, state.best_metric
+    checkpoint = directory / CHECKPOINTS_NAME / f"checkpoint-{best}"
+    if not (problem := problem_of_weights(checkpoint)):
+        return best, state.best_metric
+    logger.warning(
+        "%s: the best checkpoint, of step %d, is gone or broken (%s); the run's weights are those of its last step, %d",
+        directory,
+        best,
+        problem,
+        state.global_step,
+    )
+    last = [entry["validation_cider"] for entry in state.log_history if "validation_cider" in entry]
+    return state.global_step, last[-1] if last else None

@@ -23,6 +23,11 @@ def seed_process(seed: int, process: int) -> None:
     set_seed(seed if process == 0 else _derived(seed, process))
 
 
+def seed_of_step(seed: int, step: int) -> int:
+    """Derive a seed of a run that goes on from a step without the random state that it had there."""
+    return _derived(seed, step)
+
+
 def sampling_seeds(seed: int, step: int, positions: Sequence[int]) -> list[int]:
     """Derive the seeds of the captions sampled for the clips of a step.
 

@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evlvideo.config.training import TrainingConfig
+from evlvideo.processes import signals_to_catch
 from evlvideo.training.collapse import signs_of_validation
 
 LogHistory = Sequence[Mapping[str, Any]]
@@ -23,7 +24,8 @@ COLLAPSED = "training.stop_on_collapse"
 VOTE_SECONDS = 5.0
 """Approximate interval of votes on stopping by several processes. They, and their devices, wait for each vote."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_OF_PEOPLE = (signal.SIGINT, signal.SIGTERM)
+"""Signals of which a second one acts at once. Others come again: SIGXCPU comes every second."""
 _MOST_STEPS_BETWEEN_VOTES = 100
 
 
@@ -88,7 +90,8 @@ class EarlyStopping(TrainerCallback):
 class GracefulStop(TrainerCallback):
     """Saves and stops after a signal or once the time is up, at the same step in all processes.
 
-    A second signal acts as it would without this callback.
+    It listens for :func:`evlvideo.processes.signals_to_catch`. A second SIGINT or SIGTERM acts as it would without this
+    callback.
 
     Args:
         out_of_time: whether a time limit is reached. Only the main process's clock counts.
@@ -98,18 +101,23 @@ class GracefulStop(TrainerCallback):
         self.stopped = False
         """Whether a signal stopped the run, as agreed by all processes."""
         self._out_of_time = out_of_time
-        self._signalled = False
-        self._signalled_at = 0.0
+        self._signalled_at: dict[int, float] = {}
+        """Signal → time of the first."""
         self._previous: dict[signal.Signals, Any] = {}
         self._last_vote = (0, 0.0)
         """Step and time of the last vote."""
         self._next_vote = 0
 
+    @property
+    def signalled(self) -> bool:
+        """Whether this process got a signal."""
+        return bool(self._signalled_at)
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Catch signals inside the block. Only the main thread can; in any other, signals act as usual."""
         try:
-            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+            self._previous = {number: signal.signal(number, self._on_signal) for number in signals_to_catch()}
         except ValueError:
             self._previous = {}
         try:
@@ -124,9 +132,9 @@ class GracefulStop(TrainerCallback):
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if not self._signalled:
-            self._signalled, self._signalled_at = True, now
-        elif now - self._signalled_at > SAME_SIGNAL_SECONDS:
+        if number not in self._signalled_at:
+            self._signalled_at[number] = now
+        elif number in _OF_PEOPLE and now - self._signalled_at[number] > SAME_SIGNAL_SECONDS:
             self._restore()
             signal.raise_signal(number)
 
@@ -165,11 +173,11 @@ class GracefulStop(TrainerCallback):
         """Return whether any process was signalled, and whether the main one's time is up."""
         out_of_time = args.process_index == 0 and self._out_of_time()
         if args.world_size == 1:
-            return self._signalled, out_of_time
+            return self.signalled, out_of_time
         last_step, last_time = self._last_vote
         now = time.monotonic()
         step_seconds = (now - last_time) / max(1, step - last_step)
-        votes = torch.tensor([float(self._signalled), float(out_of_time), step_seconds], device=args.device)
+        votes = torch.tensor([float(self.signalled), float(out_of_time), step_seconds], device=args.device)
         torch.distributed.all_reduce(votes, op=torch.distributed.ReduceOp.MAX)
         signalled, main_out_of_time, slowest = votes.tolist()
         # Computed from values that all processes share, so that all vote at the same step again.

@@ -2,12 +2,15 @@
 
 import importlib.util
 import logging
+import math
+import shutil
 import time
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import skip_first_batches
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -19,7 +22,7 @@ from transformers.training_args import OptimizerNames
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
-from evlvideo.data.loading.loader import leave_signals_to_parent
+from evlvideo.data.loading.loader import RestartingBatches, batch_loader, end_workers, prepare_workers
 from evlvideo.errors import UserError
 from evlvideo.inference.captions import name_special_tokens
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -29,10 +32,11 @@ from evlvideo.models.text.cut_texts import CutTexts
 from evlvideo.results.validation_records import Sample, ValidationRecord
 from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.finite import FiniteLosses, check_weights
-from evlvideo.training.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
-from evlvideo.training.resuming import state_of
-from evlvideo.training.seeds import seed_process
+from evlvideo.training.resuming.checkpoints import processes_of, state_of
+from evlvideo.training.resuming.log_interval import LogInterval, read_interval, write_interval
+from evlvideo.training.resuming.record import RunRecord
+from evlvideo.training.seeds import seed_of_step, seed_process
 from evlvideo.training.stopping import seconds_of_log
 from evlvideo.training.validation import Validator, losses_by_mode
 
@@ -47,8 +51,8 @@ logger = logging.getLogger(__name__)
 TEXT_INPUTS = ("input_ids", "attention_mask", "labels")
 
 
-class _RestoredInterval(TrainerCallback):
-    """Restores the loss since the last log line once the trainer has reset its own."""
+class _Resumed(TrainerCallback):
+    """Restores the loss since the last log line once the trainer has reset its own, and takes the config's steps."""
 
     def __init__(self, trainer: "CaptionTrainer") -> None:
         self._trainer = trainer
@@ -57,10 +61,14 @@ class _RestoredInterval(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Add the restored sum, and count steps from the last log line."""
+        # The restored state has the steps between log lines, validations and checkpoints of before.
+        state.compute_steps(args, state.max_steps)
         trainer, interval = self._trainer, self._trainer.interval
         if interval.last_logged_step is not None:
             trainer._tr_loss += interval.loss
             trainer._globalstep_last_logged = interval.last_logged_step
+        if trainer.has_new_rates:
+            trainer._take_own_rates()
 
 
 class _StartOfRun(TrainerCallback):
@@ -156,10 +164,14 @@ class CaptionTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_EpochOfDataset)
-        self.add_callback(_RestoredInterval(self))
+        self.add_callback(_Resumed(self))
         self.add_callback(_StartOfRun(self))
         self.interval = LogInterval()
         """Log interval of the checkpoint that the run resumed from."""
+        self.run_record: RunRecord | None = None
+        """What the run is trained with, for its checkpoints; None outside of a run."""
+        self.has_new_rates = False
+        """Whether the config's learning rates replace those of the checkpoint that the run resumes from."""
         self.record: ValidationRecord | None = None
         """What the latest validation saw."""
         self.validator = Validator(
@@ -169,9 +181,11 @@ class CaptionTrainer(Trainer):
         self._last_batch: dict[str, Any] | None = None
         self.learning_rates = learning_rates
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
+        self._group_peaks: list[float] = []
         self._losses = FiniteLosses()
         self._cut_texts = CutTexts(processor.max_text_tokens)
         self._train_loader: DataLoader | None = None
+        self._epoch: tuple[Iterator[dict[str, Any]], RestartingBatches[dict[str, Any]]] | None = None
         self._clock = 0.0
         self._validation_seconds = 0.0
         self._seconds_before_resuming = 0.0
@@ -188,21 +202,55 @@ class CaptionTrainer(Trainer):
         return self.processing_class
 
     def get_train_dataloader(self) -> DataLoader:
-        """Make the loader of this process's batches, whose workers leave signals to this process."""
+        """Make the loader of this process's batches."""
         loader: Any = super().get_train_dataloader()
         # Accelerate's loader wraps this one.
         inside: DataLoader = loader.base_dataloader
-        leave_signals_to_parent(inside)
+        prepare_workers(inside)
         # It samples a seed whenever workers start, which happens at other times in a resumed run or with persistent
         # workers. A separate generator leaves training's random state alone.
         inside.generator = torch.Generator()
         self._train_loader = inside
         return cast(DataLoader, loader)
 
+    def batches_before_training(self, items: int) -> Iterable[dict[str, Any]]:
+        """Load the first items outside training, whose random state and order of clips stay as they are."""
+        items, size = min(items, len(cast(Sized, self.train_dataset))), self.args.per_device_train_batch_size
+        batches = [range(first, min(first + size, items)) for first in range(0, items, size)]
+        return batch_loader(
+            cast("Dataset[Any]", self.train_dataset),
+            batches,
+            self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+        )
+
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
         # The dataset is shuffled already. A random sampler would undo the proportions of a mixture, and hold the order
         # of all items in memory.
         return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor | int | None]:
+        """Take the batches of one optimizer step; workers that the system ended are started again."""
+        if self._epoch is None or self._epoch[0] is not epoch_iterator:
+            self._epoch = (epoch_iterator, self._restarting(epoch_iterator))
+        return super().get_batch_samples(self._epoch[1], num_batches, device)
+
+    def _restarting(self, epoch_iterator: Iterator[dict[str, Any]]) -> RestartingBatches[dict[str, Any]]:
+        """Wrap the batches of an epoch, or of the rest of it in a resumed run."""
+        loader: Any = self.callback_handler.train_dataloader
+        accumulated = self.args.gradient_accumulation_steps
+        epoch, steps = divmod(self.state.global_step, math.ceil(len(loader) / accumulated))
+        skipped = 0 if self.args.ignore_data_skip else steps * accumulated
+
+        def batches_after(taken: int) -> Iterator[dict[str, Any]]:
+            loader.base_dataloader._iterator = None
+            rest = skip_first_batches(loader, skipped + taken)
+            rest.set_epoch(epoch)
+            return iter(rest)
+
+        return RestartingBatches(epoch_iterator, batches_after, logger.warning)
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -243,12 +291,19 @@ class CaptionTrainer(Trainer):
             UserError: the run has diverged.
         """
         self._check_all_finite()
-        super().save_model(output_dir, _internal_call)
         if not _internal_call:
+            super().save_model(output_dir, _internal_call)
             return
-        interval = self.open_interval()
+        checkpoint = Path(str(output_dir))
         if self.args.should_save:
-            write_interval(Path(str(output_dir)), interval)
+            # What an interrupted run left of this step must not complete the new one.
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        interval = self.open_interval()  # waits for all processes, so none has written yet
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            write_interval(checkpoint, interval)
+            if self.run_record is not None:
+                self.run_record.write(checkpoint)
 
     def open_interval(self) -> LogInterval:
         """Gather the sums since the last log line; all processes must call this."""
@@ -303,8 +358,11 @@ class CaptionTrainer(Trainer):
             self._cut_texts.tell(finished=True)
             return result
         finally:
+            if self._epoch is not None:
+                self._epoch[1].close()
             if self._train_loader is not None:
                 # Persistent workers live until their loader drops them, and the program would wait for them at exit.
+                end_workers(self._train_loader._iterator)
                 self._train_loader._iterator = None
 
     def restore(self, checkpoint: Path) -> None:
@@ -340,16 +398,34 @@ class CaptionTrainer(Trainer):
         # The parent's method would accept any missing weight.
         load_trained_weights(self.captioner, checkpoint)
 
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None or processes_of(Path(checkpoint)) == self.args.world_size:
+            super()._load_rng_state(checkpoint)
+        else:
+            # Other processes have no states to go on from. Those of the run's start would repeat its dropout.
+            seed_process(seed_of_step(self.args.seed, self.state.global_step), self.args.process_index)
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, with learning rates and weight decay by group."""
         if self.optimizer is None:
             optimizer_class, arguments = self._chosen_optimizer()
             groups = parameter_groups(model or self.captioner, self._peaks, self.args.weight_decay)
+            self._group_peaks = [group["lr"] for group in groups]
             try:
                 self.optimizer = optimizer_class(groups, **arguments)
             except (ValueError, TypeError) as error:
                 raise UserError(f"The optimizer rejects training.arguments: {error}") from error
         return self.optimizer
+
+    def _take_own_rates(self) -> None:
+        """Let the schedule go on with the config's peaks; a restored optimizer and schedule bring their own."""
+        assert self.optimizer is not None
+        schedule: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        schedule.base_lrs = self._group_peaks
+        shares = [share(schedule.last_epoch) for share in schedule.lr_lambdas]
+        schedule._last_lr = [peak * share for peak, share in zip(self._group_peaks, shares, strict=True)]
+        for group, peak, rate in zip(self.optimizer.param_groups, self._group_peaks, schedule._last_lr, strict=True):
+            group.update(initial_lr=peak, lr=rate)
 
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         wrong = f"training.arguments.optim is {OptimizerNames(self.args.optim).value}"

@@ -16,7 +16,7 @@ from toy_run import Toy, train_toy
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.experiments.parallel import parallel_trainings
-from evlvideo.training.resuming import newest_checkpoint
+from evlvideo.training.resuming.checkpoints import newest_checkpoint
 
 
 def start_endless(toy: Toy, directory: Path) -> RunConfig:

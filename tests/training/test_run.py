@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -20,7 +21,6 @@ from transformers import TrainerCallback
 
 from evlvideo.config.loading import load_config, save_config
 from evlvideo.config.run import RunConfig
-from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json
@@ -32,8 +32,8 @@ from evlvideo.training import run as run_module
 from evlvideo.training import trainer as trainer_module
 from evlvideo.training import validation as validation_module
 from evlvideo.training.arguments import training_arguments
-from evlvideo.training.log_interval import INTERVAL_NAME
-from evlvideo.training.resuming import check_resumable, checkpoint_to_resume
+from evlvideo.training.resuming.checkpoints import checkpoint_to_resume
+from evlvideo.training.resuming.log_interval import INTERVAL_NAME
 from evlvideo.training.run import train
 
 MODEL = {"fusion": "mean_tokens", "contextualizer": "merged", "frame_positions": True}
@@ -122,49 +122,6 @@ def killed(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
         _, errors = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, errors
     return runs
-
-
-def test_a_run_does_not_go_on_with_another_optimizer(toy: Toy, tmp_path: Path, killed: dict[str, Path]) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(killed["caption"], run)
-    before = (run / "config.yaml").read_bytes()
-    changed = {
-        "learning_rate": 0.5,
-        "learning_rates": LearningRatesConfig(connector=0.25),
-        "arguments": {"optim": "adafactor"},
-    }
-    with pytest.raises(UserError, match=r"cannot resume with training\.learning_rate=0\.5 \(it was 0\.01\)") as error:
-        quietly(config_of(toy, run, "caption", training=changed), resume=True)
-    assert "training.learning_rates.connector=0.25 (it was null)" in str(error.value)
-    assert "training.arguments.optim=adafactor (it was null)" in str(error.value)
-    assert (run / "config.yaml").read_bytes() == before
-
-
-def test_a_run_does_not_go_on_with_its_clips_in_another_order(
-    toy: Toy, tmp_path: Path, killed: dict[str, Path]
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(killed["caption"], run)
-    changed = config_of(toy, run, "caption", run={"seed": 43}, training={"batch_size": 2})
-    with pytest.raises(UserError, match=r"cannot resume with seed=43 \(it was 42\), .* × processes=2 \(it was 4\)\."):
-        quietly(changed, resume=True)
-
-
-def test_the_same_steps_may_be_shared_out_in_another_way(
-    toy: Toy, tmp_path: Path, killed: dict[str, Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(killed["caption"], run)
-    (run / "quarantine.tsv").touch()
-    changed = config_of(
-        toy,
-        run,
-        "caption",
-        training={"batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 9},
-        data={"quarantine": "quarantine.tsv"},
-    )
-    check_resumable(changed, run, run / "checkpoints" / "checkpoint-4")
-    assert "resumes with data.quarantine=quarantine.tsv (it was null)" in caplog.text
 
 
 @pytest.mark.parametrize("stage", ["caption", "scst"])
@@ -465,11 +422,17 @@ class Signal(TrainerCallback):
 
 def signalled(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let Ctrl-C be pressed during a step of the next run."""
+    with_callbacks(monkeypatch, Signal(step))
+
+
+def with_callbacks(monkeypatch: pytest.MonkeyPatch, *callbacks: TrainerCallback) -> None:
+    """Add callbacks to the trainers of the next runs."""
     original = run_module._make_trainer
 
     def make(*args: Any, **kwargs: Any) -> Any:
         trainer = original(*args, **kwargs)
-        trainer.add_callback(Signal(step))
+        for callback in callbacks:
+            trainer.add_callback(callback)
         return trainer
 
     monkeypatch.setattr(run_module, "_make_trainer", make)
@@ -499,7 +462,7 @@ def test_ctrl_c_in_the_last_step_lets_the_run_finish(toy: Toy, tmp_path: Path, m
     assert read_json(tmp_path / "run" / "training.json")["steps"] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_stops_in_order(toy: Toy, tmp_path: Path, number: signal.Signals) -> None:
     """As of a terminal's Ctrl-C, and of a cluster's end of a job; launchers pass it on to the program once more."""
     config = config_of(
@@ -522,6 +485,57 @@ def test_a_signal_to_all_processes_stops_in_order(toy: Toy, tmp_path: Path, numb
     assert len(checkpoints) == 1
     step = int(checkpoints[0].rpartition("-")[2])
     assert f"Stopped at step {step} of 100000" in errors
+
+
+def test_what_a_killed_save_left_is_cleared_by_who_trains_there(
+    toy: Toy, tmp_path: Path, uninterrupted: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = shutil.copytree(uninterrupted["caption"], tmp_path / "run")
+    left = [run / ".tmpAbC123", run / "checkpoints" / "checkpoint-6" / ".tmp0a1B2c", run / ".config.yaml.abcd1234.yaml"]
+    for file in left:
+        file.write_bytes(b"half")
+    with pytest.raises(UserError):
+        quietly(config_of(toy, run, "caption"))
+    assert all(file.exists() for file in left)
+    with caplog.at_level("INFO", "evlvideo"):
+        quietly(config_of(toy, run, "caption"), resume=True)
+    assert not any(file.exists() for file in left)
+    assert "which a killed process left unfinished" in caplog.text
+
+
+class KillsWorkers(TrainerCallback):
+    """Ends the processes that load data, as the system does when memory is short, in some steps of a run."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step + 1 in self.steps:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+
+
+@pytest.mark.parametrize(("stage", "persistent"), [("caption", True), ("caption", False), ("scst", True)])
+def test_workers_that_the_system_ends_start_again_and_change_nothing(
+    toy: Toy,
+    tmp_path: Path,
+    stage: str,
+    persistent: bool,
+    uninterrupted: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In a run that is resumed in the middle of an epoch, too."""
+    training = {"arguments": {"dataloader_persistent_workers": persistent, "dataloader_prefetch_factor": 1}}
+    config = config_of(toy, tmp_path / "run", stage, data={"num_workers": 1}, training=training)
+    with monkeypatch.context() as patch:
+        with_callbacks(patch, KillsWorkers(2), Signal(3))
+        with pytest.raises(Interrupted):
+            quietly(config)
+    with_callbacks(monkeypatch, KillsWorkers(4))
+    quietly(config, resume=True)
+    assert "A process that loads data was ended" in caplog.text
+    assert_same_run(tmp_path / "run", uninterrupted[stage])
 
 
 def test_resuming_needs_a_checkpoint(toy: Toy, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from sync_counter import SyncCounter
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from evlvideo.config.training import TrainingConfig
+from evlvideo.processes import STOP_SIGNALS
 from evlvideo.training import stopping
 from evlvideo.training.stopping import (
     EarlyStopping,
@@ -88,7 +89,7 @@ def end_step(stop: GracefulStop, arguments: TrainingArguments, step: int = 1) ->
     return stop.on_step_end(arguments, TrainerState(global_step=step), TrainerControl())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_saves_and_stops_at_the_end_of_the_step(number: signal.Signals, arguments: TrainingArguments) -> None:
     stop = GracefulStop()
     with stop.listening():
@@ -200,6 +201,48 @@ def test_a_later_signal_acts_at_once(request: pytest.FixtureRequest, monkeypatch
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU])
+def test_a_signal_that_clusters_repeat_asks_once(
+    number: signal.Signals, arguments: TrainingArguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process beyond its limit of time gets SIGXCPU every second."""
+    monkeypatch.setattr(stopping, "SAME_SIGNAL_SECONDS", -1.0)
+    stop = GracefulStop()
+    with stop.listening():
+        for _ in range(3):
+            signal.raise_signal(number)
+    assert end_step(stop, arguments).should_training_stop
+
+
+def test_a_signal_after_another_kind_waits_for_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters warn of the end of a job before they ask for it."""
+    monkeypatch.setattr(stopping, "SAME_SIGNAL_SECONDS", -1.0)
+    with GracefulStop().listening():
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    """As under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = GracefulStop()
+    with stop.listening():
+        signal.raise_signal(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, before)
+    assert not stop.signalled
+
+
+def test_a_programs_own_handler_stays() -> None:
+    got: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
+    stop = GracefulStop()
+    with stop.listening():
+        signal.raise_signal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+    assert got == [signal.SIGUSR1]
+    assert not stop.signalled
 
 
 def test_handlers_are_put_back() -> None:

@@ -18,7 +18,7 @@ from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.inference.caption_files import caption_files
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.training.resuming import check_resumable
+from evlvideo.training.resuming.settings import resumed_record
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
 
 QUESTION = "Look: {video}{prompt} Answer: {caption}\n"
@@ -102,7 +102,7 @@ def test_a_run_is_not_resumed_with_other_texts(toy: Toy, run: Path) -> None:
     config = config_of(toy, run, load_config(run / "config.yaml").stage, TextConfig(prompt="Where?"))
     checkpoint = next((run / "checkpoints").glob("checkpoint-*"))
     with pytest.raises(UserError, match=r'cannot resume with .*text\.prompt="Where\?" \(it was "What happens\?"\)'):
-        check_resumable(config, run, checkpoint)
+        resumed_record(config, run, checkpoint)
 
 
 def test_a_new_models_texts_are_checked_before_its_towers_are_read(

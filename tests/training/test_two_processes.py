@@ -14,13 +14,15 @@ from rich.console import Console
 from safetensors.torch import load_file
 from toy_run import ROOT, Toy, environment
 
-from evlvideo.config.loading import save_config
+from evlvideo.config.loading import load_config, save_config
 from evlvideo.config.run import RunConfig
+from evlvideo.errors import UserError
 from evlvideo.files import read_json
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
 from evlvideo.results.validation_records import read_records
 from evlvideo.training.run import train
+from evlvideo.training.seeds import seed_of_step
 
 DRAWS = 200
 PROGRAM = """
@@ -43,6 +45,7 @@ from evlvideo.mini import build
 from evlvideo.results.run_directory import SUMMARY_NAME
 from evlvideo.training import run as run_module, stopping
 from evlvideo.training.run import train
+from evlvideo.training.seeds import seed_of_step
 from evlvideo.training.trainer import CaptionTrainer
 
 build.SPLITS = toy_run.SPLITS
@@ -300,6 +303,28 @@ def test_a_signal_to_one_process_stops_both_in_the_same_step(together: Path) -> 
     step = int(checkpoint.name.rpartition("-")[2])
     assert first.startswith(f"Stopped at step {step} of 10000, with a checkpoint in")
     assert step >= 2 and (checkpoint / "trainer_state.json").is_file()
+
+
+def test_one_process_goes_on_from_a_checkpoint_of_two_only_with_as_many_clips_a_step(
+    toy: Toy, together: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has no random state of its own there, and does not repeat that of the run's start."""
+    run = shutil.copytree(together / "signalled", tmp_path / "run")
+    step = int(next((run / "checkpoints").iterdir()).name.rpartition("-")[2])
+    before = (run / "config.yaml").read_bytes()
+    config = replace(load_config(run / "config.yaml"), output_dir=str(run))
+    config.training.max_steps = config.training.eval_steps = step + 1
+    with pytest.raises(UserError, match=r"× processes=2 \(it was 4\)"):
+        train(config, resume=True, console=Console(quiet=True))
+    assert (run / "config.yaml").read_bytes() == before
+    config.training.batch_size = 4
+    train(config, resume=True, console=Console(quiet=True))
+    assert "was trained by 2 processes and resumes with 1: dropout continues with other random numbers" in caplog.text
+    assert read_json(run / "training.json")["changes"][0]["changed"]["training.batch_size"] == [2, 4]
+    # The last step had no dropout, so the state is that of its seed.
+    states = torch.load(run / "checkpoints" / f"checkpoint-{step + 1}" / "rng_state.pth", weights_only=False)
+    torch.manual_seed(seed_of_step(config.seed, step))
+    assert torch.equal(states["cpu"], torch.get_rng_state())
 
 
 def test_two_processes_tell_the_data_set_its_epoch(together: Path) -> None:

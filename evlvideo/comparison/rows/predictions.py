@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evlvideo.comparison.rows.references import TableReferences
-from evlvideo.errors import UserError, first_ten
+from evlvideo.data.annotation.caption_files import read_pairs
+from evlvideo.errors import UserError, first_ten, look_alikes
 from evlvideo.metrics.tokenizers.tokenize import clean
-from evlvideo.results.prediction_files import read_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def read_checked_predictions(
     """Read the captions of systems and check them against the clips of the references.
 
     Args:
-        files: system → its file, in any form of :mod:`evlvideo.results.prediction_files`.
+        files: system → its file, in any form of :mod:`evlvideo.data.annotation.caption_files`.
         references: the clips.
         allow_partial: keep what can be scored of incomplete files. A clip with several captions is left out, since
             nothing tells which of them is meant.
@@ -69,7 +69,7 @@ def _check(pairs: Sequence[tuple[str, str]], references: TableReferences) -> tup
     if extra:
         problems.append(
             f"{_counted(extra, 'caption is', 'captions are')} of no clip of the split: {first_ten(extra)}"
-            f"{_other_splits(extra, references)}"
+            f"{_other_splits(extra, references)}{look_alikes(missing, extra)}"
         )
     if repeated:
         listed = first_ten([f"{clip_id} ({counts[clip_id]})" for clip_id in repeated])

@@ -9,7 +9,7 @@ import numpy as np
 
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.messages import some
-from evlvideo.data.annotation.readers import jsonl, karpathy, lavis, msrvtt, msvd, webvid
+from evlvideo.data.annotation.readers import coco, jsonl, karpathy, lavis, msrvtt, msvd, vatex, webvid
 from evlvideo.data.annotation.readers.text_files import Reader
 from evlvideo.errors import UserError
 
@@ -53,6 +53,18 @@ DATASETS: dict[str, DatasetFacts] = {
         lambda: {"train": 1200, "validate": 100, "test": 670},
         media_folders=("videos", "YouTubeClips"),
     ),
+    "vatex": DatasetFacts(
+        partial(vatex.read, language=vatex.ENGLISH),
+        vatex.files,
+        lambda: {"train": 25_991, "validate": 3000, "test": 6000},
+        captions_per_clip=10,
+    ),
+    "vatex_zh": DatasetFacts(
+        partial(vatex.read, language=vatex.CHINESE),
+        vatex.files,
+        lambda: {"train": 25_991, "validate": 3000},
+        captions_per_clip=10,
+    ),
     "webvid": DatasetFacts(webvid.read, webvid.files, lambda: {"train": None, "validate": None}),
     "coco": DatasetFacts(
         partial(karpathy.read, name=karpathy.COCO),
@@ -66,6 +78,18 @@ DATASETS: dict[str, DatasetFacts] = {
         lambda: {"train": 29_000, "validate": 1014, "test": 1000},
         captions_per_clip=5,
         media_folders=("images", "flickr30k-images"),
+    ),
+    "coco2014": DatasetFacts(
+        partial(coco.read, year=2014),
+        partial(coco.files, year=2014),
+        lambda: {"train": 82_783, "validate": 40_504},
+        media_folders=("images", "."),
+    ),
+    "coco2017": DatasetFacts(
+        partial(coco.read, year=2017),
+        partial(coco.files, year=2017),
+        lambda: {"train": 118_287, "validate": 5000},
+        media_folders=("images", "."),
     ),
     "lavis": DatasetFacts(
         lavis.read, lavis.files, lambda: dict.fromkeys(lavis.SUFFIXES), media_folders=("videos", "images")

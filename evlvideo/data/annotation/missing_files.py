@@ -1,13 +1,16 @@
 """Find clips whose file is missing, among millions, with few calls to the file system."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
+from pathlib import Path
 
 import numpy as np
 
 from evlvideo.data.annotation.clip_table import ClipTable
+from evlvideo.data.annotation.messages import some
+from evlvideo.errors import form_of
 
 _THREADS = 16
 """Network file systems answer many calls in the time of one."""
@@ -61,3 +64,27 @@ def _listed(folder: str, wanted: int) -> np.ndarray:
             return np.fromiter(names, np.int64)
     except OSError:
         return np.empty(0, np.int64)
+
+
+def some_missing(media: Path, names: Sequence[str]) -> str:
+    """List the first few missing files, with the name on disk of one that differs only in form.
+
+    Args:
+        media: the media root.
+        names: missing files, as paths under it.
+    """
+    return some([_with_name_on_disk(media, name) if place < 3 else name for place, name in enumerate(names)])
+
+
+def _with_name_on_disk(media: Path, name: str) -> str:
+    found: list[str] = []
+    for part in name.replace("\\", "/").split("/"):
+        folder = media.joinpath(*found)
+        try:
+            with os.scandir(folder) as entries:
+                alike = (entry.name for entry in entries if form_of(entry.name) == form_of(part))
+                found.append(part if part == ".." else next(alike))
+        except (OSError, ValueError, StopIteration):
+            return name
+    # Forms of Unicode look alike, so the names are shown with escapes.
+    return f"{name} (on disk {'/'.join(found)!a}, in the annotation {name!a})"

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
-from evlvideo.data.annotation.messages import some
-from evlvideo.data.annotation.missing_files import missing_files
+from evlvideo.data.annotation.missing_files import missing_files, some_missing
 from evlvideo.errors import UserError
 
 PURPOSES = ("captioning", "retrieval")
@@ -81,9 +80,9 @@ def check_media(clips: ClipTable, media: Path) -> None:
         raise UserError(f"The video root {media} is not a directory; set data.video_root to the one with the videos.")
     missing = missing_files(clips)
     if missing:
-        names = (os.path.relpath(clips[number].video, media) for number in missing)
+        names = [os.path.relpath(clips[number].video, media) for number in missing]
         raise UserError(
-            f"{len(missing)} of {len(clips)} videos are not in {media}: {some(names)}. "
+            f"{len(missing)} of {len(clips)} videos are not in {media}: {some_missing(media, names)}. "
             "Download the rest, set data.video_root to the directory that holds them, or remove clips without a file "
             "from a copy of the annotation, and set data.check_counts=false."
         )

@@ -1,15 +1,27 @@
-"""Data loaders whose workers fit the machine and leave signals to their parent process."""
+"""Data loaders whose workers fit the machine, leave signals to their parent process, and never keep it waiting."""
 
+import os
+import pickle
+import re
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import FrameType
-from typing import Any
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from evlvideo.processes import usable_cores
+from evlvideo.errors import UserError
+from evlvideo.processes import STOP_SIGNALS, keeping_handler, usable_cores
+
+Batch = TypeVar("Batch")
+
+MOST_RESTARTS = 5
+"""Times that the workers behind one iterator are started again."""
+
+_ENDED = re.compile(r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)")
 
 
 def batch_loader(
@@ -31,49 +43,145 @@ def batch_loader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # a range serves as a list
         collate_fn=collate,
-        # A worker makes whole batches; with a single batch there is nothing to do in parallel.
         # A worker makes whole batches, so a single batch needs none. torch warns of more workers than cores.
         num_workers=min(num_workers, len(batches), usable_cores()) if len(batches) > 1 else 0,
         pin_memory=torch.cuda.is_available(),
         # A loader samples a seed for its workers; with its own generator, it does not change training's randomness.
         generator=torch.Generator(),
     )
-    leave_signals_to_parent(loader)
+    prepare_workers(loader)
     return loader
 
 
-def end_workers(loaded: Iterator[Any]) -> None:
-    """End the workers behind a loader's iterator now.
+def prepare_workers(loader: "DataLoader[Any]") -> None:
+    """Let a loader's workers leave signals to their parent, and tell it of every error.
 
-    After an error or a signal, its traceback would keep the iterator, and the program would wait for its workers at
-    exit.
-    """
-    if hasattr(loaded, "_shutdown_workers"):
-        loaded._shutdown_workers()
-
-
-def leave_signals_to_parent(loader: "DataLoader[Any]") -> None:
-    """Keep a loader's workers alive when their process group, or their job on a cluster, gets a signal to end.
-
-    The parent process gets the signal as well, and needs their batches to finish its step. SIGINT never ends a worker;
-    a second SIGTERM does.
+    The parent process gets a signal to its process group, or its job on a cluster, as well, and needs the workers'
+    batches to finish its step. Only SIGTERM from the parent itself ends a worker.
 
     Args:
-        loader: its workers have not started. Changed in place; its own `worker_init_fn` still runs. For accelerate's
-            loaders, pass the inner one.
+        loader: its workers have not started. Changed in place; its own `worker_init_fn` and `collate_fn` still run.
+            For accelerate's loaders, pass the inner one.
     """
     if loader.num_workers > 0:
         loader.worker_init_fn = partial(_start_worker, then=loader.worker_init_fn)
+        loader.collate_fn = partial(_collate_and_pickle, collate=loader.collate_fn)
+
+
+class RestartingBatches(Iterator[Batch], Generic[Batch]):
+    """Batches of a loader, whose workers are started again if the system ends them, as it does when memory is short.
+
+    Args:
+        batches: an iterator over the loader.
+        batches_after: makes a new one, over the batches after a given number. Items must not depend on the worker.
+        tell: takes a line when workers start again.
+    """
+
+    def __init__(
+        self, batches: Iterator[Batch], batches_after: Callable[[int], Iterator[Batch]], tell: Callable[[str], object]
+    ) -> None:
+        self._batches = batches
+        self._batches_after = batches_after
+        self._tell = tell
+        self._restarts = self._taken = 0
+
+    def __next__(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            UserError: raised by a worker; or workers end again and again, or cannot hand over what they made.
+        """
+        while True:
+            try:
+                # torch's handler would raise wherever this process is when a worker ends, even inside a step.
+                with keeping_handler(signal.SIGCHLD):
+                    batch = next(self._batches)
+            except RuntimeError as error:
+                if not _ENDED.search(str(error)):
+                    raise
+                self._note_end(str(error).strip(" ."))
+            except UserError as error:
+                raise _as_raised(error) from None
+            else:
+                self._taken += 1
+                return batch
+            # Outside the handler, whose traceback keeps the old workers.
+            self._batches = self._batches_after(self._taken)
+
+    def _note_end(self, reason: str) -> None:
+        self._restarts += 1
+        if self._restarts > MOST_RESTARTS:
+            raise UserError(
+                f"The processes that load data were ended {self._restarts} times ({reason}). There may not be enough "
+                "memory, or not enough in /dev/shm, through which batches go; lower data.num_workers (0 needs none) or "
+                "the batch size."
+            )
+        self._tell(f"A process that loads data was ended ({reason}); starting it again.")
+
+    def close(self) -> None:
+        """End the workers now.
+
+        After an error or a signal, its traceback would keep the iterator, and the program would wait for its workers at
+        exit.
+        """
+        end_workers(self._batches)
+
+
+def end_workers(batches: object) -> None:
+    """End the workers behind a loader's iterator, or behind a generator over it, if there are any."""
+    end = getattr(batches, "_shutdown_workers", None) or getattr(batches, "close", None)
+    if end is not None:
+        end()
+
+
+def _as_raised(error: UserError) -> UserError:
+    """Return a worker's error with its own message; torch puts a traceback before it."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}: "
+    _, found, message = str(error).rpartition(name)
+    return type(error)(message.strip()) if found else error
+
+
+class _Pickled:
+    """A batch that is pickled already, and arrives as it was.
+
+    A queue pickles in a thread of the worker, where an error is only printed, and the parent waits for ever. Most of
+    these errors come from shared memory: it is full, or there are too many files.
+    """
+
+    def __init__(self, batch: Any) -> None:
+        self._content = bytes(ForkingPickler.dumps(batch))
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
+        return pickle.loads, (self._content,)
+
+
+def _collate_and_pickle(items: list[Any], collate: Callable[[list[Any]], Any]) -> Any:
+    batch = collate(items)
+    if get_worker_info() is None:
+        return batch
+    try:
+        return _Pickled(batch)
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"A process that loads data cannot hand over a batch: {error}. Batches go through shared memory: enlarge "
+            "/dev/shm (in a container, --shm-size), raise the limits of files (`ulimit -n`, `ulimit -f`), or lower "
+            "data.num_workers (0 needs none)."
+        ) from error
 
 
 def _start_worker(worker: int, then: Callable[[int], None] | None) -> None:
-    # torch sets its worker handlers before this runs. SIGINT's handler is the parent's, or Python's default.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _ignore_once)
+    # torch sets its worker handlers before this runs. Others are the parent's.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_parent_says, daemon=True).start()
     if then is not None:
         then(worker)
 
 
-def _ignore_once(number: int, frame: FrameType | None) -> None:
-    # The next SIGTERM comes from the parent, which ends a worker that hangs.
-    signal.signal(number, signal.SIG_DFL)
+def _end_when_the_parent_says() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.raise_signal(signal.SIGTERM)

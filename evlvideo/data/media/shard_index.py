@@ -6,7 +6,6 @@ processes of a machine share it.
 """
 
 import hashlib
-import json
 import os
 import tarfile
 import zlib
@@ -25,7 +24,7 @@ from evlvideo.cache import cache_directory
 from evlvideo.data.annotation.messages import shown
 from evlvideo.data.annotation.readers.fields import all_captions, clip_name
 from evlvideo.errors import UserError
-from evlvideo.files import replacing
+from evlvideo.files import parse_json, replacing
 
 MEDIA_SUFFIXES = ("jpg", "jpeg", "png", "webp", "mp4", "webm", "mkv", "avi", "mov")
 """Suffixes of a sample's image or video. The index stores positions in this tuple, so append only."""
@@ -185,7 +184,7 @@ def captions_of(place: str, content: bytes, suffix: str) -> tuple[str, ...]:
         text = content.decode("utf-8-sig")
         if suffix == "txt":
             return all_captions(place, text.strip())
-        entry = json.loads(text)
+        entry = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: the caption cannot be read: {error}.") from error
     if not isinstance(entry, dict):

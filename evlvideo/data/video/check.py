@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from evlvideo.data.media.containers import VIDEO_SUFFIXES
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
 from evlvideo.data.video.guarded import DecodeProcess, with_helpers
@@ -17,10 +18,7 @@ from evlvideo.errors import UserError
 from evlvideo.files import write_text
 from evlvideo.progress import Progress
 
-SUFFIXES = IMAGE_SUFFIXES | {
-    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
-    *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
-}
+SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 """Suffixes of files that are checked, in lower case."""
 PROGRESS_NAME = "check-progress.jsonl"
 QUARANTINE_NAME = "quarantine.jsonl"

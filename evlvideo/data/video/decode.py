@@ -20,6 +20,7 @@ import numpy as np
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media, as_file
 from evlvideo.data.video.backends import decord, image, pyav, strict, torchcodec
+from evlvideo.data.video.backends.image import Picture
 from evlvideo.data.video.frames import DecodedFrames, VideoMetadata
 from evlvideo.data.video.index import VideoIndex, check_file, read_index
 from evlvideo.data.video.index_cache import cached_index
@@ -32,7 +33,7 @@ Choose = Callable[[int, np.ndarray], Sequence[int]]
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 """Decoders by name; use `auto`."""
 
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 """Increase it if decoded pixels change, which makes stored features stale."""
 
 _OTHERS = {"decord": decord.decode, "torchcodec": torchcodec.decode}
@@ -66,13 +67,13 @@ def decode_frames(
     end_seconds: float | None = None,
     backend: str = "auto",
 ) -> DecodedFrames:
-    """Decode chosen frames of a video or an image, which is a video of one frame.
+    """Decode chosen frames of a video, an animation, or an image, which is a video of one frame.
 
     Frames are scaled bilinearly while decoding, by default to a square, as published for EVLGen-video. The rotation
-    stored in the file is applied; mirroring and non-square pixels are not.
+    stored in the file is applied; mirroring and non-square pixels of videos are not. What is transparent is on white.
 
     Args:
-        media: a video or, by its suffix, an image: a file, or a member of a shard.
+        media: a video or a picture, by its content: a file, or a member of a shard.
         choose: chooses among the frames between the two times.
         size: side of the square in pixels. Defaults to the height and width of the file.
         keep_aspect: scale the shorter side to `size` instead of to a square.
@@ -126,8 +127,9 @@ class OpenVideo:
     media: Media
     range: FrameRange
     index: VideoIndex | None
-    """None for an image."""
+    """None for a picture."""
     reader: PacketReader | None
+    picture: Picture | None = None
 
     def read(
         self, chosen: Sequence[int], size: int | None = None, *, keep_aspect: bool = False, backend: str = "auto"
@@ -138,20 +140,32 @@ class OpenVideo:
         outside = [index for index in chosen if not 0 <= index < self.range.count]
         if outside or not chosen:
             raise ValueError(f"The indices are {list(chosen)}; {self.media} has {self.range.count} frames.")
-        if self.index is None or self.reader is None:
-            return _image(self.media, chosen, size, keep_aspect)
         wanted = np.asarray(chosen) + self.range.first
         ascending, places = np.unique(wanted, return_inverse=True)
-        height, width = _sides(self.index.metadata, size, keep_aspect)
-        with _named(self.media):
-            frames, used = _decode(self.reader, self.index, ascending.tolist(), height, width, backend)
+        frames, used = self._decode(ascending.tolist(), size, keep_aspect, backend)
         return DecodedFrames(
             frames=frames[places],
-            timestamps_seconds=self.index.timestamps_seconds[wanted],
+            timestamps_seconds=self._listed.timestamps_seconds[wanted],
             indices=tuple(wanted.tolist()),
-            metadata=self.index.metadata,
+            metadata=self._listed.metadata,
             backend=used,
         )
+
+    @property
+    def _listed(self) -> VideoIndex | Picture:
+        listed = self.picture or self.index
+        assert listed is not None
+        return listed
+
+    def _decode(self, indices: list[int], size: int | None, keep_aspect: bool, backend: str) -> tuple[np.ndarray, str]:
+        """Decode ascending indices; return the frames and the name of the decoder."""
+        height, width = _sides(self._listed.metadata, size, keep_aspect)
+        if self.picture is not None:
+            return image.decode(self.picture, indices, height, width), "pillow"
+        assert self.index is not None
+        assert self.reader is not None
+        with _named(self.media):
+            return _decode(self.reader, self.index, indices, height, width, backend)
 
 
 @contextmanager
@@ -168,8 +182,11 @@ def open_video(
     """
     if isinstance(media, Path):
         check_file(media)
-    if media.suffix.lower() in image.IMAGE_SUFFIXES:
-        yield OpenVideo(media, FrameRange(0, 1, np.zeros(1)), None, None)
+    if image.is_picture(media):
+        picture = image.read_picture(media)
+        # An image is shown at any time.
+        times = (None, None) if picture.still is not None else (start_seconds, end_seconds)
+        yield OpenVideo(media, _range(media, picture, *times), None, None, picture)
         return
     with ExitStack() as stack:
         with _named(media):
@@ -188,14 +205,17 @@ def _named(media: Media) -> Iterator[None]:
         raise DecodeError(f"{media} cannot be decoded: {reason}. Is it a video, and whole?") from error
 
 
-def _range(media: Media, index: VideoIndex, start_seconds: float | None, end_seconds: float | None) -> FrameRange:
+def _range(
+    media: Media, index: VideoIndex | Picture, start_seconds: float | None, end_seconds: float | None
+) -> FrameRange:
     """Find the frames in a half-open range of times."""
     seconds = index.timestamps_seconds
     until = seconds[0] + index.metadata.duration_seconds
     first = 0 if start_seconds is None else int(np.searchsorted(seconds, start_seconds))
     end = len(seconds) if end_seconds is None else int(np.searchsorted(seconds, end_seconds))
-    if first >= end > 0 and (seconds[0] if start_seconds is None else start_seconds) < min(end_seconds or until, until):
-        first = end - 1
+    part_end = until if end_seconds is None else min(end_seconds, until)
+    if first >= end > 0 and start_seconds is not None and start_seconds < part_end:
+        first, end = first - 1, first
     if end <= first:
         raise DecodeError(
             f"{media} shows no frame from {start_seconds or 0:g} s to "
@@ -240,19 +260,3 @@ def _sides(metadata: VideoMetadata, size: int | None, keep_aspect: bool) -> tupl
         return size, size
     shorter = min(metadata.height, metadata.width)
     return max(size, round(metadata.height * size / shorter)), max(size, round(metadata.width * size / shorter))
-
-
-def _image(media: Media, chosen: Sequence[int], size: int | None, keep_aspect: bool) -> DecodedFrames:
-    opened = image.read_image(media)
-    metadata = VideoMetadata(
-        frames=1,
-        rate=0.0,
-        width=opened.width,
-        height=opened.height,
-        codec=media.suffix.lower().lstrip("."),
-        rotation=0,
-        duration_seconds=0.0,
-    )
-    pixels = image.resize(opened, *_sides(metadata, size, keep_aspect))
-    count = len(chosen)
-    return DecodedFrames(np.repeat(pixels[None], count, axis=0), np.zeros(count), (0,) * count, metadata, "pillow")

@@ -21,6 +21,7 @@ from evlvideo.data.video.decode import FrameRange, OpenVideo, check_video, open_
 from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.data.video.working_time import WorkingTime
 from evlvideo.errors import UserError
+from evlvideo.processes import STOP_SIGNALS
 
 GRACE_SECONDS = 5.0
 """Processor time beyond the limit at which the process ends itself."""
@@ -79,7 +80,7 @@ def serve(handle: int) -> None:
     A request is the name of a method of :class:`Server`, its arguments, and a time limit in seconds. The answer is the
     method's return value, or its error.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         # The parent handles them: it finishes its step, then closes the socket or kills this process.
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media, TarMember
+from evlvideo.data.video.backends.image import is_image
 from evlvideo.data.video.decode import Choose, FrameRange, decode_frames
 from evlvideo.data.video.decode_server import receive, send
 from evlvideo.data.video.frames import DecodedFrames
@@ -76,7 +77,7 @@ def decode_frames_guarded(
         DecodeError: as `decode_frames`; also if the decoder took too long or crashed.
         UserError: the backend is unknown or not installed, or the helper does not start.
     """
-    if os.name != "posix" or (isinstance(media, TarMember) and media.content is not None):
+    if os.name != "posix" or (isinstance(media, TarMember) and media.content is not None and is_image(media)):
         return decode_frames(
             media,
             choose,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 import av
@@ -11,6 +10,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from evlvideo.data.media.containers import open_container
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media
 
@@ -104,15 +104,7 @@ class PacketReader:
         return landed.is_keyframe and landed.pts is not None and landed.pts <= wanted.pts
 
     def _open(self) -> None:
-        # Absolute, because FFmpeg takes the part of a relative name before a colon for a protocol. A playlist named
-        # clip.mp4 may refer to other files, but not to a network; one in a shard has no files beside it.
-        file, protocols = (
-            (str(self.media.absolute()), "file,crypto,data")
-            if isinstance(self.media, Path)
-            else (self.media.open(), "crypto,data")
-        )
-        options = {"protocol_whitelist": protocols}
-        self.container: InputContainer = av.open(file, mode="r", container_options=options, metadata_errors="ignore")
+        self.container: InputContainer = open_container(self.media)
         stream = self.container.streams.best("video")
         if not isinstance(stream, VideoStream):
             self.container.close()

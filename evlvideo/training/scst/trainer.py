@@ -20,7 +20,7 @@ from evlvideo.errors import UserError
 from evlvideo.models.language import caption_loss
 from evlvideo.models.processing import IGNORED
 from evlvideo.training.collapse import Sign, bad_ending_share, repetition_share, signs_of_collapse
-from evlvideo.training.log_interval import LogInterval
+from evlvideo.training.resuming.log_interval import LogInterval
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
 from evlvideo.training.scst.rewards import Reward

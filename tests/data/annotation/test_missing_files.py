@@ -1,5 +1,6 @@
 import itertools
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from evlvideo.data.annotation import missing_files as missing_files_module
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.annotation.missing_files import missing_files
+from evlvideo.data.annotation.missing_files import missing_files, some_missing
 
 
 def table(*videos: Path) -> ClipTable:
@@ -91,3 +92,26 @@ def test_a_few_files_of_a_large_folder_are_asked_for(videos: list[Path], monkeyp
     monkeypatch.setattr(missing_files_module, "islice", note)
     assert missing_files(table(*videos[::2])) == []
     assert len(read) == 8 * 30
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there"),
+    [
+        ("caf\u00e9.mp4", "cafe\u0301.mp4"),
+        ("a/caf\u00e9/x.mp4", "a/cafe\u0301/x.mp4"),
+        ("a\\x.mp4", "a/x.mp4"),
+        ("a/x.mp4", "A/x.MP4"),
+    ],
+)
+def test_a_name_of_another_form_is_shown(tmp_path: Path, wanted: str, there: str) -> None:
+    file = tmp_path / there
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    assert some_missing(tmp_path, [wanted, "none.mp4"]) == (
+        f"{wanted} (on disk {there!a}, in the annotation {wanted!a}), none.mp4"
+    )
+
+
+def test_forms_that_are_the_same_are_not_looked_for(tmp_path: Path) -> None:
+    name = unicodedata.normalize("NFC", "caf\u00e9.mp4")
+    assert some_missing(tmp_path / "gone", [name, "../x", "a\0b"]) == f"{name}, ../x, a\0b"

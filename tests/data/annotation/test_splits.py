@@ -81,7 +81,11 @@ def test_files_need_not_be_there_where_they_are_not_read(root: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("dataset", "split", "message"),
     [
-        ("tgif", "test", "The dataset is 'tgif'; allowed: msrvtt, mini, msvd, webvid, coco, flickr30k, lavis, jsonl"),
+        (
+            "tgif",
+            "test",
+            "The dataset is 'tgif'; allowed: msrvtt, mini, msvd, vatex, vatex_zh, webvid, coco, flickr30k, ",
+        ),
         ("msrvtt", "val", "no split 'val'; allowed: train, validate, test"),
         ("msrvtt", "train_7k", "split for retrieval.*allowed: train, validate, test"),
         ("msrvtt", "train_9k", "split for retrieval"),
@@ -104,7 +108,7 @@ def test_a_missing_root_is_named(tmp_path: Path) -> None:
 
 
 def test_a_root_without_annotations_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no test_videodatainfo\.json in .*annotations"):
+    with pytest.raises(UserError, match=r"no test_videodatainfo\.json or MSRVTT_data\.json in .*annotations"):
         read_split("msrvtt", "test", tmp_path)
 
 

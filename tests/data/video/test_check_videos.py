@@ -79,6 +79,13 @@ def test_bad_files_are_listed_with_reason_size_and_time(root: Path, tmp_path: Pa
     }
 
 
+def test_files_of_every_format_that_is_decoded_are_checked(tmp_path: Path) -> None:
+    names = ["a.AVIF", "a.apng", "a.divx", "a.heic", "a.jp2", "a.m2v", "a.mjpeg", "a.mkv", "a.mxf", "a.rmvb", "a.y4m"]
+    for name in [*names, "a.m3u8", "a.ffconcat", "a.txt", "a.json", "a.srt"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in module._files(tmp_path)] == names
+
+
 def test_a_second_check_decodes_nothing(root: Path, tmp_path: Path, checked: list[str]) -> None:
     first = check_videos(root, tmp_path / "out")
     assert len(checked) == 6

@@ -9,6 +9,8 @@ from evlvideo.data.annotation.messages import shown
 from evlvideo.errors import UserError
 from evlvideo.files import inside
 
+VIDEO_SUFFIXES = (".avi", ".mp4", ".webm", ".mkv", ".mov")
+"""Suffixes of the videos of datasets whose copies differ in them."""
 MOST = 2**63
 """Exclusive upper bound of integers, so that an int64 array can hold them."""
 
@@ -110,6 +112,24 @@ def media_file(place: str, root: Path, name: Any) -> Path:
         raise UserError(
             f"{place}: the file {shown(name)} lies outside {root}; names are relative to it and stay under it."
         ) from error
+
+
+def video_of(place: str, root: Path, clip_id: str, suffix: str) -> Path:
+    """Return the video of a clip that is named by its id: the file with the published suffix, or with another.
+
+    Args:
+        place: place of the entry.
+        root: directory of the videos.
+        clip_id: id of the clip.
+        suffix: the published suffix, which is returned if there is no file.
+
+    Raises:
+        UserError: as :func:`media_file`.
+    """
+    file = media_file(place, root, clip_id + suffix)
+    # Not with_suffix, since ids may hold dots.
+    others = (file.with_name(file.name.removesuffix(suffix) + other) for other in VIDEO_SUFFIXES if other != suffix)
+    return file if file.exists() else next((other for other in others if other.exists()), file)
 
 
 @lru_cache(maxsize=4096)

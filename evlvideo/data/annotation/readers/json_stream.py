@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from evlvideo.data.annotation.readers.text_files import read_json_object
 from evlvideo.errors import UserError
-from evlvideo.files import read_json
+from evlvideo.files import half_character, read_json
 
 _PIECE = 1 << 20
 _AFTER_VALUES = tuple(" \t\n\r,:]}")
@@ -22,7 +22,8 @@ def stream_objects(path: Path, *keys: str) -> Iterator[tuple[str, str, dict[str,
         the key, the place, and the object.
 
     Raises:
-        UserError: the file cannot be read, is not a JSON object, or has no list of objects under one of the keys.
+        UserError: the file cannot be read, is not a JSON object, has no list of objects under one of the keys, or holds
+            half of a character.
     """
     missing = list(keys)
     name = str(path)  # str(path) is slow
@@ -50,7 +51,7 @@ def stream_list(path: Path) -> Iterator[Any]:
     """Stream the values of a JSON list.
 
     Raises:
-        UserError: the file cannot be read, or is not a JSON list.
+        UserError: the file cannot be read, is not a JSON list, or holds half of a character.
     """
     with _opened(path) as text:
         if text.peek() == "[":
@@ -101,20 +102,24 @@ class _Text:
         """Take the next value.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none, or it holds half of a character.
         """
         self.peek()
         while True:
             try:
                 value, end = self._decode(self._piece, self._at)
-                # A number may continue in the next piece.
-                if self._ended or self._piece[end : end + 1] in _AFTER_VALUES:
-                    self._at = end
-                    return value
             except ValueError:
                 if self._ended:
                     raise
+            else:
+                # A number may continue in the next piece.
+                if self._ended or self._piece[end : end + 1] in _AFTER_VALUES:
+                    break
             self._read_on()
+        if half_character(self._piece, self._at, end) is not None:
+            raise ValueError("half of a character")
+        self._at = end
+        return value
 
     def elements(self) -> Iterator[Any]:
         """Yield the values of a list."""

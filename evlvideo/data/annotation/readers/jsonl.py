@@ -4,7 +4,8 @@
     {"image": "b.jpg", "captions": ["a cat", "a cat sleeps"], "split": "validate", "category": 3, "id": "b"}
 
 `video` or `image`, `captions` and `split` are required, the rest is optional. Paths are relative to the media root. A
-clip without an `id` gets its path without the suffix and, if given, its times: `clips/a_2.5_7.0`.
+clip without an `id` gets its path without the suffix and, if given, its times: `clips/a_2.5_7.0`. A clip may have a
+line for each caption, one after the other.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.messages import shown, some
 from evlvideo.data.annotation.readers.fields import all_captions, clip_name, media_file, needed, seconds, topic
 from evlvideo.data.annotation.readers.text_files import find_file, read_json_lines
-from evlvideo.data.annotation.readers.unique_ids import UniqueIds
+from evlvideo.data.annotation.readers.unique_ids import joined
 from evlvideo.errors import UserError
 
 FILE = "captions.jsonl"
@@ -33,18 +34,14 @@ def files(root: Path, split: str) -> tuple[Path]:
 
 
 def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
-    """Stream a split. Check every line, also those of other splits.
+    """Stream a split. Check every line, also those of other splits. Join the captions of a clip on neighboring lines.
 
     Raises:
-        UserError: the file is missing, a line is malformed, or an id occurs twice in the split.
+        UserError: the file is missing, a line is malformed, or an id occurs twice in the split otherwise.
     """
-    ids = UniqueIds()
-    for place, entry in read_json_lines(*files(root, split)):
-        clip = _clip(place, entry, media_root)
-        if entry["split"] == split:
-            ids.add(place, clip.clip_id)
-            yield clip
-    ids.check()
+    lines = read_json_lines(*files(root, split))
+    clips = ((place, _clip(place, entry, media_root), entry["split"]) for place, entry in lines)
+    return joined((place, clip) for place, clip, of_split in clips if of_split == split)
 
 
 def _clip(place: str, entry: dict[str, Any], media_root: Path) -> CaptionedClip:

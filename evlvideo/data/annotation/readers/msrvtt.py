@@ -21,6 +21,8 @@ from evlvideo.data.annotation.readers.text_files import find_file, read_table
 from evlvideo.data.annotation.readers.unique_ids import UniqueIds
 from evlvideo.errors import UserError
 
+WHOLE = "MSRVTT_data.json"
+"""All splits in one file, as third parties hand it on; read if the official file is missing."""
 RETRIEVAL_FILES = {
     "train_7k": "MSRVTT_train.7k.csv",
     "train_9k": "MSRVTT_train.9k.csv",
@@ -36,7 +38,7 @@ def files(root: Path, split: str) -> tuple[Path, ...]:
         UserError: one is missing.
     """
     if split in RETRIEVAL_FILES:
-        official = tuple(_annotation_file(root, part) for part in ("train_val", "test"))
+        official = dict.fromkeys(_annotation_file(root, part) for part in ("train_val", "test"))
         return (find_file(root, RETRIEVAL_FILES[split]), *official)
     return (_annotation_file(root, "test" if split == "test" else "train_val"),)
 
@@ -95,7 +97,7 @@ def _read_retrieval(path: Path, official: Sequence[Path], media_root: Path) -> I
 
 
 def _annotation_file(root: Path, part: str) -> Path:
-    return find_file(root, f"{part}_videodatainfo.json")
+    return find_file(root, f"{part}_videodatainfo.json", WHOLE)
 
 
 def _sentence_id(place: str, sentence: dict[str, Any]) -> int:

@@ -1,7 +1,6 @@
 """Find annotation files and read them entry by entry. Every error names the file, and the line or entry."""
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.messages import shown
 from evlvideo.errors import UserError
-from evlvideo.files import read_json
+from evlvideo.files import parse_json, read_json
 
 Reader = Callable[[Path, Path, str], Iterable[CaptionedClip]]
 """Takes the root of a dataset, the root of its media files and a split; returns the split's clips in order."""
@@ -51,14 +50,14 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the place and the object of each line of a JSON Lines file. Skip blank lines.
 
     Raises:
-        UserError: the file cannot be read, or a line is not a JSON object.
+        UserError: the file cannot be read, or a line is not a JSON object or holds half of a character.
     """
     for number, line in read_lines(path):
         if not line.strip():
             continue
         place = f"{path}, line {number}"
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{place} is not JSON: {error}; write one object a line.") from error
         if not isinstance(entry, dict):
@@ -100,18 +99,21 @@ def read_table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] =
         optional: columns whose values are empty if missing.
 
     Raises:
-        UserError: the file cannot be read, a column is missing, or a row and the header differ in length.
+        UserError: the file cannot be read, a column is missing, a quote is not closed, or a row and the header differ
+            in length.
     """
-    # Lines keep their ends, since a quoted value may hold some.
-    reader = csv.reader(line for _, line in _text(path))
+    lines = _Lines(path)
+    # Strict, or text after a closing quote would be taken as part of the value.
+    reader = csv.reader(lines, strict=True)
     name = str(path)  # str(path) is slow
     try:
-        header = next(reader, [])
+        rows = lines.whole(reader)
+        header = next(rows, [])
         missing = [column for column in columns if column not in header]
         if missing:
             raise UserError(f"{path} has no column {', '.join(missing)}; its header is {shown(','.join(header))}.")
         places = [header.index(column) if column in header else None for column in (*columns, *optional)]
-        for row in reader:
+        for row in rows:
             if not row:
                 continue
             if len(row) != len(header):
@@ -121,7 +123,46 @@ def read_table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] =
                 )
             yield f"{name}, line {reader.line_num}", ["" if place is None else row[place] for place in places]
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}; mend or remove the row.") from error
+        raise _quoting_error(path, reader.line_num, lines.opened, error) from error
+
+
+def _quoting_error(path: Path, line: int, opened: int, error: csv.Error) -> UserError:
+    if not opened:
+        return UserError(f"{path}, line {line}: {error}; mend or remove the row.")
+    return UserError(
+        f"{path}, line {opened} opens a quote that does not end as it should by line {line} ({error}); end it, or, in "
+        'a quoted value, write each " twice.'
+    )
+
+
+class _Lines:
+    """Lines of a CSV file, with their ends, since a quoted value may hold some.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._in_row = False
+        self.opened = 0
+        """Line that opened the quote that the reader is in; 0 if it is in none."""
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in _text(self._path):
+            self._in_row = True
+            yield line
+            # The reader needs another line for the row, so this one ends inside a quote.
+            if not self._in_row:
+                self.opened = 0
+            elif '"' in line.replace('""', ""):
+                self.opened = number
+
+    def whole(self, rows: Iterable[list[str]]) -> Iterator[list[str]]:
+        """Yield the rows that a reader of the lines takes from them."""
+        for row in rows:
+            self._in_row = False
+            yield row
 
 
 def _text(path: Path) -> Iterator[tuple[int, str]]:

@@ -34,7 +34,7 @@ from evlvideo.data.loading.features.parts import (
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.file_identity import identify
 from evlvideo.errors import UserError
-from evlvideo.files import replacing
+from evlvideo.files import A_DAY, remove_leftovers, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ def prepare_store(directory: Path, key: FeatureKey, clips: Sequence[CaptionedCli
     Raises:
         UserError: the directory holds features with another key, of other clips, or of other files.
     """
+    # Others may be writing to the same store.
+    remove_leftovers(directory, untouched_seconds=A_DAY)
     ours = ClipKeys.of(clips)
     if (directory / KEY_NAME).exists():
         found = FeatureKey.read(directory)

@@ -7,6 +7,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.pixels import on_white
 from evlvideo.data.video.index import VideoIndex, rotation_of
 from evlvideo.data.video.packets import PacketReader
 
@@ -122,6 +123,19 @@ class _Painter:
         """Return RGB values, uint8 of shape (height, width, 3)."""
         rotation = rotation_of(frame)
         height, width = (self.width, self.height) if rotation % 180 else (self.height, self.width)
+        frame = _opaque(frame)
         # By default, PyAV scales with one thread per processor, in each worker of a data loader.
         scaled = self.scaler.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
         return np.rot90(scaled.to_ndarray(), rotation // 90)
+
+
+def _opaque(frame: VideoFrame) -> VideoFrame:
+    """Put a frame with transparency on white before it is scaled, so that colors that nobody sees have no effect."""
+    if not any(component.is_alpha for component in frame.format.components):
+        return frame
+    rgba = frame.reformat(format="rgba", threads=1).to_ndarray()
+    if rgba[..., 3].min() == 255:
+        return frame
+    opaque = VideoFrame.from_ndarray(on_white(rgba), format="rgb24")
+    opaque.pts, opaque.time_base = frame.pts, frame.time_base
+    return opaque

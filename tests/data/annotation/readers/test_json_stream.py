@@ -55,6 +55,7 @@ def test_objects_are_found_between_other_values(file: Path, before: Any, objects
         ('{"a": [{}]', "is not a JSON file: Expecting ',' delimiter: line 1 column 11"),
         ('{"a": [{} {}]}', "is not a JSON file: Expecting ',' delimiter: line 1 column 11"),
         ('{"a": [{"b": ]}', r"is not a JSON file: Expecting value: line 1 column 14"),
+        ('{"a": [{"b": 1},\n {"b": "\\uD83D x"}]}', r"file: \\uD83D is half of a character: line 2 column 9"),
         ('{"a": []} x', "is not a JSON file: Extra data"),
         ('{"a": []', "is not a JSON file"),
         ("", "is not a JSON file: Expecting value"),

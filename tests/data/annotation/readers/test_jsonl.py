@@ -87,9 +87,33 @@ def test_wrong_lines_are_refused_with_their_number(tmp_path: Path, line: dict[st
         read(tmp_path)
 
 
-def test_an_id_is_there_once(tmp_path: Path) -> None:
-    write(tmp_path, LINE, LINE)
-    with pytest.raises(UserError, match="line 2: the clip 'clips/a' is listed a second time"):
+def test_captions_on_neighboring_lines_are_joined(tmp_path: Path) -> None:
+    other = {**LINE, "video": "b.mp4"}
+    write(tmp_path, LINE, {**other, "split": "test"}, {**LINE, "captions": "a dog runs"}, other)
+    assert [(clip.clip_id, clip.captions) for clip in read(tmp_path)] == [
+        ("clips/a", ("a dog", "a puppy", "a dog runs")),
+        ("b", ("a dog", "a puppy")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([LINE, {**LINE, "video": "b.mp4"}, LINE], "line 3: the clip 'clips/a' is listed a second time; keep one, or"),
+        ([LINE, {**LINE, "id": "clips/a", "video": "b.mp4"}], "line 2: the clip 'clips/a' .* with another file"),
+        ([LINE, {**LINE, "category": 3}], "line 2: the clip 'clips/a' .* times or category"),
+        ([{**LINE, "id": 1, "end_seconds": 2}, {**LINE, "id": 1, "end_seconds": 3}], "line 2: the clip '1' .* times"),
+    ],
+)
+def test_an_id_is_one_clip(tmp_path: Path, lines: list[dict[str, Any]], message: str) -> None:
+    write(tmp_path, *lines)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)
+
+
+def test_half_a_character_is_refused_with_its_line(tmp_path: Path) -> None:
+    write(tmp_path, LINE, {**LINE, "video": "b.mp4", "captions": ["a cat \ud83d"]})
+    with pytest.raises(UserError, match=r"line 2 is not JSON: .* half of a character"):
         read(tmp_path)
 
 

@@ -149,3 +149,16 @@ def test_the_official_annotation_is_read_within_three_seconds(official: Path) ->
     for path in official.rglob("*_videodatainfo.json"):
         msrvtt.read_official(path, official)
     assert time.process_time() - start < 3
+
+
+def test_all_splits_may_be_in_one_file(root: Path) -> None:
+    official = {split: read(root, split) for split in SIZES}
+    parts = [root / f"{part}_videodatainfo.json" for part in ("train_val", "test")]
+    contents = [json.loads(path.read_text()) for path in parts]
+    videos, texts = ([entry for content in contents for entry in content[key]] for key in ("videos", "sentences"))
+    for path in parts:
+        path.unlink()
+    write_official(root / "MSRVTT_data.json", videos, texts)
+    assert {split: read(root, split) for split in SIZES} == official
+    (root / "MSRVTT_JSFUSION_test.csv").write_text("key,video_id,sentence\nret0,video4,a query\n")
+    assert [clip.captions for clip in msrvtt.read(root, root, "jsfusion")] == [("a query",)]

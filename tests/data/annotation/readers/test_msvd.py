@@ -46,6 +46,16 @@ def test_lists_may_name_files(root: Path) -> None:
     assert [clip.clip_id for clip in read(root, "validate")] == ["a_b-c_d_e_f_0_10"]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv", ".mov", ".MP4"])
+def test_lists_and_files_may_have_another_suffix(root: Path, suffix: str) -> None:
+    (root / "train_list.txt").write_text(f"-4wsuPCjDBc_5_15{suffix}\n")
+    (root / "videos").mkdir()
+    video = root / "videos" / f"-4wsuPCjDBc_5_15{suffix.lower()}"
+    video.touch()
+    (clip,) = read(root, "train")
+    assert (clip.clip_id, clip.video) == ("-4wsuPCjDBc_5_15", video)
+
+
 @pytest.mark.parametrize(
     ("ids", "message"),
     [

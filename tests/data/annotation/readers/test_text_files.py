@@ -69,6 +69,38 @@ def test_malformed_tables_are_refused(file: Path, content: str, message: str) ->
         list(read_table(file, ("a", "b")))
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ('1,"5 inch\n2,b\n3,c\n', "line 2 opens a quote that does not end as it should by line 4 "),
+        ('1,"5 inch', "line 2 opens a quote that does not end as it should by line 2 "),
+        ('1,"a\nb"\n2,"c\n""d""\n', "line 4 opens a quote"),
+        ('1,"a\nb","c\nd\n', "line 3 opens a quote"),
+        ('1,"5 inch\n2,"b, c"\n', r"line 2 opens a quote .* by line 3 \("),
+        ('1,"a\nb"\n2,"a "big" dog"\n', "line 4: ',' expected after '\"'"),
+        ('1,"' + "b\n" * 200_000, "line 2 opens a quote .*field larger than field limit"),
+    ],
+)
+def test_the_line_that_opens_a_quote_is_named(file: Path, rows: str, message: str) -> None:
+    file.write_text("x,y\n" + rows)
+    with pytest.raises(UserError, match=message):
+        list(read_table(file, ("x", "y")))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_quotes_that_end_are_read(file: Path, end: str) -> None:
+    file.write_bytes(f'x,y\n"1",""\n2,"say ""a\nb"""\n3,5" knife{end}'.encode())
+    assert [row for _, row in read_table(file, ("x", "y"))] == [["1", ""], ["2", 'say "a\nb"'], ["3", '5" knife']]
+
+
+def test_half_a_character_is_named_with_its_line(file: Path) -> None:
+    file.write_text('{"a": "\\ud83d\\ude00 \\\\ud83d"}\n{"a": "a cat \\ud83d"}\n')
+    lines = read_json_lines(file)
+    assert next(lines)[1] == {"a": "\U0001f600 \\ud83d"}
+    with pytest.raises(UserError, match=r"line 2 is not JSON: \\ud83d is half of a character"):
+        next(lines)
+
+
 def test_files_are_found_by_their_first_name(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "b").touch()

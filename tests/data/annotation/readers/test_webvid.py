@@ -31,15 +31,26 @@ def test_columns_go_by_their_names(tmp_path: Path) -> None:
     assert read(tmp_path)[0].captions == ("a dog",)
 
 
-def test_rows_without_a_page_lie_in_the_root(tmp_path: Path) -> None:
-    write(tmp_path, "5,u,d,,a dog\n")
+@pytest.mark.parametrize("page", ["", "nan"])
+def test_rows_without_a_page_lie_in_the_root(tmp_path: Path, page: str) -> None:
+    write(tmp_path, f"5,u,d,{page},a dog\n")
     assert read(tmp_path)[0].video == tmp_path / "videos" / "5.mp4"
+
+
+def test_neighboring_rows_of_a_video_are_its_captions(tmp_path: Path) -> None:
+    write(tmp_path, "1,u,d,p,a\n2,u,d,p,b\n2,u,d,p,c\n3,u,d,p,d\n")
+    assert [(clip.clip_id, clip.captions) for clip in read(tmp_path)] == [
+        ("1", ("a",)),
+        ("2", ("b", "c")),
+        ("3", ("d",)),
+    ]
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ("1,u,d,p,a\n1,u,d,q,b\n", r"results_2M_train\.csv, line 3: the clip '1' is listed a second time"),
+        ("1,u,d,p,a\n2,u,d,p,b\n1,u,d,p,c\n", "line 4: the clip '1' is listed a second time; keep one, or put"),
         ("1,u,d,p,\n", "line 2: a caption is empty"),
         (",u,d,p,a\n", "line 2: the clip id is ''"),
         ("1,u,d,../../etc,a\n", r"line 2: the file '\.\./\.\./etc/1\.mp4' lies outside"),

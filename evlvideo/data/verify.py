@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from rich.console import Console
 
@@ -14,9 +13,17 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
 from evlvideo.data.annotation.messages import some
+from evlvideo.data.annotation.missing_files import some_missing
 from evlvideo.data.annotation.readers.text_files import NoAnnotationError
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.errors import UserError
 from evlvideo.progress import Progress
+
+MOST_LATE_SECONDS = 1.0
+"""By how much a clip may end later than its file; annotations are often rounded up."""
+_SIDE = 32
+"""Side in pixels of frames that are decoded only as a check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,10 @@ class SplitReport:
     """Files of zero bytes."""
     unreadable: tuple[str, ...]
     """Files that cannot be opened or, if frames are decoded, have no first frame; with the reason."""
+    outside: tuple[str, ...]
+    """If frames are decoded: clips of which no part is in their file, with the times of both."""
+    late: tuple[str, ...]
+    """If frames are decoded: clips that end more than `MOST_LATE_SECONDS` later than their file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,8 @@ def verify(
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
-        decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each.
+        decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each, as training
+            decodes it, and to compare the times of parts of files with the files.
         check_counts: whether there must be as many clips and captions as the published dataset has.
         facts: facts of the dataset. Defaults to those of its name.
         console: where to draw a progress bar. If None, only lines are logged.
@@ -168,15 +180,19 @@ def _check_split(
     clips: ClipTable,
     counted: Iterable[CaptionedClip],
     media: Path,
-    open_file: Callable[[Path], None],
+    open_file: Callable[[Path], float | None],
 ) -> SplitReport:
     missing, empty, unreadable = [], [], []
-    seen: set[int] = set()
-    for file in (clip.video for clip in counted):
+    outside: list[str] = []
+    late: list[str] = []
+    ends: dict[int, float | None] = {}
+    for clip in counted:
+        file = clip.video
         # Several clips may be parts of one file.
-        if hash(file) in seen:
+        if hash(file) in ends:
+            _compare_times(clip, ends[hash(file)], outside, late)
             continue
-        seen.add(hash(file))
+        ends[hash(file)] = None
         name = os.path.relpath(file, media)
         try:
             size = file.stat().st_size if file.is_file() else None
@@ -185,9 +201,10 @@ def _check_split(
             elif size == 0:
                 empty.append(name)
             else:
-                open_file(file)
-        except (av.FFmpegError, OSError, ValueError, StopIteration, IndexError) as error:
-            unreadable.append(f"{name} ({getattr(error, 'strerror', None) or error or 'no frames'})")
+                ends[hash(file)] = open_file(file)
+                _compare_times(clip, ends[hash(file)], outside, late)
+        except (DecodeError, OSError) as error:
+            unreadable.append(f"{name} ({_reason(file, error)})")
     captions = clips.caption_counts().tolist()
     return SplitReport(
         split=split,
@@ -198,6 +215,8 @@ def _check_split(
         missing=tuple(missing),
         empty=tuple(empty),
         unreadable=tuple(unreadable),
+        outside=tuple(outside),
+        late=tuple(late),
     )
 
 
@@ -206,11 +225,33 @@ def _opens(file: Path) -> None:
         opened.read(1)
 
 
-def _first_frame(file: Path) -> None:
-    # Absolute, because FFmpeg takes the part of a relative name before a colon for a protocol. A playlist named
-    # clip.mp4 may refer to other files, but not to a network.
-    with av.open(str(file.absolute()), container_options={"protocol_whitelist": "file,crypto,data"}) as container:
-        next(container.decode(video=0))
+def _first_frame(file: Path) -> float | None:
+    """Decode the first frame; return when the file ends in seconds, or None for an image, which is shown at any time.
+
+    As in training: with the same decoder and formats, in a helper process with a time limit.
+    """
+    first = decode_frames_guarded(file, lambda frames, seconds: [0], _SIDE)
+    duration = first.metadata.duration_seconds
+    return float(first.timestamps_seconds[0]) + duration if duration else None
+
+
+def _compare_times(clip: CaptionedClip, file_end: float | None, outside: list[str], late: list[str]) -> None:
+    """Note a clip whose times are not in its file."""
+    if file_end is None:
+        return
+    start, end = clip.start_seconds or 0.0, clip.end_seconds
+    shown = f"{clip.clip_id} ({start:g} s to {'the end' if end is None else f'{end:g} s'} of {file_end:.2f} s)"
+    if start >= file_end:
+        outside.append(shown)
+    elif end is not None and end > file_end + MOST_LATE_SECONDS:
+        late.append(shown)
+
+
+def _reason(file: Path, error: DecodeError | OSError) -> str:
+    """Say what is wrong with a file, without its name."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).removeprefix(f"{file} cannot be decoded: ").rstrip(".")
 
 
 def _file_problems(dataset: str, report: SplitReport, media: Path) -> list[str]:
@@ -220,13 +261,24 @@ def _file_problems(dataset: str, report: SplitReport, media: Path) -> list[str]:
         rest = "get the rest, or name the directory that holds them"
         if report.expected_clips is None:
             rest += ", or remove clips without a file from the annotation"
-        problems.append(f"{len(report.missing)} files of {name} are not in {media}: {some(report.missing)}; {rest}.")
+        listed = some_missing(media, report.missing)
+        problems.append(f"{len(report.missing)} files of {name} are not in {media}: {listed}; {rest}.")
     if report.empty:
         problems.append(f"{len(report.empty)} files of {name} are empty: {some(report.empty)}; get them again.")
     if report.unreadable:
         problems.append(
             f"{len(report.unreadable)} files of {name} cannot be read: {some(report.unreadable)}; "
             "check permissions, or get them again."
+        )
+    if report.outside:
+        problems.append(
+            f"{len(report.outside)} clips of {name} begin after the end of their files: {some(report.outside)}; "
+            "correct their times, or leave them out: training treats them as clips that cannot be decoded."
+        )
+    if report.late:
+        problems.append(
+            f"{len(report.late)} clips of {name} end later than their files: {some(report.late)}; are these the files "
+            "that were annotated, and whole? What there is of them is used."
         )
     return problems
 
@@ -237,4 +289,6 @@ def _summary(report: SplitReport) -> str:
     each = f"{fewest} each" if fewest == most else f"{fewest} to {most} each"
     bad = {"missing": report.missing, "empty": report.empty, "unreadable": report.unreadable}
     files = ", ".join(f"{len(names)} {kind}" for kind, names in bad.items() if names) or "all there"
-    return f"{report.split}: {clips} clips, {report.captions} captions ({each}); files: {files}"
+    times = {"outside": report.outside, "beyond the end": report.late}
+    parts = "".join(f"; {len(names)} parts {kind}" for kind, names in times.items() if names)
+    return f"{report.split}: {clips} clips, {report.captions} captions ({each}); files: {files}{parts}"

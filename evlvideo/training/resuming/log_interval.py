@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from evlvideo.errors import UserError
 from evlvideo.files import read_json, write_json
 
 INTERVAL_NAME = "log_interval.json"
@@ -29,10 +30,17 @@ def write_interval(checkpoint: Path, interval: LogInterval) -> None:
 
 
 def read_interval(checkpoint: Path) -> LogInterval:
-    """Read a checkpoint's interval; an empty one if the checkpoint has none, as older ones do."""
+    """Read a checkpoint's interval; an empty one if the checkpoint has none, as older ones do.
+
+    Raises:
+        UserError: the file is broken.
+    """
     path = checkpoint / INTERVAL_NAME
     if not path.is_file():
         return LogInterval()
     content = read_json(path)
-    sums = {name: (total, count) for name, (total, count) in content.pop("sums").items()}
-    return LogInterval(**content, sums=sums)
+    try:
+        sums = {name: (total, count) for name, (total, count) in content.pop("sums").items()}
+        return LogInterval(**content, sums=sums)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not a log interval: {error!r}.") from error
