@@ -36,7 +36,9 @@ def verify(
 def check_videos(
     root: Annotated[Path, typer.Argument(help="Directory of videos and images, with its subdirectories.")],
     out: Annotated[Path, typer.Option(help="Directory for the progress and the quarantine list.")] = Path("checked"),
-    frames: Annotated[int | None, typer.Option(help="Decode this many frames of each file. Defaults to all.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Decode this many frames of each file. Defaults to all, with every check.")
+    ] = None,
     processes: Annotated[int, typer.Option(help="Files decoded at once.")] = os.cpu_count() or 1,
     time_limit_seconds: Annotated[float, typer.Option("--time-limit", help="Seconds that a file may take.")] = 600.0,
 ) -> None:

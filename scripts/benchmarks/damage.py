@@ -1,16 +1,17 @@
 """Make holes in videos at random places, and count how many `evlvideo data check-videos` finds.
 
     python scripts/benchmarks/damage.py
-    python scripts/benchmarks/damage.py --holes 400 --out damage.json
+    python scripts/benchmarks/damage.py --holes 400 --seed 1
 
 A hole is 16, 300 or 3,000 bytes of stored frames that are zeros, random, or have flipped bits; the clips show moving
-noise. Prints JSON: for each kind of file, how many holes change a frame, how many of these the check finds, how many
-make decoding for training fail (`of_these_found_by_default`), and how many frames are wrong or missing in files in
-which the check finds nothing.
+noise. Writes `docs/benchmarks/damage.json`: for each kind of file, how many holes change a frame, how many of these the
+check finds, how many make decoding for training fail (`of_these_found_by_default`), and how many frames are wrong or
+missing in files in which the check finds nothing.
 """
 
 import argparse
 import json
+import os
 import platform
 import random
 import tempfile
@@ -25,6 +26,7 @@ import numpy as np
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.decode import check_video, decode_frames
 from evlvideo.files import write_json
+from evlvideo.results.provenance import git_commit
 
 FRAMES, WIDTH, HEIGHT = 60, 256, 192
 KINDS: dict[str, tuple[str, dict[str, str]]] = {
@@ -35,6 +37,7 @@ KINDS: dict[str, tuple[str, dict[str, str]]] = {
     "mpeg4.avi": ("mpeg4", {"g": "50"}),
 }
 SIZES = (16, 300, 3000)
+OUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "damage.json"
 
 
 def main() -> None:
@@ -42,18 +45,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--holes", type=int, default=200, help="how many, over all kinds of files (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the holes (%(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file to write as well")
+    parser.add_argument("--out", type=Path, default=OUT, help="JSON file (%(default)s)")
     options = parser.parse_args()
     av.logging.set_level(None)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["EVLVIDEO_CACHE"] = str(Path(folder) / "cache")
         each = options.holes // len(KINDS)
         found = {name: count_found(Path(folder) / name, each, options.seed) for name in KINDS}
     total = dict(sum((Counter(counts) for counts in found.values()), Counter()))
     versions = {"python": platform.python_version(), "av": av.__version__}
-    report = {"seed": options.seed, "versions": versions, "kinds": found, "total": total}
+    report = {
+        "seed": options.seed,
+        "versions": versions,
+        "commit": git_commit(),
+        "frames": FRAMES,
+        "kinds": found,
+        "total": total,
+    }
+    write_json(options.out, report)
     print(json.dumps(report, indent=1))
-    if options.out:
-        write_json(options.out, report)
 
 
 def count_found(path: Path, holes: int, seed: int) -> dict[str, int]:

@@ -5,8 +5,8 @@ that list, `sampling` chooses indices, and a backend decodes them. `guarded` doe
 runs `decode_server`.
 
 All backends index frames as :mod:`evlvideo.data.video.index` does. `auto` is PyAV, which is correct on every file in
-our tests and as fast as the others. If PyAV itself fails, `auto` tries other backends. It refuses broken files, in
-which other decoders would conceal the damage.
+our tests and as fast as the others. If PyAV itself fails, `auto` tries other backends. It refuses files that PyAV finds
+broken, in which other decoders would conceal the damage. More damage is found by :func:`check_video`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
