@@ -103,7 +103,7 @@ def _decode_member(
 ) -> np.ndarray:
     sampler = SAMPLERS[sampling]
     return decode_frames_guarded(
-        media, lambda frames, rate: sampler(frames, rate, num_frames, generator), size, keep_aspect=keep_aspect
+        media, lambda frames, seconds: sampler(frames, seconds, num_frames, generator), size, keep_aspect=keep_aspect
     ).frames
 
 
