@@ -19,7 +19,6 @@ from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.trainable import is_lora
 
-
 # A soft prompt has no tokens, so a penalty on repetition is on new tokens alone, which is what we want.
 warnings.filterwarnings("ignore", message="Passing `repetition_penalty` with `inputs_embeds`")
 
