@@ -66,6 +66,10 @@ def decoding_facts(config: RunConfig) -> dict[str, Any]:
     """Return what captions depend on beside the model. Leaves out the batch size."""
     of_beams, of_sampling = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
     without = {"batch_size"} | (of_beams if config.generation.do_sample else of_sampling)
+    if config.generation.repetition_penalty == 1:
+        without.add(
+            "repetition_penalty"
+        )  # so that decoding without one compares equal with results from before the key
     generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
     return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}
 

@@ -70,6 +70,7 @@ MAY_CHANGE: dict[str, str] = {
     "generation.max_new_tokens": _SCORES,
     "generation.min_new_tokens": _SCORES,
     "generation.length_penalty": _SCORES,
+    "generation.repetition_penalty": _SCORES,
     # Places, of what is the same elsewhere.
     "output_dir": "",
     "data.root": _MOVED,

@@ -108,6 +108,7 @@ OTHER: dict[str, Any] = {
     "generation.max_new_tokens": 9,
     "generation.min_new_tokens": 2,
     "generation.length_penalty": 2.0,
+    "generation.repetition_penalty": 1.5,
     "generation.batch_size": 3,
     "scst.preset": "luo2020",
     "scst.candidates": "beams",
