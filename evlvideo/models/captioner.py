@@ -30,7 +30,6 @@ from evlvideo.models.connectors.base import BlockReader
 from evlvideo.models.gradient_checkpointing import Checkpoint, checkpoint_layers
 from evlvideo.models.language import (
     SoftPrompt,
-    after_prefix,
     before_caption,
     caption_loss,
     check_positions,
@@ -218,7 +217,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
                 soft_prompt = self.encode(pixel_values, features=features)
             shares = len(input_ids) > len(soft_prompt) and 0 < logits_to_keep <= input_ids.shape[1] + 1
             # One text a clip is read in one pass with its prompt.
-            prompt = self._soft_prompt(soft_prompt, read=shares)
+            prompt = SoftPrompt.after(self.language_model, self.config.prefix_token_ids, soft_prompt, read=shares)
         logits = read_texts(self.language_model, prompt, input_ids, attention_mask, logits_to_keep)
         loss = None if labels is None else caption_loss(logits, labels, num_items_in_batch)
         return CausalLMOutput(loss=loss, logits=logits)
@@ -226,14 +225,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
     @in_own_precision
     def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
         """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that follow."""
-        return self._soft_prompt(soft_prompt, read=True)
-
-    def _soft_prompt(self, soft_prompt: Tensor, *, read: bool) -> SoftPrompt:
-        """Put the text that stands before a soft prompt there, and let the language model read them, or not yet."""
-        embeddings = after_prefix(self.language_model, soft_prompt, self.config.prefix_token_ids)
-        check_positions(self.language_model, embeddings.shape[1])
-        make = SoftPrompt.read if read else SoftPrompt.unread
-        return make(self.language_model, embeddings)
+        return SoftPrompt.after(self.language_model, self.config.prefix_token_ids, soft_prompt, read=True)
 
     @torch.no_grad()
     @in_own_precision
@@ -245,6 +237,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         soft_prompt: Tensor | None = None,
         prompt: SoftPrompt | None = None,
         prompt_ids: Tensor | None = None,
+        prompt_mask: Tensor | None = None,
         max_new_tokens: int = 30,
         **generation: Any,
     ) -> Tensor:
@@ -256,6 +249,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
             prompt: output of :meth:`read_prompt`.
             prompt_ids: tokens that every caption continues, `(L)` or `(B, L)`, without the BOS token.
+            prompt_mask: ones on them, zeros on padding, which is on the left, `(B, L)`. Defaults to no padding.
             max_new_tokens: upper bound of the tokens to generate.
             generation: further arguments of transformers' `generate`, such as `num_beams` or `min_new_tokens`. The
                 language model's own settings have no effect.
@@ -273,14 +267,15 @@ class EvlVideoForCaptioning(PreTrainedModel):
             if soft_prompt is None:
                 soft_prompt = self.encode(pixel_values, features=features)
             prompt = self.read_prompt(soft_prompt)
-        context = before_caption(self.language_model, prompt, self.config.bos_token_id, prompt_ids)
+        bos = self.config.bos_token_id
+        context, mask = before_caption(self.language_model, prompt, bos, prompt_ids, prompt_mask)
         # The last new token is not read again.
         check_positions(self.language_model, context.shape[1] + max_new_tokens - 1)
         # transformers repeats the context for beams and captions, but not the cache.
         cache = prompt.repeated(max(generation.get("num_beams", 1), generation.get("num_return_sequences", 1))).cache
         return self.language_model.generate(
             inputs_embeds=context,
-            attention_mask=torch.ones(context.shape[:2], dtype=torch.long, device=context.device),
+            attention_mask=mask,
             cache=cache if cache.get_seq_length() else None,
             max_new_tokens=max_new_tokens,
             eos_token_id=self.config.end_token_id,
