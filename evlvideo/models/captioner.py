@@ -5,7 +5,6 @@ tower, `H` channels and `M` output tokens of the connector (of a frame or of a c
 `T·M` if concatenated), `E` width of the language model, `L` text tokens, `k` texts of a clip, `V` vocabulary.
 """
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import CausalLMOutput
 
 from evlvideo.errors import UserError
 from evlvideo.models.checkpoint import (
@@ -27,6 +25,7 @@ from evlvideo.models.checkpoint import (
 )
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.base import BlockReader
+from evlvideo.models.contrast.term import CaptionOutput, ContrastiveTerm
 from evlvideo.models.gradient_checkpointing import Checkpoint, checkpoint_layers
 from evlvideo.models.language import (
     SoftPrompt,
@@ -39,16 +38,15 @@ from evlvideo.models.language import (
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.towers import (
     TOWERS,
-    TowerRecord,
     check_towers,
     fingerprint,
-    load_towers,
+    give_towers,
     read_manifest,
     read_text_config,
     take_pixels,
     write_manifest,
 )
-from evlvideo.models.trainable import is_trained, tower_of
+from evlvideo.models.trainable import is_of_training, is_trained, tower_of
 from evlvideo.models.vision import VisionTower
 
 _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
@@ -87,6 +85,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             self.language_model = AutoModelForCausalLM.from_config(config.text)
         width = self.language_model.get_input_embeddings().embedding_dim
         self.language_projection = nn.Linear(self.connector.output_dim, width)
+        self.contrastive: ContrastiveTerm | None = None  # given by a training that has the term
         self.tower_fingerprints: dict[str, str] = {}
         self.post_init()
         # After the initialisation above, which would overwrite LoRA's zeros.
@@ -165,15 +164,18 @@ class EvlVideoForCaptioning(PreTrainedModel):
         Raises:
             UserError: features are given to a model with trained parts inside the tower.
         """
+        return self.features_to_prompt(self._features(pixel_values, features))
+
+    def _features(self, pixel_values: Tensor | None, features: Tensor | None) -> Tensor:
         if features is None:
             assert pixel_values is not None, "give pixel_values, features or soft_prompt"
-            features = self.vision_tower(pixel_values)
-        elif self.config.needs_frames:
+            return self.vision_tower(pixel_values)
+        if self.config.needs_frames:
             raise UserError(
                 "The model has contextualizers or relations inside the vision tower, so that features made without "
                 "them are not its own; give it frames (data.features=null)."
             )
-        return self.features_to_prompt(features)
+        return features
 
     @in_own_precision
     def forward(
@@ -188,7 +190,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
         prompt: SoftPrompt | None = None,
         num_items_in_batch: Tensor | int | None = None,
         logits_to_keep: int = 0,
-    ) -> CausalLMOutput:
+        sentences: Tensor | None = None,
+    ) -> CaptionOutput:
         """Run a teacher-forced pass.
 
         Several texts of a clip share one pass over its soft prompt, if only the texts' logits are asked for.
@@ -204,14 +207,19 @@ class EvlVideoForCaptioning(PreTrainedModel):
             prompt: output of :meth:`read_prompt`; then `logits_to_keep` is from 1 to `L + 1`.
             num_items_in_batch: targets that the loss is averaged over. Defaults to those of this batch.
             logits_to_keep: number of last positions whose logits are returned; 0 returns all.
+            sentences: encoded captions for the contrastive term, `(B, D)`; only with frames or features.
 
         Raises:
             UserError: soft prompt and text are longer than the language model's positions.
 
         Returns:
-            loss (if there are labels) and logits `(k·B, P + L, V)`, or the last of them.
+            loss (if there are labels), logits `(k·B, P + L, V)` or the last of them, and the contrastive term.
         """
         assert input_ids is not None and attention_mask is not None
+        contrast = None
+        if sentences is not None and self.contrastive is not None:
+            tokens = self.features_to_tokens(self._features(pixel_values, features))
+            soft_prompt, contrast = self.language_projection(tokens), self.contrastive(tokens, sentences)
         if prompt is None:
             if soft_prompt is None:
                 soft_prompt = self.encode(pixel_values, features=features)
@@ -220,7 +228,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             prompt = SoftPrompt.after(self.language_model, self.config.prefix_token_ids, soft_prompt, read=shares)
         logits = read_texts(self.language_model, prompt, input_ids, attention_mask, logits_to_keep)
         loss = None if labels is None else caption_loss(logits, labels, num_items_in_batch)
-        return CausalLMOutput(loss=loss, logits=logits)
+        return CaptionOutput(loss=loss, logits=logits, contrastive_loss=contrast)
 
     @in_own_precision
     def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
@@ -292,6 +300,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             kwargs: passed on to transformers.
         """
         state = kwargs.pop("state_dict", None) or self.state_dict()
+        state = {name: value for name, value in state.items() if not is_of_training(name)}
         if not full:
             state = {name: value for name, value in state.items() if tower_of(name) is None}
         super().save_pretrained(save_directory, state_dict=state, **kwargs)
@@ -343,7 +352,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         model = cls(config, empty_language_model=not language_model or "language_model" in manifest)
         new, left_out = changed_weights(cls, saved, config) if config is not saved else (set(), set())
         check_pixels_are_known(config, directory)
-        model._load_towers(manifest, tower_dtype, language_model=language_model)
+        give_towers(model, manifest, tower_dtype, language_model=language_model)
         load_trained_weights(model, directory, may_be_missing=new, left_out=left_out, language_model=language_model)
         model.freeze_towers()
         return model.eval()
@@ -372,24 +381,11 @@ class EvlVideoForCaptioning(PreTrainedModel):
             config.text_config = read_text_config(config.language_model)
         model = cls(config, empty_language_model=True)
         config.image_mean, config.image_std = list(model.vision_tower.image_mean), list(model.vision_tower.image_std)
-        model._load_towers(None, tower_dtype, language_model=language_model)
+        give_towers(model, None, tower_dtype, language_model=language_model)
         if bert is not None:
             model.connector.load_bert(bert)
         model.freeze_towers()
         return model.eval()
-
-    def _load_towers(
-        self, manifest: Mapping[str, TowerRecord] | None, dtype: torch.dtype | None, *, language_model: bool
-    ) -> None:
-        """Load the frozen towers that a checkpoint's manifest names, or all, and convert them to a dtype."""
-        tower, config = self.vision_tower, self.config
-        found, self.tower_fingerprints = load_towers(tower, config, manifest, language_model=language_model)
-        if found is not None:
-            self.language_model = found
-            prepare_language_model(found, config)
-        for name, parameter in self.named_parameters():
-            if tower_of(name) is not None:
-                parameter.data = parameter.data.to(dtype or torch.float32)
 
 
 AutoConfig.register("evlvideo", EvlVideoConfig)
