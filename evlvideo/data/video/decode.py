@@ -38,6 +38,7 @@ DECODING_VERSION = 2
 
 _OTHERS = {"decord": decord.decode, "torchcodec": torchcodec.decode}
 _FALLBACKS = ("torchcodec", "decord")
+_GIF = "gif"
 _SMALL = 32
 """Side in pixels of frames that are decoded only as a check."""
 _REFUSALS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError, ArithmeticError)
@@ -114,6 +115,8 @@ def check_video(media: Media, frames: int | None = None) -> int:
         elif frames is None:
             with _named(media):
                 pyav.decode_all(clip.reader, clip.index)
+            if clip.index.container == _GIF:
+                image.check_gif(media)
         else:
             clip.read([place * count // frames for place in range(frames)], _SMALL)
         return count
