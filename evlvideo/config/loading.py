@@ -14,9 +14,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 from evlvideo.config.data import SourceConfig
 from evlvideo.config.run import RunConfig
 from evlvideo.config.scst_presets import PRESETS
-from evlvideo.config.settings import flat_settings
+from evlvideo.config.settings import flat_settings, text_keys
 from evlvideo.errors import ProblemsError, raise_problems
 from evlvideo.yaml_values import literal, parse_overrides, read_values
+
+_TEXTS = frozenset(text_keys(RunConfig))
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
@@ -25,7 +27,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     Raises:
         UserError: the file cannot be read, is not YAML, or has unknown keys or wrong values; all of them are listed.
     """
-    return _checked(read_values(path, "config", overrides), f"The config {path}")
+    return _checked(read_values(path, "config", overrides, texts=_TEXTS), f"The config {path}")
 
 
 def config_of(overrides: list[str]) -> RunConfig:
@@ -34,7 +36,7 @@ def config_of(overrides: list[str]) -> RunConfig:
     Raises:
         UserError: there are unknown keys or wrong values; all of them are listed.
     """
-    return _checked(parse_overrides(overrides), "The list of overrides")
+    return _checked(parse_overrides(overrides, texts=_TEXTS), "The list of overrides")
 
 
 def _checked(given: dict[str, Any], where: str) -> RunConfig:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from evlvideo.config.reward_names import parse_reward
 from evlvideo.config.scst_presets import PRESETS
-from evlvideo.config.settings import setting
+from evlvideo.config.settings import place, setting
 from evlvideo.errors import UserError
 
 
@@ -40,7 +40,7 @@ class ScstConfig:
     process. Few clips make poor frequencies; with one clip every reward is 0."""
     reward_references: str = setting("all", choices=("all", "first"))
     """What a caption is compared with: `all` references of its clip, or the `first`."""
-    reward_file: str | None = None
+    reward_file: str | None = place(None)
     """File of CIDEr-D's counts, which runs can share. Defaults to one in `output_dir`."""
     cross_entropy_weight: float = setting(0.0, least=0, below=1)
     """Share of the references' cross-entropy in the loss: 0 is none, 0.1 leaves 0.9 to the reward."""

@@ -43,6 +43,7 @@ from evlvideo.results.run_directory import (
 from evlvideo.terminal import log_file
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.collapse import signs_of_validation
+from evlvideo.training.contrast import Contrast
 from evlvideo.training.resuming.checkpoints import (
     checkpoint_to_resume,
     problem_of_weights,
@@ -225,6 +226,8 @@ def _make_trainer(
     validation_clips: Sequence[CaptionedClip],
 ) -> CaptionTrainer:
     scst = config.stage == "scst"
+    contrast = Contrast(model, config.contrastive) if config.contrastive.beta else None
+    sentences = None if contrast is None else contrast.encoder.tokenize
     common: dict[str, Any] = {
         "model": model,
         "args": arguments,
@@ -233,7 +236,7 @@ def _make_trainer(
         "eval_dataset": evaluation_dataset(
             config.data, model, processor, validation_clips, config.data.validation_split
         ),
-        "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
+        "data_collator": CaptionCollator(processor, config.data.captions_per_clip, sentences=sentences),
         "learning_rates": config.training.learning_rates,
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
@@ -241,7 +244,9 @@ def _make_trainer(
     }
     _warn_of_scores(config, "validation", common["validation_references"])
     if not scst:
-        return CaptionTrainer(**common)
+        trainer = CaptionTrainer(**common)
+        trainer.contrast = contrast
+        return trainer
     clips = (clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip))
     references = references_of(clips)
     _warn_of_scores(config, "the reward", references)

@@ -152,7 +152,6 @@ def test_a_dotted_key_in_yaml_is_explained(write: Write) -> None:
         ("training.arguments=3", "training.arguments is 3; it must be a section of values by name"),
         ("training.learning_rates=3", "training.learning_rates is 3; it is a section with the keys connector"),
         ("training.learning_rates.lora=fast", "training.learning_rates.lora is 'fast'; it must be a number or null"),
-        ("data.root=[1]", "data.root is [1]; it must be text or null"),
         (
             "model.contextualizer_blocks=3",
             "contextualizer_blocks is 3; it must be a list of whole numbers or null",
