@@ -311,6 +311,7 @@ class CaptionTrainer(Trainer):
         return LogInterval(
             last_logged_step=self._globalstep_last_logged,
             loss=losses.mean().item(),
+            cut_texts=self._cut_texts.counts(),
             processes=self.accelerator.num_processes,
         )
 
@@ -379,7 +380,8 @@ class CaptionTrainer(Trainer):
         """
         self._losses.look()
         if "learning_rate" in logs:
-            self._cut_texts.tell()
+            if cut := self._cut_texts.tell():
+                logs["cut_captions"] = cut
             logs |= rates_of_step(self._peaks, logs["learning_rate"], self.args.learning_rate, self.learning_rates)
         # transformers' closing line is a mean over the steps since the last resume only.
         logs.pop("train_loss", None)
@@ -395,6 +397,8 @@ class CaptionTrainer(Trainer):
         checkpoint = Path(resume_from_checkpoint)
         self._seconds_before_resuming = seconds_of_log(state_of(checkpoint).log_history)
         self.interval = read_interval(checkpoint)
+        if self.accelerator.is_main_process:
+            self._cut_texts.restore(*self.interval.cut_texts)
         # The parent's method would accept any missing weight.
         load_trained_weights(self.captioner, checkpoint)
 
