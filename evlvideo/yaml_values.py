@@ -1,9 +1,13 @@
 """Read values from a YAML file and from `key=value` as plain dictionaries.
 
 YAML takes `2024_11_26`, `1e-3`, `007` and `no` for numbers and booleans. Where a key wants text, it is taken as typed.
+
+A file may refer to its own keys (`${data.root}/features`), but not to the environment, since it may come from someone
+else. An override may, since it is the user's own: `'data.root=${oc.env:DATA}'`.
 """
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +15,9 @@ if TYPE_CHECKING:
     from yaml import Node
 
 from evlvideo.errors import UserError
+
+_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\b|\$\{[^}]*\$\{")
+"""A reference to the environment, or one whose name is made of another, which might be such."""
 
 
 def read_values(
@@ -25,7 +32,8 @@ def read_values(
         texts: dotted keys whose values are text; those in the sections of a list as `key[].name`.
 
     Raises:
-        UserError: the file cannot be read, is not YAML, or has no keys; a value is missing; an override is malformed.
+        UserError: the file cannot be read, is not YAML, has no keys, or refers to the environment; a value is missing;
+            an override is malformed.
     """
     changes = [_read_override(override, texts) for override in overrides or []]
     return _plain(f"The {what} {path}", [_read(Path(path), what, texts), *changes])
@@ -76,7 +84,31 @@ def _read(path: Path, what: str, texts: Collection[str]) -> Any:
         raise UserError(f"The {what} {path} cannot be read: {error.strerror or error}.") from error
     if not OmegaConf.is_dict(given):
         raise UserError(f"The {what} {path} must hold `key: value` lines at its top level.")
+    for key, value in _texts(OmegaConf.to_container(given)):
+        if _ENVIRONMENT.search(value):
+            raise UserError(
+                f"The {what} {path} has {key}={value!r}, which may read the environment. A file may come from someone "
+                "else, so only an override may do that, such as 'data.root=${oc.env:DATA}' on the command line."
+            )
     return given
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts in nested values, each with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+
+
+def literal(value: Any) -> Any:
+    """Return nested values in which OmegaConf takes all texts as they are, `${` included."""
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    if isinstance(value, dict):
+        return {key: literal(inner) for key, inner in value.items()}
+    return [literal(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _read_override(override: str, texts: Collection[str]) -> Any:

@@ -48,7 +48,7 @@ def main() -> None:
     draw = random.Random(arguments.seed)
     kills = 0
     while kills < arguments.kills and not (killed / SUMMARY_NAME).exists():
-        kills += kill_once(killed, arguments.steps, draw.uniform(0.0, 4.0))
+        kills += kill_once(killed, arguments.steps, draw.uniform(0.0, 12.0))
     while not (killed / SUMMARY_NAME).exists():
         finish(killed, arguments.steps)
     problems = differences(whole, killed, arguments.steps)

@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from evlvideo.cli.captioning import caption
+from evlvideo.cli.captioning import answer, caption
 from evlvideo.cli.checkpoints import convert, inspect
 from evlvideo.cli.comparison import compare, study, sweep
 from evlvideo.cli.data import data
@@ -32,6 +32,7 @@ for command in (
     score,
     baseline,
     caption,
+    answer,
     inspect,
     compare,
     study,

@@ -56,6 +56,10 @@ class DataConfig:
     quarantine: str | None = place(None)
     """List of bad files, as `evlvideo data check-videos` writes it. Training skips their clips; evaluation counts them
     as missing and marks its scores as partial."""
+    scoring_tokenizer: str | None = setting(None, choices=("characters",))
+    """How metrics, validation and rewards split captions into words: `characters` takes each character of scripts
+    without spaces (Chinese, Japanese, Thai) for a word, and compares with no published score. Defaults to the PTB
+    tokenizer's rules."""
     num_frames: int = setting(4, least=1)
     """Frames sampled from each clip."""
     captions_per_clip: int = setting(1, least=1)

@@ -1,4 +1,8 @@
-"""Load a run's config from a YAML file and `key=value` overrides, and save it."""
+"""Load a run's config from a YAML file and `key=value` overrides, and save it.
+
+Read a config that comes from someone else before you use it: it names the files that are read and written, and
+`scst.reward=module:function` runs code. It cannot read environment variables (:mod:`evlvideo.yaml_values`).
+"""
 
 import difflib
 from collections.abc import Mapping
@@ -12,7 +16,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.config.scst_presets import PRESETS
 from evlvideo.config.settings import flat_settings, text_keys
 from evlvideo.errors import ProblemsError, raise_problems
-from evlvideo.yaml_values import parse_overrides, read_values
+from evlvideo.yaml_values import literal, parse_overrides, read_values
 
 _TEXTS = frozenset(text_keys(RunConfig))
 
@@ -92,7 +96,8 @@ def _set_value(run: Any, value: Any, annotation: Any, name: str) -> list[str]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        OmegaConf.update(run, name, value, merge=False)
+        # References are resolved already; what is left of them is text.
+        OmegaConf.update(run, name, literal(value), merge=False)
     except OmegaConfBaseException:
         return [f"{name} is {'null' if value is None else repr(value)}; it must be {_describe(annotation)}"]
     return []
@@ -142,4 +147,4 @@ def save_config(config: RunConfig, path: Path) -> None:
 
     from evlvideo.files import write_text
 
-    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(literal(asdict(config)))))

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from evlvideo.config.data import SHARDS, DataConfig
-from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.generation import AnsweringConfig, GenerationConfig
 from evlvideo.config.model import ModelConfig
 from evlvideo.config.scst import ScstConfig
 from evlvideo.config.settings import expand_home, place, problems_of_bounds, setting
 from evlvideo.config.text import TextConfig
-from evlvideo.config.training import TrainingConfig
+from evlvideo.config.training import ContrastiveConfig, TrainingConfig
 from evlvideo.errors import raise_problems
 
 TOWERS = "towers"
@@ -55,11 +55,14 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     scst: ScstConfig = field(default_factory=ScstConfig)
+    answering: AnsweringConfig = field(default_factory=AnsweringConfig)
+    contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
 
     def __post_init__(self) -> None:
         expand_home(self)
         sections = (self.model, self.text, self.data, self.training, self.generation, self.scst)
-        contradictions = [problem for section in sections for problem in section.contradictions()]
+        of_questions = (self.answering, self.contrastive)
+        contradictions = [problem for section in (*sections, *of_questions) for problem in section.contradictions()]
         raise_problems("The config", [*problems_of_bounds(self), *contradictions, *self._contradictions()])
 
     @property
@@ -89,6 +92,10 @@ class RunConfig:
             )
 
     def _contradictions_of_scst(self) -> Iterator[str]:
+        if self.contrastive.beta:
+            yield (
+                f"contrastive.beta is {self.contrastive.beta}, but the scst stage has no contrastive term; set it to 0"
+            )
         if self.init == TOWERS:
             yield (
                 f"init is {TOWERS}, a new model, but the scst stage needs a model that captions already; train it with "

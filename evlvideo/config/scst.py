@@ -31,7 +31,8 @@ class ScstConfig:
     """Upper bound on the tokens of a sampled caption."""
     reward: str = "cider_d"
     """What is rewarded: `cider_d`, `bleu_4`, `rouge_l`, a function of your own as `module:function`, or a weighted sum
-    of these, such as `cider_d + 0.5 * bleu_4`. CIDEr-D ranges from 0 to 10, the other two from 0 to 1."""
+    of these, such as `cider_d + 0.5 * bleu_4`. CIDEr-D ranges from 0 to 10, the other two from 0 to 1. Training imports
+    the module, from the installed ones or the working directory, and so runs its code."""
     reward_end_of_text: bool = True
     """Whether the end of a caption counts as a word. If not, models learn to drop the end."""
     reward_frequencies: str = setting("train", choices=("train", "batch"))

@@ -6,6 +6,7 @@ caption, and the captions of a plain evaluation are moved to other clips. No mod
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import check_same_model, evaluate
-from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
+from evlvideo.evaluation.split_scores import decoding_facts, score_and_write, score_split
 from evlvideo.metrics.names import METRICS, format_score
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.models.checkpoint import checkpoint_directory, weights_file
@@ -124,7 +125,8 @@ def _score_moved(
     captions = read_predictions(evaluation_directory(run, config.data, split) / PREDICTIONS_NAME)
     captioned = {clip_id: texts for clip_id, texts in references_of(clips).items() if clip_id in captions}
     moved = {clip_id: captions[other] for clip_id, other in other_clips(captioned, config.seed).items()}
-    result = score_split(
+    score = partial(
+        score_split,
         moved,
         clips,
         config,
@@ -138,4 +140,4 @@ def _score_moved(
         data=plain.data,
         special_tokens=plain.special_tokens,
     )
-    return write_evaluation(evaluation_directory(run, config.data, split, other_clips=True), moved, result)
+    return score_and_write(evaluation_directory(run, config.data, split, other_clips=True), moved, score)

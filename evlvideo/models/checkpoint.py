@@ -14,7 +14,7 @@ from evlvideo.errors import UserError
 from evlvideo.files import at_home, give_ordinary_permissions, inside, read_json
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import PACKAGE_PREFIX, read_manifest, resolve_source
-from evlvideo.models.trainable import part_of, tower_of, without_lora
+from evlvideo.models.trainable import is_of_training, part_of, tower_of, without_lora
 from evlvideo.models.weights import copy_weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -183,7 +183,8 @@ def load_trained_weights(
     towers = read_manifest(directory)
     # A tied weight is stored once, under the name of the one it is tied to.
     tied = set(model.all_tied_weights_keys)
-    own = {name: value for name, value in model.state_dict().items() if tower_of(name) not in towers}
+    kept = {name: value for name, value in model.state_dict().items() if not is_of_training(name)}
+    own = {name: value for name, value in kept.items() if tower_of(name) not in towers}
     own = {without_lora(name): value for name, value in own.items() if name not in tied}
     state = {without_lora(name): value for name, value in state.items()}
     if not language_model:
