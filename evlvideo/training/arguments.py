@@ -1,6 +1,7 @@
 """Translates a run's config into transformers' TrainingArguments."""
 
 import importlib.util
+import logging
 import warnings
 from inspect import Parameter, signature
 from pathlib import Path
@@ -10,11 +11,20 @@ import torch
 import torch.utils.checkpoint
 from accelerate.utils import DynamoBackend, parse_flag_from_env
 from transformers import TrainingArguments
+from transformers import trainer as transformers_trainer
 
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CHECKPOINTS_NAME
 from evlvideo.training.trackers import check_trackers
+
+_library = importlib.util.find_spec("datasets")
+if _library is None or _library.origin is None:
+    # transformers takes any folder called `datasets` in the working directory (this project has one) for the library,
+    # and its trainer then asks it for a class.
+    transformers_trainer.is_datasets_available = lambda: False  # type: ignore[attr-defined]
+
+logger = logging.getLogger(__name__)
 
 
 def training_arguments(config: RunConfig, precision: str) -> TrainingArguments:
@@ -129,3 +139,18 @@ def _check_checkpointing_options(arguments: TrainingArguments) -> None:
             raise UserError(
                 f"training.arguments.gradient_checkpointing_kwargs has {name!r}; allowed: {', '.join(options)}."
             )
+
+
+def use_one_gpu(args: TrainingArguments) -> None:
+    """Keep transformers from copying the model to every GPU of this process at each step.
+
+    The copies would also multiply the batch size.
+    """
+    if args.n_gpu > 1:
+        logger.warning(
+            "There are %d GPUs, and one process uses one of them. To use all, start with `accelerate launch "
+            "--num_processes %d -m evlvideo`.",
+            args.n_gpu,
+            args.n_gpu,
+        )
+        args._n_gpu = 1

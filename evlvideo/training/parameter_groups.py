@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from evlvideo.config.training import LearningRatesConfig
@@ -40,6 +41,21 @@ def parameter_groups(model: nn.Module, peaks: Mapping[str, float], weight_decay:
         {"params": parameters, "lr": peaks[part], "weight_decay": weight_decay if decayed else 0.0}
         for (part, decayed), parameters in sorted(groups.items())
     ]
+
+
+def take_rates(optimizer: torch.optim.Optimizer, schedule: Any, peaks: list[float]) -> None:
+    """Let a schedule go on with other peaks; a restored optimizer and schedule bring those of before.
+
+    Args:
+        optimizer: has a group for each peak.
+        schedule: a `LambdaLR`, or accelerate's wrapper around one.
+        peaks: learning rate of each group.
+    """
+    schedule = getattr(schedule, "scheduler", schedule)
+    rates = [peak * share(schedule.last_epoch) for peak, share in zip(peaks, schedule.lr_lambdas, strict=True)]
+    schedule.base_lrs, schedule._last_lr = list(peaks), rates
+    for group, peak, rate in zip(optimizer.param_groups, peaks, rates, strict=True):
+        group.update(initial_lr=peak, lr=rate)
 
 
 def rates_of_step(

@@ -42,6 +42,7 @@ from evlvideo.results.run_directory import (
 )
 from evlvideo.terminal import log_file
 from evlvideo.training.arguments import training_arguments
+from evlvideo.training.callbacks import RunFiles
 from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.contrast import Contrast
 from evlvideo.training.resuming.checkpoints import (
@@ -59,7 +60,6 @@ from evlvideo.training.resuming.settings import (
     resumed_record,
     tell_changes,
 )
-from evlvideo.training.run_files import RunFiles
 from evlvideo.training.run_log import RunLog
 from evlvideo.training.scst.rewards import Reward, make_reward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer

@@ -1,6 +1,5 @@
 """Trains by cross-entropy on transformers' Trainer, and validates by the captions that the model generates."""
 
-import importlib.util
 import logging
 import math
 import shutil
@@ -13,8 +12,7 @@ import torch
 from accelerate import skip_first_batches
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers import trainer as transformers_trainer
+from transformers import Trainer, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import OptimizerNames
@@ -30,10 +28,12 @@ from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.text.cut_texts import CutTexts
 from evlvideo.results.validation_records import Sample, ValidationRecord
+from evlvideo.training.arguments import use_one_gpu
+from evlvideo.training.callbacks import EpochOfDataset, Resumed, StartOfRun
 from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.contrast import Contrast
 from evlvideo.training.finite import FiniteLosses, check_weights
-from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
+from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step, take_rates
 from evlvideo.training.resuming.checkpoints import processes_of, state_of
 from evlvideo.training.resuming.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.resuming.record import RunRecord
@@ -41,72 +41,9 @@ from evlvideo.training.seeds import seed_of_step, seed_process
 from evlvideo.training.stopping import seconds_of_log
 from evlvideo.training.validation import SELECTION_TOKENIZER, Validator, losses_by_mode
 
-_library = importlib.util.find_spec("datasets")
-if _library is None or _library.origin is None:
-    # transformers takes any folder called `datasets` in the working directory (this project has one) for the library,
-    # and its trainer then asks it for a class.
-    transformers_trainer.is_datasets_available = lambda: False  # type: ignore[attr-defined]
-
 logger = logging.getLogger(__name__)
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "labels")
-
-
-class _Resumed(TrainerCallback):
-    """Restores the loss since the last log line once the trainer has reset its own, and takes the config's steps."""
-
-    def __init__(self, trainer: "CaptionTrainer") -> None:
-        self._trainer = trainer
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Add the restored sum, and count steps from the last log line."""
-        # The restored state has the steps between log lines, validations and checkpoints of before.
-        state.compute_steps(args, state.max_steps)
-        trainer, interval = self._trainer, self._trainer.interval
-        if interval.last_logged_step is not None:
-            trainer._tr_loss += interval.loss
-            trainer._globalstep_last_logged = interval.last_logged_step
-        if trainer.has_new_rates:
-            trainer._take_own_rates()
-
-
-class _StartOfRun(TrainerCallback):
-    """Looks at the soft prompts before the first step, which later ones are compared with."""
-
-    def __init__(self, trainer: "CaptionTrainer") -> None:
-        self._trainer = trainer
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if not state.log_history and state.global_step == 0:
-            self._trainer.look_at_start()
-
-
-class _EpochOfDataset(TrainerCallback):
-    """Tells the dataset its epoch, which accelerate's loader does not do if several processes share it."""
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        kwargs["train_dataloader"].dataset.set_epoch(int(state.epoch or 0))
-
-
-def _use_one_gpu(args: TrainingArguments) -> None:
-    """Keep transformers from copying the model to every GPU of this process at each step.
-
-    The copies would also multiply the batch size.
-    """
-    if args.n_gpu > 1:
-        logger.warning(
-            "There are %d GPUs, and one process uses one of them. To use all, start with `accelerate launch "
-            "--num_processes %d -m evlvideo`.",
-            args.n_gpu,
-            args.n_gpu,
-        )
-        args._n_gpu = 1
 
 
 class CaptionTrainer(Trainer):
@@ -146,7 +83,7 @@ class CaptionTrainer(Trainer):
         learning_rates: LearningRatesConfig,
         scoring_tokenizer: str = SELECTION_TOKENIZER,
     ) -> None:
-        _use_one_gpu(args)
+        use_one_gpu(args)
         super().__init__(
             model=model,
             args=args,
@@ -166,9 +103,9 @@ class CaptionTrainer(Trainer):
         # The run has its own progress bar and log.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
-        self.add_callback(_EpochOfDataset)
-        self.add_callback(_Resumed(self))
-        self.add_callback(_StartOfRun(self))
+        self.add_callback(EpochOfDataset)
+        self.add_callback(Resumed(self._go_on))
+        self.add_callback(StartOfRun(self.look_at_start))
         self.interval = LogInterval()
         """Log interval of the checkpoint that the run resumed from."""
         self.contrast: Contrast | None = None
@@ -331,6 +268,7 @@ class CaptionTrainer(Trainer):
         return LogInterval(
             last_logged_step=self._globalstep_last_logged,
             loss=losses.mean().item(),
+            cut_texts=self._cut_texts.counts(),
             processes=self.accelerator.num_processes,
         )
 
@@ -399,7 +337,8 @@ class CaptionTrainer(Trainer):
         """
         self._losses.look()
         if "learning_rate" in logs:
-            self._cut_texts.tell()
+            if cut := self._cut_texts.tell():
+                logs["cut_captions"] = cut
             logs |= {} if self.contrast is None else self.contrast.log_values()
             logs |= rates_of_step(self._peaks, logs["learning_rate"], self.args.learning_rate, self.learning_rates)
         # transformers' closing line is a mean over the steps since the last resume only.
@@ -416,10 +355,21 @@ class CaptionTrainer(Trainer):
         checkpoint = Path(resume_from_checkpoint)
         self._seconds_before_resuming = seconds_of_log(state_of(checkpoint).log_history)
         self.interval = read_interval(checkpoint)
+        if self.accelerator.is_main_process:
+            self._cut_texts.restore(*self.interval.cut_texts)
         # The parent's method would accept any missing weight.
         load_trained_weights(self.captioner, checkpoint)
         if self.contrast is not None:
             self.contrast.read(checkpoint)
+
+    def _go_on(self) -> None:
+        """Restore what transformers has reset by now, and take the config's learning rates if they are new."""
+        if self.interval.last_logged_step is not None:
+            self._tr_loss += self.interval.loss
+            self._globalstep_last_logged = self.interval.last_logged_step
+        if self.has_new_rates:
+            assert self.optimizer is not None
+            take_rates(self.optimizer, self.lr_scheduler, self._group_peaks)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None or processes_of(Path(checkpoint)) == self.args.world_size:
@@ -439,16 +389,6 @@ class CaptionTrainer(Trainer):
             except (ValueError, TypeError) as error:
                 raise UserError(f"The optimizer rejects training.arguments: {error}") from error
         return self.optimizer
-
-    def _take_own_rates(self) -> None:
-        """Let the schedule go on with the config's peaks; a restored optimizer and schedule bring their own."""
-        assert self.optimizer is not None
-        schedule: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
-        schedule.base_lrs = self._group_peaks
-        shares = [share(schedule.last_epoch) for share in schedule.lr_lambdas]
-        schedule._last_lr = [peak * share for peak, share in zip(self._group_peaks, shares, strict=True)]
-        for group, peak, rate in zip(self.optimizer.param_groups, self._group_peaks, schedule._last_lr, strict=True):
-            group.update(initial_lr=peak, lr=rate)
 
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         wrong = f"training.arguments.optim is {OptimizerNames(self.args.optim).value}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from toy_run import Toy, make_trainer, train_toy
 
 from evlvideo.assembly.models import open_model, start_model
@@ -19,6 +20,7 @@ from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.inference.caption_files import caption_files
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.resuming.settings import resumed_record
+from evlvideo.training.run import train
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
 
 QUESTION = "Look: {video}{prompt} Answer: {caption}\n"
@@ -127,6 +129,19 @@ def test_cut_captions_are_told(toy: Toy, tmp_path: Path, caplog: pytest.LogCaptu
         "the model learns from",
         "8 of 8 captions so far were cut off at text.max_tokens=4",
     ]
+
+
+def test_cut_captions_are_counted_on_when_a_run_is_resumed_and_stand_in_its_log(
+    toy: Toy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def config(steps: int) -> RunConfig:
+        return config_of(toy, tmp_path / "run", "caption", TextConfig(max_tokens=4), training={"max_steps": steps})
+
+    train_toy(config(2))
+    train(config(4), resume=True, console=Console(quiet=True))
+    assert caplog.messages[-1].startswith("16 of 16 captions so far were cut off")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["cut_captions"] for line in lines if "loss" in line] == [4, 8, 12, 16]
 
 
 def test_a_run_says_what_its_texts_are(toy: Toy, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,19 +28,30 @@ class CutTexts:
         self._texts += len(lost)
         self._lost = self._lost + lost.sum()
 
-    def tell(self, *, finished: bool = False) -> None:
-        """Log how many texts of all processes were cut off, if any were; all processes must call this.
+    def restore(self, lost: int, texts: int) -> None:
+        """Count on from those of a checkpoint; one process does."""
+        self._lost, self._texts = self._lost + lost, self._texts + texts
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many texts were cut off, and of how many, in all processes; all processes must call this."""
+        of_processes = gather_object([(int(self._lost), self._texts)])
+        lost, texts = (sum(counts) for counts in zip(*of_processes, strict=True))
+        return lost, texts
+
+    def tell(self, *, finished: bool = False) -> int:
+        """Log how many texts were cut off, if any were, the first time; all processes must call this.
 
         Args:
             finished: log it again, as the number of the whole run.
+
+        Returns:
+            how many.
         """
-        if self._told and not finished:
-            return
-        of_processes = gather_object([(int(self._lost), self._texts)])
-        lost, texts = (sum(counts) for counts in zip(*of_processes, strict=True))
-        if lost and is_main():
+        lost, texts = self.counts()
+        if lost and is_main() and (finished or not self._told):
             advice = "" if self._told else "; raise text.max_tokens to keep their endings, which the model learns from"
             logger.warning(
                 "%d of %d captions so far were cut off at text.max_tokens=%d%s", lost, texts, self._limit, advice
             )
         self._told = lost > 0
+        return lost

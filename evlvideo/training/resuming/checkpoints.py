@@ -97,6 +97,7 @@ def problem_of_checkpoint(checkpoint: Path) -> str | None:
 def _files(checkpoint: Path, processes: int | None) -> Iterator[Path]:
     """Name the binary files that resuming needs."""
     yield checkpoint / WEIGHTS_NAME
+    yield from sorted(checkpoint.glob("*.safetensors"))
     # DeepSpeed keeps the optimizer, and sometimes the schedule, in a folder of its own.
     if not any(checkpoint.glob("global_step*")):
         yield checkpoint / OPTIMIZER_NAME

@@ -12,7 +12,7 @@ INTERVAL_NAME = "log_interval.json"
 
 @dataclass(frozen=True, slots=True)
 class LogInterval:
-    """Sums over the steps since the last log line."""
+    """Sums over the steps since the last log line, and counts of the whole run."""
 
     last_logged_step: int | None = None
     """Step of the last log line; `None` in checkpoints that kept no interval."""
@@ -20,6 +20,8 @@ class LogInterval:
     """Sum of the losses, as a mean over processes."""
     sums: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Totals and counts of other means, over all processes."""
+    cut_texts: tuple[int, int] = (0, 0)
+    """Texts of the whole run that were cut off, and all of its texts, over all processes."""
     processes: int | None = None
     """Number of processes that trained; `None` if unknown."""
 
@@ -41,6 +43,7 @@ def read_interval(checkpoint: Path) -> LogInterval:
     content = read_json(path)
     try:
         sums = {name: (total, count) for name, (total, count) in content.pop("sums").items()}
-        return LogInterval(**content, sums=sums)
+        lost, texts = content.pop("cut_texts", (0, 0))
+        return LogInterval(**content, sums=sums, cut_texts=(int(lost), int(texts)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a log interval: {error!r}.") from error
