@@ -1,5 +1,8 @@
 """Keeps a run's config, its summary and its checkpoints up to date while it trains."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +10,28 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
+from evlvideo.errors import UserError, why_not_written
 from evlvideo.results.run_directory import CONFIG_NAME, SUMMARY_NAME
 from evlvideo.training.resuming.checkpoints import rotate
+
+
+@contextmanager
+def told_if_not_written(checkpoint: Path) -> Iterator[None]:
+    """Say what keeps a checkpoint from being written in the block, and remove what there is of it.
+
+    Raises:
+        UserError: the disk is full, or the like. Older checkpoints are as they were.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (reason := why_not_written(error)) is None:
+            raise
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise UserError(
+            f"{checkpoint} cannot be written: {reason}. Make room, and give the same command with --resume to go on "
+            "from the newest whole checkpoint, or without it if there is none."
+        ) from error
 
 
 class RunFiles(TrainerCallback):

@@ -36,6 +36,7 @@ from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rat
 from evlvideo.training.resuming.checkpoints import processes_of, state_of
 from evlvideo.training.resuming.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.resuming.record import RunRecord
+from evlvideo.training.run_files import told_if_not_written
 from evlvideo.training.seeds import seed_of_step, seed_process
 from evlvideo.training.stopping import seconds_of_log
 from evlvideo.training.validation import Validator, losses_by_mode
@@ -304,6 +305,10 @@ class CaptionTrainer(Trainer):
             write_interval(checkpoint, interval)
             if self.run_record is not None:
                 self.run_record.write(checkpoint)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with told_if_not_written(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
 
     def open_interval(self) -> LogInterval:
         """Gather the sums since the last log line; all processes must call this."""
