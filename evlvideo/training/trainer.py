@@ -5,7 +5,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.data.loading.loader import RestartingBatches, batch_loader, end_workers, prepare_workers
-from evlvideo.errors import UserError
+from evlvideo.errors import Interrupted, UserError
 from evlvideo.inference.captions import name_special_tokens
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
@@ -83,6 +83,7 @@ class _StartOfRun(TrainerCallback):
     ) -> None:
         if not state.log_history and state.global_step == 0:
             self._trainer.look_at_start()
+        self._trainer.validate_if_due()
 
 
 class _EpochOfDataset(TrainerCallback):
@@ -179,6 +180,8 @@ class CaptionTrainer(Trainer):
             self.captioner, processor, validation_references, generation, num_workers=args.dataloader_num_workers
         )
         """Captions the validation clips and measures their soft prompts."""
+        self.asked_to_stop: Callable[[], bool] = lambda: False
+        """Whether this process is to end soon, so that a long validation is left out."""
         self._last_batch: dict[str, Any] | None = None
         self.learning_rates = learning_rates
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
@@ -329,7 +332,14 @@ class CaptionTrainer(Trainer):
         """
         self._check_all_finite()
         started = time.perf_counter()
-        validation = self.validator.validate(cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset))
+        try:
+            validation = self.validator.validate(
+                cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset), stop=self._cut_validation
+            )
+        except Interrupted:
+            # The checkpoint is of a step without its validation, with which a resumed run begins.
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, {})
+            return {}
         values = validation.log_values()
         if self._last_batch is not None:
             values |= losses_by_mode(self.captioner, self._last_batch)
@@ -339,6 +349,21 @@ class CaptionTrainer(Trainer):
         metrics = {"eval_cider": validation.cider}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _cut_validation(self) -> bool:
+        # With the last validation, the run is finished.
+        return self.asked_to_stop() and self.state.global_step < self.state.max_steps
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        return bool(metrics) and super()._determine_best_metric(metrics, trial)
+
+    def validate_if_due(self) -> None:
+        """Validate what a signal kept a checkpoint from; weights and random state are those of its step."""
+        step = self.state.global_step
+        if step == 0 or step % self.state.eval_steps:
+            return
+        if not any(entry["step"] == step and "validation_cider" in entry for entry in self.state.log_history):
+            self._determine_best_metric(self.evaluate(), None)
 
     def look_at_start(self) -> None:
         """Log the spread of the soft prompts before the first step, and name what is wrong with it."""
