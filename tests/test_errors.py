@@ -1,36 +1,52 @@
-import errno
+"""Texts of errors."""
+
+import logging
+from io import StringIO
 
 import pytest
-from safetensors import SafetensorError
+from rich.console import Console
 
-from evlvideo.errors import UserError, why_not_written
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded", "a.txt"), "a.txt: Disk quota exceeded"),
-        (OSError(errno.EROFS, "Read-only file system", "a.txt"), "a.txt: Read-only file system"),
-        # As safetensors and torch tell it.
-        (SafetensorError("Error while serializing: I/O error: (os error 28)"), "No space left on device"),
-        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "No space left on device"),
-        (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"), "No space left on device"),
-    ],
-)
-def test_the_system_s_reason_is_told(error: Exception, reason: str) -> None:
-    assert why_not_written(error) == reason
+from evlvideo import terminal
+from evlvideo.cli import app
+from evlvideo.errors import UserError, first_line, printable
 
 
 @pytest.mark.parametrize(
-    "error",
+    "text, shown",
     [
-        FileNotFoundError(errno.ENOENT, "No such file or directory", "a.txt"),
-        RuntimeError("CUDA out of memory."),
-        SafetensorError("Error while deserializing header: header too large"),
-        UserError("The file write failed, says the user."),
-        ValueError("no space"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+        ("a\rb\x07\x9b1m", "a\\rb\\x07\\x9b1m"),
+        ("two\nlines\tand ä 字 😀", "two\nlines\tand ä 字 😀"),
     ],
 )
-def test_other_errors_are_none_of_the_system(error: Exception) -> None:
-    assert why_not_written(error) is None
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_first_lines() -> None:
+    assert first_line(ValueError("\none thing:\nand another")) == "one thing"
+    assert first_line(KeyError()) == "KeyError"
+
+
+def test_names_in_errors_do_not_command_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise UserError("no place for \x1b]0;title\x07weight")
+
+    monkeypatch.setattr(app, "app", refuse)
+    with pytest.raises(SystemExit):
+        app.main()
+    assert capsys.readouterr().err == "error: no place for \\x1b]0;title\\x07weight\n"
+
+
+@pytest.mark.usefixtures("restore_logging")
+def test_names_in_the_log_do_not_command_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = StringIO()
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    console = terminal.prepare()
+    assert isinstance(console, Console)
+    console.file = shown
+    logging.getLogger("evlvideo").warning("clip %s", "\x1b[2Jvideo1")
+    assert "\x1b" not in shown.getvalue() and "\\x1b[2Jvideo1" in shown.getvalue()

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "hf:"
 """Prefix of a model's hub name or folder."""
 _KEYS = ("seed", "training.precision", "data.dataset", "data.root", "data.video_root", "data.check_counts",
-         "data.num_frames", "data.eval_sampling", "data.num_workers")  # fmt: skip
+         "data.scoring_tokenizer", "data.num_frames", "data.eval_sampling", "data.num_workers")  # fmt: skip
 """Config keys that apply to another system, beside those of `generation`."""
 
 

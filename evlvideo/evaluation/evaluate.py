@@ -26,8 +26,7 @@ from evlvideo.inference.captions import count_special_tokens, name_special_token
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory
-from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.processes import is_main, join_processes, on_main_process
 from evlvideo.progress import timed
 from evlvideo.results.records import EvaluationResult
@@ -130,7 +129,7 @@ def check_same_model(checkpoint: Path, config: RunConfig) -> None:
     Raises:
         UserError: it changes the model.
     """
-    saved = EvlVideoConfig.from_pretrained(checkpoint)
+    saved = read_configuration(checkpoint)
     # A config may name some of the options that a checkpoint holds.
     asked = changed_by_run(saved, config)
     changed = [f"model.{name}" for name in asdict(config.model) if getattr(asked, name) != getattr(saved, name)]

@@ -19,7 +19,7 @@ from evlvideo.evaluation.evaluate import check_same_model, evaluate
 from evlvideo.evaluation.split_scores import decoding_facts, score_and_write, score_split
 from evlvideo.metrics.names import METRICS, format_score
 from evlvideo.metrics.references_digest import references_digest
-from evlvideo.models.checkpoint import WEIGHTS_NAME, checkpoint_directory
+from evlvideo.models.checkpoint import checkpoint_directory, weights_file
 from evlvideo.processes import join_processes, on_main_process
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
@@ -110,7 +110,7 @@ def _plain_result(
 ) -> EvaluationResult | None:
     """Return the plain result that the run has, unless it is of other weights, references or decoding."""
     path = evaluation_directory(run, config.data, split) / RESULT_NAME
-    if not path.is_file() or path.stat().st_mtime < (run / WEIGHTS_NAME).stat().st_mtime:
+    if not path.is_file() or path.stat().st_mtime < weights_file(run).stat().st_mtime:
         return None
     result = EvaluationResult.load(path)
     same = result.decoding == decoding_facts(config) and result.references.sha256 == references_digest(references)

@@ -36,7 +36,7 @@ def score_split(
     Args:
         captions: clip id → caption. The result names the clips without one, and its scores are those of the others.
         clips: all clips of the split.
-        config: names the dataset and how the captions were decoded.
+        config: names the dataset, the tokenizer, and how the captions were decoded.
         split: name of the split.
         name: what tables call the system.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
@@ -46,7 +46,8 @@ def score_split(
     references = references_of(clips)
     captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
     subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
-    scores = score_captions(captions, captioned, metrics, subsets=subsets, meteor=meteor)
+    tokenizer = config.data.scoring_tokenizer
+    scores = score_captions(captions, captioned, metrics, tokenizer, subsets=subsets, meteor=meteor)
     return make_result(
         scores,
         name=name,
@@ -65,6 +66,10 @@ def decoding_facts(config: RunConfig) -> dict[str, Any]:
     """Return what captions depend on beside the model. Leaves out the batch size."""
     of_beams, of_sampling = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
     without = {"batch_size"} | (of_beams if config.generation.do_sample else of_sampling)
+    if config.generation.repetition_penalty == 1:
+        without.add(
+            "repetition_penalty"
+        )  # so that decoding without one compares equal with results from before the key
     generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
     return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}
 

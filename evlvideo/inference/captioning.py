@@ -105,11 +105,20 @@ def stream_captions(
     Yields:
         the captions of each clip, in the order of the dataset, in every process. Only a few batches are in memory.
     """
-    state = PartialState()
     mine = _caption_batches(
         model, processor, dataset, generation, num_workers=num_workers, captions_per_clip=captions_per_clip
     )
-    for _ in range(0, len(_batches(dataset, generation.batch_size)), state.num_processes):
+    yield from gather_stream(mine, dataset, generation.batch_size)
+
+
+def gather_stream(
+    mine: Iterator[list[Outcome[Result]]], dataset: Dataset[dict[str, Any]], batch_size: int
+) -> Iterator[Outcome[Result]]:
+    """Yield the outcomes of all processes, in the order of the dataset, from this process's of :func:`encode_batches`.
+
+    A batch of every process is done at a time, so only a few are in memory.
+    """
+    for _ in range(0, len(_batches(dataset, batch_size)), PartialState().num_processes):
         yield from gather_object(next(mine, []))
 
 
@@ -203,9 +212,11 @@ def _in_turn(shares: Sequence[Sequence[list[Outcome[list[Caption]]]]]) -> Iterat
 
 def decoding_arguments(generation: GenerationConfig) -> dict[str, Any]:
     """Convert a run's decoding to arguments of :meth:`EvlVideoForCaptioning.generate`."""
-    lengths = {"max_new_tokens": generation.max_new_tokens, "min_new_tokens": generation.min_new_tokens}
+    common: dict[str, Any] = {"max_new_tokens": generation.max_new_tokens, "min_new_tokens": generation.min_new_tokens}
+    if generation.repetition_penalty != 1:
+        common["repetition_penalty"] = generation.repetition_penalty
     if generation.do_sample:
-        return {**lengths, "do_sample": True, "top_p": generation.top_p, "temperature": generation.temperature}
+        return {**common, "do_sample": True, "top_p": generation.top_p, "temperature": generation.temperature}
     if generation.num_beams > 1:
-        return {**lengths, "num_beams": generation.num_beams, "length_penalty": generation.length_penalty}
-    return lengths
+        return {**common, "num_beams": generation.num_beams, "length_penalty": generation.length_penalty}
+    return common

@@ -27,6 +27,7 @@ from evlvideo.evaluation import split_scores
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.score import score_lines
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
+from evlvideo.evaluation.split_scores import decoding_facts
 from evlvideo.files import read_json, write_json
 from evlvideo.inference.captioning import generate_captions
 from evlvideo.inference.captions import Caption
@@ -163,6 +164,13 @@ def test_the_result_says_what_it_depends_on(toy: Toy, run: Path, result: Evaluat
     assert result.trained_parameters is not None and result.trained_parameters > 0
     assert result.captioning_clips == 6
     assert result.captioning_seconds is not None and result.captioning_seconds > 0
+
+
+def test_the_result_names_a_repetition_penalty(toy: Toy) -> None:
+    config = toy.config(Path("unused"))
+    assert "repetition_penalty" not in decoding_facts(config)
+    config.generation.repetition_penalty = 1.5
+    assert decoding_facts(config)["repetition_penalty"] == 1.5
 
 
 def test_scores_are_those_of_the_predictions(toy: Toy, run: Path, result: EvaluationResult) -> None:
