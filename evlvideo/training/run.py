@@ -144,6 +144,7 @@ def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, 
         _fit_new_connector(trainer, config.clips_to_fit)
     limit = config.training.max_hours
     stop = GracefulStop(lambda: limit is not None and trainer.training_seconds >= 3600 * limit)
+    trainer.asked_to_stop = lambda: stop.signalled
     if checkpoint and reached_limit(config.training, state_of(checkpoint)):
         trainer.restore(checkpoint)
         if trainer.is_world_process_zero():
