@@ -6,6 +6,7 @@ import traceback
 
 import typer
 
+from evlvideo.cli.answer_scores import score_answers
 from evlvideo.cli.captioning import answer, caption
 from evlvideo.cli.checkpoints import convert, inspect
 from evlvideo.cli.comparison import compare, study, sweep
@@ -31,6 +32,7 @@ for command in (
     estimate,
     evaluate,
     score,
+    score_answers,
     baseline,
     caption,
     answer,

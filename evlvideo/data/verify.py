@@ -2,18 +2,22 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
-from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
+from evlvideo.data.annotation.facts import DATASETS, DatasetFacts, count_problems, facts_of, media_root
 from evlvideo.data.annotation.messages import some
 from evlvideo.data.annotation.missing_files import some_missing
+from evlvideo.data.annotation.question import Question
+from evlvideo.data.annotation.questions.facts import QUESTION_DATASETS, question_count_problems, question_facts
+from evlvideo.data.annotation.questions.splits import question_media_root
 from evlvideo.data.annotation.readers.text_files import NoAnnotationError
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.guarded import decode_frames_guarded
@@ -24,6 +28,8 @@ MOST_LATE_SECONDS = 1.0
 """By how much a clip may end later than its file; annotations are often rounded up."""
 _SIDE = 32
 """Side in pixels of frames that are decoded only as a check."""
+_OpenFile = Callable[[Path], float | None]
+"""Opens a file; returns when it ends in seconds, if it looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +39,13 @@ class SplitReport:
     split: str
     """Its name."""
     clips: int
-    """Number of clips that the annotation lists."""
+    """Number of clips, or of questions, that the annotation lists."""
     expected_clips: int | None
     """Number of clips that it should list. If None, copies of the dataset differ."""
     captions: int
-    """Number of captions of all clips."""
+    """Number of captions of all clips, or of answers."""
     captions_per_clip: tuple[int, int]
-    """Smallest and largest number of captions of a clip."""
+    """Smallest and largest number of captions of a clip, or of answers to a question."""
     missing: tuple[str, ...]
     """Missing files, as paths under the media root."""
     empty: tuple[str, ...]
@@ -50,6 +56,8 @@ class SplitReport:
     """If frames are decoded: clips of which no part is in their file, with the times of both."""
     late: tuple[str, ...]
     """If frames are decoded: clips that end more than `MOST_LATE_SECONDS` later than their file."""
+    units: tuple[str, str] = ("clips", "captions")
+    """What is counted: clips with captions, or questions with answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +103,12 @@ def verify(
     """Check a dataset on disk.
 
     Check the counts of clips and captions of every split, and that each file exists, has content and can be opened.
-    Check for clips and files that splits share. Optional splits may be absent.
+    Check for clips and files that splits share. Optional splits may be absent. Of a dataset of questions, count
+    questions and answers; splits other than the one that papers report may be absent.
 
     Args:
-        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
+        dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS` or of
+            :data:`evlvideo.data.annotation.questions.facts.QUESTION_DATASETS`.
         root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each, as training
@@ -110,9 +120,15 @@ def verify(
     Raises:
         UserError: the dataset is unknown, or `root` is not a directory. Other problems are in the report.
     """
-    facts = facts or facts_of(dataset)
+    if facts is None and dataset not in DATASETS | QUESTION_DATASETS:
+        known = ", ".join([*DATASETS, *QUESTION_DATASETS])
+        raise UserError(f"The dataset is {dataset!r}; allowed: {known}.")
     if not root.is_dir():
         raise UserError(f"The data root {root} is not a directory; name the one that holds {dataset}.")
+    open_file = _first_frame if decode else _opens
+    if dataset in QUESTION_DATASETS:
+        return _verify_questions(dataset, root, video_root, open_file, check_counts=check_counts, console=console)
+    facts = facts or facts_of(dataset)
     media = media_root(facts, root, video_root)
     problems: list[str] = [] if media.is_dir() else [f"{media} is not a directory; name the one with the files."]
     tables: dict[str, ClipTable] = {}
@@ -125,13 +141,58 @@ def verify(
         problems += count_problems(dataset, facts, split, clips, check_counts=check_counts)
         with Progress(f"files of {dataset}:{split}", len(clips), console=console) as progress:
             counted = progress.track(clips)
-            reports.append(_check_split(facts, split, clips, counted, media, _first_frame if decode else _opens))
+            reports.append(_check_split(facts, split, clips, counted, media, open_file))
         if media.is_dir():
             problems += _file_problems(dataset, reports[-1], media)
     if not reports and not problems:
         problems.append(f"There is no annotation of any split in {root}; see datasets/{dataset}/README.md.")
     problems += _overlaps(dataset, tables)
     return VerifyReport(dataset, root, media, tuple(reports), tuple(problems))
+
+
+def _verify_questions(
+    dataset: str,
+    root: Path,
+    video_root: Path | None,
+    open_file: _OpenFile,
+    *,
+    check_counts: bool,
+    console: Console | None,
+) -> VerifyReport:
+    facts = question_facts(dataset)
+    media = question_media_root(facts, root, video_root)
+    problems: list[str] = []
+    reports = []
+    for split, expected in facts.questions.items():
+        try:
+            questions = tuple(facts.read(root, media, split))
+        except NoAnnotationError as error:
+            if expected and split == facts.reported_split:
+                problems.append(str(error))
+            continue
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if not questions and not expected:
+            continue
+        problems += question_count_problems(dataset, facts, split, questions, check_counts=check_counts)
+        with Progress(f"files of {dataset}:{split}", len(questions), console=console) as progress:
+            found = _check_files(progress.track(questions), media, open_file)
+        reports.append(_questions_report(split, expected, questions, found))
+        problems += _file_problems(dataset, reports[-1], media)
+    if not reports and not problems:
+        problems.append(f"There are no questions of any split in {root}; see datasets/{dataset}/README.md.")
+    return VerifyReport(dataset, root, media, tuple(reports), tuple(problems))
+
+
+def _questions_report(
+    split: str, expected: Sequence[int], questions: Sequence[Question], files: "_Files"
+) -> SplitReport:
+    answers = [len(question.answers) for question in questions]
+    # Where there are several forms, the count of the one that this is nearest to.
+    nearest = min(expected, key=lambda count: abs(count - len(questions)), default=None)
+    each = min(answers, default=0), max(answers, default=0)
+    return SplitReport(split, len(questions), nearest, sum(answers), each, *files, units=("questions", "answers"))
 
 
 def _overlaps(dataset: str, tables: Mapping[str, ClipTable]) -> list[str]:
@@ -180,15 +241,32 @@ def _check_split(
     clips: ClipTable,
     counted: Iterable[CaptionedClip],
     media: Path,
-    open_file: Callable[[Path], float | None],
+    open_file: _OpenFile,
 ) -> SplitReport:
+    files = _check_files(counted, media, open_file)
+    captions = clips.caption_counts().tolist()
+    each = min(captions, default=0), max(captions, default=0)
+    return SplitReport(split, len(clips), facts.clips()[split], sum(captions), each, *files)
+
+
+class _Files(NamedTuple):
+    """What is wrong with files, as in :class:`SplitReport`."""
+
+    missing: tuple[str, ...]
+    empty: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    outside: tuple[str, ...]
+    late: tuple[str, ...]
+
+
+def _check_files(clips: Iterable[CaptionedClip | Question], media: Path, open_file: _OpenFile) -> _Files:
     missing, empty, unreadable = [], [], []
     outside: list[str] = []
     late: list[str] = []
     ends: dict[int, float | None] = {}
-    for clip in counted:
+    for clip in clips:
         file = clip.video
-        # Several clips may be parts of one file.
+        # Several clips may be parts of one file, and several questions are about one.
         if hash(file) in ends:
             _compare_times(clip, ends[hash(file)], outside, late)
             continue
@@ -205,19 +283,7 @@ def _check_split(
                 _compare_times(clip, ends[hash(file)], outside, late)
         except (DecodeError, OSError) as error:
             unreadable.append(f"{name} ({_reason(file, error)})")
-    captions = clips.caption_counts().tolist()
-    return SplitReport(
-        split=split,
-        clips=len(clips),
-        expected_clips=facts.clips()[split],
-        captions=sum(captions),
-        captions_per_clip=(min(captions, default=0), max(captions, default=0)),
-        missing=tuple(missing),
-        empty=tuple(empty),
-        unreadable=tuple(unreadable),
-        outside=tuple(outside),
-        late=tuple(late),
-    )
+    return _Files(tuple(missing), tuple(empty), tuple(unreadable), tuple(outside), tuple(late))
 
 
 def _opens(file: Path) -> None:
@@ -235,7 +301,7 @@ def _first_frame(file: Path) -> float | None:
     return float(first.timestamps_seconds[0]) + duration if duration else None
 
 
-def _compare_times(clip: CaptionedClip, file_end: float | None, outside: list[str], late: list[str]) -> None:
+def _compare_times(clip: CaptionedClip | Question, file_end: float | None, outside: list[str], late: list[str]) -> None:
     """Note a clip whose times are not in its file."""
     if file_end is None:
         return
@@ -291,4 +357,5 @@ def _summary(report: SplitReport) -> str:
     files = ", ".join(f"{len(names)} {kind}" for kind, names in bad.items() if names) or "all there"
     times = {"outside": report.outside, "beyond the end": report.late}
     parts = "".join(f"; {len(names)} parts {kind}" for kind, names in times.items() if names)
-    return f"{report.split}: {clips} clips, {report.captions} captions ({each}); files: {files}{parts}"
+    units, texts = report.units
+    return f"{report.split}: {clips} {units}, {report.captions} {texts} ({each}); files: {files}{parts}"
