@@ -35,10 +35,10 @@ CONTRACTIONS = {
     for word in _CONTRACTED.split()
     for place in (match.start() for match in re.finditer("'", word))
 } | {"somebody'd": "somebodyd"}
-"""Words that lack one apostrophe, and the whole word; and one entry that is backwards in the source.
+"""Words that lack one apostrophe → the whole word; and one entry that is backwards in the source.
 
-Six of the source's 120 are left out, since they change nothing: two hold the whole word already, and four begin with a capital, which
-lower-cased text never does."""
+Six of the source's 120 are left out, since they change nothing: two hold the whole word already, and four begin with a
+capital, which lower-cased text never does."""
 
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
