@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evlvideo.cli.options import Against, Changes, CheckCounts, Clips, Pictures, RunFile, SplitToEvaluate
+from evlvideo.cli.options import Against, Changes, CheckCounts, Clips, Pictures, RunFile, SplitToEvaluate, Tokenizer
 from evlvideo.terminal import prepare, say, show
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def compare(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Score incomplete files as far as they go, and mark them.")
     ] = False,
+    tokenizer: Tokenizer = None,
     over_seeds: Annotated[
         bool, typer.Option("--over-seeds", help="Average runs that differ only in their seed into one row.")
     ] = False,
@@ -56,6 +57,7 @@ def compare(
         check_counts=check_counts,
         human=human,
         allow_partial=allow_partial,
+        tokenizer=tokenizer,
     )
     comparison = compare_runs(
         runs or [],

@@ -29,6 +29,9 @@ class GenerationConfig:
     """Lower bound on the tokens of a caption."""
     length_penalty: float = setting(1.0)
     """Exponent on the length in a beam's score; above 1 favours longer captions."""
+    repetition_penalty: float = setting(1.0, above=0)
+    """Divides the positive logits of tokens that the caption already has, and multiplies the negative ones; above 1
+    discourages repetition, 1 does nothing. The published Vicuna models caption and answer with 1.5."""
     batch_size: int = setting(16, least=1)
     """Clips captioned at once."""
 

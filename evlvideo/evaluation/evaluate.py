@@ -19,21 +19,21 @@ from evlvideo.assembly.models import open_model
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
-from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
+from evlvideo.evaluation.split_scores import decoding_facts, score_and_write, score_split
 from evlvideo.files import read_json
 from evlvideo.inference.captioning import generate_captions
 from evlvideo.inference.captions import count_special_tokens, name_special_tokens, texts_of
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory
-from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.processes import is_main, join_processes, on_main_process
 from evlvideo.progress import timed
 from evlvideo.results.records import EvaluationResult
 from evlvideo.results.run_directory import (
     EVALUATION_LOG_NAME,
     SUMMARY_NAME,
+    check_writable,
     evaluation_directory,
     other_data,
     run_config,
@@ -74,8 +74,8 @@ def evaluate(
         that could not be decoded, and its scores are those of the others.
 
     Raises:
-        UserError: no checkpoint, no such split, missing videos, or a changed model without `out`. No result is
-            written then.
+        UserError: no checkpoint, no such split, missing videos, a changed model without `out`, or a directory that
+            cannot be written to; nothing is written then. Or the captions cannot be scored; they are written.
     """
     join_processes()
     checkpoint = checkpoint_directory(str(run))
@@ -84,12 +84,13 @@ def evaluate(
         check_same_model(checkpoint, config)
         out = run
     clips = read_clips(config.data, split)
+    directory = evaluation_directory(out, config.data, split, shuffle_frames=shuffle_frames)
+    on_main_process(lambda: check_writable(directory, "copy the run to where it can be"))
     model, processor = open_model(run, config)
     dataset: Dataset[dict[str, Any]] = evaluation_dataset(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
     facts = {"metrics": metrics, "data": other_data(out, config.data), **_facts(run, config, model, shuffle_frames)}
-    directory = evaluation_directory(out, config.data, split, shuffle_frames=shuffle_frames)
     # METEOR reads its tables while the model captions.
     running_meteor = MeteorProcess() if meteor is None and is_main() else nullcontext(meteor)
     with log_file(out / EVALUATION_LOG_NAME), running_meteor as running:
@@ -104,11 +105,11 @@ def evaluate(
         texts = texts_of(captions)
         score = partial(score_split, texts, clips, config, split, name=out.name, meteor=running, **facts)
 
-        def score_and_write() -> EvaluationResult:
+        def score_with_time() -> EvaluationResult:
             with timed(f"scores of {len(texts):,} captions", logger.info):
-                return write_evaluation(directory, texts, score())
+                return score()
 
-        return on_main_process(score_and_write)
+        return on_main_process(partial(score_and_write, directory, texts, score_with_time))
 
 
 def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_frames: bool) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def check_same_model(checkpoint: Path, config: RunConfig) -> None:
     Raises:
         UserError: it changes the model.
     """
-    saved = EvlVideoConfig.from_pretrained(checkpoint)
+    saved = read_configuration(checkpoint)
     # A config may name some of the options that a checkpoint holds.
     asked = changed_by_run(saved, config)
     changed = [f"model.{name}" for name in asdict(config.model) if getattr(asked, name) != getattr(saved, name)]

@@ -72,8 +72,9 @@ def answer_batches(
         answers: list[Answer] = []
         for batch in batches_of(len(texts), answering.batch_size):
             rows = slice(batch.start, batch.stop)
-            given = processor.questions(texts[rows], max_tokens=answering.max_prompt_tokens)
-            tokens = model.generate(prompt=prompt.of_clips(clips[rows]), **given, **decoding_arguments(answering)).cpu()
+            given: dict[str, Any] = processor.questions(texts[rows], max_tokens=answering.max_prompt_tokens)
+            given |= decoding_arguments(answering)
+            tokens = model.generate(prompt=prompt.of_clips(clips[rows]), **given).cpu()
             answers += map(Answer, processor.captions(tokens), processor.ended(tokens))
         found = iter(answers)
         return [[next(found) for _ in range(count)] for count in counts]

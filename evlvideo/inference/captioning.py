@@ -200,9 +200,11 @@ def _in_turn(shares: Sequence[Sequence[list[Outcome[list[Caption]]]]]) -> Iterat
 
 def decoding_arguments(generation: GenerationConfig) -> dict[str, Any]:
     """Convert a run's decoding to arguments of :meth:`EvlVideoForCaptioning.generate`."""
-    lengths = {"max_new_tokens": generation.max_new_tokens, "min_new_tokens": generation.min_new_tokens}
+    common: dict[str, Any] = {"max_new_tokens": generation.max_new_tokens, "min_new_tokens": generation.min_new_tokens}
+    if generation.repetition_penalty != 1:
+        common["repetition_penalty"] = generation.repetition_penalty
     if generation.do_sample:
-        return {**lengths, "do_sample": True, "top_p": generation.top_p, "temperature": generation.temperature}
+        return {**common, "do_sample": True, "top_p": generation.top_p, "temperature": generation.temperature}
     if generation.num_beams > 1:
-        return {**lengths, "num_beams": generation.num_beams, "length_penalty": generation.length_penalty}
-    return lengths
+        return {**common, "num_beams": generation.num_beams, "length_penalty": generation.length_penalty}
+    return common

@@ -22,6 +22,7 @@ from evlvideo.models.checkpoint import (
     checkpoint_directory,
     load_trained_weights,
     make_weights_readable,
+    read_configuration,
 )
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.base import BlockReader
@@ -303,7 +304,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
         state = {name: value for name, value in state.items() if not is_of_training(name)}
         if not full:
             state = {name: value for name, value in state.items() if tower_of(name) is None}
-        super().save_pretrained(save_directory, state_dict=state, **kwargs)
+        # transformers would give weights of some language models the names of their published files.
+        super().save_pretrained(save_directory, state_dict=state, **{"save_original_format": False, **kwargs})
         if kwargs.get("is_main_process", True):
             directory = Path(save_directory)
             make_weights_readable(directory)
@@ -344,7 +346,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         directory = checkpoint_directory(
             str(pretrained_model_name_or_path), revision=hub.get("revision"), token=hub.get("token")
         )
-        saved = EvlVideoConfig.from_pretrained(directory)
+        saved = read_configuration(directory)
         config = config or saved
         if config.image_mean is None:
             config.image_mean, config.image_std = saved.image_mean, saved.image_std

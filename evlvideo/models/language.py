@@ -5,6 +5,7 @@ before them included, `E` width of the language model, `L` text tokens, `k` text
 """
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.trainable import is_lora
+
+# A soft prompt has no tokens, so a penalty on repetition is on new tokens alone, which is what we want.
+warnings.filterwarnings("ignore", message="Passing `repetition_penalty` with `inputs_embeds`")
 
 
 @dataclass(frozen=True, slots=True)

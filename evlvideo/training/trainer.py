@@ -39,7 +39,7 @@ from evlvideo.training.resuming.log_interval import LogInterval, read_interval, 
 from evlvideo.training.resuming.record import RunRecord
 from evlvideo.training.seeds import seed_of_step, seed_process
 from evlvideo.training.stopping import seconds_of_log
-from evlvideo.training.validation import Validator, losses_by_mode
+from evlvideo.training.validation import SELECTION_TOKENIZER, Validator, losses_by_mode
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:
@@ -126,6 +126,7 @@ class CaptionTrainer(Trainer):
         generation: how to decode validation captions.
         validation_references: clip id → captions, for the clips in `eval_dataset`.
         learning_rates: peaks of parts that differ from the one in `args`.
+        scoring_tokenizer: splits validation captions and references into words.
 
     Raises:
         UserError: FSDP or ZeRO-3 would split the model over processes.
@@ -143,6 +144,7 @@ class CaptionTrainer(Trainer):
         generation: GenerationConfig,
         validation_references: Mapping[str, list[str]],
         learning_rates: LearningRatesConfig,
+        scoring_tokenizer: str = SELECTION_TOKENIZER,
     ) -> None:
         _use_one_gpu(args)
         super().__init__(
@@ -178,7 +180,12 @@ class CaptionTrainer(Trainer):
         self.record: ValidationRecord | None = None
         """What the latest validation saw."""
         self.validator = Validator(
-            self.captioner, processor, validation_references, generation, num_workers=args.dataloader_num_workers
+            self.captioner,
+            processor,
+            validation_references,
+            generation,
+            num_workers=args.dataloader_num_workers,
+            tokenizer=scoring_tokenizer,
         )
         """Captions the validation clips and measures their soft prompts."""
         self._last_batch: dict[str, Any] | None = None

@@ -117,3 +117,42 @@ def test_decoding_is_that_of_the_config() -> None:
 
 def test_greedy_decoding_has_no_length_penalty() -> None:
     assert "length_penalty" not in decoding_arguments(GenerationConfig(num_beams=1))
+
+
+@pytest.mark.parametrize("of_search", [{"num_beams": 1}, {"num_beams": 3}, {"do_sample": True}])
+def test_every_search_has_the_repetition_penalty(of_search: dict[str, Any]) -> None:
+    assert decoding_arguments(GenerationConfig(**of_search, repetition_penalty=1.5))["repetition_penalty"] == 1.5
+    assert "repetition_penalty" not in decoding_arguments(GenerationConfig(**of_search))
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_a_strong_repetition_penalty_leaves_no_token_twice(
+    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, clips: Dataset[dict[str, Any]], num_beams: int
+) -> None:
+    decoding = GenerationConfig(num_beams=num_beams, max_new_tokens=12, min_new_tokens=12, repetition_penalty=1e9)
+    tokens = model.generate(
+        clips[0]["pixel_values"].unsqueeze(0), prompt_ids=processor.prompt_ids(), **decoding_arguments(decoding)
+    )
+    assert len(set(tokens[0].tolist())) == 12
+
+
+def test_the_repetition_penalty_is_on_the_captions_own_tokens(
+    model: EvlVideoForCaptioning, clips: Dataset[dict[str, Any]]
+) -> None:
+    """Divides positive logits and multiplies negative ones, as published; the prompt's tokens are not counted."""
+    pixel_values, words = clips[0]["pixel_values"].unsqueeze(0), torch.tensor([[7, 8, 9]])
+    plain = decoding_arguments(GenerationConfig(num_beams=1, max_new_tokens=1, min_new_tokens=0))
+    penalized = decoding_arguments(
+        GenerationConfig(num_beams=1, max_new_tokens=1, min_new_tokens=0, repetition_penalty=1.5)
+    )
+    wanted = {"prompt_ids": words, "output_scores": True, "return_dict_in_generate": True}
+    first = [model.generate(pixel_values, **wanted, **arguments).scores[0] for arguments in (plain, penalized)]
+    assert torch.equal(*first)
+    two = [
+        model.generate(pixel_values, **wanted, **{**arguments, "max_new_tokens": 2}) for arguments in (plain, penalized)
+    ]
+    token = two[0].sequences[0, 0]
+    before, after = two[0].scores[1][0], two[1].scores[1][0]
+    assert after[token] == (before[token] / 1.5 if before[token] > 0 else before[token] * 1.5)
+    others = torch.arange(len(before)) != token
+    assert torch.equal(before[others], after[others])

@@ -15,7 +15,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.config.settings import flat_settings
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import WEIGHTS_NAME
+from evlvideo.models.checkpoint import WEIGHTS_NAME, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import check_same_tower, read_manifest
 from evlvideo.processes import is_main
@@ -71,6 +71,7 @@ MAY_CHANGE: dict[str, str] = {
     "generation.max_new_tokens": _SCORES,
     "generation.min_new_tokens": _SCORES,
     "generation.length_penalty": _SCORES,
+    "generation.repetition_penalty": _SCORES,
     # Questions, which training does not ask.
     **dict.fromkeys((f"answering.{entry.name}" for entry in fields(AnsweringConfig)), ""),
     # Places, of what is the same elsewhere.
@@ -216,7 +217,7 @@ def check_same_model(model: EvlVideoForCaptioning, checkpoint: Path) -> None:
     Raises:
         UserError: the architecture or a frozen tower is another.
     """
-    saved = EvlVideoConfig.from_pretrained(checkpoint)
+    saved = read_configuration(checkpoint)
     changes = {
         key: Change(before, now)
         for key in sorted(EvlVideoConfig.__annotations__.keys() - _NOT_OF_THE_ARCHITECTURE)
