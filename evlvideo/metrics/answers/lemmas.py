@@ -28,6 +28,15 @@ def lemmatized(answers: Mapping[str, str]) -> dict[str, str]:
     return {question_id: lemmas[text] for question_id, text in answers.items()}
 
 
+def lemmas_are_installed() -> bool:
+    """Return whether spaCy and its model are installed."""
+    try:
+        _model()
+    except UserError:
+        return False
+    return True
+
+
 def _lemmas(document: Any) -> str:
     return " ".join(token.lemma_ if token.pos_ in _LEMMATIZED else token.text for token in document)
 

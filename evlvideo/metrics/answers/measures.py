@@ -130,7 +130,9 @@ MEASURES: dict[str, Callable[[str, AnsweredQuestion], dict[str, float]]] = {
     "exact": exact,
 }
 """Metrics by name."""
-TITLES = {
+LEMMAS = "_lemmas"
+"""Ending of the names of scores of answers that were lemmatized."""
+_TITLES = {
     "vqa_accuracy": "VQA accuracy (official)",
     "vqa_accuracy_lavis": "VQA accuracy (LAVIS)",
     "gqa_accuracy": "GQA accuracy",
@@ -142,7 +144,14 @@ TITLES = {
     "open_word_recall": "open word recall",
     "exact_match": "exact match",
 }
-"""Score → its name in print, in the order of tables."""
+NAMES = tuple(name + ending for name in _TITLES for ending in ("", LEMMAS))
+"""Names of scores, in the order of tables."""
+
+
+def title_of(name: str) -> str:
+    """Return what a score is called in print."""
+    plain = name.removesuffix(LEMMAS)
+    return _TITLES[plain] + (", lemmas" if name != plain else "")
 
 
 def _of_ten(question: AnsweredQuestion) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from evlvideo.errors import UserError, first_ten
 from evlvideo.metrics.answers.lemmas import lemmatized
-from evlvideo.metrics.answers.measures import MEASURES, TITLES, AnsweredQuestion
+from evlvideo.metrics.answers.measures import LEMMAS, MEASURES, NAMES, AnsweredQuestion
 from evlvideo.metrics.bootstrap import mean_interval
 
 AnswerMetric = Literal["vqa", "vqa_lavis", "gqa", "pathvqa", "exact"]
@@ -15,7 +15,8 @@ Lemmatizer = Literal["none", "spacy"]
 LEMMATIZERS: tuple[Lemmatizer, ...] = ("none", "spacy")
 
 
-class MeanScore(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MeanScore:
     """A mean over questions; a fraction: 0.74 is what papers print as 74.0."""
 
     value: float
@@ -28,7 +29,7 @@ class MeanScore(NamedTuple):
 
 
 Means = dict[str, MeanScore]
-"""Name of a score, a key of :data:`evlvideo.metrics.answers.measures.TITLES` → its mean."""
+"""Name of a score, which :func:`evlvideo.metrics.answers.measures.title_of` knows → its mean."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,13 @@ def score_answers(
             many as the metric needs; or spaCy's model is not installed.
     """
     _check_names(metric, lemmatizer)
-    check_answered(predictions, questions)
-    given = lemmatized(predictions) if lemmatizer == "spacy" else predictions
-    measure = MEASURES[metric]
-    scores = [measure(given[question.question_id], question) for question in questions]
+    check_predicted(predictions, questions)
+    _check_answered(questions)
+    given, ending = (lemmatized(predictions), LEMMAS) if lemmatizer == "spacy" else (predictions, "")
+    scores = [
+        {f"{name}{ending}": score for name, score in MEASURES[metric](given[question.question_id], question).items()}
+        for question in questions
+    ]
     return AnswerScores(
         metric=metric,
         lemmatizer=lemmatizer,
@@ -90,20 +94,14 @@ def score_answers(
     )
 
 
-def check_answered(predictions: Mapping[str, str], questions: Sequence[AnsweredQuestion]) -> None:
-    """Check that each question has an answer by people and a prediction, and no other question has one.
+def check_predicted(predictions: Mapping[str, str], questions: Sequence[AnsweredQuestion]) -> None:
+    """Check that there is a prediction for each question and for no other.
 
     Raises:
         UserError: otherwise.
     """
     if not questions:
         raise UserError("There are no questions to score answers to; name a split that has some.")
-    bare = [question.question_id for question in questions if not question.answers]
-    if bare:
-        raise UserError(
-            f"{len(bare)} of {len(questions)} questions have no answers to score against: {first_ten(bare)}; name a "
-            "split with answers, or send the predictions to the dataset's server."
-        )
     ids = {question.question_id for question in questions}
     missing = [question.question_id for question in questions if question.question_id not in predictions]
     extra = [question_id for question_id in predictions if question_id not in ids]
@@ -111,10 +109,19 @@ def check_answered(predictions: Mapping[str, str], questions: Sequence[AnsweredQ
     if missing:
         found.append(f"{len(missing)} of {len(questions)} questions have no prediction: {first_ten(missing)}")
     if extra:
-        found.append(f"{len(extra)} predictions answer no question of the split: {first_ten(extra)}")
+        found.append(f"{len(extra)} of {len(predictions)} predictions are for no question: {first_ten(extra)}")
     if found:
         raise UserError(
-            f"{'; '.join(found)}. Give one for every question of the split, and name the split they are of."
+            f"{'; '.join(found)}. Give one prediction for every question of the split, and name the split they are of."
+        )
+
+
+def _check_answered(questions: Sequence[AnsweredQuestion]) -> None:
+    bare = [question.question_id for question in questions if not question.answers]
+    if bare:
+        raise UserError(
+            f"{len(bare)} of {len(questions)} questions have no answers to score against: {first_ten(bare)}; name a "
+            "split with answers, or send the predictions to the dataset's server."
         )
 
 
@@ -138,11 +145,12 @@ def _means(scores: Sequence[dict[str, float]]) -> Means:
     for found in scores:
         for name, score in found.items():
             by_name[name].append(score)
-    return {name: _mean(by_name[name]) for name in TITLES if name in by_name}
+    return {name: _mean(by_name[name]) for name in NAMES if name in by_name}
 
 
 def _mean(scores: Sequence[float]) -> MeanScore:
-    return MeanScore(sum(scores) / len(scores), *mean_interval(scores), len(scores))
+    low, high = mean_interval(scores)
+    return MeanScore(sum(scores) / len(scores), low, high, len(scores))
 
 
 def _shares(

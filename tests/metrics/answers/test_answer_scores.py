@@ -7,7 +7,8 @@ from asked import asked
 
 from evlvideo.errors import UserError
 from evlvideo.metrics.answers import lemmas
-from evlvideo.metrics.answers.scores import score_answers
+from evlvideo.metrics.answers.measures import title_of
+from evlvideo.metrics.answers.scores import MeanScore, score_answers
 
 QUESTIONS = [
     asked("1", ("yes",), "binary", "verify"),
@@ -19,8 +20,8 @@ QUESTIONS = [
 def test_each_score_is_the_mean_over_the_questions_it_applies_to() -> None:
     scores = score_answers({"1": "yes", "2": "blue", "3": "left side"}, QUESTIONS, metric="gqa")
     assert scores.overall["gqa_accuracy"].value == pytest.approx(2 / 3)
-    assert scores.overall["gqa_binary"] == (1.0, 1.0, 1.0, 1)
-    assert scores.overall["gqa_open"][::3] == (0.5, 2)
+    assert scores.overall["gqa_binary"] == MeanScore(1.0, 1.0, 1.0, 1)
+    assert scores.overall["gqa_open"] == MeanScore(0.5, 0.0, 1.0, 2)
     assert scores.question_types["query"]["gqa_accuracy"].value == 0.5
     assert scores.answer_types["binary"].keys() == {"gqa_accuracy", "gqa_binary"}
     assert scores.per_question["1"] == {"gqa_accuracy": 1.0, "gqa_binary": 1.0}
@@ -40,7 +41,7 @@ def test_shares_count_empty_long_and_cut_off_answers() -> None:
 
 def test_missing_and_extra_predictions_are_listed() -> None:
     with pytest.raises(
-        UserError, match=r"2 of 3 questions have no prediction: 2, 3; 1 predictions answer no question of the split: 9"
+        UserError, match=r"2 of 3 questions have no prediction: 2, 3; 1 of 2 predictions are for no question: 9"
     ):
         score_answers({"1": "yes", "9": "no"}, QUESTIONS, metric="gqa")
 
@@ -88,7 +89,8 @@ def test_lemmas_replace_nouns_and_verbs_of_predictions_alone(spacy_is: Any) -> N
     predictions = {"1": "this dogs", "2": "cats"}
     assert score_answers(predictions, questions, metric="exact").overall["exact_match"].value == 0.5
     scores = score_answers(predictions, questions, metric="exact", lemmatizer="spacy")
-    assert scores.per_question == {"1": {"exact_match": 1.0}, "2": {"exact_match": 0.0}}
+    assert scores.per_question == {"1": {"exact_match_lemmas": 1.0}, "2": {"exact_match_lemmas": 0.0}}
+    assert title_of("exact_match_lemmas") == "exact match, lemmas"
     assert scores.lemmatizer == "spacy"
 
 

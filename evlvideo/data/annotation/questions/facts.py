@@ -36,6 +36,8 @@ class QuestionFacts:
     """Splits without answers, which only the dataset's server scores."""
     lemmas: bool = False
     """Whether predictions are reported with lemmas too."""
+    result_keys: tuple[str, str] = ("question_id", "answer")
+    """Keys of the question and of the answer in files of results."""
 
 
 QUESTION_DATASETS: dict[str, QuestionFacts] = {
@@ -64,6 +66,7 @@ QUESTION_DATASETS: dict[str, QuestionFacts] = {
         reported_split="test_dev",
         metrics=("gqa",),
         media_folders=("images",),
+        result_keys=("questionId", "prediction"),
     ),
     "pathvqa": QuestionFacts(
         pathvqa.read,
