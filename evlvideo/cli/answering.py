@@ -34,7 +34,7 @@ def answer(
     for file in answer_files(files, question, checkpoint, overrides=changes, prompt=prompt):
         for text, found in zip(question, file.answers, strict=False):
             if is_main():
-                typer.echo(f"{file.file}\t{text}\t{found.text}")
+                typer.echo(f"{file.file}\t{' '.join(text.split())}\t{found.text}")
         bad += file.bad is not None
     if bad and is_main():
         typer.echo(f"{bad} of {len(files)} files could not be decoded; see above.", err=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evlvideo.results.answer_records import AnswerResult
 from toy_run import ROOT, Toy, environment
 
 from evlvideo.config.generation import AnsweringConfig
@@ -19,7 +18,10 @@ from evlvideo.evaluation.answer_questions import QuestionSet, answer_questions
 from evlvideo.files import read_json
 from evlvideo.inference.answer_files import answer_files
 from evlvideo.inference.extract_features import extract_features
+from evlvideo.results.answer_records import AnswerResult
 
+AS_FEATURES = {"train_sampling": "uniform", "augment": False}
+"""What a run with features has."""
 TEXTS = ["What moves?", "Which way does the ball in the middle roll?", "Is it red?"]
 
 
@@ -81,7 +83,8 @@ def test_what_was_answered_is_not_answered_again(
     run: Path, asked: QuestionSet, answered: tuple[Path, AnswerResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "answer_batches", None)
-    assert answer_questions(str(run), asked)[1] == answered[1]
+    _, again = answer_questions(str(run), asked)
+    assert again is not None and again.per_question == answered[1].per_question
 
 
 def test_a_call_that_was_killed_is_continued(
@@ -118,7 +121,8 @@ def test_answers_are_written_before_they_are_scored(
 
 def test_questions_without_answers_are_answered_and_not_scored(toy: Toy, run: Path, tmp_path: Path) -> None:
     write_questions(tmp_path, toy, [toy.clips("test")[0].video.name], answers=None)
-    directory, result = answer_questions(str(run), QuestionSet("jsonl_qa", tmp_path, "test", toy.data / "videos"))
+    asked = QuestionSet("jsonl_qa", tmp_path, "test", toy.data / "videos")
+    directory, result = answer_questions(str(run), asked, out=tmp_path / "out")
     assert result is None and len(answers_of(directory)) == 1
 
 
@@ -162,7 +166,7 @@ def test_parts_of_one_video_are_answered_by_what_they_show(toy: Toy, run: Path, 
 def test_features_take_the_place_of_files(
     toy: Toy, run: Path, asked: QuestionSet, answered: tuple[Path, AnswerResult], tmp_path: Path
 ) -> None:
-    config = toy.config(run, data={"features": str(tmp_path / "features")})
+    config = toy.config(run, data={"features": str(tmp_path / "features"), **AS_FEATURES})
     extract_features(replace(config, init=str(run)), ["test"])
     elsewhere = replace(asked, media_root=tmp_path / "nowhere")
     directory, _ = answer_questions(str(run), elsewhere, config=config, out=tmp_path / "out")
@@ -170,7 +174,7 @@ def test_features_take_the_place_of_files(
 
 
 def test_clips_without_features_are_told(toy: Toy, run: Path, tmp_path: Path) -> None:
-    config = toy.config(run, data={"features": str(tmp_path / "features")})
+    config = toy.config(run, data={"features": str(tmp_path / "features"), **AS_FEATURES})
     extract_features(replace(config, init=str(run)), ["validate"])
     (tmp_path / "features" / "mini-validate").rename(tmp_path / "features" / "mini-test")
     write_questions(tmp_path, toy, [toy.clips("test")[0].video.name])
