@@ -132,6 +132,7 @@ OTHER: dict[str, Any] = {
     "answering.max_new_tokens": 9,
     "answering.min_new_tokens": 2,
     "answering.length_penalty": 2.0,
+    "answering.repetition_penalty": 1.5,
     "answering.batch_size": 3,
     "answering.prompt": "{} A word:",
     "answering.clean": False,
