@@ -28,7 +28,8 @@ from evlvideo.inference.answering import Answer, answer_batches, check_asks
 from evlvideo.inference.caption_files import checkpoint_config
 from evlvideo.inference.captioning import share_of
 from evlvideo.inference.pipeline import Outcome
-from evlvideo.metrics.answers.scores import AnswerMetric, Lemmatizer
+from evlvideo.metrics.answers.measures import MEASURES
+from evlvideo.metrics.answers.scores import AnswerMetric, Lemmatizer, score_answers
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import WEIGHTS_NAME, checkpoint_directory
 from evlvideo.models.processing import EvlVideoProcessor
@@ -102,14 +103,15 @@ def answer_questions(
         the directory, and the result, or None if the split has no answers to score against; in every process.
 
     Raises:
-        UserError: there is no checkpoint, the questions or files are missing or wrong, answers of the directory were
-            made with other settings, or no file can be decoded.
+        UserError: there is no checkpoint, the questions or files are missing or wrong, answers to them could not be
+            scored, answers of the directory were made with other settings, or no file can be decoded.
     """
     state = join_processes()
     checkpoint = checkpoint_directory(run)
     config = config or checkpoint_config(checkpoint, overrides)
     directory = out or _default_directory(run, asked)
     questions = _read(asked, check_files=config.data.features is None)
+    _check_scoring(questions, metrics or question_facts(asked.dataset).metrics, lemmatizer)
     log = AnswerLog(directory, _log_facts(checkpoint, asked, questions, config), process=state.process_index)
     model, processor = open_model(run, config)
     check_asks(processor, config.answering)
@@ -134,6 +136,26 @@ def _read(asked: QuestionSet, *, check_files: bool) -> Sequence[Question]:
         return asked.read(check_files=check_files)
     on_main_process(lambda: len(asked.read(check_files=True)))
     return asked.read(check_files=False)
+
+
+def _check_scoring(
+    questions: Sequence[Question], metrics: Sequence[AnswerMetric], lemmatizer: Lemmatizer | None
+) -> None:
+    """Find out before questions are answered whether the answers can be scored, if there is something to score against.
+
+    Raises:
+        UserError: a metric or lemmatizer is unknown or not installed, or the answers of some questions do not do.
+    """
+    if not any(question.answers for question in questions):
+        return
+    bare = [question for question in questions if not question.answers]
+    few = bare[:1] or questions[:1]
+    for metric in metrics:
+        score_answers(
+            {question.question_id: "" for question in few}, few, metric=metric, lemmatizer=lemmatizer or "none"
+        )
+        for question in questions:
+            MEASURES[metric]("", question)
 
 
 def _default_directory(run: str, asked: QuestionSet) -> Path:

@@ -144,6 +144,28 @@ def test_an_image_that_is_not_there_is_told_and_nothing_is_written(toy: Toy, run
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"metrics": ["vqa"]}, "has 2 answers"),
+        ({"metrics": ["accuracy"]}, "The metric is 'accuracy'; allowed: vqa"),
+        ({"lemmatizer": "wordnet"}, "The lemmatizer is 'wordnet'; allowed: none, spacy"),
+    ],
+)
+def test_what_could_not_be_scored_is_not_answered(
+    run: Path,
+    asked: QuestionSet,
+    tmp_path: Path,
+    arguments: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "open_model", None)
+    with pytest.raises(UserError, match=message):
+        answer_questions(str(run), asked, out=tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
 def test_parts_of_one_video_are_answered_by_what_they_show(toy: Toy, run: Path, tmp_path: Path) -> None:
     name = toy.clips("test")[0].video.name
     lines = [
