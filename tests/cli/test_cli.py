@@ -417,6 +417,17 @@ def test_score_prints_every_metric_and_writes_the_result(
 
 
 @pytest.mark.usefixtures("no_java")
+def test_score_by_characters(evlvideo: Command, scored: tuple[Path, Path]) -> None:
+    options = ("score", "--predictions", scored[0], "--references", scored[1], "--tokenizer")
+    done = evlvideo(*options, "characters")
+    assert "tokenizer characters" in done.out
+    assert "NOTE: Tokenized by characters" in done.out
+    wrong = evlvideo(*options, "jieba")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "'jieba' is unknown; allowed: ptb, python, characters" in message(wrong)
+
+
+@pytest.mark.usefixtures("no_java")
 def test_score_of_people(evlvideo: Command, tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_text(
         '{"video": "a.mp4", "captions": ["a red ball", "a red ball", "a box"], "split": "validate"}\n'

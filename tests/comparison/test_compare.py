@@ -81,11 +81,12 @@ def test_text_is_never_markup(make_run, hostile, tmp_path):
     assert "<b>" in page.text
 
 
-def test_a_caption_that_utf8_cannot_write_is_replaced(make_run, tmp_path):
+def test_a_caption_that_utf8_cannot_write_is_refused(make_run, tmp_path):
     run = make_run("mean")
     predictions = run / "evaluation/msrvtt-test/predictions.json"
     predictions.write_text(json.dumps([{"image_id": "video0", "caption": "a \ud800 ball"}]))
-    assert "a ? ball" in compare([run], out=tmp_path / "out").report.read_text()
+    with pytest.raises(UserError, match=r"predictions\.json is not a JSON file: .* is half of a character: line 1"):
+        compare([run], out=tmp_path / "out")
 
 
 def test_the_page_asks_for_nothing_beside_itself(make_run, hostile, tmp_path):

@@ -135,7 +135,7 @@ def test_two_captions_for_a_clip_are_listed(tmp_path: Path) -> None:
         ('"text"', "neither a list nor a mapping"),
         ('[{"caption": "a man"}]', "entry 0 is"),
         ('["a man"]', "entry 0 is 'a man'"),
-        ('{"1": ["a man"]}', "the caption of '1' is"),
+        ('{"1": 7}', "the caption of '1' is 7"),
         ('[{"id": 1, "caption": null}]', "the caption of 1 is None"),
         ("{", "is not a JSON file"),
     ],

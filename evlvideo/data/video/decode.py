@@ -40,6 +40,7 @@ _OTHERS = {"decord": decord.decode, "torchcodec": torchcodec.decode}
 _FALLBACKS = ("torchcodec", "decord")
 _SMALL = 32
 """Side in pixels of frames that are decoded only as a check."""
+_GIF = "gif"
 _REFUSALS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError, ArithmeticError)
 """Errors of PyAV on files that it cannot read."""
 _BROKEN_DATA = (av.error.InvalidDataError, OSError, MemoryError)
@@ -117,6 +118,8 @@ def check_video(media: Media, frames: int | None = None) -> int:
                 strict.decode_all(media, clip.index)
         else:
             clip.read([place * count // frames for place in range(frames)], _SMALL)
+        if frames is None and clip.index is not None and clip.index.container == _GIF:
+            image.check_gif(media)
         return count
 
 

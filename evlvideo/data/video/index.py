@@ -296,7 +296,7 @@ def _shown_frames(reader: PacketReader, packets: _Packets) -> tuple[VideoFrame, 
     decoded: list[VideoFrame] = []
     if packets.starts_clean and times[0] == packets.first.pts:
         # Flush the decoder, which returns its first frame late.
-        decoded = [*reader.stream.decode(next(reader.packets())), *reader.stream.decode(None)]
+        decoded = [*reader.context.decode(next(reader.packets())), *reader.context.decode(None)]
         reader.restart(packets.first)
     frame = decoded[0] if decoded else next(reader.frames(), None)
     if frame is None:

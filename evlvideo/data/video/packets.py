@@ -3,16 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import cast
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from evlvideo.data.media.containers import open_container
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media
+
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders of what WebM stores beside each frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class PacketReader:
     def frames(self) -> Iterator[VideoFrame]:
         """Decode from here to the end of the file."""
         for packet in self.packets():
-            yield from self.stream.decode(packet)
+            yield from self.context.decode(packet)
 
     def restart(self, first: PacketTimes | None) -> None:
         """Go back to the first packet of the file.
@@ -84,7 +89,8 @@ class PacketReader:
         """
         # FFmpeg compares the target with decoding times, less a guess at the delay until presentation. Seeking by pts
         # may lead to a later keyframe, by dts to an earlier one, from which decoding takes longer.
-        return self._seek(keyframe.pts, keyframe) or self._seek(keyframe.dts, keyframe)
+        # A keyframe's transparency may be no keyframe.
+        return not self._has_alpha and (self._seek(keyframe.pts, keyframe) or self._seek(keyframe.dts, keyframe))
 
     def _seek(self, target: int | None, wanted: PacketTimes) -> bool:
         if target is None or wanted.pts is None:
@@ -92,6 +98,7 @@ class PacketReader:
         self._ahead.clear()
         try:
             self.container.seek(target, stream=self.stream, backward=True)
+            self.context.flush_buffers()
             self._demuxed = self.container.demux(self.stream)
             landed = next(self._demuxed, None)
         except (av.FFmpegError, OSError):
@@ -112,7 +119,19 @@ class PacketReader:
         if stream.codec_context is None:
             self.container.close()
             raise DecodeError(f"{self.media} cannot be decoded: FFmpeg here has no decoder for it.")
-        stream.codec_context.thread_count = 1
         self.stream = stream
+        self.context = self._decoder(stream)
+        self.context.thread_count = 1
         self._ahead: list[Packet[VideoStream]] = []
         self._demuxed = self.container.demux(stream)
+
+    @property
+    def _has_alpha(self) -> bool:
+        return self.context is not self.stream.codec_context
+
+    def _decoder(self, stream: VideoStream) -> VideoCodecContext:
+        """Return the stream's decoder, or the one that reads the transparency of WebM, which FFmpeg's own ignores."""
+        name = _WITH_ALPHA.get(stream.codec_context.codec.canonical_name)
+        if stream.metadata.get("alpha_mode") == "1" and name in av.codecs_available:
+            return cast(VideoCodecContext, av.CodecContext.create(name, "r"))
+        return stream.codec_context

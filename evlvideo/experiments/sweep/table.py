@@ -50,7 +50,7 @@ class Point:
     @classmethod
     def of(cls, variant: Variant, result: EvaluationResult) -> "Point":
         """Combine what was planned and what was measured."""
-        notes = [*variant.notes, *result.deviations]
+        notes = [*variant.notes, *result.deviations, *(remark.removesuffix(".") for remark in result.remarks)]
         if result.missing_clips:
             notes.append(
                 f"scored on {result.clips_scored} of {result.clips_expected} clips; the others are not decoded"

@@ -72,10 +72,10 @@ def test_what_is_accepted_continues_a_soft_prompt(kind: str) -> None:
     torch.testing.assert_close(read, expected, atol=1e-4, rtol=1e-4)
     for beams in (1, 2):
         prompt = SoftPrompt.read(model, soft)
-        context = before_caption(model, prompt, 2, None)
+        context, mask = before_caption(model, prompt, 2, None)
         made = model.generate(
             inputs_embeds=context,
-            attention_mask=torch.ones(context.shape[:2], dtype=torch.long),
+            attention_mask=mask,
             cache=prompt.repeated(beams).cache,
             num_beams=beams,
             max_new_tokens=2,

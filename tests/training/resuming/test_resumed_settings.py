@@ -70,6 +70,7 @@ OTHER: dict[str, Any] = {
     "data.validation_split": "test",
     "data.validation_clips": 3,
     "data.quarantine": "bad.tsv",
+    "data.scoring_tokenizer": "characters",
     "data.num_frames": 2,
     "data.captions_per_clip": 2,
     "data.train_sampling": "segments",

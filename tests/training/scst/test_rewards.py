@@ -15,7 +15,7 @@ from evlvideo.config.scst import ScstConfig
 from evlvideo.errors import UserError
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.metrics.stored_scorer import load_scorer, scorer_key
-from evlvideo.training.run import REWARD_NAME, _make_reward
+from evlvideo.training.run import REWARD_NAME, _make_reward, _warn_of_scores
 from evlvideo.training.scst.rewards import (
     CiderReward,
     MixedReward,
@@ -296,3 +296,38 @@ class TestOfRun:
         _make_reward(config, REFERENCES)
         key = scorer_key("msvd:train + msrvtt:validate", REFERENCES, end_of_text=True)
         load_scorer(tmp_path / REWARD_NAME, key)
+
+    @pytest.mark.parametrize("reward", ["cider_d", "bleu_4", "rouge_l"])
+    def test_scripts_without_spaces_are_rewarded_by_characters(self, tmp_path: Path, reward: str) -> None:
+        found = {}
+        for tokenizer in (None, "characters"):
+            data, scst = DataConfig(scoring_tokenizer=tokenizer), ScstConfig(reward=reward, reward_end_of_text=False)
+            config = RunConfig(output_dir=str(tmp_path), data=data, scst=scst)
+            found[tokenizer] = _make_reward(config, CHINESE)(["男人在弹吉他"], ["a"], [True])[0]
+        assert found["characters"] > 0.5 > 0.01 > found[None]
+        spaced = {clip: [" ".join(text) for text in texts] for clip, texts in CHINESE.items()}
+        config = RunConfig(output_dir=str(tmp_path), scst=ScstConfig(reward=reward, reward_end_of_text=False))
+        assert _make_reward(config, spaced)(["男 人 在 弹 吉 他"], ["a"], [True]) == [found["characters"]]
+
+
+CHINESE = {"a": ["一个男人在弹吉他", "男人正在演奏吉他"], "b": ["狗在草地上奔跑"], "c": ["一个女人在做饭"]}
+
+
+@pytest.mark.parametrize(
+    ("references", "tokenizer", "told"),
+    [
+        (CHINESE, None, ["4 of 4 references are in a script without spaces"]),
+        (CHINESE, "characters", []),
+        ({"a": ["a man"]}, None, ["CIDEr is 0 for any caption of a single clip"]),
+        ({"a": ["一个男人在弹吉他"]}, "characters", ["CIDEr is 0 for any caption of a single clip"]),
+        (REFERENCES, None, []),
+    ],
+)
+def test_scores_that_say_little_are_in_the_log(
+    references: dict[str, list[str]], tokenizer: str | None, told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    _warn_of_scores(RunConfig(data=DataConfig(scoring_tokenizer=tokenizer)), "validation", references)
+    assert len(caplog.messages) == len(told)
+    for message, part in zip(caplog.messages, told, strict=True):
+        assert message.startswith("Scores of validation: ")
+        assert part in message

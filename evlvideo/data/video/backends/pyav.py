@@ -69,17 +69,17 @@ def _until(reader: PacketReader, wanted: set[int]) -> Iterator[tuple[int, VideoF
 
 def _group(reader: PacketReader, wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
     """Decode from here until all wanted packets are in the decoder, then flush it."""
-    context = reader.stream.codec_context
+    context = reader.context
     # H.264 marks frames that no other depends on; skip those that are not wanted.
     skips = context.codec.canonical_name == "h264"
     waiting = set(wanted)
     for packet in reader.packets():
         if skips:
             context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-        yield from _those(wanted, reader.stream.decode(packet))
+        yield from _those(wanted, reader.context.decode(packet))
         waiting.discard(packet.pts)
         if not waiting and packet.size:
-            yield from _those(wanted, reader.stream.decode(None))
+            yield from _those(wanted, reader.context.decode(None))
             break
     context.skip_frame = "DEFAULT"
 
