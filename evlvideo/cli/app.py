@@ -7,7 +7,8 @@ import traceback
 import typer
 
 from evlvideo.cli.answer_scores import score_answers
-from evlvideo.cli.captioning import answer, caption
+from evlvideo.cli.answering import answer, evaluate_answers
+from evlvideo.cli.captioning import caption
 from evlvideo.cli.checkpoints import convert, inspect
 from evlvideo.cli.comparison import compare, study, sweep
 from evlvideo.cli.data import data
@@ -36,6 +37,7 @@ for command in (
     baseline,
     caption,
     answer,
+    evaluate_answers,
     inspect,
     compare,
     study,

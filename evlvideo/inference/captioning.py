@@ -67,7 +67,7 @@ def generate_captions(
     mine: list[list[Outcome[list[Caption]]]] = []
     stopped = False
     captioned = _caption_batches(model, processor, dataset, generation, num_workers=num_workers, observe=observe)
-    with Progress("captioning", sum(map(len, _share(dataset, generation.batch_size))), console=console) as progress:
+    with Progress("captioning", sum(map(len, share_of(dataset, generation.batch_size))), console=console) as progress:
         for batch in progress.track(captioned, count=len):
             mine.append(batch)
             if stopped := stop():
@@ -180,7 +180,7 @@ def encode_batches(
         inputs: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         return work(model.encode(**inputs), clip_ids)
 
-    mine = _share(dataset, batch_size)
+    mine = share_of(dataset, batch_size)
     was_training = model.training
     model.eval()
     try:
@@ -198,7 +198,7 @@ def _batches(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
     return batches_of(len(cast(Sized, dataset)), batch_size)
 
 
-def _share(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
+def share_of(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
     """Return this process's batches."""
     state = PartialState()
     return _batches(dataset, batch_size)[state.process_index :: state.num_processes]
