@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from evlvideo.results.run_directory import (
 from evlvideo.terminal import log_file
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.collapse import signs_of_validation
+from evlvideo.training.parameter_groups import staircase_share
 from evlvideo.training.resuming.checkpoints import (
     checkpoint_to_resume,
     problem_of_weights,
@@ -222,7 +224,7 @@ def _make_trainer(
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
     validation_clips: Sequence[CaptionedClip],
 ) -> CaptionTrainer:
-    scst = config.stage == "scst"
+    scst, stairs = config.stage == "scst", config.training.schedule == "staircase"
     common: dict[str, Any] = {
         "model": model,
         "args": arguments,
@@ -233,6 +235,7 @@ def _make_trainer(
         ),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
         "learning_rates": config.training.learning_rates,
+        "schedule": partial(staircase_share, training=config.training) if stairs else None,
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
     }

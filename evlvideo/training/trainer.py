@@ -5,13 +5,14 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import skip_first_batches
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import trainer as transformers_trainer
@@ -125,6 +126,7 @@ class CaptionTrainer(Trainer):
         generation: how to decode validation captions.
         validation_references: clip id → captions, for the clips in `eval_dataset`.
         learning_rates: peaks of parts that differ from the one in `args`.
+        schedule: share of its peak that every learning rate has at a step, counted from 0. Defaults to that of `args`.
 
     Raises:
         UserError: FSDP or ZeRO-3 would split the model over processes.
@@ -142,6 +144,7 @@ class CaptionTrainer(Trainer):
         generation: GenerationConfig,
         validation_references: Mapping[str, list[str]],
         learning_rates: LearningRatesConfig,
+        schedule: Callable[[int], float] | None = None,
     ) -> None:
         _use_one_gpu(args)
         super().__init__(
@@ -180,6 +183,7 @@ class CaptionTrainer(Trainer):
         """Captions the validation clips and measures their soft prompts."""
         self._last_batch: dict[str, Any] | None = None
         self.learning_rates = learning_rates
+        self._schedule = schedule
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
         self._group_peaks: list[float] = []
         self._losses = FiniteLosses()
@@ -416,6 +420,19 @@ class CaptionTrainer(Trainer):
             except (ValueError, TypeError) as error:
                 raise UserError(f"The optimizer rejects training.arguments: {error}") from error
         return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Make the schedule of the learning rates."""
+        if self._schedule is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            optimizer = optimizer or self.optimizer
+            assert optimizer is not None
+            self.lr_scheduler = LambdaLR(optimizer, self._schedule)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def _take_own_rates(self) -> None:
         """Let the schedule go on with the config's peaks; a restored optimizer and schedule bring their own."""
