@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evlvideo.cli.options import Against, Changes, CheckCounts, Clips, Pictures, RunFile, SplitToEvaluate
+from evlvideo.cli.options import (
+    Against,
+    Changes,
+    CheckCounts,
+    Clips,
+    Frequencies,
+    Pictures,
+    RunFile,
+    SplitToEvaluate,
+    checked_frequencies,
+)
 from evlvideo.terminal import prepare, say, show
 
 if TYPE_CHECKING:
@@ -41,6 +51,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Directory for the report.")] = Path("report"),
     clips: Clips = 24,
     pictures: Pictures = 3,
+    frequencies: Frequencies = None,
     quoted: Annotated[bool, typer.Option("--quoted", help="Add published numbers, marked as quoted.")] = False,
 ) -> None:
     """Put runs and other systems' captions into one table, and write a report to look at."""
@@ -56,6 +67,7 @@ def compare(
         check_counts=check_counts,
         human=human,
         allow_partial=allow_partial,
+        subset_frequencies=checked_frequencies(frequencies),
     )
     comparison = compare_runs(
         runs or [],
