@@ -52,6 +52,19 @@ def first_ten(names: Sequence[object]) -> str:
     return ", ".join(map(str, names[:10])) + (", …" if len(names) > 10 else "")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error, or its type if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "").rstrip(":. ") or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Escape control characters, which names in files may hold and terminals obey; lines and tabs stay."""
+    return "".join(
+        character if character in "\n\t" or unicodedata.category(character) != "Cc" else repr(character)[1:-1]
+        for character in text
+    )
+
+
 def form_of(name: str) -> str:
     """Return a name without what eyes hardly tell apart: its Unicode form, upper case, and the kind of slashes."""
     return unicodedata.normalize("NFC", name).casefold().replace("\\", "/")

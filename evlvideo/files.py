@@ -180,6 +180,11 @@ def parse_object(line: str) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
+def at_home(name: str) -> str:
+    """Replace a `~` at the beginning of a path by the user's home; for a user that there is not, it stays."""
+    return os.path.expanduser(name)  # noqa: PTH111  (pathlib's raises, and tidies up other names)
+
+
 def inside(root: Path, name: str) -> Path:
     """Join a name from an annotation to `root`.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import typer
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, printable
 from evlvideo.processes import is_first_to_say, is_main
 
 if TYPE_CHECKING:
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _PROGRESS = "evlvideo.progress"
 _MOST_KEPT = 10_000
 _logger = logging.getLogger("evlvideo")
+
+
+class _Printable(logging.Formatter):
+    """Escapes control characters of names."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _Heedless:
@@ -83,9 +90,10 @@ def prepare(begins: str | None = None) -> "Console":
         # A log file has no width. Long lines stay whole, so that they can be searched.
         console.width = 200
     handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
+    handler.setFormatter(_Printable("%(message)s", "%H:%M:%S"))
     if console.is_terminal:
         handler.addFilter(lambda record: record.name != _PROGRESS)  # there is a bar
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", datefmt="%H:%M:%S", handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     _logger.setLevel(logging.INFO)
     for earlier in filter(_keeps_lines, _logger.handlers[:]):
         _logger.removeHandler(earlier)
@@ -118,7 +126,7 @@ def log_file(path: Path) -> Iterator[None]:
         file = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
-    file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    file.setFormatter(_Printable("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     early.setTarget(file)
     early.flush()
     early.setTarget(None)

@@ -97,7 +97,7 @@ def fuzz(sources: list[Path], options: argparse.Namespace) -> dict[str, object]:
 def decode(path: Path, chance: random.Random, options: argparse.Namespace) -> tuple[str, str]:
     """Decode some frames, and return the outcome and its reason."""
 
-    def choose(frames: int, rate: float) -> list[int]:
+    def choose(frames: int, seconds: np.ndarray) -> list[int]:
         return sorted(chance.randrange(frames) for _ in range(4))
 
     try:

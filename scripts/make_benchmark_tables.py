@@ -28,6 +28,7 @@ SECTIONS = {
     "scoring": speed.scoring,
     "decoding": speed.decoding,
     "video_index": shards.video_index,
+    "damage": speed.damage,
     "shards": shards.shards,
     "features": speed.features,
     "captioning": speed.captioning,

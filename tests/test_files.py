@@ -173,7 +173,7 @@ import os, signal, sys
 from pathlib import Path
 from evlvideo.files import new_directory, replacing
 path = Path(sys.argv[1])
-with replacing(path / "weights.pth") as temporary, replacing(path / "name") as other, new_directory(path / "out.v2") as made:
+with replacing(path / "weights.pth") as temporary, replacing(path / "name"), new_directory(path / "out.v2") as made:
     temporary.write_bytes(bytes(1000))
     (made / "model.safetensors").write_bytes(bytes(1000))
     os.kill(os.getpid(), signal.SIGKILL)

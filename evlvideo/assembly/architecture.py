@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evlvideo.config.run import TOWERS, RunConfig
 from evlvideo.models.architecture import COMPARED, read_architecture
-from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import check_towers
 
@@ -24,7 +24,7 @@ def run_architecture(config: RunConfig) -> EvlVideoConfig:
         if config.init == TOWERS:
             check_towers(architecture)
     else:
-        architecture = EvlVideoConfig.from_pretrained(checkpoint_directory(config.init))
+        architecture = read_configuration(checkpoint_directory(config.init))
     return changed_by_run(architecture, config)
 
 

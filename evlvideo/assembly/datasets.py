@@ -1,5 +1,6 @@
 """Build a run's datasets for training and evaluation from its clips."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def _decode_member(
 ) -> np.ndarray:
     sampler = SAMPLERS[sampling]
     return decode_frames_guarded(
-        media, lambda frames, rate: sampler(frames, rate, num_frames, generator), size, keep_aspect=keep_aspect
+        media, lambda frames, seconds: sampler(frames, seconds, num_frames, generator), size, keep_aspect=keep_aspect
     ).frames
 
 
@@ -166,6 +167,7 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
         frames=MEAN_FRAME if model.config.fusion == "mean" else ALL_FRAMES,
         computed_in=computed_in,
         stored_in=computed_in,
+        pruning=json.dumps(model.config.pruning, sort_keys=True) if model.config.pruning else None,
     )
 
 

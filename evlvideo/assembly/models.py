@@ -13,10 +13,11 @@ from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_ar
 from evlvideo.assembly.new_connector import scale_to_words, warn_if_alike
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.run import TOWERS, RunConfig
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, first_line, first_ten
+from evlvideo.files import read_json
 from evlvideo.models.architecture import check_same_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import read_text_config
@@ -24,6 +25,10 @@ from evlvideo.processes import is_main
 from evlvideo.progress import timed
 
 logger = logging.getLogger(__name__)
+
+_PROCESSOR_NAME = "processor_config.json"
+_OF_PROCESSOR = {_PROCESSOR_NAME: "image_size", "tokenizer_config.json": "tokenizer_class"}
+"""Files of a processor, each with a key that it always has."""
 
 
 def start_model(
@@ -56,6 +61,7 @@ def start_model(
         with timed(f"the checkpoint {config.init}", logger.info) as outcome:
             model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
             outcome.append(_size(model))
+        check_finite(model, config.init)
     if config.prompt_scale is not None and language_model:
         scale_to_words(model)
     if language_model and is_main():
@@ -73,7 +79,7 @@ def check_start(config: RunConfig) -> None:
 
 
 def open_model(
-    checkpoint: Path | str, config: RunConfig, *, language_model: bool = True
+    checkpoint: Path | str, config: RunConfig, *, language_model: bool = True, may_be_broken: bool = False
 ) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
     """Open a checkpoint with a run's changes, in eval mode, on this process's GPU or on the CPU.
 
@@ -81,12 +87,14 @@ def open_model(
         checkpoint: a directory, a hub name, or `mini`.
         config: the run.
         language_model: if False, leave it out, which saves memory; the model then only encodes.
+        may_be_broken: whether trained weights may be NaN or infinite, as of a checkpoint that is inspected.
 
     Raises:
-        UserError: there is no checkpoint, or the device does not support the run's precision.
+        UserError: there is no checkpoint, its weights are not finite, or the device does not support the run's
+            precision.
     """
     directory = checkpoint_directory(str(checkpoint))
-    architecture = changed_by_run(EvlVideoConfig.from_pretrained(directory), config)
+    architecture = changed_by_run(read_configuration(directory), config)
     processor = _open_processor(directory, architecture, config)
     with timed(f"the checkpoint {checkpoint}", logger.info) as outcome:
         model = EvlVideoForCaptioning.from_pretrained(
@@ -96,6 +104,8 @@ def open_model(
             language_model=language_model,
         )
         outcome.append(_size(model))
+    if not may_be_broken:
+        check_finite(model, checkpoint)
     for name, part in model.named_children():
         if language_model or name != "language_model":
             part.to(PartialState().device)
@@ -104,9 +114,48 @@ def open_model(
 
 def _open_processor(directory: Path, architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoProcessor:
     """Open a checkpoint's processor with the run's texts; their tokens are set in the architecture."""
-    processor: EvlVideoProcessor = EvlVideoProcessor.from_pretrained(directory)
+    processor = read_processor(directory)
     changes = _text_changes(config)
     return processor.changed(architecture, **changes) if changes else processor
+
+
+def read_processor(directory: Path) -> EvlVideoProcessor:
+    """Read a checkpoint's processor.
+
+    Raises:
+        UserError: a file is missing or broken. Without them, the library would take other texts and sizes for granted.
+    """
+    for name, key in _OF_PROCESSOR.items():
+        content = read_json(directory / name)
+        if not isinstance(content, dict) or key not in content:
+            raise UserError(f"{directory / name} has no {key}; copy the file from the run it belongs to.")
+    try:
+        processor: EvlVideoProcessor = EvlVideoProcessor.from_pretrained(directory)
+    except UserError:
+        raise
+    except Exception as error:  # the library raises types of its own, and Python's for files of the wrong form
+        raise UserError(
+            f"The tokenizer or processor in {directory} cannot be read ({first_line(error)}). Copy its files, "
+            "tokenizer* and processor_config.json, from the run they belong to."
+        ) from error
+    for name, kind in (("image_size", int), ("max_text_tokens", int), ("prompt", str), ("end_of_text", str)):
+        if not isinstance(value := getattr(processor, name), kind):
+            raise UserError(f"{directory / _PROCESSOR_NAME} has {name}={value!r}; it must be of type {kind.__name__}.")
+    return processor
+
+
+def check_finite(model: EvlVideoForCaptioning, name: Path | str) -> None:
+    """Check that the weights which a checkpoint was trained to are numbers; others make captions of noise.
+
+    Raises:
+        UserError: some are not; the first ten are named.
+    """
+    wrong = [key for key, weight in model.named_parameters() if weight.requires_grad and not weight.isfinite().all()]
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} weights of the checkpoint {name} hold NaN or infinity ({first_ten(wrong)}), as of a run "
+            "that diverged. Take an earlier checkpoint; `evlvideo inspect` tells more of this one."
+        )
 
 
 def _text_changes(config: RunConfig) -> dict[str, Any]:
@@ -134,7 +183,7 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
     """Return the architecture that a run starts from, and its checkpoint, if any."""
     if config.init != TOWERS:
         directory = checkpoint_directory(config.init)
-        saved = EvlVideoConfig.from_pretrained(directory)
+        saved = read_configuration(directory)
         if config.architecture is not None:
             check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
         architecture = changed_by_run(saved, config)

@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from evlvideo.cli.captioning import caption
+from evlvideo.cli.captioning import answer, caption
 from evlvideo.cli.checkpoints import convert, inspect
 from evlvideo.cli.comparison import compare, study, sweep
 from evlvideo.cli.data import data
@@ -14,7 +14,7 @@ from evlvideo.cli.evaluation import baseline, evaluate, score
 from evlvideo.cli.features import features
 from evlvideo.cli.options import FAILED, INTERRUPTED, MISTAKE
 from evlvideo.cli.training import estimate, train
-from evlvideo.errors import Interrupted, UserError
+from evlvideo.errors import Interrupted, UserError, printable
 from evlvideo.processes import end_at_once, is_first_to_say
 from evlvideo.threads import wait_passively
 
@@ -32,6 +32,7 @@ for command in (
     score,
     baseline,
     caption,
+    answer,
     inspect,
     compare,
     study,
@@ -50,7 +51,7 @@ def main() -> None:
         app()
     except UserError as error:
         if is_first_to_say(str(error)):
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(INTERRUPTED if isinstance(error, Interrupted) else MISTAKE)
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)

@@ -14,6 +14,7 @@ from evlvideo.cli.options import (
     Pictures,
     RunFile,
     SplitToEvaluate,
+    Tokenizer,
     checked_frequencies,
 )
 from evlvideo.terminal import prepare, say, show
@@ -44,6 +45,7 @@ def compare(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Score incomplete files as far as they go, and mark them.")
     ] = False,
+    tokenizer: Tokenizer = None,
     over_seeds: Annotated[
         bool, typer.Option("--over-seeds", help="Average runs that differ only in their seed into one row.")
     ] = False,
@@ -68,6 +70,7 @@ def compare(
         human=human,
         allow_partial=allow_partial,
         subset_frequencies=checked_frequencies(frequencies),
+        tokenizer=tokenizer,
     )
     comparison = compare_runs(
         runs or [],

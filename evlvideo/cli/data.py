@@ -17,7 +17,9 @@ def verify(
     dataset: Annotated[str, typer.Argument(help="Name of the dataset, such as msrvtt; see datasets/.")],
     root: Annotated[Path, typer.Option(help="Its directory.")],
     video_root: Annotated[Path | None, typer.Option(help="Directory of its videos or images.")] = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Also decode the first frame of every file.")] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Also decode the first frame of every file, and compare times.")
+    ] = False,
     check_counts: CheckCounts = True,
 ) -> None:
     """Check a dataset on disk: counts, splits, overlaps and files. Exits with 1 if something is wrong."""
@@ -34,7 +36,9 @@ def verify(
 def check_videos(
     root: Annotated[Path, typer.Argument(help="Directory of videos and images, with its subdirectories.")],
     out: Annotated[Path, typer.Option(help="Directory for the progress and the quarantine list.")] = Path("checked"),
-    frames: Annotated[int | None, typer.Option(help="Decode this many frames of each file. Defaults to all.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Decode this many frames of each file. Defaults to all, with every check.")
+    ] = None,
     processes: Annotated[int, typer.Option(help="Files decoded at once.")] = os.cpu_count() or 1,
     time_limit_seconds: Annotated[float, typer.Option("--time-limit", help="Seconds that a file may take.")] = 600.0,
 ) -> None:

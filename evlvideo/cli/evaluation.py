@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.cli.options import CheckCounts, Frequencies, Overrides, Spice, checked_frequencies
+from evlvideo.cli.options import CheckCounts, Frequencies, Overrides, Spice, Tokenizer, checked_frequencies
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.errors import UserError
 from evlvideo.terminal import prepare, say
@@ -105,6 +105,7 @@ def score(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Directory of the dataset of --human.")] = None,
     check_counts: CheckCounts = True,
+    tokenizer: Tokenizer = None,
     out: Annotated[Path | None, typer.Option(help="Also write the result, with per-clip scores, as JSON.")] = None,
     spice: Spice = False,
 ) -> None:
@@ -118,10 +119,12 @@ def score(
     from evlvideo.evaluation.score import score_files, score_lines
 
     if human is not None:
-        result = human_row(human, split or "test", root, metrics=_metrics(spice), check_counts=check_counts)
+        result = human_row(
+            human, split or "test", root, metrics=_metrics(spice), tokenizer=tokenizer, check_counts=check_counts
+        )
     else:
         assert predictions is not None and references is not None
-        result = score_files(predictions, references, split=split, metrics=_metrics(spice))
+        result = score_files(predictions, references, split=split, metrics=_metrics(spice), tokenizer=tokenizer)
     if out is not None:
         result.save(out)
     typer.echo("\n".join(score_lines(result)))

@@ -25,6 +25,13 @@ Changes = Annotated[
     typer.Option("--set", help="A change to the config: key=value, such as generation.num_beams=3. May be repeated."),
 ]
 Spice = Annotated[bool, typer.Option("--spice", help="Also score SPICE, if its models are installed.")]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        help="Tokenizer: ptb, python, or characters, for scripts without spaces. Defaults to ptb or, without Java, to "
+        "python."
+    ),
+]
 CheckCounts = Annotated[
     bool,
     typer.Option(

@@ -15,7 +15,8 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Continue from the run's newest whole checkpoint. Steps, learning rates, validation and logging may change.",
+            help="Continue from the run's newest whole checkpoint. Steps, learning rates, validation and logging may "
+            "change; what is trained may not.",
         ),
     ] = False,
 ) -> None:

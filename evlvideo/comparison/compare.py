@@ -111,7 +111,8 @@ def _build(gathered: Gathered, plan: Resampling, quoted: bool) -> Table:
     )
     rows, counted = add_multiply_adds(rows, [group.representative for group in groups])
     quoted = quoted and not result.deviations
-    published = quoted_rows(result.dataset, result.split or "") if quoted else []
+    by_words = result.tokenizer != "characters"
+    published = quoted_rows(result.dataset, result.split or "") if quoted and by_words else []
     remarks = [*gathered.remarks, *seed_remarks(groups), *significance, *counted, *_system_remarks(gathered)]
     if quoted and not published:
         remarks.append(f"There are no published numbers to quote for {_split_name(result)}.")
@@ -125,6 +126,7 @@ def _system_remarks(gathered: Gathered) -> list[str]:
     return [
         *_deviation_remarks(systems[0].result),
         *_subset_remarks(systems[0].result),
+        *dict.fromkeys(remark for system in systems for remark in system.result.remarks),
         *_part_remarks(systems),
         *_human_remarks(systems),
         *_stage_remarks(systems),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from evlvideo.config.settings import setting
+from evlvideo.config.settings import place, setting
 from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.data.video.sampling import SAMPLERS
 
@@ -17,9 +17,9 @@ class SourceConfig:
 
     dataset: str = setting("jsonl", choices=(*DATASETS, SHARDS))
     """Its name, as in `data.dataset`, or `shards`: tar files under `root`, as img2dataset and webdataset write them."""
-    root: str | None = None
+    root: str | None = place(None)
     """Its directory."""
-    video_root: str | None = None
+    video_root: str | None = place(None)
     """Directory of its videos or images. Defaults to the dataset's own folder under `root`."""
     split: str = "train"
     """The split to train on."""
@@ -35,9 +35,9 @@ class DataConfig:
 
     dataset: str = setting("msrvtt", choices=tuple(DATASETS))
     """A dataset by name, such as `msrvtt`, `jsonl` (your own) or `mini` (rendered on first use); see datasets/."""
-    root: str | None = None
+    root: str | None = place(None)
     """Directory of the dataset. `mini` defaults to one in the cache."""
-    video_root: str | None = None
+    video_root: str | None = place(None)
     """Directory of the video or image files. Defaults to the dataset's own folder under `root`."""
     sources: list[SourceConfig] = field(default_factory=list)
     """Several datasets to train on, by ratio, instead of `train_split`; validation still uses `dataset`."""
@@ -56,9 +56,13 @@ class DataConfig:
     """Split that selects the best checkpoint."""
     validation_clips: int | None = setting(None, least=1)
     """Validate on only the first this many clips. Defaults to all."""
-    quarantine: str | None = None
+    quarantine: str | None = place(None)
     """List of bad files, as `evlvideo data check-videos` writes it. Training skips their clips; evaluation counts them
     as missing and marks its scores as partial."""
+    scoring_tokenizer: str | None = setting(None, choices=("characters",))
+    """How metrics, validation and rewards split captions into words: `characters` takes each character of scripts
+    without spaces (Chinese, Japanese, Thai) for a word, and compares with no published score. Defaults to the PTB
+    tokenizer's rules."""
     num_frames: int = setting(4, least=1)
     """Frames sampled from each clip."""
     captions_per_clip: int = setting(1, least=1)
@@ -68,7 +72,7 @@ class DataConfig:
     as many segments), `1fps` or `2fps` (at that rate, from a random start), `uniform`."""
     eval_sampling: str = setting("uniform", choices=tuple(SAMPLERS))
     """How evaluation frames are sampled: `uniform`, `segment_middles`, or another of the above."""
-    features: str | None = None
+    features: str | None = place(None)
     """Directory of features from `evlvideo features extract`, which are read instead of videos. They hold the frames of
     evaluation, so training samples no frames, crops or flips."""
     augment: bool = True

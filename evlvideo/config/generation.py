@@ -1,14 +1,19 @@
-"""Decoding at evaluation."""
+"""Decoding at evaluation: captions, and answers to questions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evlvideo.config.settings import setting
 
+QUESTION = "{}"
+"""Where a prompt has the question."""
+
 
 @dataclass
 class GenerationConfig:
     """Decoding at evaluation. Lengths count new tokens."""
+
+    _section = "generation"
 
     num_beams: int = setting(5, least=1)
     """Beams; 1 is greedy."""
@@ -34,6 +39,33 @@ class GenerationConfig:
         """Name keys that do not fit together."""
         if self.min_new_tokens > self.max_new_tokens:
             yield (
-                f"generation.min_new_tokens is {self.min_new_tokens}, more than generation.max_new_tokens, "
+                f"{self._section}.min_new_tokens is {self.min_new_tokens}, more than {self._section}.max_new_tokens, "
                 f"{self.max_new_tokens}"
             )
+
+
+@dataclass
+class AnsweringConfig(GenerationConfig):
+    """Prompt of questions, and decoding of answers, as published. Lengths count new tokens."""
+
+    _section = "answering"
+
+    max_new_tokens: int = setting(10, least=1)
+    """Upper bound on the tokens of an answer. Published: 10 for OPT, 9 for Vicuna."""
+    min_new_tokens: int = setting(0, least=0)
+    """Lower bound on the tokens of an answer."""
+    length_penalty: float = setting(0.0)
+    """Exponent on the length in a beam's score; 0 compares sums of log-probabilities."""
+    prompt: str = "Question: {} Short answer:"
+    """What is asked, with `{}` for the question. In a chat template, it is the user's turn."""
+    clean: bool = True
+    """Clean questions as published: lower case, at most 50 words, without `. ! " ( ) * # : ; ~`."""
+    max_prompt_tokens: int | None = setting(None, least=2)
+    """Cut prompts off behind so many tokens, BOS token included. The published cut for OPT is 32, and takes `Short
+    answer:` from long questions. Defaults to no cut."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Name keys that do not fit together."""
+        yield from super().contradictions()
+        if self.prompt.count(QUESTION) != 1:
+            yield f"answering.prompt is {self.prompt!r}; it must hold {QUESTION} once, for the question"

@@ -1,4 +1,8 @@
-"""Load a run's config from a YAML file and `key=value` overrides, and save it."""
+"""Load a run's config from a YAML file and `key=value` overrides, and save it.
+
+Read a config that comes from someone else before you use it: it names the files that are read and written, and
+`scst.reward=module:function` runs code. It cannot read environment variables (:mod:`evlvideo.yaml_values`).
+"""
 
 import difflib
 from collections.abc import Mapping
@@ -10,9 +14,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 from evlvideo.config.data import SourceConfig
 from evlvideo.config.run import RunConfig
 from evlvideo.config.scst_presets import PRESETS
-from evlvideo.config.settings import flat_settings
+from evlvideo.config.settings import flat_settings, text_keys
 from evlvideo.errors import ProblemsError, raise_problems
-from evlvideo.yaml_values import parse_overrides, read_values
+from evlvideo.yaml_values import literal, parse_overrides, read_values
+
+_TEXTS = frozenset(text_keys(RunConfig))
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
@@ -21,7 +27,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     Raises:
         UserError: the file cannot be read, is not YAML, or has unknown keys or wrong values; all of them are listed.
     """
-    return _checked(read_values(path, "config", overrides), f"The config {path}")
+    return _checked(read_values(path, "config", overrides, texts=_TEXTS), f"The config {path}")
 
 
 def config_of(overrides: list[str]) -> RunConfig:
@@ -30,7 +36,7 @@ def config_of(overrides: list[str]) -> RunConfig:
     Raises:
         UserError: there are unknown keys or wrong values; all of them are listed.
     """
-    return _checked(parse_overrides(overrides), "The list of overrides")
+    return _checked(parse_overrides(overrides, texts=_TEXTS), "The list of overrides")
 
 
 def _checked(given: dict[str, Any], where: str) -> RunConfig:
@@ -90,7 +96,8 @@ def _set_value(run: Any, value: Any, annotation: Any, name: str) -> list[str]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        OmegaConf.update(run, name, value, merge=False)
+        # References are resolved already; what is left of them is text.
+        OmegaConf.update(run, name, literal(value), merge=False)
     except OmegaConfBaseException:
         return [f"{name} is {'null' if value is None else repr(value)}; it must be {_describe(annotation)}"]
     return []
@@ -140,4 +147,4 @@ def save_config(config: RunConfig, path: Path) -> None:
 
     from evlvideo.files import write_text
 
-    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(literal(asdict(config)))))

@@ -36,6 +36,9 @@ class ModelConfig:
     merge_to: int | None = setting(None, least=1)
     """Tokens of a frame that merging leaves, class token included, instead of `merge_r`: layers merge equally many, the
     first ones one more where that does not divide."""
+    pruning: dict[str, Any] | None = None
+    """Prunes every frame's tokens inside the frozen vision tower, guided by its class token (ELIP without a text), such
+    as `{preset: blip, look_ahead: one}` or `{begin: [2, 4, 10], keep: [0.9, 0.65, 0.4]}`; `{}` is none."""
     lora_r: int | None = None
     """Rank of the LoRA on the language model, such as 8; 0 is none."""
     lora_alpha: int | None = None

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from evlvideo.config.data import SHARDS, DataConfig
-from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.generation import AnsweringConfig, GenerationConfig
 from evlvideo.config.model import ModelConfig
 from evlvideo.config.scst import ScstConfig
-from evlvideo.config.settings import problems_of_bounds, setting
+from evlvideo.config.settings import expand_home, place, problems_of_bounds, setting
 from evlvideo.config.text import TextConfig
-from evlvideo.config.training import TrainingConfig
+from evlvideo.config.training import ContrastiveConfig, TrainingConfig
 from evlvideo.errors import raise_problems
 
 TOWERS = "towers"
@@ -30,12 +30,12 @@ class RunConfig:
 
     stage: str = setting("caption", choices=("caption", "scst"))
     """`caption` (cross-entropy) or `scst` (self-critical)."""
-    init: str = "mini"
+    init: str = place("mini")
     """Checkpoint to start from: a directory, a hub name, or `mini`, the packaged one. `towers` makes a new model."""
-    architecture: str | None = None
+    architecture: str | None = place(None)
     """YAML file of the model's architecture: what `init: towers` makes, what an estimate is of, and what a checkpoint
     must match."""
-    connector_init: str | None = None
+    connector_init: str | None = place(None)
     """BERT checkpoint for the connector of a new model: a hub name or folder. Defaults to random weights."""
     prompt_scale: str | None = setting(None, choices=("words",))
     """Length of the soft tokens that a new connector starts with: `words` gives them the mean norm of the language
@@ -45,7 +45,7 @@ class RunConfig:
     channel over them, and the language projection starts at the linear map from the connector's tokens to the words of
     their captions. 0 starts from random weights, as published. Defaults to 512 for a new model (`init: towers`), and
     to 0 otherwise."""
-    output_dir: str = "runs/run"
+    output_dir: str = place("runs/run")
     """Directory of the run."""
     seed: int = setting(42, least=0)
     """Seeds Python, NumPy, torch and the data workers."""
@@ -55,10 +55,14 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     scst: ScstConfig = field(default_factory=ScstConfig)
+    answering: AnsweringConfig = field(default_factory=AnsweringConfig)
+    contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
 
     def __post_init__(self) -> None:
+        expand_home(self)
         sections = (self.model, self.text, self.data, self.training, self.generation, self.scst)
-        contradictions = [problem for section in sections for problem in section.contradictions()]
+        of_questions = (self.answering, self.contrastive)
+        contradictions = [problem for section in (*sections, *of_questions) for problem in section.contradictions()]
         raise_problems("The config", [*problems_of_bounds(self), *contradictions, *self._contradictions()])
 
     @property
@@ -88,6 +92,10 @@ class RunConfig:
             )
 
     def _contradictions_of_scst(self) -> Iterator[str]:
+        if self.contrastive.beta:
+            yield (
+                f"contrastive.beta is {self.contrastive.beta}, but the scst stage has no contrastive term; set it to 0"
+            )
         if self.init == TOWERS:
             yield (
                 f"init is {TOWERS}, a new model, but the scst stage needs a model that captions already; train it with "

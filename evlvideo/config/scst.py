@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from evlvideo.config.reward_names import parse_reward
 from evlvideo.config.scst_presets import PRESETS
-from evlvideo.config.settings import setting
+from evlvideo.config.settings import place, setting
 from evlvideo.errors import UserError
 
 
@@ -31,7 +31,8 @@ class ScstConfig:
     """Upper bound on the tokens of a sampled caption."""
     reward: str = "cider_d"
     """What is rewarded: `cider_d`, `bleu_4`, `rouge_l`, a function of your own as `module:function`, or a weighted sum
-    of these, such as `cider_d + 0.5 * bleu_4`. CIDEr-D ranges from 0 to 10, the other two from 0 to 1."""
+    of these, such as `cider_d + 0.5 * bleu_4`. CIDEr-D ranges from 0 to 10, the other two from 0 to 1. Training imports
+    the module, from the installed ones or the working directory, and so runs its code."""
     reward_end_of_text: bool = True
     """Whether the end of a caption counts as a word. If not, models learn to drop the end."""
     reward_frequencies: str = setting("train", choices=("train", "batch"))
@@ -39,7 +40,7 @@ class ScstConfig:
     process. Few clips make poor frequencies; with one clip every reward is 0."""
     reward_references: str = setting("all", choices=("all", "first"))
     """What a caption is compared with: `all` references of its clip, or the `first`."""
-    reward_file: str | None = None
+    reward_file: str | None = place(None)
     """File of CIDEr-D's counts, which runs can share. Defaults to one in `output_dir`."""
     cross_entropy_weight: float = setting(0.0, least=0, below=1)
     """Share of the references' cross-entropy in the loss: 0 is none, 0.1 leaves 0.9 to the reward."""

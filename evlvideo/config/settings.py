@@ -4,9 +4,13 @@ import math
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from evlvideo.files import at_home
 
 _BOUNDS = "bounds"
+_PLACE = "place"
 
 Value = TypeVar("Value")
 
@@ -52,6 +56,34 @@ def setting(
 ) -> Value:
     """Declare a key: the field of a dataclass, with its default and its :class:`Bounds`."""
     return field(default=default, metadata={_BOUNDS: Bounds(least, above, most, below, choices)})
+
+
+def place(default: Value) -> Value:
+    """Declare a key that names a file or directory, in which `~` is the user's home."""
+    return field(default=default, metadata={_PLACE: True})
+
+
+def expand_home(section: Any) -> None:
+    """Replace a `~` at the beginning of every place of a section, and of the sections in it."""
+    for entry in fields(section):
+        value = getattr(section, entry.name)
+        for inner in value if isinstance(value, list) else [value]:
+            if is_dataclass(inner):
+                expand_home(inner)
+        if isinstance(value, str) and _PLACE in entry.metadata:
+            setattr(section, entry.name, at_home(value))
+
+
+def text_keys(section: Any, prefix: str = "") -> Iterator[str]:
+    """List the dotted keys of a section whose values are text; those in a list of sections as `key[].name`."""
+    for name, annotation in get_type_hints(section).items():
+        options = get_args(annotation)
+        if is_dataclass(annotation):
+            yield from text_keys(annotation, f"{prefix}{name}.")
+        elif get_origin(annotation) is list and is_dataclass(options[0]):
+            yield from text_keys(options[0], f"{prefix}{name}[].")
+        elif annotation is str or (isinstance(annotation, UnionType) and set(options) <= {str, NoneType}):
+            yield prefix + name
 
 
 def problems_of_bounds(section: Any, prefix: str = "") -> Iterator[str]:

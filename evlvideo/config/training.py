@@ -1,4 +1,4 @@
-"""Optimisation."""
+"""Optimisation, and the contrastive term beside cross-entropy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any
 
 from evlvideo.config.settings import setting
 from evlvideo.config.trainer_arguments import problems_of_arguments
-from evlvideo.models.choices import PRECISIONS
+from evlvideo.models.choices import GRADIENTS, PRECISIONS
 
 
 @dataclass
@@ -99,3 +99,25 @@ class TrainingConfig:
                 f"training.warmup_steps is {self.warmup_steps}, more than training.schedule_steps, "
                 f"{self.schedule_steps}; the warm-up of a staircase is on its first stair"
             )
+
+
+@dataclass
+class ContrastiveConfig:
+    """Contrast between images and captions, beside cross-entropy. The published recipe has it in its code, and off."""
+
+    beta: float = setting(0.0, least=0)
+    """Weight of the term; 0 leaves it out. The published code's own default is 0.1, and its recipes set 0."""
+    text_encoder: str = "princeton-nlp/sup-simcse-bert-base-uncased"
+    """Frozen encoder of captions, a BERT with a pooler: a hub name or folder. Only training opens it."""
+    width: int = setting(256, least=1)
+    """Channels in which images and captions are compared."""
+    gradient: str = setting("published", choices=GRADIENTS)
+    """What takes gradients. `published`: an image against all captions, and a caption against all images, where what is
+    compared against is gathered without gradient, even a process's own; so the image's projection learns from its own
+    rows alone. `full`: both sides, over all processes, which is the gradient of the loss of the whole batch. The values
+    are equal."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Name keys that do not fit together."""
+        if not self.text_encoder:
+            yield "contrastive.text_encoder is empty; name a hub name or a folder"

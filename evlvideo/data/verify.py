@@ -20,6 +20,8 @@ from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.errors import UserError
 from evlvideo.progress import Progress
 
+MOST_LATE_SECONDS = 1.0
+"""By how much a clip may end later than its file; annotations are often rounded up."""
 _SIDE = 32
 """Side in pixels of frames that are decoded only as a check."""
 
@@ -44,6 +46,10 @@ class SplitReport:
     """Files of zero bytes."""
     unreadable: tuple[str, ...]
     """Files that cannot be opened or, if frames are decoded, have no first frame; with the reason."""
+    outside: tuple[str, ...]
+    """If frames are decoded: clips of which no part is in their file, with the times of both."""
+    late: tuple[str, ...]
+    """If frames are decoded: clips that end more than `MOST_LATE_SECONDS` later than their file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def verify(
         root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         decode: whether to decode the first frame of every file, which takes some 10 to 100 ms each, as training
-            decodes it.
+            decodes it, and to compare the times of parts of files with the files.
         check_counts: whether there must be as many clips and captions as the published dataset has.
         facts: facts of the dataset. Defaults to those of its name.
         console: where to draw a progress bar. If None, only lines are logged.
@@ -174,15 +180,19 @@ def _check_split(
     clips: ClipTable,
     counted: Iterable[CaptionedClip],
     media: Path,
-    open_file: Callable[[Path], None],
+    open_file: Callable[[Path], float | None],
 ) -> SplitReport:
     missing, empty, unreadable = [], [], []
-    seen: set[int] = set()
-    for file in (clip.video for clip in counted):
+    outside: list[str] = []
+    late: list[str] = []
+    ends: dict[int, float | None] = {}
+    for clip in counted:
+        file = clip.video
         # Several clips may be parts of one file.
-        if hash(file) in seen:
+        if hash(file) in ends:
+            _compare_times(clip, ends[hash(file)], outside, late)
             continue
-        seen.add(hash(file))
+        ends[hash(file)] = None
         name = os.path.relpath(file, media)
         try:
             size = file.stat().st_size if file.is_file() else None
@@ -191,7 +201,8 @@ def _check_split(
             elif size == 0:
                 empty.append(name)
             else:
-                open_file(file)
+                ends[hash(file)] = open_file(file)
+                _compare_times(clip, ends[hash(file)], outside, late)
         except (DecodeError, OSError) as error:
             unreadable.append(f"{name} ({_reason(file, error)})")
     captions = clips.caption_counts().tolist()
@@ -204,6 +215,8 @@ def _check_split(
         missing=tuple(missing),
         empty=tuple(empty),
         unreadable=tuple(unreadable),
+        outside=tuple(outside),
+        late=tuple(late),
     )
 
 
@@ -212,9 +225,26 @@ def _opens(file: Path) -> None:
         opened.read(1)
 
 
-def _first_frame(file: Path) -> None:
-    # As in training: with the same decoder and formats, in a helper process with a time limit.
-    decode_frames_guarded(file, lambda frames, rate: [0], _SIDE)
+def _first_frame(file: Path) -> float | None:
+    """Decode the first frame; return when the file ends in seconds, or None for an image, which is shown at any time.
+
+    As in training: with the same decoder and formats, in a helper process with a time limit.
+    """
+    first = decode_frames_guarded(file, lambda frames, seconds: [0], _SIDE)
+    duration = first.metadata.duration_seconds
+    return float(first.timestamps_seconds[0]) + duration if duration else None
+
+
+def _compare_times(clip: CaptionedClip, file_end: float | None, outside: list[str], late: list[str]) -> None:
+    """Note a clip whose times are not in its file."""
+    if file_end is None:
+        return
+    start, end = clip.start_seconds or 0.0, clip.end_seconds
+    shown = f"{clip.clip_id} ({start:g} s to {'the end' if end is None else f'{end:g} s'} of {file_end:.2f} s)"
+    if start >= file_end:
+        outside.append(shown)
+    elif end is not None and end > file_end + MOST_LATE_SECONDS:
+        late.append(shown)
 
 
 def _reason(file: Path, error: DecodeError | OSError) -> str:
@@ -240,6 +270,16 @@ def _file_problems(dataset: str, report: SplitReport, media: Path) -> list[str]:
             f"{len(report.unreadable)} files of {name} cannot be read: {some(report.unreadable)}; "
             "check permissions, or get them again."
         )
+    if report.outside:
+        problems.append(
+            f"{len(report.outside)} clips of {name} begin after the end of their files: {some(report.outside)}; "
+            "correct their times, or leave them out: training treats them as clips that cannot be decoded."
+        )
+    if report.late:
+        problems.append(
+            f"{len(report.late)} clips of {name} end later than their files: {some(report.late)}; are these the files "
+            "that were annotated, and whole? What there is of them is used."
+        )
     return problems
 
 
@@ -249,4 +289,6 @@ def _summary(report: SplitReport) -> str:
     each = f"{fewest} each" if fewest == most else f"{fewest} to {most} each"
     bad = {"missing": report.missing, "empty": report.empty, "unreadable": report.unreadable}
     files = ", ".join(f"{len(names)} {kind}" for kind, names in bad.items() if names) or "all there"
-    return f"{report.split}: {clips} clips, {report.captions} captions ({each}); files: {files}"
+    times = {"outside": report.outside, "beyond the end": report.late}
+    parts = "".join(f"; {len(names)} parts {kind}" for kind, names in times.items() if names)
+    return f"{report.split}: {clips} clips, {report.captions} captions ({each}); files: {files}{parts}"

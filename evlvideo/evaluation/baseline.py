@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.errors import UserError
-from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
+from evlvideo.evaluation.split_scores import decoding_facts, score_and_write, score_split
 from evlvideo.inference.baselines.video import VideoDataset
 from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor
 from evlvideo.inference.pipeline import batches_of, run_batches
@@ -29,14 +29,14 @@ from evlvideo.processes import join_processes, on_main_process
 from evlvideo.progress import Progress
 from evlvideo.results.caption_log import CaptionLog
 from evlvideo.results.records import EvaluationResult
-from evlvideo.results.run_directory import CONFIG_NAME, SUMMARY_NAME, evaluation_directory, other_data
+from evlvideo.results.run_directory import CONFIG_NAME, SUMMARY_NAME, check_writable, evaluation_directory, other_data
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "hf:"
 """Prefix of a model's hub name or folder."""
 _KEYS = ("seed", "training.precision", "data.dataset", "data.root", "data.video_root", "data.check_counts",
-         "data.num_frames", "data.eval_sampling", "data.num_workers")  # fmt: skip
+         "data.scoring_tokenizer", "data.num_frames", "data.eval_sampling", "data.num_workers")  # fmt: skip
 """Config keys that apply to another system, beside those of `generation`."""
 
 
@@ -116,6 +116,7 @@ def caption_split(
     facts = _log_facts(config, prompt, split, clips, precision)
     log = CaptionLog(evaluation_directory(out, config.data, split), facts, process=state.process_index)
     _check_directory(out, config.init, log, resume)
+    on_main_process(lambda: check_writable(log.directory, "name another --out"))
     model = VideoTextModel(processor, dtype=DTYPES[precision], device=state.device, trust_remote_code=trust_remote_code)
     state.wait_for_everyone()  # no process writes captions before all have read the earlier ones
     started = time.perf_counter()
@@ -132,7 +133,7 @@ def caption_split(
     score = partial(
         score_split, captions, clips, config, split, name=out.name, checkpoint=_source(model), prompt=prompt, **more
     )
-    return on_main_process(lambda: _write(log.directory, captions, score(), config))
+    return on_main_process(lambda: _write(log.directory, captions, score, config))
 
 
 def _log_facts(
@@ -150,11 +151,13 @@ def _log_facts(
     }
 
 
-def _write(directory: Path, captions: dict[str, str], result: EvaluationResult, config: RunConfig) -> EvaluationResult:
-    out = Path(config.output_dir)
+def _write(
+    directory: Path, captions: dict[str, str], score: Callable[[], EvaluationResult], config: RunConfig
+) -> EvaluationResult:
+    out, result = Path(config.output_dir), score_and_write(directory, captions, score)
     if not result.data:  # else the clips are not the system's own
         save_config(config, out / CONFIG_NAME)
-    return write_evaluation(directory, captions, result)
+    return result
 
 
 def _check_directory(out: Path, system: str, log: CaptionLog, resume: bool) -> None:

@@ -13,7 +13,7 @@ from evlvideo.errors import UserError
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
 
-_OF_A_DATASET = ("root", "video_root", "check_counts", "quarantine", "features")
+_OF_A_DATASET = ("root", "video_root", "check_counts", "quarantine", "features", "scoring_tokenizer")
 """Keys under `data` whose values belong to one dataset at one place."""
 
 

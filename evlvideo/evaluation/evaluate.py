@@ -21,15 +21,14 @@ from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.errors import UserError, first_ten
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
-from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
+from evlvideo.evaluation.split_scores import decoding_facts, score_and_write, score_split
 from evlvideo.files import read_json
 from evlvideo.inference.captioning import generate_captions
 from evlvideo.inference.captions import count_special_tokens, name_special_tokens, texts_of
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory
-from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import is_main, join_processes, on_main_process
 from evlvideo.progress import timed
@@ -40,6 +39,7 @@ from evlvideo.results.run_directory import (
     PREDICTIONS_NAME,
     SUBMISSION_NAME,
     SUMMARY_NAME,
+    check_writable,
     evaluation_directory,
     other_data,
     run_config,
@@ -82,8 +82,9 @@ def evaluate(
         that could not be decoded, and its scores are those of the others.
 
     Raises:
-        UserError: no checkpoint, no such split, a split without captions, missing videos, or a changed model without
-            `out`. No result is written then.
+        UserError: no checkpoint, no such split, a split without captions, missing videos, a changed model without
+            `out`, or a directory that cannot be written to; nothing is written then. Or the captions cannot be scored;
+            they are written.
     """
     prepared = _prepare(run, split, config, out, shuffle_frames)
     if split in facts_of(prepared.config.data.dataset).without_captions:
@@ -107,14 +108,17 @@ def evaluate(
             **facts,
         )
 
-        def score_and_write() -> EvaluationResult:
+        def score_with_time() -> EvaluationResult:
             with timed(f"scores of {len(texts):,} captions", logger.info):
-                result = write_evaluation(prepared.directory, texts, score())
+                return score()
+
+        def finish() -> EvaluationResult:
+            result = score_and_write(prepared.directory, texts, score_with_time)
             if facts_of(prepared.config.data.dataset).has_server and not result.missing_clips:
                 write_submission(prepared.directory / SUBMISSION_NAME, texts)
             return result
 
-        return on_main_process(score_and_write)
+        return on_main_process(finish)
 
 
 def caption_for_server(
@@ -177,11 +181,12 @@ def _prepare(run: Path, split: str, config: RunConfig | None, out: Path | None, 
         check_same_model(checkpoint, config)
         out = run
     clips = read_clips(config.data, split)
+    directory = evaluation_directory(out, config.data, split, shuffle_frames=shuffle_frames)
+    on_main_process(lambda: check_writable(directory, "copy the run to where it can be"))
     model, processor = open_model(run, config)
     dataset: Dataset[dict[str, Any]] = evaluation_dataset(config.data, model, processor, clips, split)
     if shuffle_frames:
         dataset = ShuffledFrames(dataset, config.seed)
-    directory = evaluation_directory(out, config.data, split, shuffle_frames=shuffle_frames)
     return _Prepared(run, config, out, directory, clips, model, processor, dataset, shuffle_frames)
 
 
@@ -225,7 +230,7 @@ def check_same_model(checkpoint: Path, config: RunConfig) -> None:
     Raises:
         UserError: it changes the model.
     """
-    saved = EvlVideoConfig.from_pretrained(checkpoint)
+    saved = read_configuration(checkpoint)
     # A config may name some of the options that a checkpoint holds.
     asked = changed_by_run(saved, config)
     changed = [f"model.{name}" for name in asdict(config.model) if getattr(asked, name) != getattr(saved, name)]

@@ -69,7 +69,8 @@ def human_row(
         split: one of its splits.
         root: directory of the dataset. Its media files may be missing. `mini` needs none.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
-        tokenizer: `ptb` or `python`. Defaults to `ptb` if Java runs, else `python`.
+        tokenizer: one of :data:`evlvideo.metrics.tokenizers.tokenize.TOKENIZERS`. Defaults to `ptb` if Java runs, else
+            `python`.
         check_counts: whether there must be as many clips and captions as the published dataset has.
 
     Raises:

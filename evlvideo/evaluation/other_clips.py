@@ -6,6 +6,7 @@ caption, and the captions of a plain evaluation are moved to other clips. No mod
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,10 +16,10 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import check_same_model, evaluate
-from evlvideo.evaluation.split_scores import decoding_facts, score_split, write_evaluation
+from evlvideo.evaluation.split_scores import decoding_facts, score_and_write, score_split
 from evlvideo.metrics.names import METRICS, format_score
 from evlvideo.metrics.references_digest import references_digest
-from evlvideo.models.checkpoint import WEIGHTS_NAME, checkpoint_directory
+from evlvideo.models.checkpoint import checkpoint_directory, weights_file
 from evlvideo.processes import join_processes, on_main_process
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import EvaluationResult
@@ -109,7 +110,7 @@ def _plain_result(
 ) -> EvaluationResult | None:
     """Return the plain result that the run has, unless it is of other weights, references or decoding."""
     path = evaluation_directory(run, config.data, split) / RESULT_NAME
-    if not path.is_file() or path.stat().st_mtime < (run / WEIGHTS_NAME).stat().st_mtime:
+    if not path.is_file() or path.stat().st_mtime < weights_file(run).stat().st_mtime:
         return None
     result = EvaluationResult.load(path)
     same = result.decoding == decoding_facts(config) and result.references.sha256 == references_digest(references)
@@ -124,7 +125,8 @@ def _score_moved(
     captions = read_predictions(evaluation_directory(run, config.data, split) / PREDICTIONS_NAME)
     captioned = {clip_id: texts for clip_id, texts in references_of(clips).items() if clip_id in captions}
     moved = {clip_id: captions[other] for clip_id, other in other_clips(captioned, config.seed).items()}
-    result = score_split(
+    score = partial(
+        score_split,
         moved,
         clips,
         config,
@@ -138,4 +140,4 @@ def _score_moved(
         data=plain.data,
         special_tokens=plain.special_tokens,
     )
-    return write_evaluation(evaluation_directory(run, config.data, split, other_clips=True), moved, result)
+    return score_and_write(evaluation_directory(run, config.data, split, other_clips=True), moved, score)

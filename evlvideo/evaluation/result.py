@@ -47,6 +47,7 @@ def make_result(
         clips_expected=len(clip_ids),
         missing_clips=[clip_id for clip_id in clip_ids if clip_id not in scores.per_clip],
         deviations=list(deviations),
+        remarks=scores.remarks,
         skipped=scores.skipped,
         evidence_scores=scores.subsets or None,
         evidence_clips={subset: len(members) for subset, members in (subsets or {}).items()} or None,

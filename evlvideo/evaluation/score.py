@@ -28,7 +28,8 @@ def score_files(
         references: a file that :func:`evlvideo.results.reference_files.load_references` reads.
         name: what tables call the system. Defaults to the stem of the file of predictions.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
-        tokenizer: `ptb` or `python`. Defaults to `ptb` if Java runs, else `python`.
+        tokenizer: one of :data:`evlvideo.metrics.tokenizers.tokenize.TOKENIZERS`. Defaults to `ptb` if Java runs, else
+            `python`.
         split: the split of the references to score on. Defaults to all clips.
 
     Raises:
@@ -75,6 +76,7 @@ def score_lines(result: EvaluationResult) -> list[str]:
         f"{result.clips_scored} of {result.clips_expected} clips, {result.references.captions} references, "
         f"tokenizer {result.tokenizer}"
     )
+    lines += [f"NOTE: {remark}" for remark in result.remarks]
     if result.deviations:
         lines.append(f"NOT THE PUBLISHED SPLIT: {'. '.join(result.deviations)}. {NOT_PUBLISHED}")
     if result.missing_clips:

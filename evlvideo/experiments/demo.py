@@ -1,6 +1,7 @@
 """Run the whole chain in miniature: fine-tune every form, train the best with SCST, evaluate and compare all."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,13 @@ logger = logging.getLogger(__name__)
 FINE_TUNED = ("concat", "mean", "in_tower", "in_tower_positions", "merged", "merged_positions")
 """Runs, in the order of the poster's table."""
 SCST = "scst"
+REPORT, CHECKPOINT = "report", "mini-checkpoint"
 MOST_AT_A_TIME = 4
 """Upper bound of parallel trainings; each takes some 1.2 GiB of memory."""
 
+_FOLDERS = (*FINE_TUNED, SCST, REPORT, CHECKPOINT)
+_MARK = ".evlvideo-demo"
+"""Empty file in each folder that a demo made."""
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -47,14 +52,15 @@ def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
         Interrupted: a signal stopped it.
     """
     started = time.perf_counter()
+    script = _script() if from_scratch else None
     _make_room(out)
-    init = str(_train_mini_checkpoint(out)) if from_scratch else None
+    init = str(_train_mini_checkpoint(out, script)) if script else None
     configs = {name: _demo_config(name, out, seed, init) for name in (*FINE_TUNED, SCST)}
     try:
         _train_and_evaluate(configs, out)
     except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted("The demo was stopped; it starts over when it is run again.") from error
-    comparison = compare([out / name for name in (*FINE_TUNED, SCST)], out=out / "report")
+    comparison = compare([out / name for name in (*FINE_TUNED, SCST)], out=out / REPORT)
     logger.info("the demo took %.0f s", time.perf_counter() - started)
     return comparison
 
@@ -90,23 +96,43 @@ def _demo_config(name: str, out: Path, seed: int, init: str | None) -> RunConfig
 
 
 def _make_room(out: Path) -> None:
-    """Remove an earlier demo, and nothing else."""
-    if not out.exists():
-        return
-    known = {*FINE_TUNED, SCST, "report", "mini-checkpoint"}
-    others = sorted(path.name for path in out.iterdir() if path.name not in known) if out.is_dir() else [out.name]
+    """Remove an earlier demo, and nothing else, and make and mark the folders of this one.
+
+    Raises:
+        UserError: there is something without our mark, or the folders cannot be made.
+    """
+    found = sorted(out.iterdir()) if out.is_dir() else [out] if os.path.lexists(out) else []
+    others = [path.name for path in found if path.name not in _FOLDERS or not _is_ours(path)]
     if others:
-        raise UserError(f"{out} holds {', '.join(others[:5])}, which no demo made; name another directory with --out.")
-    shutil.rmtree(out)
+        raise UserError(
+            f"{out} holds {', '.join(others[:5])}, which no demo is known to have made; remove it, or name another "
+            "directory with --out."
+        )
+    try:
+        for path in found:
+            shutil.rmtree(path)
+        for name in _FOLDERS:
+            (out / name).mkdir(parents=True)
+            (out / name / _MARK).touch()
+    except OSError as error:
+        raise UserError(f"{out} cannot be written to: {error.strerror or error}; name another --out.") from error
 
 
-def _train_mini_checkpoint(out: Path) -> Path:
+def _is_ours(folder: Path) -> bool:
+    return not folder.is_symlink() and (folder / _MARK).is_file()
+
+
+def _script() -> Path:
     script = _PACKAGE.parent / "scripts" / "build_mini_checkpoint.py"
     if not script.is_file():
         raise UserError(
             "--from-scratch needs a checkout of the project, whose scripts are not in the installed package."
         )
-    directory = out / "mini-checkpoint"
+    return script
+
+
+def _train_mini_checkpoint(out: Path, script: Path) -> Path:
+    directory = out / CHECKPOINT
     logger.info("training the mini checkpoint, into %s", directory)
     done = subprocess.run([sys.executable, str(script), "--out", str(directory)], check=False)
     if done.returncode != 0:

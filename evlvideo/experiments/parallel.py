@@ -12,12 +12,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from threading import Thread
 
 from rich.console import Console
 
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
-from evlvideo.processes import interrupted_by_signals
+from evlvideo.processes import end_at_once, interrupted_by_signals
 from evlvideo.terminal import prepare
 from evlvideo.training.run import train
 
@@ -69,3 +70,12 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prepare()
     torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process if its parent is killed: nobody would take what it trains, and it would never end."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    end_at_once(1)

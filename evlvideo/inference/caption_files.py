@@ -61,18 +61,12 @@ def caption_files(
         UserError: there are no videos, a file is missing, captions_per_video is below 1 or above the number of beams,
             or there is no checkpoint.
     """
-    if not videos:
-        raise UserError("No videos were given; name at least one file.")
     if captions_per_video < 1:
         raise UserError(f"The number of captions a video is {captions_per_video}; it must be at least 1.")
-    missing = [str(video) for video in videos if not video.exists()]
-    if missing:
-        raise UserError(f"{len(missing)} of {len(videos)} videos do not exist: {', '.join(missing[:3])}.")
+    check_files(videos)
     join_processes()
     directory = checkpoint_directory(checkpoint)
-    if config is None:
-        of_run = (directory / CONFIG_NAME).is_file()
-        config = run_config(directory, overrides) if of_run else config_of(overrides or [])
+    config = config or checkpoint_config(directory, overrides)
     generation = config.generation
     if captions_per_video > generation.num_beams and not generation.do_sample:
         raise UserError(
@@ -93,6 +87,25 @@ def caption_files(
         captions_per_clip=captions_per_video,
     )
     return (_captioned(video, item) for video, item in zip(videos, captioned, strict=True))
+
+
+def check_files(videos: Sequence[Path]) -> None:
+    """Check that there are files, before a model is opened for them.
+
+    Raises:
+        UserError: none was named, or some do not exist.
+    """
+    if not videos:
+        raise UserError("No videos were given; name at least one file.")
+    missing = [str(video) for video in videos if not video.exists()]
+    if missing:
+        raise UserError(f"{len(missing)} of {len(videos)} videos do not exist: {', '.join(missing[:3])}.")
+
+
+def checkpoint_config(directory: Path, overrides: list[str] | None) -> RunConfig:
+    """Load the config of a checkpoint that is a run, or the default config, with `key=value` changes."""
+    of_run = (directory / CONFIG_NAME).is_file()
+    return run_config(directory, overrides) if of_run else config_of(overrides or [])
 
 
 def _captioned(video: Path, item: Outcome[list[Caption]]) -> CaptionedFile:

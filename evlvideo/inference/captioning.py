@@ -93,11 +93,20 @@ def stream_captions(
     Yields:
         the captions of each clip, in the order of the dataset, in every process. Only a few batches are in memory.
     """
-    state = PartialState()
     mine = _caption_batches(
         model, processor, dataset, generation, num_workers=num_workers, captions_per_clip=captions_per_clip
     )
-    for _ in range(0, len(_batches(dataset, generation.batch_size)), state.num_processes):
+    yield from gather_stream(mine, dataset, generation.batch_size)
+
+
+def gather_stream(
+    mine: Iterator[list[Outcome[Result]]], dataset: Dataset[dict[str, Any]], batch_size: int
+) -> Iterator[Outcome[Result]]:
+    """Yield the outcomes of all processes, in the order of the dataset, from this process's of :func:`encode_batches`.
+
+    A batch of every process is done at a time, so only a few are in memory.
+    """
+    for _ in range(0, len(_batches(dataset, batch_size)), PartialState().num_processes):
         yield from gather_object(next(mine, []))
 
 

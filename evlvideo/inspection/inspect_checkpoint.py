@@ -17,7 +17,7 @@ from evlvideo.inspection.findings import findings_of
 from evlvideo.inspection.records import ClipsSeen, Inspection
 from evlvideo.inspection.settings import merging_of, settings_of
 from evlvideo.inspection.weights import weights_of
-from evlvideo.models.checkpoint import WEIGHTS_NAME, checkpoint_directory
+from evlvideo.models.checkpoint import checkpoint_directory, weights_file
 from evlvideo.models.towers import read_manifest
 from evlvideo.processes import join_processes
 from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, run_config
@@ -63,7 +63,7 @@ def inspect_checkpoint(
             "key=value, such as dataset=mini."
         )
     opened = replace(config or RunConfig(), model=ModelConfig())
-    model, processor = open_model(given, opened)
+    model, processor = open_model(given, opened, may_be_broken=True)
     weights = weights_of(model, read_manifest(given))
     seen: ClipsSeen | None = None
     if config is not None:
@@ -94,7 +94,7 @@ def inspect_checkpoint(
 def _newest(checkpoint: str) -> str:
     """Name the newest checkpoint of a run that has not finished; any other name stays."""
     directory = Path(checkpoint)
-    if (directory / WEIGHTS_NAME).is_file():
+    if weights_file(directory).is_file():
         return checkpoint
     newest = newest_checkpoint(directory / CHECKPOINTS_NAME)
     return checkpoint if newest is None else str(newest)

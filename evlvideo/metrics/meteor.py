@@ -33,9 +33,19 @@ class MeteorProcess:
             if java is None:
                 self.failure = NO_JAVA
             else:
-                from pycocoevalcap.meteor.meteor import Meteor
+                self._start()
 
-                self._scorer = Meteor()
+    def _start(self) -> None:
+        from pycocoevalcap.meteor.meteor import Meteor
+
+        class Scorer(Meteor):
+            def __del__(self) -> None:
+                """Leave the end to `close`: after an exception, the original would wait forever for its own lock."""
+
+        try:
+            self._scorer = Scorer()
+        except OSError as error:
+            self.failure = f"its Java program could not be started: {error.strerror or error}"
 
     def score(self, hypotheses: Texts, references: Texts) -> tuple[float, list[float]] | None:
         """Return the corpus score and the score of each clip, or None with the reason in :attr:`failure`."""
@@ -72,9 +82,6 @@ class MeteorProcess:
             with suppress(OSError):
                 pipe.close()
         scorer.meteor_p.wait()
-        # After an exception, the scorer's destructor would wait forever for its own lock.
-        if scorer.lock.locked():
-            scorer.lock.release()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ Defined here, as pycocoevalcap breaks:
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from evlvideo.errors import UserError, first_ten, look_alikes
 from evlvideo.metrics.meteor import MeteorProcess, Texts
 from evlvideo.metrics.names import ALL_METRICS, METRICS, SUBSET_SCORES
+from evlvideo.metrics.remarks import cider_remarks, script_remarks
 from evlvideo.metrics.spice import spice
 from evlvideo.metrics.tokenized_references import TokenizedReferences
 from evlvideo.metrics.tokenizers.tokenize import default_tokenizer, tokenize_lines
@@ -57,6 +58,8 @@ class Scores:
     """Metric → why it was not computed."""
     subsets: dict[str, dict[str, float]]
     """Subset → metric → score over its clips; see :func:`score_captions`."""
+    remarks: list[str] = field(default_factory=list)
+    """Why scores say little, whatever the captions."""
 
 
 def score_captions(
@@ -75,7 +78,8 @@ def score_captions(
         predictions: clip → caption, for exactly the clips of `references`.
         references: clip → what people wrote, at least one with a word in it.
         metrics: some of :data:`ALL_METRICS`.
-        tokenizer: `ptb` or `python`. Defaults to `ptb` if Java runs, else `python`.
+        tokenizer: one of :data:`evlvideo.metrics.tokenizers.tokenize.TOKENIZERS`. Defaults to `ptb` if Java runs, else
+            `python`.
         subsets: name → clips to score on their own as well. BLEU is computed over the captions of the subset. METEOR,
             ROUGE-L and CIDEr are means of the clips' scores, so that CIDEr keeps the document frequencies of the whole.
         meteor: a running METEOR, left open. If None, one is started and ended.
@@ -146,6 +150,7 @@ def score_tokenized(
         tokenizer=references.tokenizer,
         skipped=scored.skipped,
         subsets=of_subsets,
+        remarks=[*references.remarks, *(cider_remarks(of_clips) if "cider" in metrics else [])],
     )
 
 
@@ -184,7 +189,7 @@ def tokenize_together(
     lines = iter(tokenize_lines(flat, tokenizer))
     words = [{clip_id: next(lines) for clip_id in of_system} for of_system in captions]
     of_references = {clip_id: [next(lines) for _ in group] for clip_id, group in references.items()}
-    return words, TokenizedReferences(of_references, tokenizer)
+    return words, TokenizedReferences(of_references, tokenizer, script_remarks(references, tokenizer))
 
 
 def _run(

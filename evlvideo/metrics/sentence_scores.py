@@ -45,13 +45,13 @@ class BleuReferences:
         """Count the n-grams of references."""
         most: Counter[tuple[str, ...]] = Counter()
         for words in references:
-            most |= Counter(_ngrams(words))
+            most |= Counter(ngrams(words))
         return cls(dict(most), [len(words) for words in references])
 
     def count(self, words: Words) -> BleuCounts:
         """Count the n-grams of a caption."""
         correct = [0] * _MAX_N
-        for ngram, count in Counter(_ngrams(words)).items():
+        for ngram, count in Counter(ngrams(words)).items():
             correct[len(ngram) - 1] += min(count, self.most.get(ngram, 0))
         _, closest = min((abs(length - len(words)), length) for length in self.lengths)
         return BleuCounts(correct, [max(0, len(words) - order) for order in range(_MAX_N)], len(words), closest)
@@ -115,5 +115,6 @@ def _longest_common(words: Words, positions: dict[str, int], length: int) -> int
     return length - row.bit_count()
 
 
-def _ngrams(words: Words) -> list[tuple[str, ...]]:
+def ngrams(words: Words) -> list[tuple[str, ...]]:
+    """Return the n-grams of a text for n = 1…4."""
     return [tuple(words[i : i + n]) for n in range(1, _MAX_N + 1) for i in range(len(words) - n + 1)]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from evlvideo.metrics.java import NO_JAVA, find_java
+from evlvideo.metrics.java import NO_JAVA, SAME_EVERYWHERE, find_java
 
 Texts = Mapping[int, list[str]]
 """Clip index → tokenized texts."""
@@ -50,7 +50,7 @@ def spice(
     with tempfile.TemporaryDirectory(prefix="evlvideo-spice-") as temporary:
         source, result = Path(temporary) / "captions.json", Path(temporary) / "scores.json"
         source.write_text(json.dumps(asked), encoding="utf-8")
-        command = [java, "-Xmx8G", "-jar", _JAR, source, "-out", result, "-subset", "-silent"]
+        command = [java, "-Xmx8G", *SAME_EVERYWHERE, "-jar", _JAR, source, "-out", result, "-subset", "-silent"]
         limit_seconds += len(asked)
         try:
             done = subprocess.run(

@@ -18,6 +18,7 @@ from evlvideo.metrics.cider import CiderD
 from evlvideo.metrics.ngrams.reference_counts import ReferenceCounts
 from evlvideo.metrics.ngrams.tables import NgramTables
 from evlvideo.metrics.references_digest import references_digest
+from evlvideo.metrics.tokenizers import characters
 from evlvideo.metrics.tokenizers.light import RULES_SHA256
 from evlvideo.metrics.tokenizers.tokenize import tokenize
 
@@ -49,6 +50,7 @@ def scorer_key(
     documents: Mapping[str, Sequence[str]] | None = None,
     *,
     end_of_text: bool,
+    tokenizer: str = "python",
 ) -> ScorerKey:
     """Return the key of the scorer of these captions, as people wrote them."""
     of_references = references_digest(references)
@@ -57,7 +59,7 @@ def scorer_key(
         split=split,
         references=of_references,
         documents=of_references if documents is None else references_digest(documents),
-        tokenizer=f"python {RULES_SHA256}",
+        tokenizer=f"{tokenizer} {characters.RULES_SHA256 if tokenizer == 'characters' else RULES_SHA256}",
         end_of_text=str(end_of_text).lower(),
     )
 
@@ -67,16 +69,18 @@ def build_scorer(
     documents: Mapping[str, Sequence[str]] | None = None,
     *,
     end_of_text: bool,
+    tokenizer: str = "python",
 ) -> CiderD:
-    """Tokenize captions without Java, and count them.
+    """Tokenize captions, and count them.
 
     Args:
         references: the captions of every clip that can be scored, as people wrote them.
         documents: the captions that frequencies are counted over. Defaults to `references`.
         end_of_text: count EOS as a word.
+        tokenizer: `python` or `characters`, which need no Java.
     """
-    tokenized = None if documents is None else tokenize(documents, "python").values()
-    return CiderD(tokenize(references, "python"), tokenized, end_of_text=end_of_text)
+    tokenized = None if documents is None else tokenize(documents, tokenizer).values()
+    return CiderD(tokenize(references, tokenizer), tokenized, end_of_text=end_of_text)
 
 
 def stored_scorer(
@@ -86,6 +90,7 @@ def stored_scorer(
     documents: Mapping[str, Sequence[str]] | None = None,
     *,
     end_of_text: bool,
+    tokenizer: str = "python",
     replace: bool = False,
 ) -> CiderD:
     """Load the scorer of some captions; if there is no file yet, build and write it.
@@ -96,19 +101,20 @@ def stored_scorer(
         references: as for :func:`build_scorer`.
         documents: as for :func:`build_scorer`.
         end_of_text: as for :func:`build_scorer`.
+        tokenizer: as for :func:`build_scorer`.
         replace: overwrite a file that was counted from something else, rather than refuse it.
 
     Raises:
         UserError: the file is not a scorer, was counted from something else, or cannot be written.
     """
-    key = scorer_key(split, references, documents, end_of_text=end_of_text)
+    key = scorer_key(split, references, documents, end_of_text=end_of_text, tokenizer=tokenizer)
     if path.exists():
         try:
             return load_scorer(path, key)
         except UserError:
             if not replace:
                 raise
-    scorer = build_scorer(references, documents, end_of_text=end_of_text)
+    scorer = build_scorer(references, documents, end_of_text=end_of_text, tokenizer=tokenizer)
     save_scorer(path, scorer, key)
     return scorer
 

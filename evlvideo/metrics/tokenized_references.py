@@ -8,6 +8,7 @@ import numpy as np
 
 from evlvideo.metrics.bleu_counts import bleu_counts
 from evlvideo.metrics.cider import CiderD
+from evlvideo.metrics.remarks import script_remarks
 from evlvideo.metrics.tokenizers.tokenize import tokenize, tokenize_lines
 
 
@@ -17,11 +18,13 @@ class TokenizedReferences:
     Args:
         words: clip → references, with words separated by single spaces.
         tokenizer: the tokenizer that made the words.
+        remarks: what to say of scores of these words.
     """
 
-    def __init__(self, words: Mapping[str, Sequence[str]], tokenizer: str) -> None:
+    def __init__(self, words: Mapping[str, Sequence[str]], tokenizer: str, remarks: Sequence[str] = ()) -> None:
         self.words = words
         self.tokenizer = tokenizer
+        self.remarks = remarks
 
     @classmethod
     def of(cls, references: Mapping[str, Sequence[str]], tokenizer: str) -> Self:
@@ -30,7 +33,7 @@ class TokenizedReferences:
         Raises:
             UserError: the tokenizer is unknown, or is `ptb` and cannot run.
         """
-        return cls(tokenize(references, tokenizer), tokenizer)
+        return cls(tokenize(references, tokenizer), tokenizer, script_remarks(references, tokenizer))
 
     def tokenize(self, captions: Mapping[str, str]) -> dict[str, str]:
         """Tokenize captions as the references were.

@@ -123,7 +123,7 @@ def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
     Starts new interpreters: forks could hang if the caller has threads, and spawned workers would import the caller's
     main module.
     """
-    command = [sys.executable, "-m", "evlvideo.mini.build", str(root), json.dumps(facts)]
+    command = [sys.executable, "-m", "evlvideo.mini.build", str(root), json.dumps(facts), str(os.getpid())]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
     workers = [
         subprocess.Popen([*command, str(first)], env=environment, stderr=subprocess.PIPE, text=True)
@@ -138,7 +138,8 @@ def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
         for worker in workers:
             errors = worker.communicate()[1]
             if worker.returncode != 0:
-                raise RuntimeError(f"Rendering the mini dataset failed:\n{errors}")
+                said = errors.strip().splitlines() or [f"status {worker.returncode}"]
+                raise UserError(f"rendering failed: {said[-1]}")
     finally:
         for worker in workers:
             worker.kill()
@@ -147,10 +148,12 @@ def _render_videos(root: Path, facts: dict[str, Any], progress: bool) -> None:
                 worker.stderr.close()
 
 
-def _render_share(root: Path, facts: dict[str, Any], first: int) -> None:
-    """Write every `_WORKERS`-th clip, starting with `first`."""
+def _render_share(root: Path, facts: dict[str, Any], parent: int, first: int) -> None:
+    """Write every `_WORKERS`-th clip, starting with `first`, as long as the parent process lives."""
     clips = _clips(facts)
     for number in range(first, len(clips), _WORKERS):
+        if os.getppid() != parent:
+            return
         split, index = clips[number]
         scene, _ = sample_clip(split, index, facts["seed"])
         write_clip(root / "videos" / f"video{number}.mp4", render_clip(scene))
@@ -191,4 +194,4 @@ def _video_entry(number: int, split: str, scene: Scene) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _render_share(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]))
+    _render_share(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

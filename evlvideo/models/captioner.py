@@ -5,7 +5,6 @@ tower, `H` channels and `M` output tokens of the connector (of a frame or of a c
 `T·M` if concatenated), `E` width of the language model, `L` text tokens, `k` texts of a clip, `V` vocabulary.
 """
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import CausalLMOutput
 
 from evlvideo.errors import UserError
 from evlvideo.models.checkpoint import (
@@ -24,13 +22,14 @@ from evlvideo.models.checkpoint import (
     checkpoint_directory,
     load_trained_weights,
     make_weights_readable,
+    read_configuration,
 )
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.base import BlockReader
+from evlvideo.models.contrast.term import CaptionOutput, ContrastiveTerm
 from evlvideo.models.gradient_checkpointing import Checkpoint, checkpoint_layers
 from evlvideo.models.language import (
     SoftPrompt,
-    after_prefix,
     before_caption,
     caption_loss,
     check_positions,
@@ -40,16 +39,15 @@ from evlvideo.models.language import (
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.towers import (
     TOWERS,
-    TowerRecord,
     check_towers,
     fingerprint,
-    load_towers,
+    give_towers,
     read_manifest,
     read_text_config,
     take_pixels,
     write_manifest,
 )
-from evlvideo.models.trainable import is_trained, tower_of
+from evlvideo.models.trainable import is_of_training, is_trained, tower_of
 from evlvideo.models.vision import VisionTower
 
 _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
@@ -88,6 +86,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             self.language_model = AutoModelForCausalLM.from_config(config.text)
         width = self.language_model.get_input_embeddings().embedding_dim
         self.language_projection = nn.Linear(self.connector.output_dim, width)
+        self.contrastive: ContrastiveTerm | None = None  # given by a training that has the term
         self.tower_fingerprints: dict[str, str] = {}
         self.post_init()
         # After the initialisation above, which would overwrite LoRA's zeros.
@@ -166,15 +165,18 @@ class EvlVideoForCaptioning(PreTrainedModel):
         Raises:
             UserError: features are given to a model with trained parts inside the tower.
         """
+        return self.features_to_prompt(self._features(pixel_values, features))
+
+    def _features(self, pixel_values: Tensor | None, features: Tensor | None) -> Tensor:
         if features is None:
             assert pixel_values is not None, "give pixel_values, features or soft_prompt"
-            features = self.vision_tower(pixel_values)
-        elif self.config.needs_frames:
+            return self.vision_tower(pixel_values)
+        if self.config.needs_frames:
             raise UserError(
                 "The model has contextualizers or relations inside the vision tower, so that features made without "
                 "them are not its own; give it frames (data.features=null)."
             )
-        return self.features_to_prompt(features)
+        return features
 
     @in_own_precision
     def forward(
@@ -189,7 +191,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
         prompt: SoftPrompt | None = None,
         num_items_in_batch: Tensor | int | None = None,
         logits_to_keep: int = 0,
-    ) -> CausalLMOutput:
+        sentences: Tensor | None = None,
+    ) -> CaptionOutput:
         """Run a teacher-forced pass.
 
         Several texts of a clip share one pass over its soft prompt, if only the texts' logits are asked for.
@@ -205,35 +208,33 @@ class EvlVideoForCaptioning(PreTrainedModel):
             prompt: output of :meth:`read_prompt`; then `logits_to_keep` is from 1 to `L + 1`.
             num_items_in_batch: targets that the loss is averaged over. Defaults to those of this batch.
             logits_to_keep: number of last positions whose logits are returned; 0 returns all.
+            sentences: encoded captions for the contrastive term, `(B, D)`; only with frames or features.
 
         Raises:
             UserError: soft prompt and text are longer than the language model's positions.
 
         Returns:
-            loss (if there are labels) and logits `(k·B, P + L, V)`, or the last of them.
+            loss (if there are labels), logits `(k·B, P + L, V)` or the last of them, and the contrastive term.
         """
         assert input_ids is not None and attention_mask is not None
+        contrast = None
+        if sentences is not None and self.contrastive is not None:
+            tokens = self.features_to_tokens(self._features(pixel_values, features))
+            soft_prompt, contrast = self.language_projection(tokens), self.contrastive(tokens, sentences)
         if prompt is None:
             if soft_prompt is None:
                 soft_prompt = self.encode(pixel_values, features=features)
             shares = len(input_ids) > len(soft_prompt) and 0 < logits_to_keep <= input_ids.shape[1] + 1
             # One text a clip is read in one pass with its prompt.
-            prompt = self._soft_prompt(soft_prompt, read=shares)
+            prompt = SoftPrompt.after(self.language_model, self.config.prefix_token_ids, soft_prompt, read=shares)
         logits = read_texts(self.language_model, prompt, input_ids, attention_mask, logits_to_keep)
         loss = None if labels is None else caption_loss(logits, labels, num_items_in_batch)
-        return CausalLMOutput(loss=loss, logits=logits)
+        return CaptionOutput(loss=loss, logits=logits, contrastive_loss=contrast)
 
     @in_own_precision
     def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
         """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that follow."""
-        return self._soft_prompt(soft_prompt, read=True)
-
-    def _soft_prompt(self, soft_prompt: Tensor, *, read: bool) -> SoftPrompt:
-        """Put the text that stands before a soft prompt there, and let the language model read them, or not yet."""
-        embeddings = after_prefix(self.language_model, soft_prompt, self.config.prefix_token_ids)
-        check_positions(self.language_model, embeddings.shape[1])
-        make = SoftPrompt.read if read else SoftPrompt.unread
-        return make(self.language_model, embeddings)
+        return SoftPrompt.after(self.language_model, self.config.prefix_token_ids, soft_prompt, read=True)
 
     @torch.no_grad()
     @in_own_precision
@@ -245,6 +246,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         soft_prompt: Tensor | None = None,
         prompt: SoftPrompt | None = None,
         prompt_ids: Tensor | None = None,
+        prompt_mask: Tensor | None = None,
         max_new_tokens: int = 30,
         **generation: Any,
     ) -> Tensor:
@@ -256,6 +258,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             soft_prompt: output of :meth:`encode`, `(B, P, E)`.
             prompt: output of :meth:`read_prompt`.
             prompt_ids: tokens that every caption continues, `(L)` or `(B, L)`, without the BOS token.
+            prompt_mask: ones on them, zeros on padding, which is on the left, `(B, L)`. Defaults to no padding.
             max_new_tokens: upper bound of the tokens to generate.
             generation: further arguments of transformers' `generate`, such as `num_beams` or `min_new_tokens`. The
                 language model's own settings have no effect.
@@ -273,14 +276,15 @@ class EvlVideoForCaptioning(PreTrainedModel):
             if soft_prompt is None:
                 soft_prompt = self.encode(pixel_values, features=features)
             prompt = self.read_prompt(soft_prompt)
-        context = before_caption(self.language_model, prompt, self.config.bos_token_id, prompt_ids)
+        bos = self.config.bos_token_id
+        context, mask = before_caption(self.language_model, prompt, bos, prompt_ids, prompt_mask)
         # The last new token is not read again.
         check_positions(self.language_model, context.shape[1] + max_new_tokens - 1)
         # transformers repeats the context for beams and captions, but not the cache.
         cache = prompt.repeated(max(generation.get("num_beams", 1), generation.get("num_return_sequences", 1))).cache
         return self.language_model.generate(
             inputs_embeds=context,
-            attention_mask=torch.ones(context.shape[:2], dtype=torch.long, device=context.device),
+            attention_mask=mask,
             cache=cache if cache.get_seq_length() else None,
             max_new_tokens=max_new_tokens,
             eos_token_id=self.config.end_token_id,
@@ -297,9 +301,11 @@ class EvlVideoForCaptioning(PreTrainedModel):
             kwargs: passed on to transformers.
         """
         state = kwargs.pop("state_dict", None) or self.state_dict()
+        state = {name: value for name, value in state.items() if not is_of_training(name)}
         if not full:
             state = {name: value for name, value in state.items() if tower_of(name) is None}
-        super().save_pretrained(save_directory, state_dict=state, **kwargs)
+        # transformers would give weights of some language models the names of their published files.
+        super().save_pretrained(save_directory, state_dict=state, **{"save_original_format": False, **kwargs})
         if kwargs.get("is_main_process", True):
             directory = Path(save_directory)
             make_weights_readable(directory)
@@ -340,7 +346,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         directory = checkpoint_directory(
             str(pretrained_model_name_or_path), revision=hub.get("revision"), token=hub.get("token")
         )
-        saved = EvlVideoConfig.from_pretrained(directory)
+        saved = read_configuration(directory)
         config = config or saved
         if config.image_mean is None:
             config.image_mean, config.image_std = saved.image_mean, saved.image_std
@@ -348,7 +354,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         model = cls(config, empty_language_model=not language_model or "language_model" in manifest)
         new, left_out = changed_weights(cls, saved, config) if config is not saved else (set(), set())
         check_pixels_are_known(config, directory)
-        model._load_towers(manifest, tower_dtype, language_model=language_model)
+        give_towers(model, manifest, tower_dtype, language_model=language_model)
         load_trained_weights(model, directory, may_be_missing=new, left_out=left_out, language_model=language_model)
         model.freeze_towers()
         return model.eval()
@@ -377,24 +383,11 @@ class EvlVideoForCaptioning(PreTrainedModel):
             config.text_config = read_text_config(config.language_model)
         model = cls(config, empty_language_model=True)
         config.image_mean, config.image_std = list(model.vision_tower.image_mean), list(model.vision_tower.image_std)
-        model._load_towers(None, tower_dtype, language_model=language_model)
+        give_towers(model, None, tower_dtype, language_model=language_model)
         if bert is not None:
             model.connector.load_bert(bert)
         model.freeze_towers()
         return model.eval()
-
-    def _load_towers(
-        self, manifest: Mapping[str, TowerRecord] | None, dtype: torch.dtype | None, *, language_model: bool
-    ) -> None:
-        """Load the frozen towers that a checkpoint's manifest names, or all, and convert them to a dtype."""
-        tower, config = self.vision_tower, self.config
-        found, self.tower_fingerprints = load_towers(tower, config, manifest, language_model=language_model)
-        if found is not None:
-            self.language_model = found
-            prepare_language_model(found, config)
-        for name, parameter in self.named_parameters():
-            if tower_of(name) is not None:
-                parameter.data = parameter.data.to(dtype or torch.float32)
 
 
 AutoConfig.register("evlvideo", EvlVideoConfig)

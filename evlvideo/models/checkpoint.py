@@ -6,14 +6,15 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from evlvideo.errors import UserError
-from evlvideo.files import give_ordinary_permissions, read_json
+from evlvideo.files import at_home, give_ordinary_permissions, inside, read_json
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import PACKAGE_PREFIX, read_manifest, resolve_source
-from evlvideo.models.trainable import part_of, tower_of, without_lora
+from evlvideo.models.trainable import is_of_training, part_of, tower_of, without_lora
 from evlvideo.models.weights import copy_weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,10 @@ logger = logging.getLogger(__name__)
 MINI_CHECKPOINT = "mini"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+"""Names the files of weights that were saved with `max_shard_size`."""
+_NOT_OF_THE_MODEL = ["checkpoints/*", "evaluation/*", "tensorboard/*"]
+"""Folders of an uploaded run that are not downloaded to open it; optimizers are larger than what was trained."""
 _RENAMED = {
     "vision_projection.": "connector.projection.",
     "contextualizer.": "connector.contextualizer.",
@@ -40,27 +45,81 @@ def checkpoint_directory(name: str, *, revision: str | None = None, token: str |
     """
     if name == MINI_CHECKPOINT:
         name = resolve_source(f"{PACKAGE_PREFIX}mini/evlgen")
-    path = Path(name)
+    path = Path(at_home(name))
     if path.is_dir():
-        missing = [file for file in (CONFIG_NAME, WEIGHTS_NAME) if not (path / file).is_file()]
-        if missing:
-            raise UserError(
-                f"The directory {name} holds no checkpoint ({' and '.join(missing)} missing). Name a finished run, a "
-                "directory written by save_pretrained, or `mini`."
-            )
-        read_json(path / CONFIG_NAME)  # transformers' error would not be the user's
-        return path
+        return _checked(path, f"The directory {name}")
     # `runs/typo` looks like a hub name; next to a folder `runs`, it is a missing directory.
     if path.is_absolute() or path.exists() or path.parent.is_dir() or name.count("/") != 1:
         raise UserError(f"There is no checkpoint at {name}. Name a directory, a hub name (owner/name), or `mini`.")
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, token=token))
+        found = snapshot_download(name, revision=revision, token=token, ignore_patterns=_NOT_OF_THE_MODEL)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{name} is neither a directory with a checkpoint nor a model that the hub gives: {error}"
         ) from error
+    return _checked(Path(found), f"The hub's {name}")
+
+
+def _checked(directory: Path, what: str) -> Path:
+    missing = [] if (directory / CONFIG_NAME).is_file() else [CONFIG_NAME]
+    missing += [] if weights_file(directory).is_file() else [WEIGHTS_NAME]
+    if missing:
+        raise UserError(
+            f"{what} holds no checkpoint ({' and '.join(missing)} missing). Name a finished run, a directory written "
+            "by save_pretrained, or `mini`."
+        )
+    read_json(directory / CONFIG_NAME)  # transformers' error would not be the user's
+    return directory
+
+
+def weights_file(directory: Path) -> Path:
+    """Return the file of a checkpoint's weights, or the index of its files if they were saved in several."""
+    index = directory / INDEX_NAME
+    return index if index.is_file() and not (directory / WEIGHTS_NAME).is_file() else directory / WEIGHTS_NAME
+
+
+def read_all_weights(directory: Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint from its file or files.
+
+    Raises:
+        UserError: one is missing or broken, or the index is none.
+    """
+    file = weights_file(directory)
+    if file.name != INDEX_NAME:
+        return read_weights(file)
+    content = read_json(file)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f"{file} is not an index of files of weights: it has no weight_map of their names.")
+    return {
+        weight: value
+        for name in sorted(set(names.values()))
+        for weight, value in read_weights(inside(directory, name)).items()
+    }
+
+
+def read_configuration(directory: Path) -> EvlVideoConfig:
+    """Read the configuration of a checkpoint.
+
+    Raises:
+        UserError: it is of another model, or a value is wrong or of the wrong type.
+    """
+    path = directory / CONFIG_NAME
+    content = read_json(path)
+    kind = content.get("model_type") if isinstance(content, dict) else None
+    if kind != EvlVideoConfig.model_type:
+        raise UserError(
+            f"{path} is not of one of our captioners: its model_type is {kind!r}, not {EvlVideoConfig.model_type!r}."
+        )
+    try:
+        config: EvlVideoConfig = EvlVideoConfig.from_pretrained(directory)
+    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} has a value of the wrong kind: {' '.join(str(error).split())}") from error
+    if config.text_config is None:
+        raise UserError(f"{path} has no text_config, the configuration of its language model.")
+    return config
 
 
 def make_weights_readable(directory: Path) -> None:
@@ -112,7 +171,7 @@ def load_trained_weights(
     Raises:
         UserError: weights are missing, too many, or of another shape; they are listed.
     """
-    stored = renamed(read_weights(directory / WEIGHTS_NAME))
+    stored = renamed(read_all_weights(directory))
     state = {name: value for name, value in stored.items() if name not in left_out}
     if len(state) < len(stored):
         logger.warning(
@@ -124,7 +183,8 @@ def load_trained_weights(
     towers = read_manifest(directory)
     # A tied weight is stored once, under the name of the one it is tied to.
     tied = set(model.all_tied_weights_keys)
-    own = {name: value for name, value in model.state_dict().items() if tower_of(name) not in towers}
+    kept = {name: value for name, value in model.state_dict().items() if not is_of_training(name)}
+    own = {name: value for name, value in kept.items() if tower_of(name) not in towers}
     own = {without_lora(name): value for name, value in own.items() if name not in tied}
     state = {without_lora(name): value for name, value in state.items()}
     if not language_model:

@@ -6,3 +6,5 @@ CONTEXTUALIZERS = ("none", "in_tower", "merged")
 """Where the frames of a clip see each other."""
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 """torch's name of the dtype of each precision."""
+GRADIENTS = ("published", "full")
+"""What takes gradients in the contrastive term."""

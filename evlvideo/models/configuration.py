@@ -8,6 +8,8 @@ from transformers import BertConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from evlvideo.errors import UserError, raise_problems
+from evlvideo.models.blocks.pruned_encoding import Pruning
+from evlvideo.models.blocks.pruning_options import read_pruning
 from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
 from evlvideo.models.connectors import CONNECTORS, TOMEFORMER, connector_class
 from evlvideo.models.connectors.base import Connector, make_options, problems_of_options
@@ -47,6 +49,10 @@ class EvlVideoConfig(PreTrainedConfig):
     which architecture and activation they are, `from_towers` checks that."""
     vision_final_norm: bool = False
     """Whether the tower's last norm is kept."""
+    pruning: dict[str, Any] | None = None
+    """Prunes every frame's tokens inside the tower, guided by the class token: `{preset: blip}`, or `{begin: […], keep:
+    […]}`, with `look_ahead`; see :class:`evlvideo.models.blocks.pruning_options.PruningOptions`. None, or no keys, for
+    none."""
     image_mean: list[float] | None = None
     """Mean of each channel of the tower's training images, with pixels from 0 to 1. If None, `from_towers` takes the
     value that is stored beside the weights, or else timm's."""
@@ -149,6 +155,11 @@ class EvlVideoConfig(PreTrainedConfig):
         return self.connector_class.frozen_weights(self.options)
 
     @property
+    def tower_pruning(self) -> Pruning | None:
+        """How the tower prunes tokens, if it does."""
+        return read_pruning(self.pruning) if self.pruning else None
+
+    @property
     def needs_frames(self) -> bool:
         """Whether something inside the vision tower is trained, so that stored features cannot replace frames."""
         return self.contextualizer == "in_tower" or self.connector_class.reads_blocks
@@ -220,6 +231,7 @@ class EvlVideoConfig(PreTrainedConfig):
         if self.contextualizer_blocks is not None and self.contextualizer != "in_tower":
             problems.append("contextualizer_blocks names tower blocks, but contextualizer is not in_tower")
         problems += self._problems_of_pixels()
+        problems += self._problems_of_pruning() if self.pruning and self.connector in CONNECTORS else []
         if self.lora_r < 0:
             problems.append(f"lora_r is {self.lora_r}; it must be 0, for none, or more")
         if self.lora_alpha < 1:
@@ -228,6 +240,24 @@ class EvlVideoConfig(PreTrainedConfig):
             problems.append(f"lora_dropout is {self.lora_dropout}; it must be at least 0 and below 1")
         if self.max_frames < 1:
             problems.append(f"max_frames is {self.max_frames}; it must be at least 1")
+        return problems
+
+    def _problems_of_pruning(self) -> list[str]:
+        try:
+            read_pruning(self.pruning or {})
+        except UserError as error:
+            return [str(error).removesuffix(".")]
+        problems = []
+        if self.fusion == "mean":
+            problems.append(
+                "pruning keeps other patches in each frame, but fusion=mean averages the frames patch by patch; set "
+                "fusion to mean_tokens or concat"
+            )
+        if self.contextualizer == "in_tower" or self.connector_class.reads_blocks:
+            what = "contextualizer=in_tower" if self.contextualizer == "in_tower" else f"connector={self.connector}"
+            problems.append(f"pruning keeps other patches in each frame, but {what} relates them inside the tower")
+        if self.connector_class.needs_grid:
+            problems.append(f"pruning leaves no grid of patches, which connector={self.connector} needs")
         return problems
 
     def _problems_of_pixels(self) -> list[str]:

@@ -52,6 +52,19 @@ class SoftPrompt:
         embeddings = embeddings.to(words.weight.dtype)
         return cls(embeddings, DynamicCache(config=language_model.config))
 
+    @classmethod
+    def after(
+        cls, language_model: PreTrainedModel, prefix: Sequence[int] | None, soft_prompt: Tensor, *, read: bool
+    ) -> "SoftPrompt":
+        """Put a text before soft tokens, `(B, P, E)`, and let the language model read both, or not yet.
+
+        Raises:
+            UserError: they are longer than the language model's positions.
+        """
+        embeddings = after_prefix(language_model, soft_prompt, prefix)
+        check_positions(language_model, embeddings.shape[1])
+        return (cls.read if read else cls.unread)(language_model, embeddings)
+
     def repeated(self, times: int) -> "SoftPrompt":
         """Repeat each clip `times` times in turn, with a cache of its own: `(times·B, P, E)`."""
         cache = _copied(self.cache)
@@ -59,6 +72,12 @@ class SoftPrompt:
             return SoftPrompt(self.embeddings, cache)
         cache.batch_repeat_interleave(times)
         return SoftPrompt(self.embeddings.repeat_interleave(times, dim=0), cache)
+
+    def of_clips(self, places: Tensor) -> "SoftPrompt":
+        """Take clips by their indices, `(N)`, with a cache of their own: `(N, P, E)`. A clip may come several times."""
+        cache = _copied(self.cache)
+        cache.batch_select_indices(places)
+        return SoftPrompt(self.embeddings[places], cache)
 
     def detached(self) -> "SoftPrompt":
         """Copy without gradient."""
@@ -87,21 +106,41 @@ def after_prefix(language_model: PreTrainedModel, soft_prompt: Tensor, prefix: S
 
 
 def before_caption(
-    language_model: PreTrainedModel, prompt: SoftPrompt, bos_token_id: int | None, prompt_ids: Tensor | None
-) -> Tensor:
-    """Join a soft prompt, the BOS token and the text that every caption continues, `(B, P + L, E)`.
+    language_model: PreTrainedModel,
+    prompt: SoftPrompt,
+    bos_token_id: int | None,
+    prompt_ids: Tensor | None,
+    prompt_mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Join a soft prompt, the BOS token and the text that every caption continues.
 
     Args:
         language_model: has the words' embeddings.
         prompt: soft prompt of `B` clips.
         bos_token_id: None for none.
         prompt_ids: `(L)` or `(B, L)`. None for none.
+        prompt_mask: ones on text, zeros on padding, which is on the left, `(B, L)`. If None, there is no padding.
+
+    Returns:
+        embeddings `(B, P + L, E)`, and their mask `(B, P + L)`. `L` counts the BOS token. Padding stands between soft
+        prompt and BOS token.
     """
     batch, device = len(prompt.embeddings), prompt.embeddings.device
-    ids = torch.full((batch, 0 if bos_token_id is None else 1), bos_token_id or 0, device=device)
+    ids = torch.zeros(batch, 0, dtype=torch.long, device=device)
     if prompt_ids is not None:
-        ids = torch.cat([ids, prompt_ids.to(ids, non_blocking=True).expand(batch, -1)], dim=1)
-    return torch.cat([prompt.embeddings, language_model.get_input_embeddings()(ids)], dim=1)
+        ids = prompt_ids.to(ids, non_blocking=True).expand(batch, -1)
+    mask = torch.ones_like(ids) if prompt_mask is None else prompt_mask.to(ids, non_blocking=True)
+    if bos_token_id is not None:
+        ids, mask = _with_bos(ids, mask, bos_token_id)
+    embeddings = torch.cat([prompt.embeddings, language_model.get_input_embeddings()(ids)], dim=1)
+    return embeddings, torch.cat([mask.new_ones(prompt.embeddings.shape[:2]), mask], dim=1)
+
+
+def _with_bos(ids: Tensor, mask: Tensor, bos_token_id: int) -> tuple[Tensor, Tensor]:
+    """Put the BOS token before texts, `(B, L)`, and behind the padding on their left: `(B, L + 1)`."""
+    padding = (mask == 0).sum(dim=1, keepdim=True)
+    ids = F.pad(ids, (1, 0)).scatter(1, padding, bos_token_id)
+    return ids, (torch.arange(ids.shape[1], device=ids.device) >= padding).to(mask)
 
 
 def read_texts(

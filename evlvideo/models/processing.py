@@ -18,7 +18,7 @@ from evlvideo.data.loading.transforms import eval_transform
 from evlvideo.errors import UserError, raise_problems
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.text.conventions import default_template, default_texts, problems_of_texts
-from evlvideo.models.text.layout import CAPTION, PLAIN, VIDEO, Layout
+from evlvideo.models.text.layout import CAPTION, PLAIN, VIDEO, Layout, check_asks
 from evlvideo.models.text.tokenizer import read_tokenizer, stop_tokens, tokens_of
 from evlvideo.models.vision import VisionTower
 
@@ -169,11 +169,12 @@ class EvlVideoProcessor(ProcessorMixin):
     def _tokenize(self, text: str) -> list[int]:
         return tokens_of(self.tokenizer, text)
 
-    def _parts(self) -> Layout:
+    def _parts(self, prompt: str | None = None) -> Layout:
         """Return what stands around the soft prompt and the caption, without the BOS token of a plain text."""
+        prompt = self.prompt if prompt is None else prompt
         if self.layout is None:
-            return Layout(before="", opening=self.prompt, space=" " if self.prompt else "", after=self.end_of_text)
-        return Layout.parse(self.layout, self.prompt)
+            return Layout(before="", opening=prompt, space=" " if prompt else "", after=self.end_of_text)
+        return Layout.parse(self.layout, prompt)
 
     def prefix_ids(self) -> list[int]:
         """Tokenize what stands before the soft prompt."""
@@ -188,6 +189,30 @@ class EvlVideoProcessor(ProcessorMixin):
         """Tokenize what stands between the BOS token and the caption, `(L)`; None if nothing does."""
         ids = self._tokenize(self._parts().opening)
         return torch.tensor(ids) if ids else None
+
+    def questions(self, prompts: Sequence[str], *, max_tokens: int | None = None) -> dict[str, Tensor]:
+        """Tokenize what is asked about each clip of a batch, in the place of the prompt.
+
+        Args:
+            prompts: `B` texts.
+            max_tokens: cut what stands before an answer off behind so many tokens, BOS token included. The published
+                cut is 32. Defaults to no cut.
+
+        Returns:
+            `prompt_ids` and `prompt_mask` of :meth:`EvlVideoForCaptioning.generate`, each `(B, L)`, padded on the left.
+
+        Raises:
+            UserError: the template has no place for a prompt behind the soft prompt, or a cut would lose its turns.
+        """
+        if self.layout is not None:
+            check_asks(self.layout, max_tokens)
+        room = None if max_tokens is None else max_tokens - (self.bos_token_id is not None)
+        rows = [self._tokenize(self._parts(prompt).opening)[:room] for prompt in prompts]
+        length = max(map(len, rows))
+        return {
+            "prompt_ids": torch.tensor([[self.pad_token_id] * (length - len(row)) + row for row in rows]),
+            "prompt_mask": torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows]),
+        }
 
     def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
         """Tokenize captions.
@@ -239,6 +264,12 @@ class EvlVideoProcessor(ProcessorMixin):
         texts = self.tokenizer.batch_decode(self._before_ending(token_ids), skip_special_tokens=True)
         # The ending may also be part of a longer token, such as one of two newlines.
         return [" ".join(text.split(self.end_of_text)[0].split()) for text in texts]
+
+    def ended(self, token_ids: Tensor) -> list[bool]:
+        """Tell which of the texts of :meth:`captions` reached their ending: new tokens, `(B, L)`."""
+        texts = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        rows = zip(token_ids.tolist(), texts, strict=True)
+        return [self.end_token_id in row or self.end_of_text in text for row, text in rows]
 
     def special_tokens(self, token_ids: Tensor) -> list[list[str]]:
         """Name the special tokens that :meth:`captions` leaves out of each caption.

@@ -9,18 +9,20 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from evlvideo.errors import UserError
-from evlvideo.files import read_json, write_json
+from evlvideo.files import at_home, read_json, write_json
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.sources.facts import TIMM, check_vision_source, take_pixels_of_source
+from evlvideo.models.language import prepare_language_model
+from evlvideo.models.sources.facts import FOLDER_PREFIX, TIMM, check_vision_source, take_pixels_of_source
+from evlvideo.models.sources.language import check_language_model
 from evlvideo.models.sources.loading import load_vision_weights
-from evlvideo.models.trainable import is_trained_inside, without_lora
+from evlvideo.models.trainable import is_trained_inside, tower_of, without_lora
 from evlvideo.models.vision import VisionTower
 from evlvideo.progress import timed
 
@@ -47,10 +49,11 @@ class TowerRecord:
 
 
 def resolve_source(source: str) -> str:
-    """Resolve a source of weights: `package:` names a folder inside this package, all else stays as it is."""
+    """Resolve a source of weights: `package:` names a folder inside this package, and `~` is the user's home."""
     if source.startswith(PACKAGE_PREFIX):
         return str(_PACKAGE_ASSETS / source.removeprefix(PACKAGE_PREFIX))
-    return source
+    folder = FOLDER_PREFIX if source.startswith(FOLDER_PREFIX) else ""
+    return folder + at_home(source.removeprefix(folder))
 
 
 def read_manifest(directory: Path) -> dict[str, TowerRecord]:
@@ -123,12 +126,13 @@ def read_text_config(name: str) -> PreTrainedConfig:
     """Read the configuration of a language model, by hub name or folder.
 
     Raises:
-        UserError: there is no such language model.
+        UserError: there is no such language model, or it cannot continue a soft prompt.
     """
     try:
         config = AutoConfig.from_pretrained(resolve_source(name))
     except (OSError, ValueError) as error:
         raise UserError(f"The language model {name!r} could not be read: {error}") from error
+    check_language_model(name, config)
     # The path on this machine would end up in every checkpoint.
     config._name_or_path = ""
     return config
@@ -138,9 +142,12 @@ def check_towers(config: EvlVideoConfig) -> None:
     """Check an architecture's towers as far as that takes no weights; see :func:`check_vision_source`.
 
     Raises:
-        UserError: the vision tower cannot be used, or the source of its weights says that they are of another.
+        UserError: the vision tower cannot be used, the source of its weights says that they are of another, or the
+            architecture describes a language model that cannot continue a soft prompt.
     """
     check_vision_source(config, resolve_source(config.vision_weights))
+    if config.text_config is not None:
+        check_language_model(config.language_model, config.text)
 
 
 def take_pixels(config: EvlVideoConfig) -> None:
@@ -204,3 +211,25 @@ def read_language_model(name: str) -> PreTrainedModel:
     except (OSError, ValueError) as error:
         raise UserError(f"The language model {name!r} could not be read: {error}") from error
     return model
+
+
+def give_towers(
+    model: Any, manifest: Mapping[str, TowerRecord] | None, dtype: torch.dtype | None, *, language_model: bool
+) -> None:
+    """Load a captioner's frozen towers in place, convert them to a dtype, and note their fingerprints.
+
+    Args:
+        model: an :class:`~evlvideo.models.captioner.EvlVideoForCaptioning`.
+        manifest: as :func:`load_towers` takes it.
+        dtype: of all towers. Defaults to float32.
+        language_model: if False, the language model is left out.
+    """
+    found, model.tower_fingerprints = load_towers(
+        model.vision_tower, model.config, manifest, language_model=language_model
+    )
+    if found is not None:
+        model.language_model = found
+        prepare_language_model(found, model.config)
+    for name, parameter in model.named_parameters():
+        if tower_of(name) is not None:
+            parameter.data = parameter.data.to(dtype or torch.float32)

@@ -6,6 +6,7 @@ _CONTEXTUALIZERS = (".temporal_merge.", ".video_relations.")
 """In-tower contextualizers, and what reads the tower's blocks (VideoChat's relations)."""
 _MERGED_CONTEXTUALIZER = "connector.contextualizer."
 _PROJECTION = "connector.projection."
+_OF_TRAINING = "contrastive."
 _WRAPPED_BY_LORA = ".base_layer."
 
 
@@ -33,6 +34,11 @@ def is_trained(parameter_name: str, frozen: tuple[str, ...] = ()) -> bool:
 def is_trained_inside(parameter_name: str) -> bool:
     """Whether a weight is a contextualizer's, a block reader's or LoRA's: trained, though inside a tower."""
     return any(part in parameter_name for part in (*_CONTEXTUALIZERS, *_LORA))
+
+
+def is_of_training(parameter_name: str) -> bool:
+    """Whether a weight serves training alone, and models are saved without it, such as the contrastive term's."""
+    return parameter_name.startswith(_OF_TRAINING)
 
 
 def is_contextualizer(parameter_name: str) -> bool:

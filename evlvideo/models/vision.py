@@ -11,52 +11,18 @@ from typing import Any
 
 import timm
 import torch
-from timm.models.beit import Beit
-from timm.models.beit import Block as BeitBlock
-from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
-from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
-from timm.models.vision_transformer_relpos import RelPosBlock, ResPostRelPosBlock, VisionTransformerRelPos
 from torch import Tensor, nn
 
 from evlvideo.errors import UserError
+from evlvideo.models.blocks.families import FAMILIES, POST_NORM, PRE_NORM, block_is_post_norm, stem
+from evlvideo.models.blocks.prunable_towers import TimmTower
+from evlvideo.models.blocks.pruned_encoding import Pruning, encode_pruned
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.base import TowerShape
 from evlvideo.models.gradient_checkpointing import Checkpoint
 from evlvideo.models.precision import autocast_by, in_own_precision
 from evlvideo.models.tokens.contextualizers import InTowerContextualizer
-
-_FAMILIES = (VisionTransformer, Eva, Beit, VisionTransformerRelPos)
-_PRE_NORM = (Block, EvaBlock, BeitBlock, RelPosBlock)
-_POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
-
-
-def _stem(vit: Any, images: Tensor) -> tuple[Tensor, Sequence[dict[str, Any]]]:
-    """Embed patches, prefix tokens and positions, as the family's `forward_features` begins.
-
-    Its dropouts are left out: the tower is in eval mode.
-
-    Args:
-        vit: a model of `_FAMILIES`.
-        images: `(B·T, 3, height, width)`.
-
-    Returns:
-        tokens `(B·T, N, D)`, and the keyword arguments of each block.
-    """
-    depth, x = len(vit.blocks), vit.patch_embed(images)
-    if isinstance(vit, VisionTransformer):
-        return vit.norm_pre(vit._pos_embed(x)), [{}] * depth
-    if isinstance(vit, Eva):
-        x, rope = vit._pos_embed(x)
-        by_block = rope if rope is not None and getattr(vit, "rope_mixed", False) else [rope] * depth
-        return vit.norm_pre(x), [{"rope": positions} for positions in by_block]
-    if vit.cls_token is not None:
-        x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], dim=1)
-    if isinstance(vit, Beit):
-        if vit.pos_embed is not None:
-            x = x + vit.pos_embed
-        return x, [{"shared_rel_pos_bias": vit.rel_pos_bias() if vit.rel_pos_bias is not None else None}] * depth
-    shared = vit.shared_rel_pos.get_bias() if vit.shared_rel_pos is not None else None
-    return x, [{"shared_rel_pos": shared}] * depth
+from evlvideo.models.tokens.pruning import tokens_by_block
 
 
 def _run_block(block: Any, x: Tensor, *, frames: int, positions: dict[str, Any]) -> Tensor:
@@ -75,14 +41,14 @@ def _run_block(block: Any, x: Tensor, *, frames: int, positions: dict[str, Any])
 
 def _attention(block: Any, x: Tensor, **positions: Any) -> Tensor:
     """Compute what a block's attention adds to its input."""
-    if isinstance(block, _POST_NORM):
+    if block_is_post_norm(block):
         return block.norm1(block.attn(x, **positions))
     return _scaled(block.attn(block.norm1(x), **positions), block.ls1 if hasattr(block, "ls1") else block.gamma_1)
 
 
 def _mlp(block: Any, x: Tensor) -> Tensor:
     """Compute what a block's MLP adds to the tokens after attention."""
-    if isinstance(block, _POST_NORM):
+    if block_is_post_norm(block):
         return block.norm2(block.mlp(x))
     return _scaled(block.mlp(block.norm2(x)), block.ls2 if hasattr(block, "ls2") else block.gamma_2)
 
@@ -133,8 +99,8 @@ class VisionTower(nn.Module):
             vit = timm.create_model(name, pretrained=False, **{"num_classes": 0, **(overrides or {})})
         except (RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"timm cannot make the vision tower {name!r} with {overrides or {}}: {error}") from error
-        if not isinstance(vit, _FAMILIES):
-            families = ", ".join(family.__name__ for family in _FAMILIES)
+        if not isinstance(vit, FAMILIES):
+            families = ", ".join(family.__name__ for family in FAMILIES)
             raise UserError(
                 f"The vision tower {name!r} is not a ViT of a family that can be run block by block: it is timm's "
                 f"{type(vit).__name__}; name a model of {families}, such as vit_base_patch16_clip_224."
@@ -147,6 +113,7 @@ class VisionTower(nn.Module):
         self.image_std = tuple(image_std or self.vit.pretrained_cfg["std"])
         self.video_relations: nn.Module | None = None
         self._blocks_to_relate = 0
+        self._pruning: Pruning | None = None
         self._checkpoint: Checkpoint | None = None
         self._checkpoint_every = 1
         self.vit.requires_grad_(False)
@@ -178,6 +145,8 @@ class VisionTower(nn.Module):
             image_mean=config.image_mean,
             image_std=config.image_std,
         )
+        if config.tower_pruning is not None:
+            tower.prune(config.tower_pruning)
         if config.contextualizer == "in_tower":
             tower.insert_contextualizers(
                 config.contextualizer_blocks,
@@ -227,8 +196,11 @@ class VisionTower(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """Tokens `N` of a frame."""
-        return int(self.vit.patch_embed.num_patches + self.vit.num_prefix_tokens)
+        """Tokens `N` of a frame, after pruning."""
+        patches, prefix = int(self.vit.patch_embed.num_patches), int(self.vit.num_prefix_tokens)
+        if self._pruning is None:
+            return patches + prefix
+        return tokens_by_block(self._pruning.schedule, len(self.vit.blocks), patches, prefix)[-1]
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -245,6 +217,17 @@ class VisionTower(nn.Module):
     def has_contextualizers(self) -> bool:
         """Whether any block has a contextualizer."""
         return any(hasattr(block, "temporal_merge") for block in self.vit.blocks)
+
+    def prune(self, pruning: Pruning) -> None:
+        """Prune every frame's tokens on the way through the blocks. The class token guides, since there is no text.
+
+        Raises:
+            UserError: the schedule does not fit the tower, or its patches cannot be scored.
+        """
+        pruning.schedule.check_depth(len(self.vit.blocks))
+        pruning.schedule.kept_patches(int(self.vit.patch_embed.num_patches))
+        TimmTower(self.vit)
+        self._pruning = pruning
 
     def insert_relations(self, relations: nn.Module, count: int) -> None:
         """Let a module read the outputs of the last blocks, which stay as they are.
@@ -280,7 +263,7 @@ class VisionTower(nn.Module):
             if not 0 <= index < depth:
                 raise UserError(f"contextualizer_blocks names block {index}; the tower has blocks 0 to {depth - 1}.")
             block = self.vit.blocks[index]
-            if not isinstance(block, _PRE_NORM + _POST_NORM):
+            if not isinstance(block, PRE_NORM + POST_NORM):
                 raise UserError(
                     f"The tower's {type(block).__name__} has no place between attention and MLP; use "
                     "contextualizer=merged, or a ViT whose attention and MLP run one after the other."
@@ -332,7 +315,9 @@ class VisionTower(nn.Module):
 
     def _run(self, images: Tensor, frames: int) -> tuple[Tensor, Sequence[Tensor]]:
         """Images `(B·T, 3, height, width)` to tokens and the outputs of the blocks to relate, each `(B·T, N, D)`."""
-        x, positions = _stem(self.vit, images)
+        if self._pruning is not None:
+            return encode_pruned(TimmTower(self.vit), images, None, self._pruning).tokens, ()
+        x, positions = stem(self.vit, images)
         outputs: deque[Tensor] = deque(maxlen=self._blocks_to_relate)
         checkpoint = self._checkpoint if torch.is_grad_enabled() else None
         for index, block in enumerate(self.vit.blocks):

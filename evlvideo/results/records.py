@@ -54,6 +54,8 @@ class EvaluationResult:
     deviations: list[str] = field(default_factory=list)
     """How the clips or captions differ in number from the published split, as those of a part of it, or of one's own
     clips in its layout, do; then the scores compare with no published number."""
+    remarks: list[str] = field(default_factory=list)
+    """Why scores say little, or what they compare with."""
     data: dict[str, Any] = field(default_factory=dict)
     """Where the clips were read (`root`, `video_root`, `check_counts`), if not as the run's own config says."""
     skipped: dict[str, str] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -102,17 +103,28 @@ def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:
     return load_config(path, overrides)
 
 
-def check_writable(run: Path) -> None:
-    """Check that a run's directory can be made and written to, before any work is done for it.
+def check_writable(run: Path, advice: str = "name another output_dir") -> None:
+    """Check that a run's directory can be made and written to, before any work is done for it. Leaves nothing there.
+
+    Args:
+        run: the directory; one inside a run, too.
+        advice: what to do if it cannot.
 
     Raises:
-        UserError: it, or a directory above it, is a file or a dangling link, or is not the user's to write to.
+        UserError: it, or a directory above it, is a file or a dangling link, or cannot be written to: it is not the
+            user's, its file system is read-only or full.
     """
     nearest = next(path for path in (run.absolute(), *run.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir():
-        raise UserError(f"{run} cannot be a directory, since {nearest} is none; name another output_dir.")
+        raise UserError(f"{run} cannot be a directory, since {nearest} is none; {advice}.")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"{run} cannot be written to, since {nearest} is write-protected; name another output_dir.")
+        raise UserError(f"{run} cannot be written to, since {nearest} is write-protected; {advice}.")
+    try:
+        # The administrator may write anywhere, says the system, even where nobody can.
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(bytes(1024))
+    except OSError as error:
+        raise UserError(f"{run} cannot be written to: {error.strerror or error}; make room, or {advice}.") from error
 
 
 def remove_unfinished(run: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import Interrupted, UserError, first_ten
 from evlvideo.files import read_json, write_json
 from evlvideo.metrics.names import format_score
+from evlvideo.metrics.remarks import cider_remarks, script_remarks
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
 from evlvideo.models.processing import EvlVideoProcessor
@@ -43,6 +44,7 @@ from evlvideo.results.run_directory import (
 from evlvideo.terminal import log_file
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.collapse import signs_of_validation
+from evlvideo.training.contrast import Contrast
 from evlvideo.training.parameter_groups import staircase_share
 from evlvideo.training.resuming.checkpoints import (
     checkpoint_to_resume,
@@ -66,6 +68,7 @@ from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.stopping import COLLAPSED, EarlyStopping, GracefulStop, reached_limit
 from evlvideo.training.trackers import trackers_of_run
 from evlvideo.training.trainer import CaptionTrainer
+from evlvideo.training.validation import SELECTION_TOKENIZER
 
 logger = logging.getLogger(__name__)
 
@@ -225,6 +228,8 @@ def _make_trainer(
     validation_clips: Sequence[CaptionedClip],
 ) -> CaptionTrainer:
     scst, stairs = config.stage == "scst", config.training.schedule == "staircase"
+    contrast = Contrast(model, config.contrastive) if config.contrastive.beta else None
+    sentences = None if contrast is None else contrast.encoder.tokenize
     common: dict[str, Any] = {
         "model": model,
         "args": arguments,
@@ -233,16 +238,34 @@ def _make_trainer(
         "eval_dataset": evaluation_dataset(
             config.data, model, processor, validation_clips, config.data.validation_split
         ),
-        "data_collator": CaptionCollator(processor, config.data.captions_per_clip),
+        "data_collator": CaptionCollator(processor, config.data.captions_per_clip, sentences=sentences),
         "learning_rates": config.training.learning_rates,
         "schedule": partial(staircase_share, training=config.training) if stairs else None,
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
+        "scoring_tokenizer": _scoring_tokenizer(config),
     }
+    _warn_of_scores(config, "validation", common["validation_references"])
     if not scst:
-        return CaptionTrainer(**common)
+        trainer = CaptionTrainer(**common)
+        trainer.contrast = contrast
+        return trainer
     clips = (clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip))
-    return SelfCriticalTrainer(reward=_make_reward(config, references_of(clips)), scst=config.scst, **common)
+    references = references_of(clips)
+    _warn_of_scores(config, "the reward", references)
+    return SelfCriticalTrainer(reward=_make_reward(config, references), scst=config.scst, **common)
+
+
+def _scoring_tokenizer(config: RunConfig) -> str:
+    return config.data.scoring_tokenizer or SELECTION_TOKENIZER
+
+
+def _warn_of_scores(config: RunConfig, what: str, references: Mapping[str, Sequence[str]]) -> None:
+    """Warn of references that make the scores of any captions alike."""
+    chosen = config.data.scoring_tokenizer is not None
+    of_script = [] if chosen else script_remarks(references, SELECTION_TOKENIZER)
+    for remark in [*of_script, *cider_remarks(references)]:
+        logger.warning("Scores of %s: %s", what, remark)
 
 
 def trains_on_captions(config: RunConfig) -> bool:
@@ -264,6 +287,7 @@ def _make_reward(config: RunConfig, references: dict[str, list[str]]) -> Reward:
         end_of_text=scst.reward_end_of_text,
         frequencies={"train": "split", "batch": "batch"}[scst.reward_frequencies],
         first_reference_only=scst.reward_references == "first",
+        tokenizer=_scoring_tokenizer(config),
         scorer_file=Path(scst.reward_file or Path(config.output_dir) / REWARD_NAME),
         replace_file=scst.reward_file is None,
     )

@@ -32,6 +32,7 @@ from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.text.cut_texts import CutTexts
 from evlvideo.results.validation_records import Sample, ValidationRecord
 from evlvideo.training.collapse import signs_of_validation
+from evlvideo.training.contrast import Contrast
 from evlvideo.training.finite import FiniteLosses, check_weights
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step
 from evlvideo.training.resuming.checkpoints import processes_of, state_of
@@ -39,7 +40,7 @@ from evlvideo.training.resuming.log_interval import LogInterval, read_interval, 
 from evlvideo.training.resuming.record import RunRecord
 from evlvideo.training.seeds import seed_of_step, seed_process
 from evlvideo.training.stopping import seconds_of_log
-from evlvideo.training.validation import Validator, losses_by_mode
+from evlvideo.training.validation import SELECTION_TOKENIZER, Validator, losses_by_mode
 
 _library = importlib.util.find_spec("datasets")
 if _library is None or _library.origin is None:
@@ -127,6 +128,7 @@ class CaptionTrainer(Trainer):
         validation_references: clip id → captions, for the clips in `eval_dataset`.
         learning_rates: peaks of parts that differ from the one in `args`.
         schedule: share of its peak that every learning rate has at a step, counted from 0. Defaults to that of `args`.
+        scoring_tokenizer: splits validation captions and references into words.
 
     Raises:
         UserError: FSDP or ZeRO-3 would split the model over processes.
@@ -145,6 +147,7 @@ class CaptionTrainer(Trainer):
         validation_references: Mapping[str, list[str]],
         learning_rates: LearningRatesConfig,
         schedule: Callable[[int], float] | None = None,
+        scoring_tokenizer: str = SELECTION_TOKENIZER,
     ) -> None:
         _use_one_gpu(args)
         super().__init__(
@@ -171,6 +174,8 @@ class CaptionTrainer(Trainer):
         self.add_callback(_StartOfRun(self))
         self.interval = LogInterval()
         """Log interval of the checkpoint that the run resumed from."""
+        self.contrast: Contrast | None = None
+        """The contrastive term, if the run has one."""
         self.run_record: RunRecord | None = None
         """What the run is trained with, for its checkpoints; None outside of a run."""
         self.has_new_rates = False
@@ -178,7 +183,12 @@ class CaptionTrainer(Trainer):
         self.record: ValidationRecord | None = None
         """What the latest validation saw."""
         self.validator = Validator(
-            self.captioner, processor, validation_references, generation, num_workers=args.dataloader_num_workers
+            self.captioner,
+            processor,
+            validation_references,
+            generation,
+            num_workers=args.dataloader_num_workers,
+            tokenizer=scoring_tokenizer,
         )
         """Captions the validation clips and measures their soft prompts."""
         self._last_batch: dict[str, Any] | None = None
@@ -271,14 +281,22 @@ class CaptionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Compute the mean cross-entropy over the targets of the whole step, however it is accumulated."""
+        """Compute the mean cross-entropy over the targets of the whole step, however it is accumulated.
+
+        A contrastive term is the mean over the pairs of each forward pass of the step.
+        """
         given: dict[str, Any] = {**visual_inputs(inputs), **{name: inputs[name] for name in TEXT_INPUTS}}
         # The loss needs the logits of the last soft token and of the text only.
         given["logits_to_keep"] = given["labels"].shape[1] + 1
         self._last_batch = given
-        result: Any = super().compute_loss(model, given, return_outputs, num_items_in_batch)
-        self.check_finite(result[0] if return_outputs else result, inputs["clip_ids"])
-        return result
+        more = {} if self.contrast is None else self.contrast.inputs(inputs)
+        loss, output = cast(Any, super().compute_loss(model, {**given, **more}, True, num_items_in_batch))
+        if self.contrast is not None:
+            # A mean over pairs, unlike the cross-entropy, which is over the targets of the whole step.
+            steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+            loss = loss + self.contrast.weighted(output) / steps
+        self.check_finite(loss, inputs["clip_ids"])
+        return (loss, output) if return_outputs else loss
 
     def check_finite(self, loss: Tensor, clip_ids: list[str]) -> None:
         """Note a loss; a run that diverged stops before the next log line, validation or checkpoint is written."""
@@ -306,6 +324,8 @@ class CaptionTrainer(Trainer):
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             write_interval(checkpoint, interval)
+            if self.contrast is not None:
+                self.contrast.write(checkpoint)
             if self.run_record is not None:
                 self.run_record.write(checkpoint)
 
@@ -384,6 +404,7 @@ class CaptionTrainer(Trainer):
         self._losses.look()
         if "learning_rate" in logs:
             self._cut_texts.tell()
+            logs |= {} if self.contrast is None else self.contrast.log_values()
             logs |= rates_of_step(self._peaks, logs["learning_rate"], self.args.learning_rate, self.learning_rates)
         # transformers' closing line is a mean over the steps since the last resume only.
         logs.pop("train_loss", None)
@@ -401,6 +422,8 @@ class CaptionTrainer(Trainer):
         self.interval = read_interval(checkpoint)
         # The parent's method would accept any missing weight.
         load_trained_weights(self.captioner, checkpoint)
+        if self.contrast is not None:
+            self.contrast.read(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None or processes_of(Path(checkpoint)) == self.args.world_size:

@@ -31,7 +31,7 @@ from evlvideo.results.validation_records import Sample
 from evlvideo.training.collapse import bad_ending_share
 
 SELECTION_TOKENIZER = "python"
-"""Selects the same checkpoint on machines with and without Java."""
+"""The default. Selects the same checkpoint on machines with and without Java."""
 REFERENCES_IN_LOSS = 1
 """The validation loss is over the first references of each clip, at most this many."""
 SHOWN_REFERENCES = 3
@@ -98,6 +98,7 @@ class Validator:
         references: clip id → captions, for all validation clips.
         generation: how to decode.
         num_workers: upper bound of processes that decode video.
+        tokenizer: splits captions and references into words.
     """
 
     def __init__(
@@ -108,12 +109,13 @@ class Validator:
         generation: GenerationConfig,
         *,
         num_workers: int,
+        tokenizer: str = SELECTION_TOKENIZER,
     ) -> None:
         self._captioner = captioner
         self._processor = processor
         self.references = references
         # Tokenized once; each validation scores the clips that could be decoded.
-        self._tokenized = TokenizedReferences.of(references, SELECTION_TOKENIZER)
+        self._tokenized = TokenizedReferences.of(references, tokenizer)
         self._generation = generation
         self._num_workers = num_workers
 

@@ -103,6 +103,26 @@ def decoding(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def damage(report: dict[str, Any]) -> list[str]:
+    """Make the section on holes in videos."""
+    columns = (
+        *("holes", "that_change_a_frame", "of_these_found", "of_these_found_by_default"),
+        "wrong_frames_where_nothing_is_found",
+    )
+    kinds = {**report["kinds"], "total": report["total"]}
+    rows = [[name, *(str(counts.get(column, 0)) for column in columns)] for name, counts in kinds.items()]
+    return [
+        "## Damage",
+        "",
+        "`scripts/benchmarks/damage.py`: holes of 16 to 3,000 bytes at random places of stored frames, in clips of "
+        f"{report['frames']} frames of moving noise, seed {report['seed']}, PyAV {report['versions']['av']}. `evlvideo "
+        "data check-videos` finds what a decoder notices, with every check that it has; decoding for training refuses "
+        "a file where the decoder does so by default. HEVC stores checksums only if its encoder is asked to.",
+        "",
+        *table(["file", "holes", "change a frame", "found", "refused in training", "wrong frames not found"], rows),
+    ]
+
+
 def features(report: dict[str, Any]) -> list[str]:
     """Make the section on stored features."""
     medians, seconds = report["median_seconds"], report["seconds"]

@@ -101,8 +101,8 @@ def speed(folder: Path, name: str, rounds: int) -> dict[str, Any]:
 def ways(count: int) -> dict[str, Callable[[Path], Any]]:
     """List the ways to take `count` uniform frames."""
 
-    def choose(frames: int, rate: float) -> list[int]:
-        return uniform(frames, rate, count)
+    def choose(frames: int, seconds: np.ndarray) -> list[int]:
+        return uniform(frames, seconds, count)
 
     found: dict[str, Callable[[Path], Any]] = {
         backend: lambda path, backend=backend: decode_frames(path, choose, SIZE, backend=backend)  # type: ignore[misc]
@@ -223,7 +223,7 @@ def comparison(folder: Path) -> str:
         reference: DecodedFrames | None = None
         for backend in sorted(backends, key=lambda name: name != "pyav"):
             try:
-                clip = decode_frames(path, lambda frames, rate: uniform(frames, rate, 8), backend=backend)
+                clip = decode_frames(path, lambda frames, seconds: uniform(frames, seconds, 8), backend=backend)
             except UserError as error:
                 lines.append(f"| {path.name} | {backend} | {str(error).replace(str(path), 'it')} | | | |")
                 continue

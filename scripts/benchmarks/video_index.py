@@ -105,7 +105,7 @@ def measured(path: Path, rounds: int) -> dict[str, Any]:
 def decode(path: Path, *, cached: bool) -> None:
     """Decode four frames of a clip."""
     with open_video(path, cached=cached) as clip:
-        clip.read(uniform(clip.range.count, clip.range.rate, COUNT), SIZE)
+        clip.read(uniform(clip.range.count, clip.range.seconds, COUNT), SIZE)
 
 
 def bytes_read() -> int:

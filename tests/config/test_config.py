@@ -8,6 +8,7 @@ from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import load_config, save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.config.scst import ScstConfig
+from evlvideo.config.text import TextConfig
 from evlvideo.config.training import LearningRatesConfig
 from evlvideo.errors import UserError
 
@@ -151,7 +152,6 @@ def test_a_dotted_key_in_yaml_is_explained(write: Write) -> None:
         ("training.arguments=3", "training.arguments is 3; it must be a section of values by name"),
         ("training.learning_rates=3", "training.learning_rates is 3; it is a section with the keys connector"),
         ("training.learning_rates.lora=fast", "training.learning_rates.lora is 'fast'; it must be a number or null"),
-        ("data.root=[1]", "data.root is [1]; it must be text or null"),
         (
             "model.contextualizer_blocks=3",
             "contextualizer_blocks is 3; it must be a list of whole numbers or null",
@@ -279,3 +279,46 @@ def test_numbers_of_clips_belong_to_what_is_trained_on(write: Write) -> None:
 @pytest.mark.parametrize("key", ["data.train_clips=0", "data.train_clips=-3"])
 def test_at_least_one_clip_is_trained_on(write: Write, key: str) -> None:
     assert "data.train_clips is" in problems(write(""), key)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "output_dir: ${oc.env:SECRET}",
+        "output_dir: ${ oc.env:SECRET,none}/x",
+        "output_dir: \\${oc.env:SECRET}",
+        'output_dir: "\\x24{oc.env:SECRET}"',
+        "init: env\noutput_dir: ${oc.${init}:SECRET}",
+        "init: '{oc.env:SECRET}'\noutput_dir: ${oc.decode:$${init}}",
+        "data: {sources: [{dataset: jsonl, root: '${oc.env:SECRET}'}]}",
+        "training: {arguments: {run_name: '${oc.env:SECRET}'}}",
+    ],
+)
+def test_a_file_does_not_read_the_environment(write: Write, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SECRET", "s3cret")
+    found = problems(write(text))
+    assert "may read the environment" in found
+    assert "only an override may do that" in found
+    assert "s3cret" not in found
+
+
+def test_an_override_reads_the_environment(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA", "/data")
+    config = load_config(write("output_dir: ${data.root}/run"), ["data.root=${oc.env:DATA}"])
+    assert (config.data.root, config.output_dir) == ("/data", "/data/run")
+
+
+def test_what_is_put_together_is_text(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SECRET", "s3cret")
+    config = load_config(write("init: $\noutput_dir: ${init}{oc.env:SECRET}"))
+    assert config.output_dir == "${oc.env:SECRET}"
+    save_config(config, tmp_path / "saved.yaml")
+    assert "s3cret" not in (tmp_path / "saved.yaml").read_text()
+    assert "oc.env" in problems(tmp_path / "saved.yaml")
+
+
+@pytest.mark.parametrize("text", ["${x", "a \\${init} b", "\\\\${init}", "{video} ${"])
+def test_texts_are_saved_as_they_are(tmp_path: Path, text: str) -> None:
+    config = RunConfig(text=TextConfig(prompt=text))
+    save_config(config, tmp_path / "run.yaml")
+    assert load_config(tmp_path / "run.yaml") == config

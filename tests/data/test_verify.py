@@ -7,6 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numbered import render as render_numbers
 from PIL import Image
 from tiny_data import render, write_layout
 
@@ -176,6 +177,32 @@ def test_first_frames_are_decoded_where_asked(tmp_path: Path) -> None:
     assert verify("jsonl", tmp_path).complete
     (split,) = verify("jsonl", tmp_path, decode=True).splits
     assert [name.partition(" ")[0] for name in split.unreadable] == ["bad.mp4", "sound.wav"]
+
+
+def test_times_outside_the_files_are_told_where_frames_are_decoded(tmp_path: Path) -> None:
+    def part(start: float, end: float | None) -> str:
+        times = {"start_seconds": start} if end is None else {"start_seconds": start, "end_seconds": end}
+        return json.dumps({"video": "slides.mp4", "captions": ["a slide"], "split": "train", **times}) + "\n"
+
+    render_numbers(tmp_path / "slides.mp4", 12, times=[5000 * number for number in range(12)])
+    parts = [(6.0, 9.0), (100.0, 110.0), (50.0, 70.0), (50.0, 55.5), (54.0, None), (60.0, None)]
+    (tmp_path / "captions.jsonl").write_text("".join(part(*times) for times in parts))
+    assert verify("jsonl", tmp_path).complete
+    report = verify("jsonl", tmp_path, decode=True)
+    (split,) = report.splits
+    times = {kind: [name.partition(" (")[2] for name in getattr(split, kind)] for kind in ("outside", "late")}
+    assert times["outside"] == ["100 s to 110 s of 55.04 s)", "60 s to the end of 55.04 s)"]
+    assert times["late"] == ["50 s to 70 s of 55.04 s)"]
+    assert "2 clips of jsonl:train begin after the end of their files" in report.problems[0]
+    assert "1 clips of jsonl:train end later than their files" in report.problems[1]
+    assert "2 parts outside; 1 parts beyond the end" in report.lines()[1]
+
+
+def test_an_image_is_shown_at_any_time(tmp_path: Path) -> None:
+    write_picture(tmp_path / "picture.png")
+    line = {"video": "picture.png", "captions": ["x"], "split": "train", "start_seconds": 3.0, "end_seconds": 9.0}
+    (tmp_path / "captions.jsonl").write_text(json.dumps(line) + "\n")
+    assert verify("jsonl", tmp_path, decode=True).complete
 
 
 def test_files_are_decoded_as_in_training(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import re
 import shutil
+import traceback
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,8 @@ from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
+from evlvideo.evaluation import evaluate as evaluate_module
+from evlvideo.evaluation import split_scores
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.score import score_lines
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
@@ -253,6 +256,63 @@ def test_an_unknown_split_is_refused_and_nothing_written(toy: Toy, tmp_path: Pat
     with pytest.raises(UserError, match="no split 'tset'; allowed: train, validate, test"):
         evaluate(run, split="tset")
     assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize("error", [UserError("The tokenizer failed."), ZeroDivisionError("what nobody foresaw")])
+def test_captions_are_kept_if_scoring_fails(
+    toy: Toy, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy.finished_run(tmp_path / "run", fusion="mean")
+    captions = read_predictions(evaluated(run) / "predictions.json")
+    (evaluated(run) / "predictions.json").unlink()
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(split_scores, "score_captions", fail)
+    with pytest.raises(type(error)) as caught:
+        evaluate(run)
+    told = "".join(traceback.format_exception_only(caught.value))
+    assert str(error) in told
+    assert f"The captions are in {run}/evaluation/mini-test/predictions.json; score them with" in told
+    assert read_predictions(run / "evaluation/mini-test/predictions.json") == captions
+    # It was of the captions before.
+    assert not (run / "evaluation/mini-test/result.json").exists()
+
+
+def evaluated(run: Path) -> Path:
+    evaluate(run)
+    return run / "evaluation" / "mini-test"
+
+
+def test_captions_are_kept_if_the_run_cannot_hold_them(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy.finished_run(tmp_path / "run", fusion="mean")
+
+    def captions_and_no_room(*args: Any, **kwargs: Any) -> Any:
+        captions = generate_captions(*args, **kwargs)
+        shutil.rmtree(run / "evaluation", ignore_errors=True)
+        (run / "evaluation").write_text("in the way")
+        return captions
+
+    monkeypatch.setattr(evaluate_module, "generate_captions", captions_and_no_room)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(UserError, match=rf"cannot be written .*The captions are in {tmp_path}/") as caught:
+        evaluate(run)
+    kept = Path(str(caught.value).rpartition("captions are in ")[2].rstrip("."))
+    assert len(read_predictions(kept)) == SPLITS["test"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where not even root can write")
+def test_a_place_that_cannot_be_written_to_is_told_before_the_model_is_loaded(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy.finished_run(tmp_path / "run", fusion="mean")
+    (run / "evaluation").symlink_to("/proc/self")
+    monkeypatch.setattr(evaluate_module, "open_model", None)
+    with pytest.raises(UserError, match=r"evaluation/mini-test cannot be written to.*copy the run"):
+        evaluate(run)
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from toy_run import Toy, train_toy
+from toy_run import start as start_program
 
+from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.experiments.parallel import parallel_trainings
@@ -63,6 +65,26 @@ def test_a_signal_to_end_stops_all_in_order(toy: Toy, tmp_path: Path) -> None:
         run.result()
     assert newest_checkpoint(tmp_path / "endless" / "checkpoints") is not None
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+KILLED = """
+from evlvideo.experiments.parallel import parallel_trainings
+from evlvideo.config.loading import load_config
+if __name__ == "__main__":
+    with parallel_trainings(1, toy_run.train_toy) as begin:
+        begin(load_config("config.yaml")).result()
+"""
+
+
+def test_trainings_end_with_a_killed_parent(toy: Toy, tmp_path: Path) -> None:
+    save_config(start_endless(toy, tmp_path / "endless"), tmp_path / "config.yaml")
+    parent = start_program(setup=KILLED, cwd=tmp_path)
+    wait_for_steps(tmp_path / "endless")
+    parent.kill()
+    parent.communicate(timeout=60)  # until no process has its output
+    log = (tmp_path / "endless" / "log.jsonl").read_bytes()
+    time.sleep(1)
+    assert (tmp_path / "endless" / "log.jsonl").read_bytes() == log
 
 
 def end_of_memory(config: RunConfig) -> Path:

@@ -17,6 +17,7 @@ from evlvideo.metrics.bootstrap import (
     bootstrap,
     holm,
     interval,
+    mean_interval,
     mean_statistics,
     randomization_p_values,
 )
@@ -245,3 +246,21 @@ def test_draws_of_many_clips_are_those_of_few_at_a_time(monkeypatch: pytest.Monk
     together = bootstrap(systems, resamples=30)
     monkeypatch.setattr(resampling, "_WEIGHTS", 7 * 40)
     assert np.allclose(bootstrap(systems, resamples=30), together, rtol=1e-14)
+
+
+def test_the_interval_of_a_mean_is_that_of_resampled_scores() -> None:
+    scores = np.random.default_rng(3).choice([0.0, 0.3, 0.6, 1.0], size=400).tolist()
+    (drawn,) = bootstrap([mean_statistics(scores)])
+    assert mean_interval(scores) == pytest.approx(interval(drawn), abs=4e-3)
+
+
+def test_the_interval_of_many_scores_takes_no_time() -> None:
+    scores = np.random.default_rng(3).choice([0.0, 0.3, 0.6, 0.9, 1.0], size=200_000)
+    start = time.perf_counter()
+    low, high = mean_interval(scores)
+    assert time.perf_counter() - start < 1
+    assert low < scores.mean() < high < low + 0.004
+
+
+def test_the_mean_of_one_score_is_certain() -> None:
+    assert mean_interval([0.3]) == (0.3, 0.3)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from evlvideo.metrics import java
-from evlvideo.metrics.java import find_java, java_on_path
+from evlvideo.metrics.java import SAME_EVERYWHERE, find_java, java_on_path
 
 
 def fake_java(directory: Path, status: int) -> Path:
@@ -52,7 +52,7 @@ def test_environment_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     before = dict(os.environ)
     with java_on_path(options="-Xmx1G"):
         assert os.environ["PATH"].split(os.pathsep)[0] == str(program.parent)
-        assert os.environ["JAVA_TOOL_OPTIONS"] == "-Xmx1G"
+        assert os.environ["JAVA_TOOL_OPTIONS"].split() == ["-Xmx1G", *SAME_EVERYWHERE]
     assert dict(os.environ) == before
 
 
@@ -60,4 +60,4 @@ def test_options_of_the_user_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(java, "find_java", lambda: fake_java(tmp_path / "bin", status=0))
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xmx3G")
     with java_on_path(options="-Xmx1G"):
-        assert os.environ["JAVA_TOOL_OPTIONS"] == "-Xmx3G"
+        assert os.environ["JAVA_TOOL_OPTIONS"].split() == ["-Xmx3G", *SAME_EVERYWHERE]

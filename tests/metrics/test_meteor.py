@@ -1,3 +1,4 @@
+import errno
 import gc
 from collections.abc import Iterator
 
@@ -59,3 +60,22 @@ def test_no_process_is_left() -> None:
     assert program.poll() is not None
     gc.collect()
     assert process.failure == "its Java program was closed"
+
+
+def test_numbers_are_read_in_a_locale_with_a_decimal_comma(
+    meteor: MeteorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=de -Duser.country=DE -Dfile.encoding=US-ASCII")
+    texts = {0: ["a man plays in the café"]}, {0: ["the man plays in a café", "a man is in a bar"]}
+    with MeteorProcess() as elsewhere:
+        assert elsewhere.score(*texts) == meteor.score(*texts)
+
+
+def test_a_program_that_cannot_be_started_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("subprocess.Popen", fail)
+    process = MeteorProcess()
+    assert process.score({0: ["a man"]}, {0: ["a man"]}) is None
+    assert process.failure == "its Java program could not be started: Cannot allocate memory"

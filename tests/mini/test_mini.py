@@ -2,8 +2,13 @@
 
 import random
 import re
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -218,6 +223,45 @@ def test_two_builds_at_once_leave_one_set_and_no_rests(tmp_path: Path) -> None:
         thread.join()
     assert not failures
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes as Linux lists them")
+def test_renderers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    code = f"from pathlib import Path; from evlvideo.mini.build import build_mini; build_mini(Path({str(root)!r}))"
+    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("*/videos/*.mp4"))) > 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not running(str(tmp_path)))
+
+
+def running(argument: str) -> list[str]:
+    """Command lines of the processes that got a path."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return [line for line in found if argument in line and "evlvideo.mini.build" in line]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_renderer_that_fails_is_told_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho 'Traceback …\nOSError: No space left on device' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(UserError, match=r"to .*set: rendering failed: OSError: No space left on device; name another"):
+        build.build_mini(tmp_path / "set", progress=False, splits=TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["python"]
 
 
 def test_a_directory_with_something_else_is_refused(tmp_path: Path) -> None:

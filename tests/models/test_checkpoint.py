@@ -20,7 +20,7 @@ from tiny_models import (
     write_towers,
 )
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, MixtralConfig
 
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -353,11 +353,70 @@ def test_hub_name_is_downloaded_by_revision(
 ) -> None:
     asked: list[tuple[str, str | None]] = []
 
-    def snapshot_download(name: str, revision: str | None = None, token: str | None = None) -> str:
+    def snapshot_download(
+        name: str, revision: str | None = None, token: str | None = None, ignore_patterns: list[str] | None = None
+    ) -> str:
         asked.append((name, revision))
+        assert ignore_patterns is not None and "checkpoints/*" in ignore_patterns
         return str(saved[1])
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     loaded = EvlVideoForCaptioning.from_pretrained("someone/some-model", revision="v1")
     assert asked == [("someone/some-model", "v1")]
     assert torch.equal(outputs(loaded), outputs(saved[0]))
+
+
+def test_a_model_of_the_hub_that_is_no_captioner_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **kwargs: str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"The hub's someone/some-model holds no checkpoint \(model\.safetensors missing"
+    ):
+        checkpoint_directory("someone/some-model")
+
+
+# Weights in several files
+
+
+def sharded(model: EvlVideoForCaptioning, directory: Path) -> Path:
+    model.save_pretrained(directory, max_shard_size="20KB")
+    assert not (directory / "model.safetensors").exists()
+    assert len(list(directory.glob("model-*.safetensors"))) > 1
+    return directory
+
+
+def test_weights_in_several_files_are_those_of_one(saved: tuple[EvlVideoForCaptioning, Path], tmp_path: Path) -> None:
+    loaded = EvlVideoForCaptioning.from_pretrained(sharded(saved[0], tmp_path / "sharded"))
+    assert torch.equal(outputs(loaded), outputs(saved[0]))
+
+
+def test_a_missing_file_of_several_is_named(saved: tuple[EvlVideoForCaptioning, Path], tmp_path: Path) -> None:
+    directory = sharded(saved[0], tmp_path / "sharded")
+    gone = sorted(directory.glob("model-*.safetensors"))[1]
+    gone.unlink()
+    with pytest.raises(UserError, match=f"no file of weights at .*{gone.name}"):
+        EvlVideoForCaptioning.from_pretrained(directory)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"weight_map": {"a": 3}}', '{"weight_map": {"a": "../../etc/x"}}']
+)
+def test_an_index_that_names_no_files_here_is_told(
+    saved: tuple[EvlVideoForCaptioning, Path], tmp_path: Path, content: str
+) -> None:
+    directory = sharded(saved[0], tmp_path / "sharded")
+    (directory / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(UserError, match=r"index\.json is not|outside"):
+        EvlVideoForCaptioning.from_pretrained(directory)
+
+
+def test_a_full_checkpoint_keeps_names_that_its_library_renames_on_saving(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """transformers saves the experts of a Mixtral one by one, under other names."""
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    experts = {"num_local_experts": 2, "num_experts_per_tok": 1, "num_key_value_heads": 2, "vocab_size": 120}
+    AutoModelForCausalLM.from_config(MixtralConfig(**sizes, **experts)).save_pretrained(tmp_path / "language")
+    model = EvlVideoForCaptioning.from_towers(make_config(language_model=str(tmp_path / "language"))).eval()
+    model.save_pretrained(tmp_path / "full", full=True)
+    assert torch.equal(outputs(EvlVideoForCaptioning.from_pretrained(tmp_path / "full")), outputs(model))

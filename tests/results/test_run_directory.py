@@ -145,6 +145,12 @@ def test_a_directory_that_could_not_be_made_is_told_beforehand(tmp_path: Path, n
         check_writable(tmp_path / name)
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where not even root can write")
+def test_a_place_that_can_never_be_written_to_is_told_beforehand() -> None:
+    with pytest.raises(UserError, match=r"^/proc/x cannot be written to.*name another output_dir"):
+        check_writable(Path("/proc/x"))
+
+
 def test_a_directory_that_can_be_made_is_not_made_yet(tmp_path: Path) -> None:
     check_writable(tmp_path / "new" / "run")
     assert not (tmp_path / "new").exists()

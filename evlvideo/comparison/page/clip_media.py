@@ -98,11 +98,11 @@ def decode_frames(clip: CaptionedClip) -> ClipFrames:
 
     seconds = 0.0
 
-    def choose(frames: int, rate: float) -> list[int]:
+    def choose(frames: int, times: np.ndarray) -> list[int]:
         nonlocal seconds
-        seconds = frames / rate if rate > 0 and frames > 1 else 0.0
+        seconds = round(float(times[-1] - times[0]) * frames / (frames - 1), 6) if frames > 1 else 0.0
         enough = max(FRAMES, math.ceil(seconds * PREVIEW_RATES[1]))
-        return uniform(frames, rate, min(frames, PREVIEW_FRAMES, enough))
+        return uniform(frames, times, min(frames, PREVIEW_FRAMES, enough))
 
     decoded = decode_frames_guarded(
         clip.video,

@@ -141,7 +141,8 @@ def _merging(
     model: EvlVideoForCaptioning, inputs: Sequence[tuple[Any, Tensor]], frames: Sequence[np.ndarray]
 ) -> MergingView | None:
     tokens = next((x for part, x in inputs if isinstance(part, TomeFormerEncoder)), None)
-    if tokens is None or not isinstance(model.connector, TomeFormer):
+    # Behind a tower that prunes, tokens are no patches any more.
+    if tokens is None or not isinstance(model.connector, TomeFormer) or model.config.pruning:
         return None
     merged, source = model.connector.bert.forward_with_source(tokens)  # (T or 1, M, H), (T or 1, M, N)
     prefix, grid = model.vision_tower.vit.num_prefix_tokens, model.vision_tower.vit.patch_embed.grid_size

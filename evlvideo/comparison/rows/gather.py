@@ -160,7 +160,7 @@ def _score(
     whole = [name for name in request.predictions if len(checked[name].captions) == len(references.captions)]
     # Before the scoring, which takes minutes.
     chosen = _choose([*_pairing(groups), *whole], {*(group.name for group in groups), *checked}, against)
-    tokenizer = runs[0].result.tokenizer if runs else default_tokenizer()
+    tokenizer = _tokenizer(runs, request)
     with MeteorProcess() as meteor:
         # METEOR loads its tables while texts are tokenized.
         captions = {name: of.captions for name, of in checked.items()}
@@ -175,6 +175,18 @@ def _score(
     scored.sort(key=lambda system: system.is_human)
     check_scored_alike([*runs, *scored])
     return Gathered([*runs, *scored], [*groups, *map(SeedGroup.of_one, scored)], words, chosen, remarks)
+
+
+def _tokenizer(runs: Sequence[System], request: ScoringRequest) -> str:
+    if not runs:
+        return request.tokenizer or default_tokenizer()
+    of_runs = runs[0].result.tokenizer
+    if request.tokenizer not in (None, of_runs):
+        raise UserError(
+            f"The tokenizer is {request.tokenizer!r}, but the runs are scored with {of_runs!r}; leave it out, or "
+            "evaluate the runs again."
+        )
+    return of_runs
 
 
 def _captions(runs: Sequence[System], references: TableReferences) -> Mapping[str, Mapping[str, str]]:

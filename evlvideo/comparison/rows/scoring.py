@@ -37,6 +37,8 @@ class ScoringRequest:
     """Whether to score incomplete files as far as they go."""
     subset_frequencies: str | None = None
     """One of :data:`evlvideo.metrics.names.SUBSET_SCORES`. Defaults to that of the runs, or of the dataset."""
+    tokenizer: str | None = None
+    """The tokenizer of captions and references. Defaults to that of the runs, or to the machine's."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to score."""
@@ -58,7 +60,7 @@ class TokenizedCaptions:
     @cached_property
     def _human_references(self) -> TokenizedReferences:
         others = {clip_id: texts[1:] for clip_id, texts in self.references.words.items()}
-        return TokenizedReferences(others, self.references.tokenizer)
+        return TokenizedReferences(others, self.references.tokenizer, self.references.remarks)
 
 
 def parse_prediction_files(given: Sequence[str]) -> dict[str, Path]:

@@ -147,9 +147,9 @@ class CaptionDataset(Dataset[dict[str, Any]]):
     def _pixel_values(self, clip: CaptionedClip, entropy: list[int]) -> torch.Tensor:
         sampling_seed, transform_seed = np.random.SeedSequence(entropy).generate_state(2, np.uint64).tolist()
 
-        def choose(frames: int, rate: float) -> list[int]:
+        def choose(frames: int, seconds: np.ndarray) -> list[int]:
             generator = torch.Generator().manual_seed(sampling_seed)
-            return self._sampler(frames, rate, self.num_frames, generator)
+            return self._sampler(frames, seconds, self.num_frames, generator)
 
         frames = self._decode(
             clip.video,

@@ -1,6 +1,6 @@
 """Collate items of a caption dataset into batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -38,11 +38,20 @@ class CaptionCollator:
     Args:
         processor: tokenizes captions.
         captions_per_clip: captions of a clip to train on: the item's, and the next ones in the clip's list.
+        sentences: makes further tensors of the B captions that items have, for what else reads them. If None, there are
+            none.
     """
 
-    def __init__(self, processor: TextProcessor, captions_per_clip: int = 1) -> None:
+    def __init__(
+        self,
+        processor: TextProcessor,
+        captions_per_clip: int = 1,
+        *,
+        sentences: Callable[[list[str]], dict[str, Tensor]] | None = None,
+    ) -> None:
         self.processor = processor
         self.captions_per_clip = captions_per_clip
+        self.sentences = sentences
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Make one batch."""
@@ -53,6 +62,8 @@ class CaptionCollator:
         }
         if "caption" in items[0]:
             batch.update(self.processor.text([caption for item in items for caption in self._targets(item)]))
+            if self.sentences is not None:
+                batch.update(self.sentences([item["caption"] for item in items]))
         return batch
 
     def _targets(self, item: dict[str, Any]) -> list[str]:

@@ -1,19 +1,24 @@
 """Index the samples of a tar shard, to read each by its index without unpacking.
 
 A shard is an uncompressed tar file in which the members of a sample are adjacent and share a key, the name up to the
-first dot: `000012.jpg`, `000012.txt`. The index file is written once, beside the shard, and memory-mapped, so that the
-processes of a machine share it.
+first dot: `000012.jpg`, `000012.txt`. Parts may have names of their own, if there is one of each kind: `12.input.jpg`,
+`12.output.txt`. Keys may hold dots, if a sample's members differ after the last one only: `v1.5.jpg`, `v1.5.txt`.
+Hidden files are passed over. The index file is written once, beside the shard, and memory-mapped, so that the processes
+of a machine share it.
 """
 
 import hashlib
+import io
 import os
+import stat
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from time import monotonic
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from evlvideo.cache import cache_directory
-from evlvideo.data.annotation.messages import shown
+from evlvideo.data.annotation.messages import shown, some
 from evlvideo.data.annotation.readers.fields import all_captions, clip_name
 from evlvideo.errors import UserError
 from evlvideo.files import parse_json, replacing
@@ -31,6 +36,11 @@ MEDIA_SUFFIXES = ("jpg", "jpeg", "png", "webp", "mp4", "webm", "mkv", "avi", "mo
 TEXT_SUFFIXES = ("txt", "json")
 """Suffixes of its text: the caption, or an object with `caption` or `captions`. The first suffix wins."""
 
+MOST_SECONDS = 3600.0
+"""Upper bound of the time that a shard may take to index."""
+
+_MOST_TEXT_BYTES = 1 << 20
+"""Upper bound of a sample's text, and of a header of the tar file."""
 _FORMAT = "evlvideo-shard-1"
 _COLUMNS = ("media_kind", "media_offset", "media_bytes", "text_kind", "text_offset", "text_bytes", "key_end")
 _BLOCK = 512
@@ -75,7 +85,7 @@ class ShardIndex:
         row = {name: int(self.arrays[name][number]) for name in _COLUMNS}
         start = int(self.arrays["key_end"][number - 1]) if number else 0
         return Sample(
-            key=self.arrays["keys"][start : row["key_end"]].tobytes().decode(),
+            key=self.arrays["keys"][start : row["key_end"]].tobytes().decode(errors="replace"),
             media_suffix=MEDIA_SUFFIXES[row["media_kind"]],
             media_offset=row["media_offset"],
             media_bytes=row["media_bytes"],
@@ -114,10 +124,11 @@ def open_index(shard: Path, index: Path, state: tuple[int, int] | None = None) -
         OSError: the shard or the index cannot be opened.
         UserError: the index cannot be read, or was made from another shard.
     """
-    with _opened(shard, index, state or _state(shard), framework="pt") as file:
+    state = state or _state(shard)
+    with _opened(shard, index, state, framework="pt") as file:
         # As tensors, columns are views of the file, which is replaced but never changed.
         arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
-        if _check_sum(arrays) != file.metadata().get("check_sum"):
+        if _check_sum(arrays) != file.metadata().get("check_sum") or not _is_whole(arrays, state[0]):
             raise UserError(f"{index} is damaged; delete it, and it is made again.")
         return ShardIndex(arrays)
 
@@ -129,7 +140,7 @@ def count_samples(shard: Path, index: Path) -> int:
         OSError, UserError: as :func:`open_index`.
     """
     with _opened(shard, index, _state(shard), framework="np") as file:
-        return int(file.get_slice("key_end").get_shape()[0])
+        return int(np.prod(file.get_slice("key_end").get_shape()))
 
 
 def make_index(shard: Path, index: Path) -> ShardIndex:
@@ -150,27 +161,31 @@ def build_index(shard: Path) -> ShardIndex:
     """Scan a shard once. Leave out, and count, samples without media or a valid caption.
 
     Raises:
-        UserError: the shard is not a tar file, is compressed or truncated, has a key twice, or has no samples.
+        UserError: the shard is not a tar file, is compressed or truncated, has a key twice, has no samples, or takes
+            longer than :data:`MOST_SECONDS`.
     """
+    _state(shard)  # Opening something else, such as a pipe, might never return.
     samples: list[Sample] = []
     left_out = 0
     keys: set[str] = set()
     try:
-        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for key, members in groupby(_members(archive), key=lambda member: _key(member.name)):
+        with shard.open("rb") as file, tarfile.open(fileobj=_Headers(file), mode="r:") as archive:
+            for key, group in groupby(_members(archive), key=lambda member: _key(member.name)):
                 if key in keys:
                     raise UserError(f"{shard} has the key {shown(key)} twice; write a sample's members together.")
                 keys.add(key)
-                sample = _sample(shard, file, key, list(members))
-                if sample is None:
-                    left_out += 1
-                else:
-                    samples.append(sample)
+                members = list(group)
+                found = [_sample(shard, file, *parts) for parts in _split(key, members)]
+                samples += [sample for sample in found if sample is not None]
+                left_out += found.count(None)
             _check_end(shard, file, archive.offset)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError) as error:
         raise UserError(f"{shard} cannot be read as an uncompressed tar file: {error}. Get it again.") from error
     if not samples:
-        raise UserError(f"{shard} has no samples: no images or videos with captions in .txt or .json beside them.")
+        raise UserError(
+            f"{shard} has no samples: no images or videos with captions in .txt or .json beside them, one of each."
+            + (f" Its last group is {some(member.name for member in members)}." if keys else "")
+        )
     return ShardIndex({**_columns(samples), "left_out": np.array([left_out])})
 
 
@@ -195,8 +210,13 @@ def captions_of(place: str, content: bytes, suffix: str) -> tuple[str, ...]:
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in archive:
         # Links, folders and sparse files cannot be read by offset.
-        if member.isreg() and not member.issparse():
+        if member.isreg() and not member.issparse() and not _is_hidden(member.name):
             yield member
+
+
+def _is_hidden(name: str) -> bool:
+    """Return whether a member is what systems add on their own: `.DS_Store`, `._000012.jpg`, `__MACOSX/…`."""
+    return any(part == "__MACOSX" or (part[0] == "." and part != "..") for part in PurePosixPath(name).parts)
 
 
 def _key(name: str) -> str:
@@ -205,27 +225,52 @@ def _key(name: str) -> str:
     return f"{folder}/{key}" if folder else key
 
 
+def _split(key: str, members: list[tarfile.TarInfo]) -> list[tuple[str, list[tarfile.TarInfo]]]:
+    """Split members that share a key by what is before their last dot, if that makes samples of them."""
+    whole = {_suffix(member.name) for member in members}
+    by_stem = [
+        (stem, list(of_stem)) for stem, of_stem in groupby(members, key=lambda member: member.name.rpartition(".")[0])
+    ]
+    kinds = MEDIA_SUFFIXES, TEXT_SUFFIXES
+    if all(whole.intersection(suffixes) for suffixes in kinds):
+        return [(key, members)]
+    if any(all(_find(of_stem, suffixes) for suffixes in kinds) for _, of_stem in by_stem):
+        return by_stem
+    return [(key, members)]
+
+
+def _find(members: list[tarfile.TarInfo], suffixes: tuple[str, ...]) -> tuple[str, tarfile.TarInfo] | None:
+    """Find the member of a kind and its suffix: by its whole suffix or, if only one ends so, by the end of it."""
+    whole = {_suffix(member.name): member for member in members}
+    found = [(suffix, whole[suffix]) for suffix in suffixes if suffix in whole]
+    last = [(member.name.rpartition(".")[2].lower(), member) for member in members]
+    named = [(suffix, member) for suffix, member in last if suffix in suffixes]
+    return found[0] if found else named[0] if len(named) == 1 else None
+
+
+def _suffix(name: str) -> str:
+    return name.rpartition("/")[2].partition(".")[2].lower()
+
+
 def _sample(shard: Path, file: BinaryIO, key: str, members: list[tarfile.TarInfo]) -> Sample | None:
-    by_suffix = {member.name.rpartition("/")[2].partition(".")[2].lower(): member for member in members}
-    media = next((suffix for suffix in MEDIA_SUFFIXES if suffix in by_suffix), None)
-    text = next((suffix for suffix in TEXT_SUFFIXES if suffix in by_suffix), None)
-    if media is None or text is None or not by_suffix[media].size:
+    media, text = _find(members, MEDIA_SUFFIXES), _find(members, TEXT_SUFFIXES)
+    if media is None or text is None or not media[1].size or text[1].size > _MOST_TEXT_BYTES:
         return None
-    file.seek(by_suffix[text].offset_data)
-    content = file.read(by_suffix[text].size)
+    file.seek(text[1].offset_data)
+    content = file.read(text[1].size)
     try:
         clip_name(str(shard), key)
-        captions_of(str(shard), content, text)
+        captions_of(str(shard), content, text[0])
     except UserError:
         return None
     return Sample(
         key=key,
-        media_suffix=media,
-        media_offset=by_suffix[media].offset_data,
-        media_bytes=by_suffix[media].size,
-        text_suffix=text,
-        text_offset=by_suffix[text].offset_data,
-        text_bytes=by_suffix[text].size,
+        media_suffix=media[0],
+        media_offset=media[1].offset_data,
+        media_bytes=media[1].size,
+        text_suffix=text[0],
+        text_offset=text[1].offset_data,
+        text_bytes=text[1].size,
     )
 
 
@@ -234,6 +279,54 @@ def _check_end(shard: Path, file: BinaryIO, end: int) -> None:
     file.seek(end)
     if file.read(_BLOCK) != bytes(_BLOCK):
         raise UserError(f"{shard} is truncated or broken at byte {end}; get it again.")
+
+
+class _Headers(io.RawIOBase):
+    """The headers of a tar file. Refuses what would take all memory, or for ever.
+
+    Args:
+        file: the tar file; read at the same time for its members.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._place = file, 0
+        self._deadline = monotonic() + MOST_SECONDS
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MOST_TEXT_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        if monotonic() > self._deadline:
+            raise tarfile.ReadError(f"not done after {MOST_SECONDS:g} s")
+        self._file.seek(self._place)
+        content = self._file.read(size)
+        self._place += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        assert whence == io.SEEK_SET
+        self._place = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._place
+
+
+def _is_whole(arrays: Mapping[str, np.ndarray], size_bytes: int) -> bool:
+    """Return whether an index can be the index of a shard of this size, whoever wrote it."""
+    if arrays.keys() != {*_COLUMNS, "keys", "left_out"} or any(array.ndim != 1 for array in arrays.values()):
+        return False
+    if any(array.dtype.kind not in "iu" for array in arrays.values()) or len(arrays["left_out"]) != 1:
+        return False
+    columns = [arrays[name] for name in _COLUMNS]
+    if len({len(column) for column in columns}) != 1 or any((column < 0).any() for column in columns):
+        return False
+    ends = [arrays[f"{kind}_bytes"] <= size_bytes - arrays[f"{kind}_offset"] for kind in ("media", "text")]
+    kinds = [
+        (arrays[f"{kind}_kind"] < len(of)).all() for kind, of in (("media", MEDIA_SUFFIXES), ("text", TEXT_SUFFIXES))
+    ]
+    key_ends = arrays["key_end"]
+    in_order = (np.diff(key_ends, prepend=0) >= 0).all() and key_ends[-1:].tolist() == [len(arrays["keys"])]
+    return bool(all(end.all() for end in ends) and all(kinds) and in_order)
 
 
 def _columns(samples: list[Sample]) -> dict[str, np.ndarray]:
@@ -252,8 +345,8 @@ def _columns(samples: list[Sample]) -> dict[str, np.ndarray]:
 
 @contextmanager
 def _opened(shard: Path, index: Path, state: tuple[int, int], framework: str) -> Iterator[Any]:
-    if not index.exists():
-        raise UserError(f"{index} is missing; `evlvideo data index` makes it again.")
+    if not index.is_file():
+        raise UserError(f"{index} is missing or not a file; `evlvideo data index` makes it again.")
     index.open("rb").close()  # An error raised here has its errno, and is retried if transient.
     try:
         with safe_open(index, framework=framework) as file:
@@ -278,6 +371,8 @@ def _check_sum(arrays: dict[str, np.ndarray]) -> str:
 
 def _state(shard: Path) -> tuple[int, int]:
     status = shard.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{shard} is not a file but a folder, pipe or device; shards are files.")
     return status.st_size, status.st_mtime_ns
 
 

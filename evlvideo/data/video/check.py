@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import monotonic
 
 from rich.console import Console
 
@@ -14,6 +13,7 @@ from evlvideo.data.media.containers import VIDEO_SUFFIXES
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
 from evlvideo.data.video.guarded import DecodeProcess, with_helpers
+from evlvideo.data.video.working_time import WorkingTime
 from evlvideo.errors import UserError
 from evlvideo.files import write_text
 from evlvideo.progress import Progress
@@ -75,8 +75,8 @@ def check_videos(
         root: directory of the collection.
         out: directory for the progress and for the quarantine list: a line of JSON for each bad file, with the
             `root`, `path` from there, `reason`, `size` in bytes, and `mtime` in nanoseconds.
-        frames: number of evenly spread frames of each file to decode. If None, decode all, which alone finds all
-            damage.
+        frames: number of evenly spread frames of each file to decode. If None, decode all, with
+            every check that decoders offer; see :mod:`evlvideo.data.video.backends.strict`.
         processes: number of files at a time.
         time_limit_seconds: upper bound for one file.
         console: where to draw a progress bar. If None, draw none.
@@ -137,8 +137,7 @@ def _check(helper: DecodeProcess, root: Path, state: Checked, time_limit_seconds
     frames, reason = None, None
     try:
         helper.start()
-        arguments = (path, state.looked_at)
-        frames = helper.ask(path, "check", arguments, monotonic() + time_limit_seconds, time_limit_seconds)
+        frames = helper.ask(path, "check", (path, state.looked_at), WorkingTime(time_limit_seconds))
     except DecodeError as error:
         reason = str(error)
     return Checked(state.path, state.size, state.mtime, state.looked_at, frames, reason)

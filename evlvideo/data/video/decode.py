@@ -5,8 +5,8 @@ that list, `sampling` chooses indices, and a backend decodes them. `guarded` doe
 runs `decode_server`.
 
 All backends index frames as :mod:`evlvideo.data.video.index` does. `auto` is PyAV, which is correct on every file in
-our tests and as fast as the others. If PyAV itself fails, `auto` tries other backends. It refuses broken files, in
-which other decoders would conceal the damage.
+our tests and as fast as the others. If PyAV itself fails, `auto` tries other backends. It refuses files that PyAV finds
+broken, in which other decoders would conceal the damage. More damage is found by :func:`check_video`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ import numpy as np
 
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media, as_file
-from evlvideo.data.video.backends import decord, image, pyav, torchcodec
+from evlvideo.data.video.backends import decord, image, pyav, strict, torchcodec
 from evlvideo.data.video.backends.image import Picture
 from evlvideo.data.video.frames import DecodedFrames, VideoMetadata
 from evlvideo.data.video.index import VideoIndex, check_file, read_index
@@ -27,8 +27,8 @@ from evlvideo.data.video.index_cache import cached_index
 from evlvideo.data.video.packets import PacketReader
 from evlvideo.errors import UserError
 
-Choose = Callable[[int, float], Sequence[int]]
-"""From the number of frames and their rate per second to indices from 0, in any order, with repetitions."""
+Choose = Callable[[int, np.ndarray], Sequence[int]]
+"""From the number of frames and the time of each in seconds to indices from 0, in any order, with repetitions."""
 
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 """Decoders by name; use `auto`."""
@@ -40,21 +40,22 @@ _OTHERS = {"decord": decord.decode, "torchcodec": torchcodec.decode}
 _FALLBACKS = ("torchcodec", "decord")
 _SMALL = 32
 """Side in pixels of frames that are decoded only as a check."""
+_GIF = "gif"
 _REFUSALS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError, ArithmeticError)
 """Errors of PyAV on files that it cannot read."""
 _BROKEN_DATA = (av.error.InvalidDataError, OSError, MemoryError)
 """Errors due to the file or the machine, after which no other decoder is tried."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FrameRange:
     """The frames of a file that belong to a clip."""
 
     first: int
     """Index of the first frame in the file."""
     count: int
-    rate: float
-    """Frames per second."""
+    seconds: np.ndarray
+    """When each of them is shown, from the start of the file, float64 of shape (count,)."""
 
 
 def decode_frames(
@@ -77,8 +78,9 @@ def decode_frames(
         choose: chooses among the frames between the two times.
         size: side of the square in pixels. Defaults to the height and width of the file.
         keep_aspect: scale the shorter side to `size` instead of to a square.
-        start_seconds: take frames shown at or after this time, from the start of the file.
-        end_seconds: take frames shown before this time.
+        start_seconds: take frames that appear at or after this time, from the start of the file.
+        end_seconds: take frames that appear before this time. If there are none, take the frame that is on the screen
+            at `start_seconds`.
         backend: one of `BACKENDS`.
 
     Raises:
@@ -88,7 +90,7 @@ def decode_frames(
     """
     with open_video(media, start_seconds, end_seconds) as source:
         return source.read(
-            choose(source.range.count, source.range.rate), size, keep_aspect=keep_aspect, backend=backend
+            choose(source.range.count, source.range.seconds), size, keep_aspect=keep_aspect, backend=backend
         )
 
 
@@ -97,7 +99,7 @@ def check_video(media: Media, frames: int | None = None) -> int:
 
     Args:
         media: the file, or a member of a shard.
-        frames: how many evenly spread frames to decode. If None, decode all.
+        frames: how many evenly spread frames to decode. If None, decode all, with every check that decoders offer.
 
     Returns:
         the number of frames in the file.
@@ -113,9 +115,11 @@ def check_video(media: Media, frames: int | None = None) -> int:
             raise DecodeError(f"{media} was cut off or damaged: {clip.index.damaged_packets} packets are incomplete.")
         elif frames is None:
             with _named(media):
-                pyav.decode_all(clip.reader, clip.index)
+                strict.decode_all(media, clip.index)
         else:
             clip.read([place * count // frames for place in range(frames)], _SMALL)
+        if frames is None and clip.index is not None and clip.index.container == _GIF:
+            image.check_gif(media)
         return count
 
 
@@ -209,15 +213,19 @@ def _range(
 ) -> FrameRange:
     """Find the frames in a half-open range of times."""
     seconds = index.timestamps_seconds
+    until = seconds[0] + index.metadata.duration_seconds
     first = 0 if start_seconds is None else int(np.searchsorted(seconds, start_seconds))
     end = len(seconds) if end_seconds is None else int(np.searchsorted(seconds, end_seconds))
+    part_end = until if end_seconds is None else min(end_seconds, until)
+    if first >= end > 0 and start_seconds is not None and start_seconds < part_end:
+        first, end = first - 1, first
     if end <= first:
         raise DecodeError(
             f"{media} shows no frame from {start_seconds or 0:g} s to "
             f"{'its end' if end_seconds is None else f'{end_seconds:g} s'}; it lasts from {seconds[0]:.2f} s to "
-            f"{seconds[0] + index.metadata.duration_seconds:.2f} s."
+            f"{until:.2f} s."
         )
-    return FrameRange(first, end - first, index.metadata.rate)
+    return FrameRange(first, end - first, seconds[first:end])
 
 
 def _decode(

@@ -8,6 +8,7 @@ import pickle
 import signal
 import socket
 import struct
+import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -18,11 +19,14 @@ from evlvideo.data.media.media import Media
 from evlvideo.data.media.shard_index import make_index
 from evlvideo.data.video.decode import FrameRange, OpenVideo, check_video, open_video
 from evlvideo.data.video.frames import DecodedFrames
+from evlvideo.data.video.working_time import WorkingTime
 from evlvideo.errors import UserError
 from evlvideo.processes import STOP_SIGNALS
 
 GRACE_SECONDS = 5.0
-"""Time after the limit at which the process ends itself if its parent is gone."""
+"""Processor time beyond the limit at which the process ends itself."""
+_LOOK_SECONDS = 1.0
+"""How often it looks whether its parent is gone."""
 
 
 class Server:
@@ -82,16 +86,25 @@ def serve(handle: int) -> None:
     with suppress(OSError):
         # If memory runs out, the kernel should kill this process, not the training run.
         Path("/proc/self/oom_score_adj").write_text("1000")
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     server = Server()
     with socket.socket(fileno=handle) as connection, suppress(EOFError, ConnectionError):
         send(connection, os.getpid())
         while True:
             name, arguments, limit_seconds = receive(connection)
-            # By default, the signal ends the process, even if it hangs inside a decoder.
-            signal.setitimer(signal.ITIMER_REAL, limit_seconds + GRACE_SECONDS)
+            # By default, the signal ends the process, even if it hangs inside a decoder. Time on the clock would pass
+            # while the job is suspended.
+            signal.setitimer(signal.ITIMER_PROF, limit_seconds + GRACE_SECONDS)
             answer = _answer(server, name, arguments)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             send(connection, answer)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, even if a decoder waits for something."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def send(connection: socket.socket, value: Any) -> None:
@@ -104,27 +117,28 @@ def send(connection: socket.socket, value: Any) -> None:
         connection.sendall(part)
 
 
-def receive(connection: socket.socket, deadline: float | None = None) -> Any:
+def receive(connection: socket.socket, time_left: WorkingTime | None = None) -> Any:
     """Receive a value.
 
     Raises:
         EOFError: the other side is gone.
-        TimeoutError: the deadline, on the monotonic clock, has passed.
+        TimeoutError: no time is left.
     """
-    (count,) = struct.unpack("<Q", _receive_exactly(connection, 8, deadline))
-    sizes = struct.unpack(f"<{count}Q", _receive_exactly(connection, 8 * count, deadline))
-    content, *buffers = [_receive_exactly(connection, size, deadline) for size in sizes]
+    (count,) = struct.unpack("<Q", _receive_exactly(connection, 8, time_left))
+    sizes = struct.unpack(f"<{count}Q", _receive_exactly(connection, 8 * count, time_left))
+    content, *buffers = [_receive_exactly(connection, size, time_left) for size in sizes]
     return pickle.loads(content, buffers=buffers)
 
 
-def _receive_exactly(connection: socket.socket, length: int, deadline: float | None) -> bytearray:
+def _receive_exactly(connection: socket.socket, length: int, time_left: WorkingTime | None) -> bytearray:
     content = bytearray(length)
     view, received = memoryview(content), 0
     while received < length:
-        if deadline is not None:
-            # A timeout of zero would put the socket into non-blocking mode.
-            connection.settimeout(max(deadline - time.monotonic(), 1e-3))
-        count = connection.recv_into(view[received:])
+        connection.settimeout(None if time_left is None else time_left.next_wait())
+        try:
+            count = connection.recv_into(view[received:])
+        except TimeoutError:
+            continue
         if not count:
             raise EOFError
         received += count

@@ -6,6 +6,7 @@ crash or timeout, and ends with its caller. Without POSIX, as on Windows, clips 
 
 import atexit
 import json
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -25,14 +27,19 @@ from evlvideo.data.video.backends.image import is_image
 from evlvideo.data.video.decode import Choose, FrameRange, decode_frames
 from evlvideo.data.video.decode_server import receive, send
 from evlvideo.data.video.frames import DecodedFrames
+from evlvideo.data.video.working_time import WorkingTime
 from evlvideo.errors import UserError
 
 TIME_LIMIT_SECONDS = 60.0
 """Upper bound for one clip; a minute of 1080p video takes some seconds."""
 
+logger = logging.getLogger(__name__)
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+PAUSES_SECONDS = (0.5, 2.0, 5.0)
+"""Before a helper that ended while starting is started again."""
 _START_SECONDS = 120.0
 _PROGRAM = """
 import importlib, json, sys
@@ -83,14 +90,10 @@ def decode_frames_guarded(
     helper = _helper_of_this_process()
     with helper.lock:
         helper.start()
-        deadline = time.monotonic() + time_limit_seconds
-        range_: FrameRange = helper.ask(
-            media, "open", (media, start_seconds, end_seconds), deadline, time_limit_seconds
-        )
-        chosen: Sequence[int] = choose(range_.count, range_.rate)
-        decoded: DecodedFrames = helper.ask(
-            media, "read", (list(chosen), size, keep_aspect, backend), deadline, time_limit_seconds
-        )
+        time_left = WorkingTime(time_limit_seconds)
+        range_: FrameRange = helper.ask(media, "open", (media, start_seconds, end_seconds), time_left)
+        chosen: Sequence[int] = choose(range_.count, range_.seconds)
+        decoded: DecodedFrames = helper.ask(media, "read", (list(chosen), size, keep_aspect, backend), time_left)
     return decoded
 
 
@@ -122,49 +125,65 @@ class DecodeProcess:
         """
         if self._process is not None and self._process.poll() is not None:
             self.close()
-        if self._connection is None:
-            ours, theirs = socket.socketpair()
-            command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), self.module, str(theirs.fileno())]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        time_left = WorkingTime(_START_SECONDS)
+        for pause_seconds in (*PAUSES_SECONDS, None):
+            if self._connection is not None:
+                return self._connection
             try:
-                with theirs:
-                    self._process = subprocess.Popen(
-                        command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
-                    )
-                self._connection = ours
-                receive(ours, time.monotonic() + _START_SECONDS)
+                self._connection = self._started(time_left)
             except (OSError, EOFError) as error:
+                # It may be ended for lack of memory, and there may be memory later.
                 self.close()
-                raise UserError(
-                    f"The helper process that decodes videos does not start ({error or 'see its output above'}); "
-                    "decode without a time limit to do without it."
-                ) from error
+                if pause_seconds is None or isinstance(error, TimeoutError):
+                    raise UserError(
+                        f"The helper process that decodes videos does not start ({error or 'see its output above'}); "
+                        "decode without a time limit to do without it."
+                    ) from error
+                logger.warning("The helper process that decodes videos ended while starting; it is started again.")
+                time.sleep(pause_seconds)
+            except BaseException:
+                self.close()
+                raise
         assert self._connection is not None
         return self._connection
 
-    def ask(self, media: Media, name: str, arguments: tuple[Any, ...], deadline: float, limit_seconds: float) -> Any:
+    def _started(self, time_left: WorkingTime) -> socket.socket:
+        """Start a process, and return the connection to it once it answers."""
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), self.module, str(theirs.fileno())]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with ExitStack() as failing:
+            failing.enter_context(ours)
+            with theirs:
+                self._process = subprocess.Popen(
+                    command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
+                )
+            receive(ours, time_left)
+            failing.pop_all()
+        return ours
+
+    def ask(self, media: Media, name: str, arguments: tuple[Any, ...], time_left: WorkingTime) -> Any:
         """Send one request, and return the answer.
 
         Args:
             media: the file, for messages.
             name: a method of the server.
             arguments: its arguments.
-            deadline: when to stop waiting, on the monotonic clock.
-            limit_seconds: the time limit, for messages.
+            time_left: how long to wait.
 
         Raises:
-            DecodeError: the file cannot be decoded, the deadline passed, or the helper crashed.
+            DecodeError: the file cannot be decoded, no time is left, or the helper crashed.
             UserError: the helper does not start, or the request is wrong.
         """
         connection = self.start()
         try:
-            left_seconds = max(deadline - time.monotonic(), 1e-3)
-            connection.settimeout(left_seconds)
-            send(connection, (name, arguments, left_seconds))
-            answer = receive(connection, deadline)
+            time_left.next_wait()
+            connection.settimeout(None)
+            send(connection, (name, arguments, time_left.left_seconds))
+            answer = receive(connection, time_left)
         except TimeoutError:
             self.close()
-            raise DecodeError(f"{media} cannot be decoded: timed out after {limit_seconds:g} s.") from None
+            raise DecodeError(f"{media} cannot be decoded: timed out after {time_left.limit_seconds:g} s.") from None
         except (EOFError, ConnectionError):
             raise DecodeError(f"{media} cannot be decoded: the decoder {self._end()}.") from None
         except BaseException:

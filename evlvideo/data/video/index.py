@@ -153,6 +153,7 @@ def read_index(reader: PacketReader) -> VideoIndex:
         if paired:
             # A second field may be marked as a keyframe, but its frame begins with the first.
             packets.keyframes = [place for place in packets.keyframes if place.pts in given]
+            packets.last_duration = 0  # That of a field.
         seconds = _timeline(reader, packets, found)
     return VideoIndex(
         times=times,
@@ -167,7 +168,7 @@ def read_index(reader: PacketReader) -> VideoIndex:
         keyframes=tuple(sorted(packets.keyframes, key=lambda place: place.pts or 0)) if by_time else (),
         stream=reader.stream.index,
         damaged_packets=packets.damaged,
-        metadata=_metadata(reader.stream, codec, first_frame, seconds, packets.last_duration if by_packet else 0),
+        metadata=_metadata(reader.stream, codec, first_frame, seconds, packets.last_duration),
     )
 
 

@@ -1,8 +1,8 @@
 """Choose which frames of a clip are decoded.
 
-A sampler takes the number of frames in the clip, their rate per second, the number of frames wanted, and a generator.
-It returns that many indices from 0 in ascending order, and repeats some if the clip is too short. Without a generator,
-random samplers take the middle of their range.
+A sampler takes the number of frames in the clip, the time of each in seconds, the number of frames wanted, and a
+generator. It returns that many indices from 0 in ascending order, and repeats some if the clip is too short. Without a
+generator, random samplers take the middle of their range.
 
 pytorchvideo computes none of these. Its `uniform_temporal_subsample` ends at the last frame: 4 of 8 frames are
 0, 2, 4, 7, where EVLGen-video takes 0, 2, 4, 6. Its clip samplers choose seconds and not frames.
@@ -14,12 +14,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-Sampler: TypeAlias = "Callable[[int, float, int, torch.Generator | None], list[int]]"
+Sampler: TypeAlias = "Callable[[int, np.ndarray, int, torch.Generator | None], list[int]]"
 
 
-def uniform(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None = None) -> list[int]:
+def uniform(
+    frames_in_clip: int, seconds: np.ndarray, count: int, generator: torch.Generator | None = None
+) -> list[int]:
     """Take frames 0, V/n, 2V/n, … of a clip of V frames, rounded down, as published for EVLGen-video.
 
     If V < n, repeats frames: 4 of 3 frames are 0, 0, 1, 2. Ignores the generator.
@@ -31,7 +34,7 @@ def uniform(frames_in_clip: int, rate: float, count: int, generator: torch.Gener
     return _spread(frames_in_clip, count)
 
 
-def headtail(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None) -> list[int]:
+def headtail(frames_in_clip: int, seconds: np.ndarray, count: int, generator: torch.Generator | None) -> list[int]:
     """Sample half of the frames from the first half of the clip and half from the second, without replacement.
 
     The second half gets the odd frame, both of the clip (its frames are V//2, …, V-1) and of the count. If a half has
@@ -48,7 +51,7 @@ def headtail(frames_in_clip: int, rate: float, count: int, generator: torch.Gene
     return head + [middle + index for index in tail]
 
 
-def segments(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None) -> list[int]:
+def segments(frames_in_clip: int, seconds: np.ndarray, count: int, generator: torch.Generator | None) -> list[int]:
     """Split the clip into as many segments as frames are wanted, and sample one frame of each (TSN, arXiv 1608.00859).
 
     Segment k has the frames from kV/n to (k+1)V/n, rounded down. From an empty one, take the frame at its start.
@@ -65,17 +68,18 @@ def segments(frames_in_clip: int, rate: float, count: int, generator: torch.Gene
 
 
 def segment_middles(
-    frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None = None
+    frames_in_clip: int, seconds: np.ndarray, count: int, generator: torch.Generator | None = None
 ) -> list[int]:
     """Take the frame in the middle of each of :func:`segments`, as TSN does in evaluation. Ignores the generator."""
-    return segments(frames_in_clip, rate, count, None)
+    return segments(frames_in_clip, seconds, count, None)
 
 
 def fps(frames_per_second: float) -> Sampler:
     """Make a sampler of frames at a given rate: the last frame at or before times that are 1 / rate apart.
 
-    They start at a random index, or are centred in the clip without a generator. If the clip is too short, they are
-    spread over it as in :func:`uniform`: repeating its last frame would show that the movement stopped.
+    They start at a random index, or are centred in the clip without a generator. If the clip is too short, or most of
+    its frames are further apart, they are spread over it as in :func:`uniform`: repeating its last frame would show
+    that the movement stopped. If the rate varies, a frame that stays long on the screen is repeated.
 
     Raises:
         ValueError: the rate is not above 0; the sampler raises it if the clip has no frames, or none are wanted.
@@ -83,14 +87,19 @@ def fps(frames_per_second: float) -> Sampler:
     if not frames_per_second > 0:
         raise ValueError(f"The rate is {frames_per_second} frames per second; it must be above 0.")
 
-    def at_rate(frames_in_clip: int, rate: float, count: int, generator: torch.Generator | None) -> list[int]:
+    def at_rate(frames_in_clip: int, seconds: np.ndarray, count: int, generator: torch.Generator | None) -> list[int]:
         _check(frames_in_clip, count)
-        step = rate / frames_per_second
-        span = int((count - 1) * step) + 1
-        if span > frames_in_clip or step < 1:
+        steps = sorted((seconds[1:] - seconds[:-1]).tolist())
+        usual_step = steps[len(steps) // 2] if steps else 0.0
+        tolerance = usual_step / 50  # Containers round times.
+        latest_start = seconds[-1] + usual_step - (count - 1) / frames_per_second
+        starts = int(seconds.searchsorted(latest_start - tolerance))
+        if starts < 1 or usual_step * frames_per_second > 1.001:
             return _spread(frames_in_clip, count)
-        first = _one(0, frames_in_clip - span + 1, generator)
-        return [first + int(place * step) for place in range(count)]
+        middle = (seconds[0] + seconds[starts - 1]) / 2
+        first = _one(0, starts, generator) if generator else int(seconds.searchsorted(middle + tolerance, "right")) - 1
+        wanted = [seconds[first] + place / frames_per_second + tolerance for place in range(count)]
+        return [int(index) - 1 for index in seconds.searchsorted(wanted, "right")]
 
     return at_rate
 

@@ -12,8 +12,7 @@ from evlvideo.errors import UserError, raise_problems
 from evlvideo.estimate.run_costs import clip_costs
 from evlvideo.experiments.resumable import check_settings
 from evlvideo.experiments.sweep.merged_tokens import Merging, merging_of
-from evlvideo.models.checkpoint import checkpoint_directory
-from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.yaml_values import parse_overrides
 
 MERGE_R, MERGE_TO = "model.merge_r", "model.merge_to"
@@ -181,7 +180,7 @@ def _variant(key: str, text: str, config: RunConfig) -> Variant:
 
 def _check_weights(checkpoint: str, config: RunConfig) -> None:
     """Raise if the config needs parts that the checkpoint has no weights for."""
-    saved = EvlVideoConfig.from_pretrained(checkpoint_directory(checkpoint))
+    saved = read_configuration(checkpoint_directory(checkpoint))
     for name in _WITH_WEIGHTS:
         wanted, known = getattr(config.model, name), getattr(saved, name)
         if wanted is not None and wanted != known:

@@ -54,17 +54,17 @@ class VideoDataset(Dataset[dict[str, Any]]):
     def _read(self, clip: CaptionedClip) -> Video:
         counted = 0
 
-        def choose(frames: int, rate: float) -> list[int]:
+        def choose(frames: int, seconds: np.ndarray) -> list[int]:
             nonlocal counted
             counted = frames
-            return self.sampler(frames, rate, self.num_frames, torch.Generator().manual_seed(0))
+            return self.sampler(frames, seconds, self.num_frames, torch.Generator().manual_seed(0))
 
         decoded = decode_frames_guarded(
             clip.video, choose, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
         )
         rate = decoded.metadata.rate or 1.0
         # By time and not by index: models need the time of each frame, and rates may vary.
-        seconds = decoded.timestamps_seconds - (clip.start_seconds or 0.0)
+        seconds = np.maximum(decoded.timestamps_seconds - (clip.start_seconds or 0.0), 0.0)
         height, width = decoded.frames.shape[1:3]
         return Video(
             decoded.frames,

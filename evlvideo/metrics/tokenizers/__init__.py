@@ -1,1 +1,1 @@
-"""Tokenizers of captions: Stanford's PTB tokenizer, which needs Java, and a light one that follows its conventions."""
+"""Tokenizers of captions: Stanford's PTB tokenizer, a light one without Java, and one by characters."""

@@ -1,18 +1,17 @@
 """The PTB tokenizer of Stanford CoreNLP, with the options and the punctuation list of pycocoevalcap.
 
-Modifications to pycocoevalcap's wrapper: the temporary file is not written into the installed package, and as many
-lines must come back as went in. pycocoevalcap pairs captions and lines by position, so that a line separator inside a
-caption shifts every later caption to another clip.
+Modifications to pycocoevalcap's wrapper: captions go through a pipe, and not through a file in the installed package,
+whose path must be writable and without spaces; and as many lines must come back as went in. pycocoevalcap pairs
+captions and lines by position, so that a line separator inside a caption shifts every later caption to another clip.
 """
 
 import re
 import subprocess
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from evlvideo.errors import UserError
-from evlvideo.metrics.java import NO_JAVA, find_java
+from evlvideo.metrics.java import NO_JAVA, SAME_EVERYWHERE, find_java
 from evlvideo.metrics.tokenizers.light import PUNCTUATION
 
 _JAR = "stanford-corenlp-3.4.1.jar"
@@ -38,18 +37,18 @@ def ptb_tokenize(captions: list[str]) -> list[str]:
 
 
 def _run_ptb(java: Path, captions: list[str]) -> list[str]:
-    with tempfile.TemporaryDirectory(prefix="evlvideo-ptb-") as directory:
-        source = Path(directory) / "captions.txt"
-        source.write_text("\n".join(captions), encoding="utf-8", newline="\n")
-        command = [java, "-cp", _jar(), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
-        try:
-            done = subprocess.run(
-                [*map(str, command), str(source)], capture_output=True, timeout=120 + len(captions) / 1000, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UserError(
-                f"The PTB tokenizer did not finish: {error}. The tokenizer 'python' needs no Java."
-            ) from error
+    program = ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
+    command = [str(java), *SAME_EVERYWHERE, "-cp", str(_jar()), *program]
+    try:
+        done = subprocess.run(
+            command,
+            input="\n".join(captions).encode(),
+            capture_output=True,
+            timeout=120 + len(captions) / 1000,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"The PTB tokenizer did not finish: {error}. The tokenizer 'python' needs no Java.") from error
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip() or f"status {done.returncode}"
         raise UserError(f"The PTB tokenizer failed: {reason}. The tokenizer 'python' needs no Java.")

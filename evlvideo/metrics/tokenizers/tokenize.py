@@ -1,7 +1,8 @@
-"""Tokenize captions for the metrics, with either tokenizer.
+"""Tokenize captions for the metrics, with any tokenizer.
 
 `ptb` is Stanford's PTB tokenizer, which published caption scores use (:mod:`evlvideo.metrics.tokenizers.ptb`). `python`
-follows its conventions without Java (:mod:`evlvideo.metrics.tokenizers.light`).
+follows its conventions without Java (:mod:`evlvideo.metrics.tokenizers.light`). `characters` is for scripts without
+spaces (:mod:`evlvideo.metrics.tokenizers.characters`).
 """
 
 import re
@@ -9,10 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from evlvideo.errors import UserError
 from evlvideo.metrics.java import find_java
+from evlvideo.metrics.tokenizers.characters import characters_tokenize
 from evlvideo.metrics.tokenizers.light import light_tokenize
 from evlvideo.metrics.tokenizers.ptb import ptb_tokenize
 
-TOKENIZERS = ("ptb", "python")
+TOKENIZERS = ("ptb", "python", "characters")
 """Names of the tokenizers."""
 
 # White space of every kind, control characters, and lone surrogates, which cannot be encoded.
@@ -46,6 +48,8 @@ def tokenize_lines(captions: Sequence[str], tokenizer: str = "ptb") -> list[str]
     cleaned = [clean(caption) for caption in captions]
     if tokenizer == "python":
         return [light_tokenize(caption) for caption in cleaned]
+    if tokenizer == "characters":
+        return [characters_tokenize(caption) for caption in cleaned]
     if tokenizer == "ptb":
         return ptb_tokenize(cleaned)
     raise UserError(f"The tokenizer {tokenizer!r} is unknown; allowed: {', '.join(TOKENIZERS)}.")

@@ -22,6 +22,7 @@ class AveragePool(Connector):
     """Average the patches; a class token stays as it is: `(B, T, N, D)` → `(B, T, M, D)`."""
 
     options_class = AveragePoolOptions
+    needs_grid = True
 
     def __init__(self, bert: BertConfig, tower: TowerShape, options: AveragePoolOptions) -> None:
         super().__init__()

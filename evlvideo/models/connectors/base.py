@@ -82,6 +82,8 @@ class Connector(nn.Module):
     """Whether it takes `merge_r` or `merge_to`, `merge_reduction` and `contextualizer=merged`."""
     has_dropout: ClassVar[bool] = False
     """Whether its layers have the dropout of `bert_config`, in training."""
+    needs_grid: ClassVar[bool] = False
+    """Whether it needs every patch of a frame, in its place."""
     reads_blocks: ClassVar[bool] = False
     """Whether it has a :class:`BlockReader`, so that stored features cannot replace frames."""
 

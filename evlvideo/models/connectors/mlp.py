@@ -37,6 +37,7 @@ class Mlp(Connector):
     """
 
     options_class = MlpOptions
+    needs_grid = True
     settings = ("language_width",)
 
     def __init__(self, bert: BertConfig, tower: TowerShape, options: MlpOptions, *, language_width: int) -> None:

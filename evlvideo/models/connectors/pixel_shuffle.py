@@ -39,6 +39,7 @@ class PixelShuffle(Connector):
     """
 
     options_class = PixelShuffleOptions
+    needs_grid = True
 
     def __init__(self, bert: BertConfig, tower: TowerShape, options: PixelShuffleOptions) -> None:
         super().__init__()

@@ -41,6 +41,8 @@ _LANGUAGE_PROJECTIONS = {"opt": "opt_proj.", "llama": "llm_proj."}
 """Kind of language model → published name of the projection to it."""
 _BUFFERS = (".position_ids", ".rotary_emb.inv_freq")
 """Name suffixes of constants in checkpoints of older libraries, which follow from the sizes."""
+_CONTRAST = ("temp", "vision_proj.weight", "vision_proj.bias", "text_proj.weight", "text_proj.bias")
+"""Weights of the contrastive term, which served training alone."""
 _TEMPORAL = ".temporal_merge."
 _BERT_HEAD_DIM = 64
 _EVA_GIANT_HEAD_DIM = 88
@@ -55,7 +57,7 @@ class PublishedCheckpoint:
     weights: dict[str, Tensor]
     """Trained weights by published name."""
     buffers: dict[str, Tensor]
-    """Constants of older libraries by published name, unused here."""
+    """Constants of older libraries and the contrastive term by published name, unused here."""
     settings: dict[str, Any]
     """The `config` of its training."""
 
@@ -88,10 +90,14 @@ def read_published(path: Path) -> PublishedCheckpoint:
         )
     settings: Any = content.get("config")
     return PublishedCheckpoint(
-        weights={name: value for name, value in model.items() if not name.endswith(_BUFFERS)},
-        buffers={name: value for name, value in model.items() if name.endswith(_BUFFERS)},
+        weights={name: value for name, value in model.items() if not _is_unused(name)},
+        buffers={name: value for name, value in model.items() if _is_unused(name)},
         settings=settings if isinstance(settings, dict) else {},
     )
+
+
+def _is_unused(name: str) -> bool:
+    return name in _CONTRAST or name.endswith(_BUFFERS)
 
 
 def published_config(

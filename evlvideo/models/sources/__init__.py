@@ -1,1 +1,1 @@
-"""Where the weights of a vision tower come from, and what their source says of the tower that they were trained in."""
+"""Where the weights of towers come from, and what their source says of whether and how they can serve."""

@@ -49,6 +49,30 @@ def problem_of_layout(text: str) -> str | None:
     return None
 
 
+def check_asks(text: str, max_tokens: int | None) -> None:
+    """Check that a layout can ask a question of its own about each clip of a batch.
+
+    Args:
+        text: the layout.
+        max_tokens: longest text before an answer, or None for no limit.
+
+    Raises:
+        UserError: it has no place for the question, or one before the soft prompt; or a limit would cut its turns.
+    """
+    if PROMPT not in text:
+        raise UserError(f"text.template has no place for a question; put {PROMPT} into it, behind {VIDEO}.")
+    if text.index(PROMPT) < text.index(VIDEO):
+        raise UserError(
+            f"text.template has {PROMPT} before {VIDEO}, but questions of a batch differ behind the soft prompt only; "
+            f"put {PROMPT} behind {VIDEO}."
+        )
+    if max_tokens is not None:
+        raise UserError(
+            f"answering.max_prompt_tokens is {max_tokens}, which would cut off the turns of a chat; set it to null, or "
+            "use text.template=plain."
+        )
+
+
 def chat_layout(tokenizer: PreTrainedTokenizerBase) -> str:
     """Render a tokenizer's chat template with placeholders.
 

@@ -4,17 +4,18 @@ import filecmp
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import PartialState
 
+from evlvideo.config.generation import AnsweringConfig
 from evlvideo.config.run import RunConfig
 from evlvideo.config.settings import flat_settings
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import WEIGHTS_NAME
+from evlvideo.models.checkpoint import WEIGHTS_NAME, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import check_same_tower, read_manifest
 from evlvideo.processes import is_main
@@ -73,6 +74,8 @@ MAY_CHANGE: dict[str, str] = {
     "generation.min_new_tokens": _SCORES,
     "generation.length_penalty": _SCORES,
     "generation.repetition_penalty": _SCORES,
+    # Questions, which training does not ask.
+    **dict.fromkeys((f"answering.{entry.name}" for entry in fields(AnsweringConfig)), ""),
     # Places, of what is the same elsewhere.
     "output_dir": "",
     "data.root": _MOVED,
@@ -97,7 +100,7 @@ ARGUMENTS_THAT_MAY_CHANGE = frozenset(
     }
 )
 """Names under `training.arguments` that cost or save memory and time, or log, and leave what is trained as it is."""
-_SAME_CONTENT = ("init", "architecture", "connector_init", "scst.reward_file")
+_SAME_CONTENT = ("init", "architecture", "connector_init", "scst.reward_file", "contrastive.text_encoder")
 """Files and checkpoints that a run starts from; another name for the same content is no change."""
 _SHARED_OUT = ("training.batch_size", "training.gradient_accumulation_steps")
 """May change if as many clips remain in a step."""
@@ -216,7 +219,7 @@ def check_same_model(model: EvlVideoForCaptioning, checkpoint: Path) -> None:
     Raises:
         UserError: the architecture or a frozen tower is another.
     """
-    saved = EvlVideoConfig.from_pretrained(checkpoint)
+    saved = read_configuration(checkpoint)
     changes = {
         key: Change(before, now)
         for key in sorted(EvlVideoConfig.__annotations__.keys() - _NOT_OF_THE_ARCHITECTURE)

@@ -16,6 +16,7 @@ from evlvideo.metrics.cider import CiderD
 from evlvideo.metrics.ngrams.tables import words_of
 from evlvideo.metrics.sentence_scores import BleuReferences, RougeReferences
 from evlvideo.metrics.stored_scorer import build_scorer, stored_scorer
+from evlvideo.metrics.tokenizers.characters import characters_tokenize
 from evlvideo.metrics.tokenizers.light import light_tokenize
 from evlvideo.metrics.tokenizers.tokenize import clean
 
@@ -54,6 +55,7 @@ class CiderReward:
         end_of_text: count the EOS token as a word, in references, frequencies, and captions that ended. Otherwise
             models learn to drop it, at no loss of reward.
         frequencies: `split` counts over the documents, `batch` over the references of the clips in the call.
+        tokenizer: `python` or `characters`.
     """
 
     def __init__(
@@ -62,18 +64,20 @@ class CiderReward:
         document_references: Iterable[Sequence[str]] | None = None,
         end_of_text: bool = True,
         frequencies: str = "split",
+        tokenizer: str = "python",
     ) -> None:
         documents = None
         if document_references is not None:
             documents = {str(number): texts for number, texts in enumerate(document_references)}
-        self.scorer = build_scorer(references, documents, end_of_text=end_of_text)
+        self.scorer = build_scorer(references, documents, end_of_text=end_of_text, tokenizer=tokenizer)
         self.frequencies = frequencies
+        self.tokenizer = tokenizer
 
     @classmethod
-    def of_scorer(cls, scorer: CiderD, frequencies: str = "split") -> "CiderReward":
-        """Make a reward from a scorer, such as a stored one."""
+    def of_scorer(cls, scorer: CiderD, frequencies: str = "split", tokenizer: str = "python") -> "CiderReward":
+        """Make a reward from a scorer, such as a stored one, that counted words of the tokenizer."""
         reward = cls.__new__(cls)
-        reward.scorer, reward.frequencies = scorer, frequencies
+        reward.scorer, reward.frequencies, reward.tokenizer = scorer, frequencies, tokenizer
         return reward
 
     def __call__(self, captions: Sequence[str], clip_ids: Sequence[str], ended: Sequence[bool]) -> list[float]:
@@ -82,7 +86,7 @@ class CiderReward:
         Raises:
             UserError: a clip has no references.
         """
-        words = [_tokenize(caption) for caption in captions]
+        words = [_tokenize(caption, self.tokenizer) for caption in captions]
         scores: list[float] = self.scorer.score_all(words, clip_ids, ended, frequencies=self.frequencies).tolist()
         return scores
 
@@ -94,13 +98,21 @@ class SentenceReward:
         metric: `bleu_4` or `rouge_l`.
         references: the captions of every clip, as people wrote them. Tokenized on first use.
         end_of_text: count the EOS token as a word, in references and in captions that ended.
+        tokenizer: `python` or `characters`.
     """
 
-    def __init__(self, metric: str, references: Mapping[str, Sequence[str]], end_of_text: bool = True) -> None:
+    def __init__(
+        self,
+        metric: str,
+        references: Mapping[str, Sequence[str]],
+        end_of_text: bool = True,
+        tokenizer: str = "python",
+    ) -> None:
         self._prepare = _METRICS[metric]
         self._texts = references
         self._prepared: dict[str, BleuReferences | RougeReferences] = {}
         self.end_of_text = end_of_text
+        self.tokenizer = tokenizer
 
     def __call__(self, captions: Sequence[str], clip_ids: Sequence[str], ended: Sequence[bool]) -> list[float]:
         """Score captions; see :class:`Reward`.
@@ -109,16 +121,18 @@ class SentenceReward:
             UserError: a clip has no references.
         """
         return [
-            self._references(clip_id).score(words_of(_tokenize(caption), end_of_text=self.end_of_text and finished))
+            self._references(clip_id).score(self._words(caption, finished))
             for caption, clip_id, finished in zip(captions, clip_ids, ended, strict=True)
         ]
 
     def _references(self, clip_id: str) -> BleuReferences | RougeReferences:
         if clip_id not in self._prepared:
             texts = _texts_of(self._texts, clip_id)
-            words = [words_of(_tokenize(text), end_of_text=self.end_of_text) for text in texts]
-            self._prepared[clip_id] = self._prepare(words)
+            self._prepared[clip_id] = self._prepare([self._words(text) for text in texts])
         return self._prepared[clip_id]
+
+    def _words(self, caption: str, ended: bool = True) -> list[str]:
+        return words_of(_tokenize(caption, self.tokenizer), end_of_text=self.end_of_text and ended)
 
 
 _METRICS: dict[str, Callable[[Sequence[Sequence[str]]], BleuReferences | RougeReferences]] = {
@@ -182,6 +196,7 @@ def make_reward(
     end_of_text: bool = True,
     frequencies: str = "split",
     first_reference_only: bool = False,
+    tokenizer: str = "python",
     scorer_file: Path | None = None,
     replace_file: bool = False,
 ) -> Reward:
@@ -194,6 +209,7 @@ def make_reward(
         end_of_text: count the EOS token as a word. User functions do not see it.
         frequencies: document frequencies of CIDEr-D, `split` or `batch`.
         first_reference_only: compare with the first reference of each clip only; count frequencies over all.
+        tokenizer: splits captions and references, `python` or `characters`. User functions get text.
         scorer_file: file of CIDEr-D's reference counts. If None, they are not kept.
         replace_file: overwrite a scorer's file of other references.
 
@@ -208,15 +224,23 @@ def make_reward(
 
     def cider() -> Reward:
         if scorer_file is None:
-            return CiderReward(compared, documents and documents.values(), end_of_text, frequencies)
-        scorer = stored_scorer(scorer_file, split, compared, documents, end_of_text=end_of_text, replace=replace_file)
-        return CiderReward.of_scorer(scorer, frequencies)
+            return CiderReward(compared, documents and documents.values(), end_of_text, frequencies, tokenizer)
+        scorer = stored_scorer(
+            scorer_file,
+            split,
+            compared,
+            documents,
+            end_of_text=end_of_text,
+            tokenizer=tokenizer,
+            replace=replace_file,
+        )
+        return CiderReward.of_scorer(scorer, frequencies, tokenizer)
 
     def named(name: str) -> Reward:
         if name == "cider_d":
             return cider()
         if name in _METRICS:
-            return SentenceReward(name, compared, end_of_text)
+            return SentenceReward(name, compared, end_of_text, tokenizer)
         return OwnReward(own[name], compared, name)
 
     parts = [(weight, named(name)) for name, weight in weights.items()]
@@ -295,6 +319,7 @@ def _texts_of(references: Mapping[str, Sequence[str]], clip_id: str) -> Sequence
     return references[clip_id]
 
 
-def _tokenize(caption: str) -> str:
+def _tokenize(caption: str, tokenizer: str) -> str:
     # Printable text has no control characters, and no white space but blanks.
-    return light_tokenize(caption if caption.isprintable() else clean(caption))
+    text = caption if caption.isprintable() else clean(caption)
+    return characters_tokenize(text) if tokenizer == "characters" else light_tokenize(text)

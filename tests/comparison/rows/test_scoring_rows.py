@@ -327,3 +327,16 @@ def test_the_official_file_is_known_as_msrvtt_and_its_other_splits_too(tmp_path:
     with pytest.raises(UserError, match="497 of the split 'validate'; the table is on 'test'"):
         validate = {clip_id: "a man" for clip_id, split in msrvtt_splits().items() if split == "validate"}
         gather_systems([], None, others(tmp_path, path, {"x": validate}))
+
+
+def test_a_table_may_be_tokenized_by_characters_and_says_so(tmp_path: Path) -> None:
+    truth = write(tmp_path / "truth.json", {"a": ["一个男人在弹吉他"], "b": ["狗在草地上跑"]})
+    captions = {"a": "男人在弹吉他", "b": "狗在跑"}
+    scores = {}
+    for tokenizer in ("python", "characters"):
+        asked = others(tmp_path, truth, {"mine": captions}, tokenizer=tokenizer)
+        comparison = compare([], out=tmp_path / tokenizer, request=asked, resamples=50, quoted=True)
+        (system,) = gather_systems([], None, asked).systems
+        scores[tokenizer] = system.result.scores["cider"]
+        assert system.result.remarks[0] in comparison.table.remarks
+    assert scores["characters"] > scores["python"] == 0

@@ -4,9 +4,13 @@ import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from tiny_shards import picture, samples, write_shard
 
+from evlvideo.data.media import shard_index
 from evlvideo.data.media.shard_index import (
     ShardIndex,
     build_index,
@@ -74,7 +78,7 @@ def test_a_shard_of_another_time_is_refused(shard: Path, index: Path) -> None:
 
 
 def test_an_index_that_is_not_there_is_named(shard: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none is missing; `evlvideo data index` makes it again"):
+    with pytest.raises(UserError, match=r"none is missing or not a file; `evlvideo data index` makes it again"):
         open_index(shard, tmp_path / "none")
 
 
@@ -118,6 +122,135 @@ def test_a_missing_shard_is_named(tmp_path: Path, index: Path) -> None:
 def test_keys_end_at_the_first_dot_and_keep_their_folder(tmp_path: Path) -> None:
     members = {"a.b/c.seg.jpg": b"", "a.b/d.JPG": b"x", "a.b/d.txt": b"a dog"}
     assert keys(build_index(write_shard(tmp_path / "a.tar", members))) == ["a.b/d"]
+
+
+@pytest.mark.parametrize("hidden", [".DS_Store", "._000000.png", "__MACOSX/000000.png", "a/.cache/000000.txt"])
+def test_hidden_files_are_passed_over(tmp_path: Path, hidden: str) -> None:
+    """Systems add them, also between the members of a sample and twice."""
+    first, *rest = samples(range(2)).items()
+    shard = tmp_path / "a.tar"
+    with tarfile.open(shard, "w") as archive:
+        for name, content in [(hidden, b"x"), first, (hidden, b"x"), *rest, (f"sub/{hidden}", b"x")]:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    index = build_index(shard)
+    assert (keys(index), index.left_out) == (["000000", "000001"], 0)
+
+
+def test_a_folder_before_all_names_is_no_hidden_one(tmp_path: Path) -> None:
+    members = {f"./{name}": content for name, content in samples(range(2)).items()}
+    assert keys(build_index(write_shard(tmp_path / "a.tar", members))) == ["./000000", "./000001"]
+
+
+@pytest.mark.parametrize(
+    ("members", "found", "left_out"),
+    [
+        (["s0.input.jpg", "s0.outputs.txt", "s1.input.jpg", "s1.outputs.txt"], ["s0", "s1"], 0),
+        (["s.jpg", "s.mask.png", "s.caption.txt"], ["s"], 0),
+        (["v1.5.jpg", "v1.5.txt", "v2.5.jpg", "v2.5.txt"], ["v1.5", "v2.5"], 0),
+        (["a/v.1.MP4", "a/v.1.json", "a/v.2.mp4", "a/v.2.json", "a/v.3.mp4"], ["a/v.1", "a/v.2"], 1),
+        (["s.jpg", "s.txt", "s.crop.jpg", "s.crop.txt"], ["s"], 0),
+        (["s.input.jpg", "s.target.jpg", "s.txt", "t.jpg", "t.txt"], ["t"], 1),
+        (["s.image.jpg", "s.mask.png", "s.txt", "t.jpg", "t.txt"], ["t"], 1),
+    ],
+)
+def test_parts_and_keys_may_have_dots(tmp_path: Path, members: list[str], found: list[str], left_out: int) -> None:
+    contents = {name: b'{"caption": "a"}' if name.endswith(("txt", "json")) else b"x" for name in members}
+    index = build_index(write_shard(tmp_path / "a.tar", contents))
+    assert (keys(index), index.left_out) == (found, left_out)
+
+
+def test_a_part_is_found_where_it_is(tmp_path: Path) -> None:
+    members = {"s.mask.png": b"a mask", "s.jpg": b"a picture", "s.outputs.txt": b"a caption"}
+    shard = write_shard(tmp_path / "a.tar", members)
+    sample, content = build_index(shard)[0], shard.read_bytes()
+    assert content[sample.media_offset : sample.media_offset + sample.media_bytes] == b"a picture"
+    assert content[sample.text_offset : sample.text_offset + sample.text_bytes] == b"a caption"
+
+
+def test_a_text_without_end_is_left_out(tmp_path: Path) -> None:
+    members = {**samples(range(1)), "b.jpg": b"x", "b.txt": b"a" * (2 << 20)}
+    index = build_index(write_shard(tmp_path / "a.tar", members))
+    assert (len(index), index.left_out) == (1, 1)
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "a.tar"
+    os.mkfifo(path) if what == "pipe" else path.mkdir()
+    for use in (build_index, lambda shard: make_index(shard, index_file(shard))):
+        with pytest.raises(UserError, match="is not a file but a folder, pipe or device"):
+            use(path)
+
+
+def test_an_index_that_is_a_pipe_is_refused_at_once(shard: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is missing or not a file"):
+        open_index(shard, tmp_path / "pipe")
+
+
+def header(kind: bytes, size: int, name: str = "x") -> bytes:
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_header_without_end_is_refused(tmp_path: Path, kind: bytes) -> None:
+    path = tmp_path / "a.tar"
+    with path.open("wb") as file:
+        file.write(header(kind, 16 << 30))
+        file.truncate(17 << 30)  # takes no space
+    with pytest.raises(UserError, match=r"a header of 17,179,869,184 bytes\. Get it again"):
+        build_index(path)
+
+
+def test_headers_of_headers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes((header(tarfile.GNUTYPE_LONGNAME, 2) + b"a\0".ljust(512, b"\0")) * 5000)
+    with pytest.raises(UserError, match="cannot be read as an uncompressed tar file"):
+        build_index(path)
+
+
+def test_a_shard_has_its_time(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_index, "MOST_SECONDS", -1.0)
+    with pytest.raises(UserError, match="not done after -1 s"):
+        build_index(shard)
+
+
+FORGED = {
+    "before the shard": {"media_offset": np.array([-1, 0, 0])},
+    "after the shard": {"text_bytes": np.array([2**62, 0, 0])},
+    "unknown kind": {"media_kind": np.array([0, 99, 0], np.uint8)},
+    "keys that do not end": {"key_end": np.array([6, 12, 99])},
+    "keys backwards": {"key_end": np.array([12, 6, 18])},
+    "a short column": {"text_offset": np.array([0])},
+    "a number too few": {"left_out": np.array([], np.int64)},
+    "fractions": {"media_bytes": np.array([1.5, 1, 1])},
+    "a table": {"text_kind": np.zeros((3, 1), np.uint8)},
+    "another column": {"more": np.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("change", FORGED)
+def test_a_forged_index_is_refused(shard: Path, index: Path, change: str) -> None:
+    arrays = {**build_index(shard).arrays, **FORGED[change]}
+    with safe_open(index, "np") as file:
+        metadata = file.metadata()
+    save_file(arrays, index, {**metadata, "check_sum": shard_index._check_sum(arrays)})
+    with pytest.raises(UserError, match=r"is damaged; delete it, and it is made again"):
+        open_index(shard, index)
+
+
+@pytest.mark.parametrize("column", ["key_end", "keys", "media_kind", "left_out"])
+def test_an_index_without_a_column_is_refused(shard: Path, index: Path, column: str) -> None:
+    arrays = {name: array for name, array in build_index(shard).arrays.items() if name != column}
+    with safe_open(index, "np") as file:
+        metadata = file.metadata()
+    save_file(arrays, index, {**metadata, "check_sum": shard_index._check_sum(arrays)})
+    with pytest.raises(UserError, match=r"delete it, and it is made again"):
+        open_index(shard, index)
 
 
 def test_the_caption_itself_goes_before_an_object(tmp_path: Path) -> None:

@@ -200,11 +200,31 @@ def test_the_end_of_a_range_may_lie_beyond_the_file(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("times", [(5.0, None), (0.5, 0.5), (None, 0.0), (0.41, 0.43)])
+@pytest.mark.parametrize("times", [(5.0, None), (0.5, 0.5), (None, 0.0), (1.2, 1.3), (1.25, None)])
 def test_a_range_without_frames_is_refused(times: tuple[float | None, float | None], tmp_path: Path) -> None:
     path = render(tmp_path / "clip.mp4", 30)
     with pytest.raises(DecodeError, match=r"clip\.mp4 shows no frame from .* lasts from 0\.00 s to 1\.20 s"):
         decode_frames(path, fixed(0), start_seconds=times[0], end_seconds=times[1])
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [((0.41, 0.43), 10), ((0.39, 0.4), 9), ((1.17, None), 29), ((1.17, 9.0), 29), ((0.001, 0.01), 0)],
+)
+def test_a_part_between_two_frames_is_the_one_on_the_screen(
+    times: tuple[float, float | None], expected: int, tmp_path: Path
+) -> None:
+    path = render(tmp_path / "clip.mp4", 30)
+    clip = decode_frames(path, lambda frames, rate: range(frames), start_seconds=times[0], end_seconds=times[1])
+    assert numbers_of(clip.frames) == [expected]
+
+
+def test_a_part_of_slides_is_the_slide_that_is_shown(tmp_path: Path) -> None:
+    path = render(tmp_path / "clip.mp4", 12, times=[5000 * number for number in range(12)])
+    clip = decode_frames(path, lambda frames, rate: range(frames), start_seconds=6, end_seconds=9)
+    assert numbers_of(clip.frames) == [1]
+    with pytest.raises(DecodeError, match=r"shows no frame from 100 s to 110 s; it lasts from 0\.00 s to 55"):
+        decode_frames(path, fixed(0), start_seconds=100, end_seconds=110)
 
 
 def test_a_stream_that_starts_late_keeps_its_times(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ class Server(decode_server.Server):
     def read(self, chosen, size, keep_aspect, backend):
         if backend == "sleep":
             time.sleep(60)
+        if backend == "slow":
+            for _ in range(20):
+                time.sleep(0.1)
         if backend == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if backend == "exit":
@@ -139,7 +142,56 @@ def test_a_named_pipe_is_not_waited_for(helper: DecodeProcess, tmp_path: Path) -
         decode_frames_guarded(tmp_path / "clip.mp4", fixed(0), 32, time_limit_seconds=20)
 
 
+SUSPENDED = """
+import os, sys, time
+from pathlib import Path
+from evlvideo.data.video import guarded
+guarded._helper = guarded.DecodeProcess("misbehaving")
+arguments = Path(sys.argv[1]), lambda frames, rate: [9], 32
+guarded.decode_frames_guarded(*arguments)
+print("ready", flush=True)
+print(guarded.decode_frames_guarded(*arguments, backend="slow", time_limit_seconds=3).indices, flush=True)
+"""
+
+
+def test_a_suspended_job_marks_no_clip_as_bad(clip: Path, helper: DecodeProcess) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", SUSPENDED, str(clip)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        os.killpg(job.pid, signal.SIGSTOP)
+        time.sleep(5)
+        os.killpg(job.pid, signal.SIGCONT)
+        output, errors = job.communicate(timeout=60)
+    assert output == "(9,)\n", errors
+
+
+def test_a_helper_that_ends_while_starting_is_started_again(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "killed.py").write_text(
+        "import os, pathlib\n"
+        f"tries = pathlib.Path({str(tmp_path / 'tries')!r})\n"
+        "tries.open('a').write('x')\n"
+        "if len(tries.read_text()) < 3: os.kill(os.getpid(), 9)\n"
+        "from evlvideo.data.video.decode_server import serve\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(guarded, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
+    process = DecodeProcess("killed")
+    monkeypatch.setattr(guarded, "_helper", process)
+    assert index_of(decode_frames_guarded(clip, fixed(7), 32).frames[0]) == 7
+    assert (tmp_path / "tries").read_text() == "xxx"
+    assert caplog.text.count("it is started again") == 2
+    process.close()
+
+
 def test_a_helper_that_does_not_start_is_no_bad_clip(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "PAUSES_SECONDS", (0.0,))
     monkeypatch.setattr(guarded, "_helper", DecodeProcess("no_such_module"))
     with pytest.raises(UserError, match="does not start") as caught:
         decode_frames_guarded(clip, fixed(0), 32)

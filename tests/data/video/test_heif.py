@@ -1,5 +1,6 @@
 """Tiles of HEIC and AVIF are one picture."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,24 @@ def test_a_picture_cut_short_is_refused(share: float, tmp_path: Path) -> None:
 def test_a_size_that_the_tiles_do_not_fill_is_refused(size: tuple[int, int], tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match=r"tiles do not fill|pixels"):
         pixels_of(write_grid(tmp_path / "a.heic", GRAYS, size=size))
+
+
+def test_damage_costs_no_more_than_the_file(tmp_path: Path) -> None:
+    path = write_grid(tmp_path / "a.heic", GRAYS)
+    whole, draw = path.read_bytes(), random.Random(0)
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(draw.randrange(1, 4)):
+            content[draw.randrange(700)] = draw.randrange(256)  # Where the list of parts is.
+        path.write_bytes(content)
+        try:
+            assert decode_frames(path, lambda frames, rate: [0], 8).frames.shape == (1, 8, 8, 3)
+        except DecodeError as error:
+            assert str(error).startswith(f"{path} ")
+
+
+def test_tiles_that_would_exhaust_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_grid(tmp_path / "a.heic", GRAYS, size=(10, 10))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    with pytest.raises(DecodeError, match=r"it has 8,192 pixels"):
+        pixels_of(path)

@@ -127,6 +127,17 @@ def test_unknown_tokenizer() -> None:
         tokenize_lines(["a"], "moses")
 
 
+@needs_java
+def test_ptb_needs_no_place_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program cannot read a path with a space; nor is there one that can be written to in some containers."""
+    wanted = tokenize_lines(["a café, 1,5 km away", "it's a man"], "ptb")
+    for directory in (tmp_path / "a b", tmp_path / "missing"):
+        monkeypatch.setenv("TMPDIR", str(directory))
+        monkeypatch.setattr("tempfile.tempdir", str(directory))
+        assert tokenize_lines(["a café, 1,5 km away", "it's a man"], "ptb") == wanted
+    assert wanted == ["a café 1,5 km away", "it 's a man"]
+
+
 def test_ptb_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (tokenization, ptb):
         monkeypatch.setattr(module, "find_java", lambda: None)

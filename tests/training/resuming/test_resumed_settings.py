@@ -49,6 +49,7 @@ OTHER: dict[str, Any] = {
     "model.frame_positions": False,
     "model.merge_r": 3,
     "model.merge_to": 7,
+    "model.pruning": {"begin": [1], "keep": [0.5]},
     "model.lora_r": 2,
     "model.lora_alpha": 3,
     "model.lora_dropout": 0.1,
@@ -127,6 +128,21 @@ OTHER: dict[str, Any] = {
     "scst.cross_entropy_weight": 0.1,
     "scst.kl_weight": 0.1,
     "scst.stop_on_collapse": True,
+    "answering.num_beams": 3,
+    "answering.do_sample": True,
+    "answering.top_p": 0.9,
+    "answering.temperature": 0.5,
+    "answering.max_new_tokens": 9,
+    "answering.min_new_tokens": 2,
+    "answering.length_penalty": 2.0,
+    "answering.batch_size": 3,
+    "answering.prompt": "{} A word:",
+    "answering.clean": False,
+    "answering.max_prompt_tokens": 32,
+    "contrastive.beta": 0.1,
+    "contrastive.text_encoder": "simcse",
+    "contrastive.width": 8,
+    "contrastive.gradient": "full",
 }
 """Every setting, with another value than the run's."""
 
@@ -144,6 +160,7 @@ def with_setting(config: RunConfig, key: str, value: Any) -> RunConfig:
     section, _, name = key.rpartition(".")
     copied = replace(config, **{part: replace(getattr(config, part)) for part in ("data", "training", "generation")})
     copied.model, copied.text, copied.scst = replace(config.model), replace(config.text), replace(config.scst)
+    copied.answering, copied.contrastive = replace(config.answering), replace(config.contrastive)
     copied.training.learning_rates = replace(config.training.learning_rates)
     holder: Any = copied
     for part in section.split(".") if section else ():

@@ -26,8 +26,8 @@ def needed(place: str, entry: dict[str, Any], key: str) -> Any:
     return entry[key]
 
 
-def clip_name(place: str, value: Any) -> str:
-    """Check the id of a clip; convert whole numbers to strings.
+def clip_name(place: str, value: Any, of: str = "clip") -> str:
+    """Check the id of a clip or question; convert whole numbers to strings.
 
     Raises:
         UserError: it is neither a string nor a whole number, or is blank or not printable.
@@ -35,7 +35,7 @@ def clip_name(place: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise UserError(f"{place}: the clip id is {shown(value)}; ids are whole numbers or strings that can be shown.")
+        raise UserError(f"{place}: the {of} id is {shown(value)}; ids are whole numbers or strings that can be shown.")
     return value
 
 

@@ -15,8 +15,15 @@ _PIECE = 1 << 20
 _AFTER_VALUES = tuple(" \t\n\r,:]}")
 
 
-def stream_objects(path: Path, *keys: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def stream_objects(
+    path: Path, *keys: str, others: dict[str, Any] | None = None
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Stream the lists of objects under some keys of a JSON object, in the order of the file.
+
+    Args:
+        path: the file.
+        keys: keys of the lists.
+        others: is filled with the values of the other keys; complete after the last object.
 
     Yields:
         the key, the place, and the object.
@@ -32,7 +39,9 @@ def stream_objects(path: Path, *keys: str) -> Iterator[tuple[str, str, dict[str,
             read_json_object(path)  # raises, and names what it is instead
         for key in text.members():
             if key not in keys:
-                text.value()
+                value = text.value()
+                if others is not None:
+                    others[key] = value
                 continue
             if text.peek() != "[":
                 break
@@ -59,6 +68,30 @@ def stream_list(path: Path) -> Iterator[Any]:
             text.end()
             return
     raise UserError(f"{path} holds a JSON {type(read_json(path)).__name__}; a list of entries is needed.")
+
+
+def stream_members(path: Path) -> Iterator[tuple[str, Any]]:
+    """Stream the keys and values of a JSON object.
+
+    Raises:
+        UserError: the file cannot be read, is not a JSON object, or holds half of a character.
+    """
+    with _opened(path) as text:
+        if text.peek() != "{":
+            read_json_object(path)  # raises, and names what it is instead
+        for key in text.members():
+            yield key, text.value()
+        text.end()
+
+
+def is_list(path: Path) -> bool:
+    """Return whether a JSON file holds a list.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    with _opened(path) as text:
+        return text.peek() == "["
 
 
 def _no_objects(path: Path, key: str) -> UserError:

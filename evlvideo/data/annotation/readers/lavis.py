@@ -85,6 +85,7 @@ def _find(root: Path, suffix: str) -> Path:
         for directory in (root, root / "annotations")
         for pattern in (f"{suffix}.json", f"*_{suffix}.json")
         for path in sorted(directory.glob(pattern))
+        if not path.name.startswith(".")
     ]
     if not found:
         raise NoAnnotationError(f"There is no *_{suffix}.json in {root} or {root / 'annotations'}; put the list there.")

@@ -43,6 +43,8 @@ class FeatureKey:
     """Dtype that the tower computed in, by its name in `training.precision`."""
     stored_in: str
     """Dtype in the files."""
+    pruning: str | None = None
+    """How the tower prunes tokens, as JSON; None if it does not, as in stores of earlier versions."""
 
     def differences(self, other: "FeatureKey") -> list[str]:
         """List the values that differ, for messages."""
@@ -75,7 +77,7 @@ class FeatureKey:
         """
         stored = read_json(directory / KEY_NAME)
         names = set(cls.__dataclass_fields__)
-        found = set(stored) if isinstance(stored, dict) else set()
+        found = {*stored, "pruning"} if isinstance(stored, dict) else set()
         if found != names:
             lacking, unknown = ", ".join(sorted(names - found)), ", ".join(sorted(found - names))
             raise UserError(

@@ -170,12 +170,12 @@ def _read(shard: Path, file: ShardFile, sample: Sample) -> tuple[bytes, bytes | 
 
 
 def find_shards(root: Path) -> list[Path]:
-    """List the tar files of a directory, in the order of their names.
+    """List the tar files of a directory, in the order of their names, without hidden ones.
 
     Raises:
         UserError: it is not a directory, or has none.
     """
-    shards = sorted(root.glob("*.tar")) if root.is_dir() else []
+    shards = sorted(path for path in root.glob("[!.]*.tar")) if root.is_dir() else []
     if not shards:
         raise UserError(f"There are no .tar files in {root}; name the directory that holds the shards.")
     return shards

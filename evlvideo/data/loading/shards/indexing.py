@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from evlvideo.data.media.shard_index import count_samples, index_file, make_index, open_index
+from evlvideo.data.media.shard_index import MOST_SECONDS, count_samples, index_file, make_index, open_index
 from evlvideo.data.video.guarded import DecodeProcess, with_helpers
+from evlvideo.data.video.working_time import WorkingTime
 from evlvideo.errors import UserError
 from evlvideo.progress import Progress
 
@@ -22,7 +22,6 @@ THREADS = 16
 """Indexes opened at a time, for slow file systems."""
 
 _LOCK_NAME = ".evlvideo-indexes.lock"
-_LIMIT_SECONDS = 3600.0
 _WORTH_HELPERS_BYTES = 100 << 20
 """Lower bound of bytes in shards at which helper processes are worthwhile."""
 
@@ -129,9 +128,7 @@ def _make(shards: Sequence[Path], files: dict[Path, Path], processes: int) -> It
         def ask() -> tuple[int, int]:
             helper.start()
             arguments = (shard, files[shard])
-            answer: tuple[int, int] = helper.ask(
-                shard, "index_shard", arguments, monotonic() + _LIMIT_SECONDS, _LIMIT_SECONDS
-            )
+            answer: tuple[int, int] = helper.ask(shard, "index_shard", arguments, WorkingTime(MOST_SECONDS))
             return answer
 
         return _made(shard, ask)

@@ -88,6 +88,7 @@ def _tiles_of(meta: _Meta, item: int) -> list[int]:
 def _decode(media: Media, items: Sequence[int]) -> dict[int, np.ndarray]:
     """Decode coded items to RGB, each uint8 `(height, width, 3)`."""
     found: dict[int, np.ndarray] = {}
+    pixels = 0
     with open_container(media) as container:
         streams = [stream for stream in container.streams.video if stream.id in items]
         for stream in streams:
@@ -95,6 +96,8 @@ def _decode(media: Media, items: Sequence[int]) -> dict[int, np.ndarray]:
         for packet in container.demux(streams):
             for frame in packet.decode():
                 assert isinstance(frame, VideoFrame)
+                pixels += frame.width * frame.height
+                _refuse_bomb(pixels)
                 found[packet.stream.id] = frame.reformat(format="rgb24", threads=1).to_ndarray()
     missing = [item for item in items if item not in found]
     if missing:
@@ -126,9 +129,14 @@ def _grid_of(meta: _Meta, item: int, file: BinaryIO) -> tuple[int, int, int, int
         file.seek(start)
         content = file.read(min(size, 12))
     rows, columns, width, height = struct.unpack_from(">BBII" if content[1] & 1 else ">BBHH", content, 2)
-    if width * height > 2 * (Image.MAX_IMAGE_PIXELS or width * height):
-        raise Image.DecompressionBombError(f"it has {width}×{height} pixels")
+    _refuse_bomb(width * height)
     return rows + 1, columns + 1, width, height
+
+
+def _refuse_bomb(pixels: int) -> None:
+    """Raise for as many pixels as Pillow does."""
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"it has {pixels:,} pixels")
 
 
 def _read_meta(file: BinaryIO) -> _Meta:

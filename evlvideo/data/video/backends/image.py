@@ -110,6 +110,18 @@ def decode(picture: Picture, indices: Sequence[int], height: int, width: int) ->
         return np.stack([resize(frame, height, width) for frame in upright])
 
 
+def check_gif(media: Media) -> None:
+    """Check that no frame of a GIF is cut off, which FFmpeg conceals.
+
+    Raises:
+        DecodeError: one is.
+    """
+    with _named(media), media.open("rb") as file, Image.open(file, formats=("GIF",)) as opened:
+        for number in range(int(getattr(opened, "n_frames", 1))):
+            opened.seek(number)
+            opened.load()
+
+
 def resize(image: Image.Image, height: int, width: int) -> np.ndarray:
     """Scale an image bilinearly.
 

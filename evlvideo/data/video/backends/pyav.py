@@ -42,18 +42,6 @@ def decode(reader: PacketReader, index: VideoIndex, indices: Sequence[int], heig
     return np.stack([frames[place] for place in indices])
 
 
-def decode_all(reader: PacketReader, index: VideoIndex) -> None:
-    """Decode every frame of a file, and keep none.
-
-    Raises:
-        DecodeError: a frame that the file lists cannot be decoded.
-        av.FFmpegError: the file is broken.
-    """
-    wanted = {int(time): place for place, time in enumerate(index.times)}
-    given = {place for place, _ in _from_the_start(reader, index, wanted)}
-    _refuse_missing(reader, index, [place for place in wanted.values() if place not in given])
-
-
 def _by_seeking(reader: PacketReader, index: VideoIndex, times: list[int]) -> Iterator[tuple[int, VideoFrame]]:
     """Decode from the keyframe before each group of wanted frames; stop if seeking fails."""
     shown = np.array([keyframe.pts for keyframe in index.keyframes], np.int64)

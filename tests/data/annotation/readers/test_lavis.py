@@ -99,3 +99,9 @@ def test_what_is_not_plain_json_is_refused(tmp_path: Path, content: bytes) -> No
 def test_line_ends_of_windows_are_read(tmp_path: Path) -> None:
     (tmp_path / "cap_train.json").write_bytes(b'[\r\n{"video": "a.mp4", "caption": "a"}\r\n]\r\n')
     assert len(read(tmp_path)) == 1
+
+
+def test_hidden_lists_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "cap_train.json").write_text('[{"image": "a.jpg", "caption": "a"}]')
+    (tmp_path / "._cap_train.json").write_bytes(b"\x00\x05\x16\x07")
+    assert lavis.files(tmp_path, "train") == (tmp_path / "cap_train.json",)

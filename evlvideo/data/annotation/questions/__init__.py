@@ -1,0 +1,1 @@
+"""Questions of each dataset and split: facts, readers, and files of answers."""

@@ -1,0 +1,82 @@
+"""Answer questions about every clip of a dataset, in one process or several."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from evlvideo.config.generation import QUESTION, AnsweringConfig
+from evlvideo.inference.captioning import decoding_arguments, encode_batches
+from evlvideo.inference.pipeline import Outcome, batches_of
+from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.text.question import clean_question
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that a model generated."""
+
+    text: str
+    ended: bool
+    """Whether it reached its ending, rather than the limit of new tokens."""
+
+
+def asked(question: str, answering: AnsweringConfig) -> str:
+    """Put a question into the prompt, cleaned if so configured."""
+    return answering.prompt.replace(QUESTION, clean_question(question) if answering.clean else question)
+
+
+def check_asks(processor: EvlVideoProcessor, answering: AnsweringConfig) -> None:
+    """Check that a checkpoint's texts have a place for questions, before anything is decoded.
+
+    Raises:
+        UserError: they have none.
+    """
+    processor.questions([asked("", answering)], max_tokens=answering.max_prompt_tokens)
+
+
+def answer_batches(
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    dataset: Dataset[dict[str, Any]],
+    questions: Mapping[str, Sequence[str]],
+    answering: AnsweringConfig,
+    *,
+    num_workers: int = 0,
+) -> Iterator[list[Outcome[list[Answer]]]]:
+    """Answer the questions of this process's share of the clips. Each clip is encoded and read once.
+
+    Neither batches nor the number of processes change an answer of greedy or beam search.
+
+    Args:
+        model: the captioner; in eval mode meanwhile.
+        processor: its processor.
+        dataset: items of one clip each.
+        questions: clip id → its questions, as they stand in a file.
+        answering: prompt and decoding. `batch_size` clips are encoded, and as many questions answered, at once.
+        num_workers: upper bound of processes that decode video.
+
+    Yields:
+        for each batch, the answers to the questions of each clip, in order.
+    """
+
+    def answer(soft_prompt: Tensor, clip_ids: Sequence[str]) -> list[list[Answer]]:
+        prompt = model.read_prompt(soft_prompt)
+        texts = [asked(text, answering) for clip_id in clip_ids for text in questions[clip_id]]
+        counts = [len(questions[clip_id]) for clip_id in clip_ids]
+        clips = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(soft_prompt.device)
+        answers: list[Answer] = []
+        for batch in batches_of(len(texts), answering.batch_size):
+            rows = slice(batch.start, batch.stop)
+            given: dict[str, Any] = processor.questions(texts[rows], max_tokens=answering.max_prompt_tokens)
+            given |= decoding_arguments(answering)
+            tokens = model.generate(prompt=prompt.of_clips(clips[rows]), **given).cpu()
+            answers += map(Answer, processor.captions(tokens), processor.ended(tokens))
+        found = iter(answers)
+        return [[next(found) for _ in range(count)] for count in counts]
+
+    return encode_batches(model, dataset, answer, batch_size=answering.batch_size, num_workers=num_workers)
