@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from accelerate import skip_first_batches
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -63,6 +64,7 @@ class CaptionTrainer(Trainer):
         generation: how to decode validation captions.
         validation_references: clip id → captions, for the clips in `eval_dataset`.
         learning_rates: peaks of parts that differ from the one in `args`.
+        schedule: share of its peak that every learning rate has at a step, counted from 0. Defaults to that of `args`.
         scoring_tokenizer: splits validation captions and references into words.
 
     Raises:
@@ -81,6 +83,7 @@ class CaptionTrainer(Trainer):
         generation: GenerationConfig,
         validation_references: Mapping[str, list[str]],
         learning_rates: LearningRatesConfig,
+        schedule: Callable[[int], float] | None = None,
         scoring_tokenizer: str = SELECTION_TOKENIZER,
     ) -> None:
         use_one_gpu(args)
@@ -129,6 +132,7 @@ class CaptionTrainer(Trainer):
         """Whether this process is to end soon, so that a long validation is left out."""
         self._last_batch: dict[str, Any] | None = None
         self.learning_rates = learning_rates
+        self._schedule = schedule
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
         self._group_peaks: list[float] = []
         self._losses = FiniteLosses()
@@ -417,6 +421,19 @@ class CaptionTrainer(Trainer):
             except (ValueError, TypeError) as error:
                 raise UserError(f"The optimizer rejects training.arguments: {error}") from error
         return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Make the schedule of the learning rates."""
+        if self._schedule is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            optimizer = optimizer or self.optimizer
+            assert optimizer is not None
+            self.lr_scheduler = LambdaLR(optimizer, self._schedule)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         wrong = f"training.arguments.optim is {OptimizerNames(self.args.optim).value}"
