@@ -1,7 +1,19 @@
 """The exceptions that users cause."""
 
+import errno
+import os
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+
+_OF_THE_PLACE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE", "EMFILE", "ENFILE")
+    if hasattr(errno, name)
+}
+"""Errors of a disk, a quota, a limit or a permission, which no program can mend."""
+_OF_LIBRARIES = re.compile(r"\(os error (?P<number>\d+)\)|PytorchStreamWriter|file write failed|unexpected pos")
+"""How safetensors and torch say that they cannot write a file."""
 
 
 class UserError(Exception):
@@ -76,3 +88,15 @@ def look_alikes(wanted: Iterable[str], given: Iterable[str]) -> str:
     name = next((name for name in given if form_of(name) in by_form), None)
     # Forms of Unicode look alike, so the names are shown with escapes.
     return "" if name is None else f" ({name!a} there, {by_form[form_of(name)]!a} here)"
+
+
+def why_not_written(error: BaseException) -> str | None:
+    """Return the system's reason that something cannot be written or opened, or None for any other error."""
+    if isinstance(error, OSError) and error.errno in _OF_THE_PLACE:
+        place = f"{error.filename}: " if error.filename else ""
+        return place + (error.strerror or str(error))
+    if isinstance(error, OSError | UserError) or not (found := _OF_LIBRARIES.search(str(error))):
+        return None
+    # torch does not tell the reason; as good as always, the disk is full.
+    number = int(found["number"] or errno.ENOSPC)
+    return os.strerror(number) if number in _OF_THE_PLACE else None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, why_not_written
 
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(?P<half>u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL
@@ -44,6 +44,10 @@ def replacing(path: Path) -> Iterator[Path]:
         # mkstemp makes files that only their owner can read.
         give_ordinary_permissions(temporary)
         temporary.replace(path)
+    except Exception as error:
+        if reason := why_not_written(error):
+            raise UserError(f"{path} cannot be written: {reason}.") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,6 +71,10 @@ def new_directory(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         temporary.replace(path)
+    except Exception as error:
+        if reason := why_not_written(error):
+            raise UserError(f"{path} cannot be written: {reason}.") from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -198,6 +199,20 @@ def keeping_handler(number: signal.Signals) -> Iterator[None]:
     finally:
         if signal.getsignal(number) is not before:
             signal.signal(number, before)
+
+
+def check_working_directory() -> None:
+    """Check that this process is somewhere.
+
+    Raises:
+        UserError: its working directory has been removed.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(
+            f"The working directory cannot be read: {error.strerror}. It may have been removed; change to another one."
+        ) from error
 
 
 def end_at_once(status: int) -> NoReturn:

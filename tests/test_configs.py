@@ -145,7 +145,8 @@ def test_msrvtt_configs_follow_the_published_recipe(name: str) -> None:
     assert (training.max_steps, training.batch_size) == (50_000, 4)
     assert (data.num_frames, data.train_sampling, data.eval_sampling) == (4, "headtail", "uniform")
     assert (data.crop_scale_min, data.horizontal_flip) == (0.5, 0.5)
-    assert (generation.num_beams, generation.min_new_tokens, generation.max_new_tokens) == (5, 5, 20)
+    assert (generation.num_beams, generation.min_new_tokens, generation.max_new_tokens) == (5, 4, 19)
+    assert generation.repetition_penalty == (1.5 if "vicuna" in name else 1.0)
 
 
 @pytest.mark.parametrize(
@@ -164,21 +165,26 @@ def test_msrvtt_configs_differ_in_the_model_alone(form: str, fusion: str, contex
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "ratios"),
+    ("name", "steps", "warmup", "ratios"),
     [
-        ("pretrain_opt2.7b", 250_000, {"shards": 15, "lavis": 4, "coco": 1}),
-        ("pretrain_vicuna7b", 60_000, {"lavis": 45, "coco": 5}),
+        ("pretrain_opt2.7b", 250_000, 5000, {"shards": 15, "lavis": 4, "coco": 1}),
+        ("pretrain_vicuna7b", 60_000, 2000, {"lavis": 45, "coco": 5}),
     ],
 )
-def test_image_pre_training_follows_the_published_recipe(name: str, steps: int, ratios: dict[str, float]) -> None:
+def test_image_pre_training_follows_the_published_recipe(
+    name: str, steps: int, warmup: int, ratios: dict[str, float]
+) -> None:
     run = loaded(f"evlgen/{name}.yaml")
     training, generation = run.training, run.generation
     assert (run.init, run.connector_init, run.data.num_frames) == (TOWERS, "bert-base-uncased", 1)
     assert {source.dataset: source.ratio for source in run.data.sources} == ratios
     assert (training.learning_rate, training.min_learning_rate, training.warmup_learning_rate) == (1e-4, 1e-5, 1e-6)
-    assert (training.max_steps, training.warmup_steps, training.weight_decay) == (steps, 5000, 0.05)
+    assert (training.max_steps, training.warmup_steps, training.weight_decay) == (steps, warmup, 0.05)
     assert 8 * training.batch_size * training.gradient_accumulation_steps == 1600
-    assert (generation.num_beams, generation.min_new_tokens, generation.max_new_tokens) == (5, 8, 30)
+    assert (generation.num_beams, generation.min_new_tokens, generation.max_new_tokens) == (5, 7, 29)
+    assert generation.repetition_penalty == (1.5 if "vicuna" in name else 1.0)
+    assert (training.schedule, training.schedule_steps, training.max_grad_norm) == ("staircase", 5000, 0.0)
+    assert run.data.batches == "one_source"
 
 
 SMALL = [path for path in CONFIGS if path.parent.name == "small"]
@@ -196,3 +202,8 @@ def test_small_configs_train_on_features_of_one_tower(config: Path) -> None:
 def test_small_self_critical_configs_go_on_where_training_ended(data: str) -> None:
     run, before = loaded(f"small/scst_{data}.yaml"), loaded(f"small/{data}.yaml")
     assert (run.init, run.model, run.data) == (before.output_dir, before.model, before.data)
+
+
+def test_vicunas_text_opens_with_its_eos_token_as_published() -> None:
+    text = loaded("evlgen/pretrain_vicuna7b.yaml").text
+    assert (text.template, text.bos, text.bos_in_loss) == ("plain", "</s>", False)

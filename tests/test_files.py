@@ -1,9 +1,12 @@
+import errno
 import json
 import os
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -226,3 +229,10 @@ def test_a_new_directory_removes_what_was_left_of_it_long_ago(killed: Path) -> N
 
 def test_a_directory_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
     assert remove_leftovers(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("write", [replacing, new_directory])
+def test_a_full_disk_is_a_sentence(write: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"{tmp_path}/a cannot be written: No space left"), write(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

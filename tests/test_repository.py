@@ -105,7 +105,14 @@ def test_configs_named_in_documents_exist(document: Path) -> None:
 def test_the_paper_map_names_functions_and_keys_that_exist() -> None:
     text = (ROOT / "docs/paper_map.md").read_text(encoding="utf-8")
     sections = "|".join(
-        ["model", "generation", "scst", *(path.name for path in (ROOT / "evlvideo").iterdir() if path.is_dir())]
+        [
+            "model",
+            "generation",
+            "scst",
+            "answering",
+            "contrastive",
+            *(path.name for path in (ROOT / "evlvideo").iterdir() if path.is_dir()),
+        ]
     )
     named = set(re.findall(rf"`((?:{sections})(?:\.\w+)+)", text)) - {"config.json"}
     assert len(named) > 50

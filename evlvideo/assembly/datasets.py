@@ -50,6 +50,7 @@ def training_dataset(
         dict(zip(datasets, ratios, strict=True)),
         seed=config.seed,
         items_per_step=training.batch_size * training.gradient_accumulation_steps * PartialState().num_processes,
+        one_source_a_step=config.data.batches == "one_source",
     )
 
 

@@ -1,12 +1,14 @@
 """The command line: its commands, in the order of the help, and its exit."""
 
+import io
 import sys
 import traceback
 
 import typer
 
 from evlvideo.cli.answer_scores import score_answers
-from evlvideo.cli.captioning import answer, caption
+from evlvideo.cli.answering import answer, evaluate_answers
+from evlvideo.cli.captioning import caption
 from evlvideo.cli.checkpoints import convert, inspect
 from evlvideo.cli.comparison import compare, study, sweep
 from evlvideo.cli.data import data
@@ -15,8 +17,8 @@ from evlvideo.cli.evaluation import baseline, evaluate, score
 from evlvideo.cli.features import features
 from evlvideo.cli.options import FAILED, INTERRUPTED, MISTAKE
 from evlvideo.cli.training import estimate, train
-from evlvideo.errors import Interrupted, UserError, printable
-from evlvideo.processes import end_at_once, is_first_to_say
+from evlvideo.errors import Interrupted, UserError, printable, why_not_written
+from evlvideo.processes import check_working_directory, end_at_once, is_first_to_say
 from evlvideo.threads import wait_passively
 
 app = typer.Typer(
@@ -35,6 +37,7 @@ for command in (
     baseline,
     caption,
     answer,
+    evaluate_answers,
     inspect,
     compare,
     study,
@@ -49,7 +52,12 @@ app.add_typer(features, name="features")
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2, and any other error ends it at once."""
     wait_passively()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A locale without the letters of a caption shows their numbers.
+            stream.reconfigure(errors="backslashreplace")
     try:
+        check_working_directory()
         app()
     except UserError as error:
         if is_first_to_say(str(error)):
@@ -58,6 +66,9 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
-    except Exception:
+    except Exception as error:
+        if reason := why_not_written(error):
+            typer.echo(f"error: {reason}. Make room, or what else it takes, and give the command again.", err=True)
+            end_at_once(MISTAKE)
         traceback.print_exc()
         end_at_once(FAILED)

@@ -1,4 +1,4 @@
-"""The commands that caption video files, and answer questions about them."""
+"""The command that captions video files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,34 +37,4 @@ def caption(
         typer.echo(found, err=True)
     if bad and is_main():
         typer.echo(f"{bad} of {len(videos)} files could not be decoded; see above.", err=True)
-        raise typer.Exit(INCOMPLETE)
-
-
-def answer(
-    checkpoint: Annotated[str, typer.Option(help="A run, a checkpoint directory, a hub name, or mini.")],
-    question: Annotated[list[str], typer.Option(help="What to ask about each file. May be repeated.")],
-    files: Annotated[list[Path] | None, typer.Argument(help="Images and videos.")] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="What stands around a question, with {} in its place. Defaults to the config's."),
-    ] = None,
-    changes: Changes = None,
-) -> None:
-    """Answer questions about images and videos.
-
-    Prints file, question and answer at once, a line each, with tabs between. Exits with 1 if a file cannot be decoded.
-    """
-    if not files:
-        raise UserError("No files were given; name at least one image or video.")
-    prepare(f"{checkpoint}: {len(question)} questions about each of {len(files)} files")
-    from evlvideo.inference.answer_files import answer_files
-
-    bad = 0
-    for file in answer_files(files, question, checkpoint, overrides=changes, prompt=prompt):
-        for text, found in zip(question, file.answers, strict=False):
-            if is_main():
-                typer.echo(f"{file.file}\t{text}\t{found.text}")
-        bad += file.bad is not None
-    if bad and is_main():
-        typer.echo(f"{bad} of {len(files)} files could not be decoded; see above.", err=True)
         raise typer.Exit(INCOMPLETE)

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evlvideo.cli.options import Against, Changes, CheckCounts, Clips, Pictures, RunFile, SplitToEvaluate, Tokenizer
+from evlvideo.cli.options import (
+    Against,
+    Changes,
+    CheckCounts,
+    Clips,
+    Frequencies,
+    Pictures,
+    RunFile,
+    SplitToEvaluate,
+    Tokenizer,
+    checked_frequencies,
+)
 from evlvideo.terminal import prepare, say, show
 
 if TYPE_CHECKING:
@@ -42,6 +53,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Directory for the report.")] = Path("report"),
     clips: Clips = 24,
     pictures: Pictures = 3,
+    frequencies: Frequencies = None,
     quoted: Annotated[bool, typer.Option("--quoted", help="Add published numbers, marked as quoted.")] = False,
 ) -> None:
     """Put runs and other systems' captions into one table, and write a report to look at."""
@@ -57,6 +69,7 @@ def compare(
         check_counts=check_counts,
         human=human,
         allow_partial=allow_partial,
+        subset_frequencies=checked_frequencies(frequencies),
         tokenizer=tokenizer,
     )
     comparison = compare_runs(

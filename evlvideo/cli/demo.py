@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from evlvideo.config.run import MOST_SEED
 from evlvideo.terminal import prepare, say, show
 
 
@@ -12,7 +13,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="Directory for the demo's runs and report; an earlier demo there is replaced.")
     ] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Seeds every run.")] = 42,
+    seed: Annotated[int, typer.Option(help="Seeds every run.", min=0, max=MOST_SEED)] = 42,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Train the mini checkpoint first, instead of using the packaged one.")
     ] = False,

@@ -5,15 +5,23 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.cli.options import CheckCounts, Overrides, Spice, Tokenizer
+from evlvideo.cli.options import CheckCounts, Frequencies, Overrides, Spice, Tokenizer, checked_frequencies
+from evlvideo.data.annotation.facts import facts_of
 from evlvideo.errors import UserError
 from evlvideo.terminal import prepare, say
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    run: Annotated[str, typer.Argument(help="Directory of a finished run; or, with --out, any checkpoint.")],
     overrides: Overrides = None,
-    split: Annotated[str, typer.Option(help="Split of the run's dataset.")] = "test",
+    dataset: Annotated[
+        str | None, typer.Option(help="Another dataset than the run's, such as nocaps; see datasets/.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Directory of the dataset.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="Directory that the result belongs to. Defaults to the run's.")
+    ] = None,
     shuffle_frames: Annotated[
         bool, typer.Option("--shuffle-frames", help="Shuffle the frames of each clip, to see whether order matters.")
     ] = False,
@@ -23,29 +31,57 @@ def evaluate(
             "--other-clips", help="Give each clip the caption of another, to see whether the picture matters."
         ),
     ] = False,
+    frequencies: Frequencies = None,
     spice: Spice = False,
 ) -> None:
-    """Caption a split with a run's best checkpoint, and score it."""
+    """Caption a split of any dataset with a run's best checkpoint, and score it.
+
+    If only a server has the split's captions, write the file that it takes.
+    """
     if shuffle_frames and other_clips:
         raise UserError("--shuffle-frames and --other-clips are two probes of a run; give one at a time.")
-    from evlvideo.results.run_directory import evaluation_directory, run_config
-
-    config = run_config(run, overrides)
-    console = prepare(f"{run}: evaluation on {config.data.dataset}:{split}")
+    if other_clips and (out is not None or frequencies is not None):
+        raise UserError("--other-clips is a probe of a run's own results; leave out --out and --frequencies.")
+    asked = checked_frequencies(frequencies)
+    console = prepare(f"{run}: evaluation on {split}")
+    from evlvideo.evaluation.data_of_evaluation import evaluation_config, keep_config
+    from evlvideo.evaluation.evaluate import caption_for_server
     from evlvideo.evaluation.evaluate import evaluate as evaluate_run
     from evlvideo.evaluation.other_clips import drop_line, evaluate_other_clips
     from evlvideo.evaluation.score import score_lines
+    from evlvideo.results.run_directory import SUBMISSION_NAME, evaluation_directory
 
+    config = evaluation_config(run, overrides or [], dataset=dataset, root=root, out=out)
+    path, metrics = Path(run), _metrics(spice)
+    if out is not None:
+        keep_config(out, config)
+    if split in facts_of(config.data.dataset).without_captions:
+        if shuffle_frames or other_clips:
+            raise UserError(f"{config.data.dataset}:{split} has no captions to score on, so there is nothing to probe.")
+        file = caption_for_server(path, split=split, config=config, out=out, console=console)
+        say(f"{config.data.dataset}:{split} has no captions to score on. The file for its server is {file}.")
+        return
     if other_clips:
-        plain, result = evaluate_other_clips(run, split=split, config=config, metrics=_metrics(spice), console=console)
+        plain, result = evaluate_other_clips(path, split=split, config=config, metrics=metrics, console=console)
         say("\n".join([*score_lines(result), drop_line(plain, result)]))
     else:
         result = evaluate_run(
-            run, split=split, config=config, shuffle_frames=shuffle_frames, metrics=_metrics(spice), console=console
+            path,
+            split=split,
+            config=config,
+            shuffle_frames=shuffle_frames,
+            metrics=metrics,
+            out=out,
+            console=console,
+            subset_frequencies=asked,
         )
         say("\n".join(score_lines(result)))
-    directory = evaluation_directory(run, config.data, split, shuffle_frames=shuffle_frames, other_clips=other_clips)
+    directory = evaluation_directory(
+        out or path, config.data, split, shuffle_frames=shuffle_frames, other_clips=other_clips
+    )
     say(f"Predictions and scores are in {directory}.")
+    if (directory / SUBMISSION_NAME).is_file() and not (shuffle_frames or other_clips):
+        say(f"The file for the server of {config.data.dataset} is {directory / SUBMISSION_NAME}.")
 
 
 def score(

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from evlvideo.errors import UserError
+
 INCOMPLETE = 1
 """Exit status of a command that finished, but found something wrong."""
 FAILED = 1
@@ -37,9 +39,30 @@ CheckCounts = Annotated[
         help="Whether a dataset must have as many clips and captions as published, or may be a part, or your own.",
     ),
 ]
+Frequencies = Annotated[
+    str | None,
+    typer.Option(
+        "--frequencies",
+        help="Document frequencies of CIDEr on subsets, such as NoCaps' domains: own, of each subset alone, or split, "
+        "of all. Defaults to the dataset's way: own for nocaps, else split.",
+    ),
+]
 SplitToEvaluate = Annotated[str, typer.Option(help="The split to evaluate on.")]
 Against = Annotated[
     str | None, typer.Option(help="The row that the others are tested against. Defaults to the first run.")
 ]
 Clips = Annotated[int, typer.Option(help="Clips in the report's gallery.")]
 Pictures = Annotated[int, typer.Option(help="Clips for which the report looks inside the models; 0 opens no model.")]
+
+
+def checked_frequencies(frequencies: str | None) -> str | None:
+    """Check the value of `--frequencies`.
+
+    Raises:
+        UserError: it is unknown.
+    """
+    from evlvideo.metrics.names import SUBSET_SCORES
+
+    if frequencies not in (None, *SUBSET_SCORES):
+        raise UserError(f"--frequencies is {frequencies!r}; allowed: {', '.join(SUBSET_SCORES)}.")
+    return frequencies

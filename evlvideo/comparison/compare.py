@@ -20,9 +20,11 @@ from evlvideo.comparison.tables.latex import to_latex
 from evlvideo.comparison.tables.multiply_adds import add_multiply_adds
 from evlvideo.comparison.tables.significance import Resampling, add_significance
 from evlvideo.comparison.tables.table import Table, build_table
+from evlvideo.data.annotation.facts import DATASETS
 from evlvideo.errors import UserError
 from evlvideo.files import write_json, write_text
 from evlvideo.metrics.bootstrap import RESAMPLES
+from evlvideo.metrics.names import SUBSET_SCORES
 from evlvideo.results.records import NOT_PUBLISHED, EvaluationResult
 
 
@@ -123,6 +125,7 @@ def _system_remarks(gathered: Gathered) -> list[str]:
     systems = gathered.systems
     return [
         *_deviation_remarks(systems[0].result),
+        *_subset_remarks(systems[0].result),
         *dict.fromkeys(remark for system in systems for remark in system.result.remarks),
         *_part_remarks(systems),
         *_human_remarks(systems),
@@ -149,6 +152,13 @@ def _split_name(result: EvaluationResult) -> str:
 
 def _deviation_remarks(result: EvaluationResult) -> list[str]:
     return [f"{'. '.join(result.deviations)}. {NOT_PUBLISHED}"] if result.deviations else []
+
+
+def _subset_remarks(result: EvaluationResult) -> list[str]:
+    """Say how subsets were scored, unless as they always were."""
+    frequencies = result.subset_frequencies
+    default = DATASETS[result.dataset].subset_frequencies if result.dataset in DATASETS else "split"
+    return [SUBSET_SCORES[frequencies]] if result.evidence_scores and "own" in (frequencies, default) else []
 
 
 def _part_remarks(systems: Sequence[System]) -> list[str]:

@@ -41,6 +41,9 @@ class DataConfig:
     """Directory of the video or image files. Defaults to the dataset's own folder under `root`."""
     sources: list[SourceConfig] = field(default_factory=list)
     """Several datasets to train on, by ratio, instead of `train_split`; validation still uses `dataset`."""
+    batches: str = setting("mixed", choices=("mixed", "one_source"))
+    """Whether a step of a run with `sources` mixes them (`mixed`) or takes all its items from one (`one_source`, as
+    published). The ratios hold for both, in items or in steps."""
     check_counts: bool = True
     """Whether every split must have as many clips and captions as the published dataset. If false, it may be a part of
     it, or your own clips in its layout; results say so."""

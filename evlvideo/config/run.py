@@ -19,6 +19,9 @@ TOWERS = "towers"
 """The `init` of a new model."""
 _FIT_CLIPS = 512
 
+MOST_SEED = 2**32 - 1
+"""NumPy takes no larger one."""
+
 
 @dataclass
 class RunConfig:
@@ -47,7 +50,7 @@ class RunConfig:
     to 0 otherwise."""
     output_dir: str = place("runs/run")
     """Directory of the run."""
-    seed: int = setting(42, least=0)
+    seed: int = setting(42, least=0, most=MOST_SEED)
     """Seeds Python, NumPy, torch and the data workers."""
     model: ModelConfig = field(default_factory=ModelConfig)
     text: TextConfig = field(default_factory=TextConfig)

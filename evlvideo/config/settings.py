@@ -41,7 +41,9 @@ class Bounds:
         ]
         if math.isfinite(value) and all(holds(value, limit) for _, holds, limit in limits):
             return None
-        allowed = " and ".join(f"{words} {limit:g}" for words, _, limit in limits)
+        allowed = " and ".join(
+            f"{words} {limit if isinstance(limit, int) else format(limit, 'g')}" for words, _, limit in limits
+        )
         return f"is {value}; it must be {allowed or 'finite'}"
 
 

@@ -22,7 +22,7 @@ _OURS = {
     "per_device_eval_batch_size": "generation.batch_size",
     "gradient_accumulation_steps": "training.gradient_accumulation_steps",
     "learning_rate": "training.learning_rate",
-    "lr_scheduler_type": "training.learning_rate, .min_learning_rate and .warmup_steps; a run's schedule is a cosine",
+    "lr_scheduler_type": "training.schedule, with training.learning_rate, .min_learning_rate and .warmup_steps",
     "lr_scheduler_kwargs": "training.min_learning_rate and training.warmup_learning_rate",
     "warmup_steps": "training.warmup_steps",
     "weight_decay": "training.weight_decay",

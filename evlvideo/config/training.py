@@ -40,6 +40,11 @@ class TrainingConfig:
     proportion: at every step, each is at the same fraction of its peak. The published recipe has one rate for all."""
     min_learning_rate: float = setting(1e-6, least=0)
     """Learning rate at the end of the cosine, for a peak of `learning_rate`."""
+    schedule: str = setting("cosine", choices=("cosine", "staircase"))
+    """How learning rates fall after the warm-up: `cosine`, from step to step, or `staircase`, as in the published
+    pre-training: the cosine is read once every `schedule_steps` steps, and the first stair ends at the peak."""
+    schedule_steps: int | None = setting(None, least=1)
+    """Steps of a stair of the `staircase`. Published: 5,000."""
     warmup_steps: int = setting(1000, least=0)
     """Steps of linear warm-up."""
     warmup_learning_rate: float = setting(1e-8, least=0)
@@ -78,7 +83,22 @@ class TrainingConfig:
                 f"training.min_learning_rate is {self.min_learning_rate}, more than training.learning_rate, "
                 f"{self.learning_rate}"
             )
+        yield from self._contradictions_of_schedule()
         yield from problems_of_arguments(self.arguments, "training.arguments")
+
+    def _contradictions_of_schedule(self) -> Iterator[str]:
+        if self.schedule == "staircase" and self.schedule_steps is None:
+            yield "training.schedule is staircase, so training.schedule_steps must be set, such as 5000, as published"
+        if self.schedule != "staircase" and self.schedule_steps is not None:
+            yield (
+                f"training.schedule_steps is {self.schedule_steps}, but only training.schedule=staircase has stairs; "
+                f"training.schedule is {self.schedule}"
+            )
+        if self.schedule_steps is not None and self.warmup_steps > self.schedule_steps:
+            yield (
+                f"training.warmup_steps is {self.warmup_steps}, more than training.schedule_steps, "
+                f"{self.schedule_steps}; the warm-up of a staircase is on its first stair"
+            )
 
 
 @dataclass

@@ -18,6 +18,7 @@ def make_result(
     clip_ids: Collection[str],
     deviations: Sequence[str] = (),
     subsets: Mapping[str, Collection[str]] | None = None,
+    subset_frequencies: str = "split",
     **facts: Any,
 ) -> EvaluationResult:
     """Record scores, with the versions and the commit that computed them.
@@ -31,6 +32,7 @@ def make_result(
         clip_ids: all clips of the references, in order. Those without scores are recorded as missing.
         deviations: how the clips or captions differ in number from the published split.
         subsets: subset → its scored clips.
+        subset_frequencies: how they were scored.
         facts: further fields of the result, such as where the captions came from.
     """
     return EvaluationResult(
@@ -49,6 +51,7 @@ def make_result(
         skipped=scores.skipped,
         evidence_scores=scores.subsets or None,
         evidence_clips={subset: len(members) for subset, members in (subsets or {}).items()} or None,
+        subset_frequencies=subset_frequencies,
         versions=versions(),
         commit=git_commit(),
         **facts,

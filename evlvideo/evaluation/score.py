@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evlvideo.errors import UserError, first_ten
 from evlvideo.evaluation.result import make_result
-from evlvideo.metrics.names import ALL_METRICS, METRICS, TITLES, format_score
+from evlvideo.metrics.names import ALL_METRICS, METRICS, SUBSET_SCORES, TITLES, format_score
 from evlvideo.metrics.scoring import score_captions
 from evlvideo.results.prediction_files import read_predictions
 from evlvideo.results.records import NOT_PUBLISHED, EvaluationResult, describe_references
@@ -71,6 +71,7 @@ def score_lines(result: EvaluationResult) -> list[str]:
         if metric in result.scores or metric in result.skipped:
             reason = f"  ({result.skipped[metric]})" if metric in result.skipped else ""
             lines.append(f"{TITLES[metric]:<8}{format_score(result.scores.get(metric)):>6}{reason}")
+    lines += _subset_lines(result)
     lines.append(
         f"{result.clips_scored} of {result.clips_expected} clips, {result.references.captions} references, "
         f"tokenizer {result.tokenizer}"
@@ -82,3 +83,12 @@ def score_lines(result: EvaluationResult) -> list[str]:
         listed = first_ten(result.missing_clips)
         lines.append(f"PARTIAL: {len(result.missing_clips)} clips could not be decoded and are in no score: {listed}")
     return lines
+
+
+def _subset_lines(result: EvaluationResult) -> list[str]:
+    """Return a line for each subset, and one that says where CIDEr's document frequencies come from."""
+    lines, shown = [], ("bleu_4", "meteor", "rouge_l", "cider", "spice")
+    for subset, scores in (result.evidence_scores or {}).items():
+        listed = ", ".join(f"{TITLES[name]} {format_score(scores[name])}" for name in shown if name in scores)
+        lines.append(f"{subset.replace('_', ' ')} ({(result.evidence_clips or {}).get(subset, 0):,} clips): {listed}")
+    return [*lines, f"  {SUBSET_SCORES[result.subset_frequencies]}"] if lines else []

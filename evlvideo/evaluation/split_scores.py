@@ -9,7 +9,7 @@ from typing import Any
 from evlvideo.assembly.clips import references_of
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subsets
-from evlvideo.data.annotation.facts import deviations_of
+from evlvideo.data.annotation.facts import deviations_of, facts_of
 from evlvideo.errors import UserError
 from evlvideo.evaluation.result import make_result
 from evlvideo.metrics.meteor import MeteorProcess
@@ -29,6 +29,7 @@ def score_split(
     name: str,
     metrics: Sequence[str] = METRICS,
     meteor: MeteorProcess | None = None,
+    subset_frequencies: str | None = None,
     **facts: Any,
 ) -> EvaluationResult:
     """Score the captions of a split.
@@ -41,13 +42,22 @@ def score_split(
         name: what tables call the system.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
         meteor: a running METEOR, left open. If None, one is started and ended.
+        subset_frequencies: one of :data:`evlvideo.metrics.names.SUBSET_SCORES`. Defaults to the dataset's.
         facts: further fields of the result, such as where the captions came from.
     """
     references = references_of(clips)
     captioned = {clip_id: texts for clip_id, texts in references.items() if clip_id in captions}
     subsets = evidence_subsets([clip for clip in clips if clip.clip_id in captions])
-    tokenizer = config.data.scoring_tokenizer
-    scores = score_captions(captions, captioned, metrics, tokenizer, subsets=subsets, meteor=meteor)
+    subset_frequencies = subset_frequencies or facts_of(config.data.dataset).subset_frequencies
+    scores = score_captions(
+        captions,
+        captioned,
+        metrics,
+        config.data.scoring_tokenizer,
+        subsets=subsets,
+        meteor=meteor,
+        subset_frequencies=subset_frequencies,
+    )
     return make_result(
         scores,
         name=name,
@@ -57,6 +67,7 @@ def score_split(
         clip_ids=references,
         deviations=deviations_of(config.data.dataset, split, references),
         subsets=subsets,
+        subset_frequencies=subset_frequencies,
         seed=config.seed,
         **{"decoding": decoding_facts(config), **facts},
     )

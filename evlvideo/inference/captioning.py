@@ -1,6 +1,6 @@
 """Caption every clip of a dataset, in one process or several."""
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterator, Sequence, Sized
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.data.loading.collate import stack_visual_inputs
-from evlvideo.errors import UserError
+from evlvideo.errors import Interrupted, UserError
 from evlvideo.inference.captions import Caption
 from evlvideo.inference.pipeline import Outcome, batches_of, run_batches
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -43,6 +43,7 @@ def generate_captions(
     num_workers: int = 0,
     console: Console | None = None,
     observe: Callable[[EncodedBatch], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Caption]:
     """Caption clips. Processes share them; call this in every process.
 
@@ -54,17 +55,28 @@ def generate_captions(
         num_workers: upper bound of processes that decode video.
         console: where to draw a progress bar. If None, only lines are logged.
         observe: called with each batch of this process before it is captioned, in eval mode, without gradient.
+        stop: called after each batch; whether to leave out the others. The processes meet all the same.
 
     Returns:
         clip id → caption of all clips that could be decoded, in the order of the dataset, in every process.
 
     Raises:
         UserError: no clip could be decoded.
+        Interrupted: a process stopped; in every process.
     """
-    with Progress("captioning", sum(map(len, _share(dataset, generation.batch_size))), console=console) as progress:
-        captioned = _caption_batches(model, processor, dataset, generation, num_workers=num_workers, observe=observe)
-        mine = list(progress.track(captioned, count=len))
-    batches = _in_turn(gather_object([mine]))
+    mine: list[list[Outcome[list[Caption]]]] = []
+    stopped = False
+    captioned = _caption_batches(model, processor, dataset, generation, num_workers=num_workers, observe=observe)
+    with Progress("captioning", sum(map(len, share_of(dataset, generation.batch_size))), console=console) as progress:
+        for batch in progress.track(captioned, count=len):
+            mine.append(batch)
+            if stopped := stop():
+                captioned.close()
+                break
+    shares = gather_object([(mine, stopped)])
+    if any(of_process for _, of_process in shares):
+        raise Interrupted("The captioning was stopped.")
+    batches = _in_turn([share for share, _ in shares])
     captions = {item.clip_id: item.result[0] for batch in batches for item in batch if item.result is not None}
     if not captions:
         raise UserError("No clip could be decoded, so there is nothing to score; see the log above.")
@@ -119,7 +131,7 @@ def _caption_batches(
     num_workers: int,
     captions_per_clip: int = 1,
     observe: Callable[[EncodedBatch], None] | None = None,
-) -> Iterator[list[Outcome[list[Caption]]]]:
+) -> Generator[list[Outcome[list[Caption]]]]:
     """Caption this process's share of the batches.
 
     Batches do not depend on the number of processes, so neither do greedy and beam search. Sampled captions depend on
@@ -146,7 +158,7 @@ def encode_batches(
     *,
     batch_size: int,
     num_workers: int,
-) -> Iterator[list[Outcome[Result]]]:
+) -> Generator[list[Outcome[Result]]]:
     """Encode this process's share of the clips, in eval mode, and hand on the soft prompts.
 
     Args:
@@ -168,7 +180,7 @@ def encode_batches(
         inputs: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         return work(model.encode(**inputs), clip_ids)
 
-    mine = _share(dataset, batch_size)
+    mine = share_of(dataset, batch_size)
     was_training = model.training
     model.eval()
     try:
@@ -186,7 +198,7 @@ def _batches(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
     return batches_of(len(cast(Sized, dataset)), batch_size)
 
 
-def _share(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
+def share_of(dataset: Dataset[dict[str, Any]], batch_size: int) -> list[range]:
     """Return this process's batches."""
     state = PartialState()
     return _batches(dataset, batch_size)[state.process_index :: state.num_processes]

@@ -19,7 +19,7 @@ import numpy as np
 
 from evlvideo.errors import UserError, first_ten, look_alikes
 from evlvideo.metrics.meteor import MeteorProcess, Texts
-from evlvideo.metrics.names import ALL_METRICS, METRICS
+from evlvideo.metrics.names import ALL_METRICS, METRICS, SUBSET_SCORES
 from evlvideo.metrics.remarks import cider_remarks, script_remarks
 from evlvideo.metrics.spice import spice
 from evlvideo.metrics.tokenized_references import TokenizedReferences
@@ -69,6 +69,8 @@ def score_captions(
     tokenizer: str | None = None,
     subsets: Mapping[str, Sequence[str]] | None = None,
     meteor: MeteorProcess | None = None,
+    *,
+    subset_frequencies: str = "split",
 ) -> Scores:
     """Score one caption for each clip against the references of the clip.
 
@@ -81,19 +83,23 @@ def score_captions(
         subsets: name → clips to score on their own as well. BLEU is computed over the captions of the subset. METEOR,
             ROUGE-L and CIDEr are means of the clips' scores, so that CIDEr keeps the document frequencies of the whole.
         meteor: a running METEOR, left open. If None, one is started and ended.
+        subset_frequencies: `split` for the above; `own` to score each subset as if it were all, so that CIDEr has the
+            document frequencies of the subset, and METEOR is over its captions.
 
     Raises:
         UserError: clips are missing or unknown (they are listed), references are empty, a name is unknown, or the
             tokenizer cannot run.
     """
     _check(predictions, references, metrics)
+    if subset_frequencies not in SUBSET_SCORES:
+        raise UserError(f"The frequencies are {subset_frequencies!r}; allowed: {', '.join(SUBSET_SCORES)}.")
     tokenizer = tokenizer or default_tokenizer()
     with ExitStack() as stack:
         if "meteor" in metrics and meteor is None:
             # Started first: it reads its tables while the others are computed.
             meteor = stack.enter_context(MeteorProcess())
         words, tokenized = tokenize_together([predictions], references, tokenizer)
-        return score_tokenized(words[0], tokenized, metrics, subsets, meteor)
+        return score_tokenized(words[0], tokenized, metrics, subsets, meteor, subset_frequencies=subset_frequencies)
 
 
 def score_tokenized(
@@ -102,6 +108,8 @@ def score_tokenized(
     metrics: Sequence[str] = METRICS,
     subsets: Mapping[str, Sequence[str]] | None = None,
     meteor: MeteorProcess | None = None,
+    *,
+    subset_frequencies: str = "split",
 ) -> Scores:
     """Score tokenized captions; see :func:`score_captions`.
 
@@ -112,6 +120,7 @@ def score_tokenized(
         metrics: some of :data:`ALL_METRICS`; METEOR only with `meteor`.
         subsets: name → clips to score on their own as well.
         meteor: a running METEOR, left open.
+        subset_frequencies: `split` or `own`.
 
     Raises:
         UserError: there is no caption, or one of an unknown clip; references have no words; or a name is unknown.
@@ -127,15 +136,20 @@ def score_tokenized(
     names = [name for name in ALL_METRICS if name in scored.metrics]
     rows = zip(*(scored.metrics[name].per_clip for name in names), strict=True) if names else [()] * len(words)
     indices = {clip_id: index for index, clip_id in enumerate(words)}
+    of_subsets = {
+        subset: _subset([indices[clip_id] for clip_id in members], scored)
+        for subset, members in (subsets or {}).items()
+    }
+    if subset_frequencies == "own":
+        for subset, members in (subsets or {}).items():
+            part = TokenizedReferences({clip_id: of_clips[clip_id] for clip_id in members}, references.tokenizer)
+            of_subsets[subset] |= _as_if_all({clip_id: words[clip_id] for clip_id in members}, part, metrics, meteor)
     return Scores(
         corpus={name: scored.metrics[name].corpus for name in names},
         per_clip={clip_id: dict(zip(names, row, strict=True)) for clip_id, row in zip(words, rows, strict=True)},
         tokenizer=references.tokenizer,
         skipped=scored.skipped,
-        subsets={
-            subset: _subset([indices[clip_id] for clip_id in members], scored)
-            for subset, members in (subsets or {}).items()
-        },
+        subsets=of_subsets,
         remarks=[*references.remarks, *(cider_remarks(of_clips) if "cider" in metrics else [])],
     )
 
@@ -227,6 +241,17 @@ def _subset(members: list[int], scored: _Scored) -> dict[str, float]:
         for name in ALL_METRICS
         if (score := scored.metrics.get(name)) is not None
     }
+
+
+def _as_if_all(
+    words: Mapping[str, str], references: TokenizedReferences, metrics: Sequence[str], meteor: MeteorProcess | None
+) -> dict[str, float]:
+    """Compute the metrics of a subset that depend on what else is scored: CIDEr, and METEOR, which sums counts."""
+    if not words:
+        return {}
+    depending = [name for name in metrics if name in ("cider", "meteor")]
+    found = _run(words, references.words, references, depending, meteor).metrics
+    return {name: score.corpus for name, score in found.items()}
 
 
 def _count_for_bleu(words: Mapping[str, str], of_clips: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Turn frames and text into tensors, and tokens back into captions.
 
 A plain text is the BOS token, an optional prompt, the caption, and its ending, as in EVLGen: a newline for OPT, `</s>`
-for Vicuna. That of a chat model is a question and its answer; see :mod:`evlvideo.models.text.layout`.
+for Vicuna, whose published texts also open with `</s>`, which is no target. That of a chat model is a question and its
+answer; see :mod:`evlvideo.models.text.layout`.
 """
 
 from collections.abc import Mapping, Sequence

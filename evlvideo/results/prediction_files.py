@@ -23,6 +23,17 @@ def read_predictions(path: Path) -> dict[str, str]:
     return dict(pairs)
 
 
+def write_submission(path: Path, predictions: Mapping[str, str]) -> None:
+    """Write captions as servers of image captions take them: as :func:`write_predictions`, with numbers as ids.
+
+    Raises:
+        UserError: an id is not a whole number.
+    """
+    if strange := [clip_id for clip_id in predictions if not clip_id.isdecimal()]:
+        raise UserError(f"The server numbers images, and these ids are no numbers: {first_ten(strange)}.")
+    write_json(path, [{"image_id": int(clip_id), "caption": caption} for clip_id, caption in predictions.items()])
+
+
 def write_predictions(path: Path, predictions: Mapping[str, str]) -> None:
     """Write captions as `[{"image_id": …, "caption": …}]`, whole or not at all."""
     write_json(path, [{"image_id": clip_id, "caption": caption} for clip_id, caption in predictions.items()])

@@ -62,9 +62,12 @@ class EvaluationResult:
     """Metric → why it is missing."""
     evidence_scores: dict[str, dict[str, float]] | None = None
     """Subset of the clips → metric → score. BLEU is over the subset, the others are means of the clips' scores, so that
-    CIDEr keeps the document frequencies of the whole split."""
+    CIDEr keeps the document frequencies of the whole split; unless `subset_frequencies` is `own`."""
     evidence_clips: dict[str, int] | None = None
     """Subset of the clips → how many there are."""
+    subset_frequencies: str = "split"
+    """Where CIDEr's document frequencies on a subset come from: the whole `split`, or `own`, the subset alone, over
+    which METEOR is then, too."""
     decoding: dict[str, Any] = field(default_factory=dict)
     """How the captions were generated."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -31,8 +31,12 @@ CHECKPOINTS_NAME = "checkpoints"
 """Directory of resumable checkpoints; the weights of the best are in the run's directory itself."""
 EVALUATIONS_NAME = "evaluation"
 """Directory of the evaluations, one per split and place of its clips."""
+ANSWERS_NAME = "answers"
+"""Directory of the answers to questions, one per dataset of questions and split."""
 PREDICTIONS_NAME = "predictions.json"
 """Captions, in an evaluation's directory."""
+SUBMISSION_NAME = "submission.json"
+"""Captions as the dataset's server takes them, in an evaluation's directory, if there is a server."""
 RESULT_NAME = "result.json"
 """Scores, with everything they depend on, in an evaluation's directory."""
 
@@ -45,10 +49,13 @@ def evaluation_directory(
 ) -> Path:
     """Return the directory of a run's predictions and result on a split, with shuffled frames, or on other clips.
 
-    It is `DATASET-SPLIT` on the run's own clips, and `DATASET@PLACE-SPLIT` on others; see :func:`placed_name`.
+    It is `DATASET-SPLIT` on the run's own clips, and `DATASET@PLACE-SPLIT` on others; see :func:`placed_name`. With
+    another number of frames than the run's, the number is added: `DATASET+8frames-SPLIT`.
     """
     own = _own_data(run)
     name = data.dataset if own is None or _same_place(own, data) else placed_name(data)
+    if own is not None and own.num_frames != data.num_frames:
+        name += f"+{data.num_frames}frame{'' if data.num_frames == 1 else 's'}"
     probe = "-shuffled" if shuffle_frames else "-other-clips" if other_clips else ""
     return run / EVALUATIONS_NAME / f"{name}-{split}{probe}"
 

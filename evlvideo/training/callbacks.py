@@ -32,21 +32,24 @@ class Resumed(TrainerCallback):
 
 
 class StartOfRun(TrainerCallback):
-    """Looks at a model before its first step.
+    """Looks at a model before its first step, and makes up for a validation that a signal cut short.
 
     Args:
         look: looks at it.
+        validate_if_due: validates before a step, if the run was resumed at a validation.
     """
 
-    def __init__(self, look: Callable[[], None]) -> None:
+    def __init__(self, look: Callable[[], None], validate_if_due: Callable[[], None]) -> None:
         self._look = look
+        self._validate_if_due = validate_if_due
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look, unless the run was resumed."""
+        """Look, unless the run was resumed; then validate, if that is due."""
         if not state.log_history and state.global_step == 0:
             self._look()
+        self._validate_if_due()
 
 
 class EpochOfDataset(TrainerCallback):

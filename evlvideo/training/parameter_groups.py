@@ -1,5 +1,6 @@
-"""Groups trained weights by part for the optimizer, each with its learning rate and weight decay."""
+"""Groups trained weights by part for the optimizer, each with its learning rate and weight decay; and a schedule."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evlvideo.config.training import LearningRatesConfig
+from evlvideo.config.training import LearningRatesConfig, TrainingConfig
 from evlvideo.models.trainable import is_decayed, trained_part
 
 
@@ -72,3 +73,22 @@ def rates_of_step(
     share = first / next(iter(peaks.values()))  # the same for every peak
     named = {f"learning_rate_{part}": share * peak for part, peak in peaks.items() if getattr(own, part) is not None}
     return {"learning_rate": share * learning_rate, **named}
+
+
+def staircase_share(step: int, training: TrainingConfig) -> float:
+    """Compute the learning rate of a step as a share of its peak, on stairs of `training.schedule_steps`.
+
+    Source: LAVIS, whose epochs of iteration-based training are the stairs: the first warms up and holds the peak, and
+    each later one has the value of the cosine at its first step.
+
+    Args:
+        step: counted from 0.
+        training: peak, end, warm-up and stairs.
+    """
+    assert training.schedule_steps is not None
+    stair = step // training.schedule_steps
+    if stair == 0:
+        start = training.warmup_learning_rate / training.learning_rate
+        return min(1.0, start + (1 - start) * step / max(training.warmup_steps, 1))
+    end = training.min_learning_rate / training.learning_rate
+    return end + (1 - end) * (1 + math.cos(math.pi * stair * training.schedule_steps / training.max_steps)) / 2

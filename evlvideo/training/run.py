@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from evlvideo.training.arguments import training_arguments
 from evlvideo.training.callbacks import RunFiles
 from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.contrast import Contrast
+from evlvideo.training.parameter_groups import staircase_share
 from evlvideo.training.resuming.checkpoints import (
     checkpoint_to_resume,
     problem_of_weights,
@@ -144,6 +146,7 @@ def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, 
         _fit_new_connector(trainer, config.clips_to_fit)
     limit = config.training.max_hours
     stop = GracefulStop(lambda: limit is not None and trainer.training_seconds >= 3600 * limit)
+    trainer.asked_to_stop = lambda: stop.signalled
     if checkpoint and reached_limit(config.training, state_of(checkpoint)):
         trainer.restore(checkpoint)
         if trainer.is_world_process_zero():
@@ -225,7 +228,7 @@ def _make_trainer(
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
     validation_clips: Sequence[CaptionedClip],
 ) -> CaptionTrainer:
-    scst = config.stage == "scst"
+    scst, stairs = config.stage == "scst", config.training.schedule == "staircase"
     contrast = Contrast(model, config.contrastive) if config.contrastive.beta else None
     sentences = None if contrast is None else contrast.encoder.tokenize
     common: dict[str, Any] = {
@@ -238,6 +241,7 @@ def _make_trainer(
         ),
         "data_collator": CaptionCollator(processor, config.data.captions_per_clip, sentences=sentences),
         "learning_rates": config.training.learning_rates,
+        "schedule": partial(staircase_share, training=config.training) if stairs else None,
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
         "scoring_tokenizer": _scoring_tokenizer(config),

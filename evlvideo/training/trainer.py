@@ -4,13 +4,14 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import skip_first_batches
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -21,7 +22,7 @@ from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.data.loading.loader import RestartingBatches, batch_loader, end_workers, prepare_workers
-from evlvideo.errors import UserError
+from evlvideo.errors import Interrupted, UserError
 from evlvideo.inference.captions import name_special_tokens
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
@@ -34,7 +35,7 @@ from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.contrast import Contrast
 from evlvideo.training.finite import FiniteLosses, check_weights
 from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step, take_rates
-from evlvideo.training.resuming.checkpoints import processes_of, state_of
+from evlvideo.training.resuming.checkpoints import processes_of, state_of, told_if_not_written
 from evlvideo.training.resuming.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.resuming.record import RunRecord
 from evlvideo.training.seeds import seed_of_step, seed_process
@@ -63,6 +64,7 @@ class CaptionTrainer(Trainer):
         generation: how to decode validation captions.
         validation_references: clip id → captions, for the clips in `eval_dataset`.
         learning_rates: peaks of parts that differ from the one in `args`.
+        schedule: share of its peak that every learning rate has at a step, counted from 0. Defaults to that of `args`.
         scoring_tokenizer: splits validation captions and references into words.
 
     Raises:
@@ -81,6 +83,7 @@ class CaptionTrainer(Trainer):
         generation: GenerationConfig,
         validation_references: Mapping[str, list[str]],
         learning_rates: LearningRatesConfig,
+        schedule: Callable[[int], float] | None = None,
         scoring_tokenizer: str = SELECTION_TOKENIZER,
     ) -> None:
         use_one_gpu(args)
@@ -105,7 +108,7 @@ class CaptionTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(EpochOfDataset)
         self.add_callback(Resumed(self._go_on))
-        self.add_callback(StartOfRun(self.look_at_start))
+        self.add_callback(StartOfRun(self.look_at_start, self.validate_if_due))
         self.interval = LogInterval()
         """Log interval of the checkpoint that the run resumed from."""
         self.contrast: Contrast | None = None
@@ -125,8 +128,11 @@ class CaptionTrainer(Trainer):
             tokenizer=scoring_tokenizer,
         )
         """Captions the validation clips and measures their soft prompts."""
+        self.asked_to_stop: Callable[[], bool] = lambda: False
+        """Whether this process is to end soon, so that a long validation is left out."""
         self._last_batch: dict[str, Any] | None = None
         self.learning_rates = learning_rates
+        self._schedule = schedule
         self._peaks = peak_rates(model, args.learning_rate, learning_rates)
         self._group_peaks: list[float] = []
         self._losses = FiniteLosses()
@@ -262,6 +268,10 @@ class CaptionTrainer(Trainer):
             if self.run_record is not None:
                 self.run_record.write(checkpoint)
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with told_if_not_written(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
+
     def open_interval(self) -> LogInterval:
         """Gather the sums since the last log line; all processes must call this."""
         losses = self.accelerator.gather(self._tr_loss.reshape(1))
@@ -282,7 +292,14 @@ class CaptionTrainer(Trainer):
         """
         self._check_all_finite()
         started = time.perf_counter()
-        validation = self.validator.validate(cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset))
+        try:
+            validation = self.validator.validate(
+                cast("Dataset[dict[str, Any]]", eval_dataset or self.eval_dataset), stop=self._cut_validation
+            )
+        except Interrupted:
+            # The checkpoint is of a step without its validation, with which a resumed run begins.
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, {})
+            return {}
         values = validation.log_values()
         if self._last_batch is not None:
             values |= losses_by_mode(self.captioner, self._last_batch)
@@ -292,6 +309,21 @@ class CaptionTrainer(Trainer):
         metrics = {"eval_cider": validation.cider}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _cut_validation(self) -> bool:
+        # With the last validation, the run is finished.
+        return self.asked_to_stop() and self.state.global_step < self.state.max_steps
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        return bool(metrics) and super()._determine_best_metric(metrics, trial)
+
+    def validate_if_due(self) -> None:
+        """Validate what a signal kept a checkpoint from; weights and random state are those of its step."""
+        step = self.state.global_step
+        if step == 0 or step % self.state.eval_steps:
+            return
+        if not any(entry["step"] == step and "validation_cider" in entry for entry in self.state.log_history):
+            self._determine_best_metric(self.evaluate(), None)
 
     def look_at_start(self) -> None:
         """Log the spread of the soft prompts before the first step, and name what is wrong with it."""
@@ -389,6 +421,19 @@ class CaptionTrainer(Trainer):
             except (ValueError, TypeError) as error:
                 raise UserError(f"The optimizer rejects training.arguments: {error}") from error
         return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Make the schedule of the learning rates."""
+        if self._schedule is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            optimizer = optimizer or self.optimizer
+            assert optimizer is not None
+            self.lr_scheduler = LambdaLR(optimizer, self._schedule)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         wrong = f"training.arguments.optim is {OptimizerNames(self.args.optim).value}"

@@ -3,7 +3,7 @@
 Notation: `B` clips, `k` references of each, `L` text tokens, `P` soft tokens, `E` width of the language model.
 """
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -119,14 +119,16 @@ class Validator:
         self._generation = generation
         self._num_workers = num_workers
 
-    def validate(self, dataset: Dataset[dict[str, Any]]) -> Validation:
+    def validate(self, dataset: Dataset[dict[str, Any]], *, stop: Callable[[], bool] = lambda: False) -> Validation:
         """Caption clips and score them.
 
         Args:
             dataset: items of one clip each.
+            stop: called after each batch; whether to leave out the others.
 
         Raises:
             UserError: no clip could be decoded.
+            Interrupted: a process stopped; in every process.
         """
         losses: list[tuple[float, int]] = []
         moments: list[TokenMoments] = []
@@ -142,6 +144,7 @@ class Validator:
             self._generation,
             num_workers=self._num_workers,
             observe=observe,
+            stop=stop,
         )
         words = self._tokenized.tokenize(texts_of(captions))
         scores = score_tokenized(words, self._tokenized, metrics=("cider",))

@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from toy_run import Toy
 
+from evlvideo.cli import app as app_module
 from evlvideo.cli.app import main
 from evlvideo.config.loading import save_config
 from evlvideo.config.run import RunConfig
@@ -21,6 +23,7 @@ from evlvideo.files import read_json
 from evlvideo.metrics import java
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.results.records import EvaluationResult
+from evlvideo.terminal import say
 from evlvideo.training import run as run_module
 
 HEAVY = ("torch", "transformers", "timm", "decord", "av", "matplotlib", "pycocoevalcap", "accelerate")
@@ -239,7 +242,7 @@ class TestBadInput:
 
     def test_a_foreign_directory_for_the_demo(self, evlvideo: Command, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("years of work")
-        assert "thesis.tex, which no demo made" in message(evlvideo("demo", "--out", tmp_path))
+        assert "thesis.tex, which no demo is known to have made" in message(evlvideo("demo", "--out", tmp_path))
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
     def test_an_option_that_does_not_exist(self, evlvideo: Command) -> None:
@@ -483,3 +486,11 @@ def test_help_takes_less_than_half_a_second() -> None:
         subprocess.run([sys.executable, "-m", "evlvideo", "--help"], capture_output=True, check=True)
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.5
+
+
+def test_a_locale_without_a_captions_letters_shows_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(app_module, "app", lambda: say("a café …"))
+    main()
+    assert written.getvalue() == rb"a caf\xe9 \u2026" + b"\n"

@@ -100,6 +100,40 @@ def test_cider_of_a_subset_keeps_the_frequencies_of_the_whole() -> None:
     assert scores.subsets["some"]["bleu_4"] == pytest.approx(apart["bleu_4"])
 
 
+@pytest.mark.parametrize(
+    "metrics", [WITHOUT_METEOR, pytest.param(METRICS, marks=needs_java)], ids=["without METEOR", "with METEOR"]
+)
+def test_a_subset_with_its_own_frequencies_is_scored_as_if_it_were_all(metrics: list[str]) -> None:
+    references = {**REFERENCES, "four": ["a dog is cooking", "a dog cooks"]}
+    predictions, members = {**PREDICTIONS, "four": "a dog cooks"}, ["four", "two", "three"]
+    scores = score_captions(
+        predictions, references, metrics, "python", subsets={"some": members}, subset_frequencies="own"
+    )
+    alone = score_captions(
+        {clip_id: predictions[clip_id] for clip_id in members},
+        {clip_id: references[clip_id] for clip_id in members},
+        metrics,
+        "python",
+    )
+    assert scores.subsets["some"] == pytest.approx(alone.corpus)
+    whole = score_captions(predictions, references, metrics, "python", subsets={"some": members})
+    assert whole.corpus == scores.corpus and whole.per_clip == scores.per_clip
+    assert whole.subsets["some"]["cider"] != pytest.approx(scores.subsets["some"]["cider"], abs=1e-3)
+
+
+def test_an_empty_subset_has_no_scores_either_way() -> None:
+    for frequencies in ("split", "own"):
+        scores = score_captions(
+            PREDICTIONS, REFERENCES, ["cider"], "python", subsets={"none": []}, subset_frequencies=frequencies
+        )
+        assert scores.subsets == {"none": {}}
+
+
+def test_unknown_frequencies() -> None:
+    with pytest.raises(UserError, match="The frequencies are 'domain'; allowed: split, own"):
+        score_captions(PREDICTIONS, REFERENCES, ["cider"], "python", subset_frequencies="domain")
+
+
 def test_missing_and_unknown_clips_are_listed_together() -> None:
     predictions = {"one": "a man", "four": "a cat", "five": "a bird"}
     with pytest.raises(UserError) as raised:

@@ -30,6 +30,7 @@ PUBLISHED = {
 """Published names of weights whose gradients the cases have → ours."""
 PROGRAM = """
 import sys
+from pathlib import Path
 sys.path[:0] = [ROOT, ROOT + "/tests/helpers", ROOT + "/tests/models"]
 import torch
 from safetensors.torch import save_file

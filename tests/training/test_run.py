@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -335,19 +336,32 @@ def test_a_run_that_goes_on_is_not_finished(toy: Toy, tmp_path: Path, uninterrup
     assert not (run / "training.json").exists()
 
 
-def test_a_signal_during_validation_stops_before_the_next_step(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stage", ["caption", "scst"])
+def test_a_signal_cuts_a_validation_short_and_resuming_makes_up_for_it(
+    toy: Toy, tmp_path: Path, stage: str, uninterrupted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = validation_module.generate_captions
+    original, batches = validation_module.Validator._texts, list[int]()
 
-    def captions(*args: Any, **kwargs: Any) -> dict[str, Caption]:
+    def texts(validator: Any, clip_ids: Sequence[str]) -> dict[str, Tensor]:
+        batches.append(len(clip_ids))
         signal.raise_signal(signal.SIGTERM)
-        return original(*args, **kwargs)
+        return original(validator, clip_ids)
 
-    monkeypatch.setattr(validation_module, "generate_captions", captions)
-    with pytest.raises(Interrupted, match=r"Stopped at step 2 of 6"):
-        quietly(config_of(toy, tmp_path / "run", "caption"))
+    config = config_of(toy, tmp_path / "run", stage, generation={"batch_size": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(validation_module.Validator, "_texts", texts)
+        with pytest.raises(Interrupted, match=r"Stopped at step 2 of 6"):
+            quietly(config)
+    assert batches == [1]
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-2" / "trainer_state.json").is_file()
+    quietly(config, resume=True)
+    assert_same_run(tmp_path / "run", uninterrupted[stage])
+    assert validations(tmp_path / "run") == validations(uninterrupted[stage])
+    assert summary_of(tmp_path / "run") == summary_of(uninterrupted[stage])
+
+
+def validations(run: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["validation_cider"]) for line in log_of(run) if "validation_cider" in line]
 
 
 def test_tensorboard_files_are_in_the_runs_directory(toy: Toy, tmp_path: Path) -> None:

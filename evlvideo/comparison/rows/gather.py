@@ -126,11 +126,13 @@ def _references(runs: Sequence[System], split: str | None, request: ScoringReque
     elif request.dataset is not None:
         found = references_of_dataset(request.dataset, split or "test", request.root, check_counts=request.check_counts)
     else:
-        return references_of_runs(runs)
+        found = references_of_runs(runs)
+        return replace(found, subset_frequencies=request.subset_frequencies or found.subset_frequencies)
     check_references(found, runs)
     # Equal references are the same whatever their file is called.
-    result = runs[0].result if runs else found
-    return replace(found, dataset=result.dataset, split=result.split)
+    like = runs[0].result if runs else found
+    asked = request.subset_frequencies or like.subset_frequencies
+    return replace(found, dataset=like.dataset, split=like.split, subset_frequencies=asked)
 
 
 def _pairing(groups: Sequence[SeedGroup]) -> list[str]:

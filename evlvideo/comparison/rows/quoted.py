@@ -1,8 +1,10 @@
 """Quoted rows: published numbers, not measured here and marked as such."""
 
+from collections.abc import Mapping
+
 from evlvideo.comparison.rows.row import SCORES, Row
 
-_POSTER = "EVLGen (Jian et al., ACL 2024, arXiv 2310.03291), poster, MSR-VTT test"
+_POSTER = "EVLGen (Jian et al., ACL 2024, arXiv 2310.03291), poster"
 
 # In the order of SCORES, as printed.
 _POSTER_MSRVTT: dict[str, tuple[float, float, float, float]] = {
@@ -17,19 +19,53 @@ _POSTER_MSRVTT: dict[str, tuple[float, float, float, float]] = {
 }
 
 
-def quoted_rows(dataset: str, split: str) -> list[Row]:
-    """Return the quoted rows of a dataset and split. Empty if nothing was published for it.
+_POSTER_NOCAPS: dict[str, tuple[float, float, float, float]] = {
+    "BLIP-2, OPT-2.7b": (112.2, 44.4, 29.5, 59.7),
+    "EVLGen, OPT-2.7b": (117.4, 45.9, 30.3, 61.1),
+    "BLIP-2, Vicuna-7b": (115.6, 45.3, 30.3, 60.6),
+    "EVLGen, Vicuna-7b": (119.0, 45.9, 30.6, 61.5),
+}
+_POSTER_FLICKR30K: dict[str, tuple[float, float, float, float]] = {
+    "BLIP-2, OPT-2.7b": (77.1, 28.7, 23.9, 51.6),
+    "EVLGen, OPT-2.7b": (82.0, 30.0, 24.5, 52.4),
+    "BLIP-2, Vicuna-7b": (80.0, 30.1, 24.8, 52.1),
+    "EVLGen, Vicuna-7b": (81.8, 30.3, 24.5, 52.2),
+}
+# VQAv2 val, GQA test-dev and OK-VQA test accuracy, COCO val CIDEr.
+_POSTER_OPT: dict[str, tuple[float, float, float, float]] = {
+    "BLIP-2, OPT-2.7b, 250k + 80k steps": (44.6, 30.6, 26.0, 137.7),
+    "EVLGen, OPT-2.7b, 150k steps": (46.9, 30.8, 24.8, 137.0),
+    "EVLGen, OPT-2.7b, 250k steps": (48.4, 30.9, 27.2, 139.1),
+    "EVLGen, OPT-2.7b, 11M pairs, 150k steps": (46.3, 30.0, 23.0, 135.1),
+    "EVLGen, OPT-2.7b, 55M trained (its layers are not stated), 90k steps": (45.9, 30.6, 25.8, 134.0),
+}
+_OF_OPT = {("vqav2", "validate"): 0, ("gqa", "testdev"): 1, ("okvqa", "validate"): 2, ("coco", "validate"): 3}
+"""Dataset and split → the place in the rows of :data:`_POSTER_OPT`."""
+_CAPTIONED = {
+    ("msrvtt", "test"): (_POSTER_MSRVTT, "MSR-VTT test"),
+    ("nocaps", "validate"): (_POSTER_NOCAPS, "NoCaps, whose split it does not state"),
+    ("flickr30k", "test"): (_POSTER_FLICKR30K, "Flickr30k"),
+}
+"""Dataset and split → the rows with scores in the order of SCORES, and what they are of."""
+ACCURACY = "accuracy"
+"""Column key of the accuracy of answers."""
 
-    Source: the MSR-VTT captioning table of EVLGen's poster.
+
+def quoted_rows(dataset: str, split: str) -> list[Row]:
+    """Return the quoted rows of a dataset and split, of captions or of answers. Empty if nothing was published for it.
+
+    Source: the tables of EVLGen's poster.
     """
-    if (dataset, split) != ("msrvtt", "test"):
+    if found := _CAPTIONED.get((dataset, split)):
+        rows, of = found
+        return [_row(name, dict(zip(SCORES, scores, strict=True)), of) for name, scores in rows.items()]
+    place = _OF_OPT.get((dataset, split))
+    if place is None:
         return []
-    return [
-        Row(
-            name=name,
-            regime="quoted",
-            source=_POSTER,
-            values=dict(zip(SCORES, (round(score / 100, 4) for score in scores), strict=True)),
-        )
-        for name, scores in _POSTER_MSRVTT.items()
-    ]
+    key, of = ("cider", "COCO val") if dataset == "coco" else (ACCURACY, f"{dataset} {split}")
+    return [_row(name, {key: scores[place]}, of) for name, scores in _POSTER_OPT.items()]
+
+
+def _row(name: str, scores: Mapping[str, float], of: str) -> Row:
+    values = {key: round(score / 100, 4) for key, score in scores.items()}
+    return Row(name=name, regime="quoted", source=f"{_POSTER}, {of}", values=values)

@@ -1,7 +1,7 @@
 """The clips and references on which all rows of a table are scored."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evlvideo.comparison.rows.system import System
@@ -35,6 +35,8 @@ class TableReferences:
     """Finds the split of clips that are not in the table."""
     deviations: Sequence[str] = ()
     """How the clips or captions differ in number from the published split."""
+    subset_frequencies: str = "split"
+    """How captions are scored on the subsets."""
 
 
 def references_of_runs(runs: Sequence[System]) -> TableReferences:
@@ -50,7 +52,7 @@ def references_of_runs(runs: Sequence[System]) -> TableReferences:
     root = Path(data.root) if data.root else None
     found = references_of_dataset(data.dataset, result.split or "", root, data, check_counts=data.check_counts)
     check_references(found, runs)
-    return found
+    return replace(found, subset_frequencies=result.subset_frequencies)
 
 
 def references_of_dataset(
@@ -68,10 +70,12 @@ def references_of_dataset(
     Raises:
         UserError: the dataset or split is unknown, or its annotation cannot be read.
     """
-    facts_of(dataset)
+    facts = facts_of(dataset)
     if root is None and dataset != "mini":
         raise UserError(f"The dataset {dataset!r} has no root; name the directory of its annotation with --root.")
     root = dataset_root(dataset, root)
+    if split in facts.without_captions:
+        raise UserError(f"{dataset}:{split} has no captions to score on; its server has them. Name another split.")
     clips = read_split(dataset, split, root, check_files=False, check_counts=check_counts)
     captions = {clip.clip_id: list(clip.captions) for clip in clips}
     return TableReferences(
@@ -83,6 +87,7 @@ def references_of_dataset(
         data=data or DataConfig(dataset=dataset, root=str(root), check_counts=check_counts),
         split_of=msrvtt_splits if dataset == "msrvtt" else lambda: _splits_under(dataset, root),
         deviations=deviations_of(dataset, split, captions),
+        subset_frequencies=facts.subset_frequencies,
     )
 
 

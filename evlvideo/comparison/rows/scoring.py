@@ -35,6 +35,8 @@ class ScoringRequest:
     """Whether to add the human row: the first caption of each clip, scored against the others."""
     allow_partial: bool = False
     """Whether to score incomplete files as far as they go."""
+    subset_frequencies: str | None = None
+    """One of :data:`evlvideo.metrics.names.SUBSET_SCORES`. Defaults to that of the runs, or of the dataset."""
     tokenizer: str | None = None
     """The tokenizer of captions and references. Defaults to that of the runs, or to the machine's."""
 
@@ -146,7 +148,14 @@ def _score(
     subsets = {
         kind: [clip_id for clip_id in clips if clip_id in captions] for kind, clips in references.subsets.items()
     }
-    scores = score_tokenized(words.captions[name], words.references_of(human), METRICS, subsets, meteor)
+    scores = score_tokenized(
+        words.captions[name],
+        words.references_of(human),
+        METRICS,
+        subsets,
+        meteor,
+        subset_frequencies=references.subset_frequencies,
+    )
     result = make_result(
         scores,
         name=name,
@@ -156,6 +165,7 @@ def _score(
         clip_ids=references.captions,
         deviations=references.deviations,
         subsets=subsets,
+        subset_frequencies=references.subset_frequencies,
     )
     return System(
         name=name,

@@ -68,6 +68,7 @@ _MUST_AGREE: dict[str, Callable[[EvaluationResult], Any]] = {
     "clips of the split": lambda result: result.clips_expected,
     _DIGEST: lambda result: result.references.sha256[:12],
     "tokenization": lambda result: result.tokenizer,
+    "document frequencies of subsets": lambda result: result.subset_frequencies,
     "decoding": lambda result: result.decoding or None,
 }
 """What must agree for scores to be comparable. The location of the references does not matter, only their content."""

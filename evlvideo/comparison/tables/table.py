@@ -18,6 +18,7 @@ OVER_SEEDS = {"cider_sd": "SD", "cider_lowest": "lowest", "cider_highest": "high
 """Spread of CIDEr over seeds, for rows that are means of several."""
 EVIDENCE = ("one_frame", "several_frames", "frame_order")
 """What is needed to tell the captions of a clip, from least to most."""
+_BY_EVIDENCE = "CIDEr by evidence"
 MARKS = {0.01: "‡", 0.05: "†"}
 """Significance level → its mark, the strictest first."""
 
@@ -141,11 +142,15 @@ def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
             if key in present
         ),
         *(
-            Column(key, key.removeprefix("cider_").replace("_", " "), is_score=True, group="CIDEr by evidence")
+            Column(key, key.removeprefix("cider_").replace("_", " "), is_score=True, group=_group(key))
             for key in ordered
         ),
         *(Column(key, title, is_score=False) for key, title in COSTS.items() if key in known),
     )
+
+
+def _group(key: str) -> str:
+    return _BY_EVIDENCE if key in map(subset_key, EVIDENCE) else "CIDEr by domain"
 
 
 def _best(column: Column, rows: Sequence[Row]) -> str | None:
@@ -210,7 +215,7 @@ def _tags(row: Row, mixed: bool) -> tuple[str, ...]:
 
 def _own_remarks(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
     remarks = []
-    if any(column.group for column in columns):
+    if any(column.group == _BY_EVIDENCE for column in columns):
         remarks.append(
             "One frame, several frames, frame order: CIDEr over the clips whose captions can be told from one frame, "
             "only from several, or only from their order."

@@ -19,7 +19,8 @@ class CaptionedClip:
     category: int | None = None
     """MSR-VTT's topic number, from 0 to 19, or the annotation's own number."""
     evidence: str | None = None
-    """What it takes to see what the captions say, in the mini dataset: `one_frame`, `several_frames`, `frame_order`."""
+    """The subset that it is scored in beside the whole split: in the mini dataset, what it takes to see what the
+    captions say (`one_frame`, `several_frames`, `frame_order`); in NoCaps, its domain (`in-domain`, …)."""
     start_seconds: float | None = None
     """Start in the file. If None, the start of the file."""
     end_seconds: float | None = None

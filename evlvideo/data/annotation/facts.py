@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evlvideo.data.annotation.captioned_clip import evidence_subsets
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.messages import some
 from evlvideo.data.annotation.readers import coco, jsonl, karpathy, lavis, msrvtt, msvd, vatex, webvid
@@ -26,6 +27,15 @@ class DatasetFacts:
     """Returns the number of clips of each split; None if copies of the dataset differ."""
     captions_per_clip: int | None = None
     """Number of captions of every clip. If None, clips differ."""
+    without_captions: tuple[str, ...] = ()
+    """Splits whose captions only a server has."""
+    subsets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Split → subset of its clips → their number, for splits whose subsets are published."""
+    subset_frequencies: str = "split"
+    """Where CIDEr's document frequencies on a subset come from: the whole `split`, or `own`, as if the subset were all,
+    which is how the server of NoCaps scores its domains."""
+    has_server: bool = False
+    """Whether a server scores captions, as `[{"image_id": 7, "caption": …}]` with whole numbers."""
     retrieval_splits: Mapping[str, int] = field(default_factory=dict)
     """Number of clips of each retrieval split, on which captions are not scored."""
     media_folders: tuple[str, ...] = ("videos",)
@@ -78,6 +88,20 @@ DATASETS: dict[str, DatasetFacts] = {
         lambda: {"train": 29_000, "validate": 1014, "test": 1000},
         captions_per_clip=5,
         media_folders=("images", "flickr30k-images"),
+    ),
+    "nocaps": DatasetFacts(
+        coco.read_nocaps,
+        coco.nocaps_files,
+        lambda: {"validate": 4500, "test": 10_600},
+        captions_per_clip=10,
+        without_captions=("test",),
+        subsets={
+            "validate": {"in-domain": 648, "near-domain": 2938, "out-domain": 914},
+            "test": {"in-domain": 1311, "near-domain": 7406, "out-domain": 1883},
+        },
+        subset_frequencies="own",
+        has_server=True,
+        media_folders=("images",),
     ),
     "coco2014": DatasetFacts(
         partial(coco.read, year=2014),
@@ -143,7 +167,7 @@ def count_deviations(
     name, found = f"{dataset}:{split}", []
     if expected not in (None, len(ids)):
         found.append(f"The annotation lists {len(ids)} clips of {name}, which has {expected}")
-    each = facts.captions_per_clip
+    each = 0 if split in facts.without_captions else facts.captions_per_clip
     uneven = [] if each is None or retrieval else [ids[number] for number in np.flatnonzero(captions != each).tolist()]
     if uneven:
         found.append(f"The annotation does not have {each} captions for {some(uneven)} of {name}")
@@ -176,3 +200,15 @@ def count_problems(
     elif check_counts:
         for deviation in count_deviations(dataset, facts, split, clips.ids, clips.caption_counts()):
             yield f"{deviation}; get the official file again. {OWN_CLIPS}"
+        yield from _subset_problems(dataset, facts, split, clips)
+
+
+def _subset_problems(dataset: str, facts: DatasetFacts, split: str, clips: ClipTable) -> Iterator[str]:
+    """Yield a message if the subsets have other sizes than published. Some editions of a file name no subsets."""
+    expected = facts.subsets.get(split, {})
+    found = {name: len(members) for name, members in evidence_subsets(clips).items()} if expected else {}
+    if expected and not found and split not in facts.without_captions:
+        yield f"The annotation of {dataset}:{split} does not name {', '.join(expected)}; get the official file again."
+    if found and found != expected:
+        listed, wanted = (", ".join(f"{count:,} {name}" for name, count in of.items()) for of in (found, expected))
+        yield f"The annotation has {listed} of {dataset}:{split}, not {wanted}; get the official file again."

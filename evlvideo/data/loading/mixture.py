@@ -63,6 +63,8 @@ class Mixture(Dataset[dict[str, Any]]):
         seed: seed of the run.
         items_per_step: items of all processes in a step. Epochs are rounded up to whole steps, so that every batch is
             full and a step has the same items for any number of processes.
+        one_source_a_step: whether all items of a step come from one source. The blocks are then of steps, in which each
+            source has its share, and an epoch covers whole steps of each source.
 
     Raises:
         UserError: there are no sources, names differ, a source is empty, a ratio is not above 0, or the ratios have no
@@ -76,6 +78,7 @@ class Mixture(Dataset[dict[str, Any]]):
         *,
         seed: int,
         items_per_step: int = 1,
+        one_source_a_step: bool = False,
     ) -> None:
         _check(sources, ratios)
         self.names = tuple(sources)
@@ -85,8 +88,10 @@ class Mixture(Dataset[dict[str, Any]]):
         self._block = sum(self.shares)
         self._firsts = [0, *itertools.accumulate(self.shares)]
         self._sizes = [len(source) for source in self.sources]
+        self._unit = items_per_step if one_source_a_step else 1
         pairs = zip(self._sizes, self.shares, strict=True)
-        items = max(math.ceil(size / share) for size, share in pairs) * self._block
+        blocks = max(math.ceil(math.ceil(size / self._unit) / share) for size, share in pairs)
+        items = blocks * self._block * self._unit
         self._length = math.ceil(items / items_per_step) * items_per_step
         # In shared memory: workers that outlive an epoch (persistent_workers) must see the next one's number.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -117,10 +122,11 @@ class Mixture(Dataset[dict[str, Any]]):
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"The index is {index}; an epoch of the mixture has {len(self)} items.")
-        block, place = divmod(int(self._epoch) * len(self) + index % len(self), self._block)
+        unit, offset = divmod(int(self._epoch) * len(self) + index % len(self), self._unit)
+        block, place = divmod(unit, self._block)
         slot = permuted(place, self._block, _mixed(self.seed, 0, block))
         source = bisect.bisect_right(self._firsts, slot) - 1
-        step = block * self.shares[source] + slot - self._firsts[source]
+        step = (block * self.shares[source] + slot - self._firsts[source]) * self._unit + offset
         walk, step = divmod(step, self._sizes[source])
         key = _mixed(self.seed, 1 + source, walk)
         in_order = getattr(self.sources[source], "in_order", None)

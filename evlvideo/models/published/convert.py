@@ -1,6 +1,7 @@
 """Converts checkpoints from the published format to ours, and back."""
 
 from pathlib import Path
+from typing import Any
 
 from evlvideo.errors import UserError
 from evlvideo.files import new_directory
@@ -18,7 +19,9 @@ from evlvideo.models.published.evlgen import (
     write_origin,
     write_published,
 )
+from evlvideo.models.text.conventions import published_texts
 from evlvideo.models.text.layout import PLAIN
+from evlvideo.models.text.tokenizer import read_tokenizer
 
 
 def from_published(
@@ -60,7 +63,10 @@ def from_published(
                 language_model=language_model,
                 changes=changes,
             )
-        processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower, template=PLAIN)
+        texts: dict[str, Any] = {"template": PLAIN}
+        if system is None:
+            texts = published_texts(read_tokenizer(model.config.language_model), model.config.text.model_type)
+        processor = EvlVideoProcessor.for_towers(model.config, model.vision_tower, **texts)
         model.save_pretrained(directory)
         processor.save_pretrained(directory)
         if system is None:

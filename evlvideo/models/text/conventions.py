@@ -74,6 +74,17 @@ def default_texts(tokenizer: PreTrainedTokenizerBase, template: str, kind: str) 
     return {"template": template, **texts}
 
 
+def published_texts(tokenizer: PreTrainedTokenizerBase, kind: str) -> dict[str, Any]:
+    """Return the texts of the published EVLGen checkpoints: with Vicuna, the EOS token opens them and is no target.
+
+    Args:
+        tokenizer: the language model's.
+        kind: type of the language model, such as `opt`.
+    """
+    opened = {"bos": str(tokenizer.eos_token), "bos_in_loss": False} if kind == "llama" else {}
+    return {"template": PLAIN, **opened}
+
+
 def problems_of_texts(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Any]) -> Iterator[str]:
     """Name what is wrong with the values that :func:`default_texts` returns, or those that replace them."""
     layout, bos, end = texts["layout"], texts["bos"], texts["end_of_text"]

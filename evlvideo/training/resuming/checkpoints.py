@@ -1,17 +1,18 @@
-"""Finds the checkpoint that a run resumes from, the newest whole one, and clears out older ones."""
+"""Finds the checkpoint that a run resumes from, the newest whole one, and clears out older and unfinished ones."""
 
 import logging
 import re
 import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, why_not_written
 from evlvideo.files import read_json
 from evlvideo.models.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from evlvideo.models.towers import read_manifest
@@ -156,3 +157,22 @@ def rotate(directory: Path, keep: int, *, newest: int, best: int | None) -> None
     removable = [path for step, path in steps.items() if step not in (newest, best)]
     for path in removable[: max(0, len(steps) - max(keep + 1, len(steps) - len(removable)))]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def told_if_not_written(checkpoint: Path) -> Iterator[None]:
+    """Say what keeps a checkpoint from being written in the block, and remove what there is of it.
+
+    Raises:
+        UserError: the disk is full, or the like. Older checkpoints are as they were.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (reason := why_not_written(error)) is None:
+            raise
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise UserError(
+            f"{checkpoint} cannot be written: {reason}. Make room, and give the same command with --resume to go on "
+            "from the newest whole checkpoint, or without it if there is none."
+        ) from error

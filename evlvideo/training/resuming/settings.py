@@ -36,6 +36,8 @@ RATES = (
     "training.learning_rates.contextualizers",
     "training.learning_rates.lora",
     "training.min_learning_rate",
+    "training.schedule",
+    "training.schedule_steps",
     "training.warmup_steps",
     "training.warmup_learning_rate",
 )

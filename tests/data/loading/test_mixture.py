@@ -77,6 +77,50 @@ def test_an_epoch_walks_through_the_source_with_the_most_items_for_its_share() -
     assert {clip_id for clip_id in epoch_of(mixed) if "laion" in clip_id} == {f"laion-{k}" for k in range(200)}
 
 
+@pytest.mark.parametrize("items", [1, 8, 50])
+def test_a_step_can_be_of_one_source_with_the_ratios_in_steps(items: int) -> None:
+    mixed = mixture(items_per_step=items, one_source_a_step=True)
+    assert len(mixed) % (20 * items) == 0
+    names = [clip_id.partition("-")[0] for clip_id in epoch_of(mixed) + epoch_of(mixed, 1)]
+    steps = [names[first : first + items] for first in range(0, len(names), items)]
+    assert all(len(set(step)) == 1 for step in steps)
+    for first in range(0, len(steps), 20):
+        assert Counter(step[0] for step in steps[first : first + 20]) == RATIOS
+
+
+@pytest.mark.parametrize("items", [1, 7, 64])
+def test_steps_of_one_source_walk_through_it_without_repetition(items: int) -> None:
+    mixed = mixture(items_per_step=items, one_source_a_step=True)
+    drawn = []
+    for epoch in range(3):
+        mixed.set_epoch(epoch)
+        drawn += map(mixed.origin, range(len(mixed)))
+    assert len(set(drawn)) == len(drawn)  # no item twice in a walk
+    for source, size in enumerate(SIZES.values()):
+        walks = Counter(origin.walk for origin in drawn if origin.source == source)
+        whole = sum(walks.values()) // size
+        assert whole > 0 and all(walks[walk] == size for walk in range(whole))
+
+
+def test_steps_of_one_source_are_the_same_for_any_number_of_workers_and_processes() -> None:
+    mixed = mixture(items_per_step=8, one_source_a_step=True)
+    expected = epoch_of(mixed)
+    loader = DataLoader(mixed, batch_size=4, num_workers=2)
+    assert [clip_id for batch in loader for clip_id in batch["clip_id"]] == expected
+    batches = BatchSampler(SequentialSampler(mixed), 4, drop_last=False)
+    of_processes = [list(BatchSamplerShard(batches, 2, process)) for process in range(2)]
+    together = [index for pair in zip(*of_processes, strict=True) for batch in pair for index in batch]
+    assert [mixed[index]["clip_id"] for index in together] == expected
+
+
+def test_one_source_alone_has_the_same_order_either_way() -> None:
+    orders = [
+        epoch_of(mixture({"only": 50}, {"only": 1}, items_per_step=10, one_source_a_step=chosen))
+        for chosen in (False, True)
+    ]
+    assert orders[0] == orders[1]
+
+
 def test_epochs_go_on_where_the_last_one_stopped() -> None:
     mixed = mixture({"large": 100, "small": 10}, {"large": 1, "small": 1}, items_per_step=150)
     drawn = [clip_id for epoch in range(2) for clip_id in epoch_of(mixed, epoch) if "large" in clip_id]

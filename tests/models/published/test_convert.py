@@ -148,3 +148,25 @@ def test_qformer_beside_a_file_that_holds_its_own_is_refused(language_model: Pat
             overrides=HEADS,
             qformer=tmp_path / "blip2.pth",
         )
+
+
+def test_the_contrastive_term_is_accepted_left_out_and_written_back(language_model: Path, tmp_path: Path) -> None:
+    content = torch.load(PUBLISHED / "checkpoint.pth", weights_only=True)
+    term = {"temp": torch.tensor(0.05), "vision_proj.weight": torch.ones(4, 40), "text_proj.bias": torch.zeros(4)}
+    content["model"] |= term
+    torch.save(content, tmp_path / "with_term.pth")
+    from_published(
+        tmp_path / "with_term.pth",
+        tmp_path / "ours",
+        vision=str(PUBLISHED / "eva_vit.pth"),
+        language_model=str(language_model),
+        overrides=HEADS,
+    )
+    assert not [
+        name
+        for name in read_weights(tmp_path / "ours" / "model.safetensors")
+        if name.startswith(("temp", "vision_proj", "text_proj"))
+    ]
+    to_published(str(tmp_path / "ours"), tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth", weights_only=True)["model"]
+    assert all(torch.equal(back[name], value) for name, value in term.items())

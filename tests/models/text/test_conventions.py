@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from evlvideo.errors import UserError
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import IGNORED, EvlVideoProcessor
+from evlvideo.models.text.conventions import published_texts
 
 CAPTION = "a cat runs"
 
@@ -247,3 +248,16 @@ def test_a_layout_goes_through_a_directory(tmp_path: Path) -> None:
     assert loaded.to_dict() == processor.to_dict()
     assert loaded.text([CAPTION])["input_ids"].tolist() == processor.text([CAPTION])["input_ids"].tolist()
     assert loaded.tokenizer.chat_template == processor.tokenizer.chat_template
+
+
+def test_vicunas_published_text_opens_with_its_eos_token_which_is_no_target(tmp_path: Path) -> None:
+    texts = published_texts(pieces(), "llama")
+    processor = make(tmp_path, pieces(), **texts)
+    batch = processor.text(["a dog"])
+    assert spelled(processor, batch["input_ids"][0].tolist()) == ["</s>", "▁a", "▁dog", "</s>"]
+    assert spelled(processor, batch["labels"][0][1:].tolist()) == ["▁a", "▁dog", "</s>"]
+    assert batch["labels"][0][0] == IGNORED
+
+
+def test_opts_published_text_is_that_of_a_new_model() -> None:
+    assert published_texts(pieces(), "opt") == {"template": "plain"}

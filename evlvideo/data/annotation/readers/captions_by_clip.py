@@ -12,9 +12,14 @@ from evlvideo.errors import UserError
 
 
 class CaptionsByClip:
-    """Collects captions one by one and yields them clip by clip. Compares 64-bit hashes of ids."""
+    """Collects captions one by one and yields them clip by clip. Compares 64-bit hashes of ids.
 
-    def __init__(self) -> None:
+    Args:
+        required: whether every clip needs a caption.
+    """
+
+    def __init__(self, *, required: bool = True) -> None:
+        self._required = required
         self._texts, self._ids = PackedStringsBuilder(), PackedStringsBuilder()
         self._keys, self._ranks = array("q"), array("q")
 
@@ -33,7 +38,7 @@ class CaptionsByClip:
             ids: all listed clips.
 
         Raises:
-            UserError: a clip is listed twice or has no captions, or a caption belongs to no listed clip.
+            UserError: a clip is listed twice or lacks captions, or a caption belongs to no listed clip.
         """
         keys = np.fromiter(map(hash, ids), np.int64, len(ids))
         by_key = np.argsort(keys, kind="stable")
@@ -43,7 +48,7 @@ class CaptionsByClip:
             raise UserError(f"{path} lists {some(names)} more than once; get the file again.")
         clips = self._clips(path, keys, by_key)
         counts = np.bincount(clips, minlength=len(ids))
-        bare = np.flatnonzero(counts == 0).tolist()
+        bare = np.flatnonzero(counts == 0).tolist() if self._required else []
         if bare:
             raise UserError(f"{path} has no captions of {some(ids[n] for n in bare)}; every clip needs at least one.")
         texts, first = self._texts.strings(), 0
