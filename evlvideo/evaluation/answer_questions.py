@@ -175,7 +175,7 @@ def _log_facts(
         "weights": weights,
         "data": str(asked),
         "questions": texts.hexdigest(),
-        "decoding": answering_facts(config),
+        **answering_facts(config),
         "seed": config.seed,
         "precision": resolve_precision(config.training.precision),
     }
