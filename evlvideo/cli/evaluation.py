@@ -8,6 +8,7 @@ import typer
 from evlvideo.cli.options import CheckCounts, Frequencies, Overrides, Spice, Tokenizer, checked_frequencies
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.errors import UserError
+from evlvideo.processes import is_main
 from evlvideo.terminal import prepare, say
 
 
@@ -44,7 +45,7 @@ def evaluate(
         raise UserError("--other-clips is a probe of a run's own results; leave out --out and --frequencies.")
     asked = checked_frequencies(frequencies)
     console = prepare(f"{run}: evaluation on {split}")
-    from evlvideo.evaluation.data_of_evaluation import evaluation_config, keep_config
+    from evlvideo.evaluation.data_of_evaluation import check_out, evaluation_config, keep_config
     from evlvideo.evaluation.evaluate import caption_for_server
     from evlvideo.evaluation.evaluate import evaluate as evaluate_run
     from evlvideo.evaluation.other_clips import drop_line, evaluate_other_clips
@@ -54,11 +55,13 @@ def evaluate(
     config = evaluation_config(run, overrides or [], dataset=dataset, root=root, out=out)
     path, metrics = Path(run), _metrics(spice)
     if out is not None:
-        keep_config(out, config)
+        check_out(out, config)
     if split in facts_of(config.data.dataset).without_captions:
         if shuffle_frames or other_clips:
             raise UserError(f"{config.data.dataset}:{split} has no captions to score on, so there is nothing to probe.")
         file = caption_for_server(path, split=split, config=config, out=out, console=console)
+        if out is not None and is_main():
+            keep_config(out, config)
         say(f"{config.data.dataset}:{split} has no captions to score on. The file for its server is {file}.")
         return
     if other_clips:
@@ -76,6 +79,8 @@ def evaluate(
             subset_frequencies=asked,
         )
         say("\n".join(score_lines(result)))
+    if out is not None and is_main():
+        keep_config(out, config)
     directory = evaluation_directory(
         out or path, config.data, split, shuffle_frames=shuffle_frames, other_clips=other_clips
     )

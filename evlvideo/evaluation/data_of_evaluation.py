@@ -78,14 +78,17 @@ def _other_data(data: DataConfig, dataset: str | None, root: Path | None, given:
     return replace(data, dataset=dataset, **{**fresh, **({} if place is None else {"root": place})})
 
 
-def keep_config(out: Path, config: RunConfig) -> None:
-    """Keep the config of a first evaluation in its directory, as that of a run, for `compare` and later evaluations.
+def check_out(out: Path, config: RunConfig) -> None:
+    """Check, before any work, that a directory holds no evaluations of another checkpoint.
 
     Raises:
-        UserError: the directory holds the evaluations of another checkpoint.
+        UserError: it does.
     """
-    path = out / CONFIG_NAME
-    if not path.is_file():
-        save_config(replace(config, output_dir=str(out)), path)
-    elif (init := run_config(out).init) != config.init:
+    if (out / CONFIG_NAME).is_file() and (init := run_config(out).init) != config.init:
         raise UserError(f"{out} holds evaluations of {init}, not of {config.init}; name another --out.")
+
+
+def keep_config(out: Path, config: RunConfig) -> None:
+    """Keep the config of a first evaluation in its directory, as that of a run, for `compare` and later evaluations."""
+    if not (out / CONFIG_NAME).is_file():
+        save_config(replace(config, output_dir=str(out)), out / CONFIG_NAME)

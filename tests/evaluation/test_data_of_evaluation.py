@@ -17,7 +17,7 @@ from evlvideo.comparison.rows.runs import read_runs
 from evlvideo.config.loading import load_config, save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
-from evlvideo.evaluation.data_of_evaluation import evaluation_config, keep_config
+from evlvideo.evaluation.data_of_evaluation import check_out, evaluation_config, keep_config
 from evlvideo.evaluation.evaluate import caption_for_server, evaluate
 from evlvideo.files import read_json
 from evlvideo.results.prediction_files import read_predictions
@@ -107,9 +107,9 @@ class TestConfig:
     def test_a_directory_has_the_evaluations_of_one_checkpoint(self, toy: Toy, run: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         keep_config(out, evaluation_config(str(toy.checkpoint), out=out))
-        keep_config(out, evaluation_config(str(toy.checkpoint), ["data.num_frames=1"], out=out))
+        check_out(out, evaluation_config(str(toy.checkpoint), ["data.num_frames=1"], out=out))
         with pytest.raises(UserError, match=r"holds evaluations of .*, not of .*; name another --out"):
-            keep_config(out, evaluation_config(str(run), out=out))
+            check_out(out, evaluation_config(str(run), out=out))
 
 
 def test_a_video_checkpoint_captions_images(run: Path, nocaps: Path) -> None:
@@ -188,6 +188,9 @@ def test_the_command(
     code, told = evlvideo(toy.checkpoint, *of_nocaps, "test", "--out", tmp_path / "bare")
     assert code == 0 and "nocaps:test has no captions to score on. The file for its server is" in told
     assert (tmp_path / "bare" / "config.yaml").is_file()
+    code, told = evlvideo(toy.checkpoint, *of_nocaps, "val", "--out", tmp_path / "wrong")
+    assert code == 2 and "has no split 'val'; allowed: validate, test" in told
+    assert not (tmp_path / "wrong").exists()
     code, told = evlvideo(run, *of_nocaps, "test", "--other-clips")
     assert code == 2 and "has no captions to score on, so there is nothing to probe" in told
     code, told = evlvideo(run, "--frequencies", "domain")
