@@ -26,6 +26,7 @@ SECTIONS = {
     "rewards": self_critical.rewards,
     "comparison": speed.comparison,
     "scoring": speed.scoring,
+    "answers": speed.answers,
     "decoding": speed.decoding,
     "video_index": shards.video_index,
     "damage": speed.damage,

@@ -7,6 +7,7 @@ one are run by themselves: `EVLVIDEO_REQUIRE_CUDA=1 make test ARGS="-m needs_cud
 import logging
 import os
 import random
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 if not os.environ.get("EVLVIDEO_REQUIRE_CUDA"):
     # Before anything asks for it, and for the processes that tests start too.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if hasattr(signal, "SIGHUP"):
+    # Under `nohup` it is ignored, here and in what tests start.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Products in float32 are what a CPU computes; convolutions would be rounded to ten bits before they are multiplied.
 torch.backends.cudnn.allow_tf32 = False
 

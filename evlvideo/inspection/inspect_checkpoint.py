@@ -21,7 +21,7 @@ from evlvideo.models.checkpoint import checkpoint_directory, weights_file
 from evlvideo.models.towers import read_manifest
 from evlvideo.processes import join_processes
 from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, run_config
-from evlvideo.training.resuming.checkpoints import newest_checkpoint
+from evlvideo.training.resuming.checkpoints import newest_with_weights
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _newest(checkpoint: str) -> str:
     directory = Path(checkpoint)
     if weights_file(directory).is_file():
         return checkpoint
-    newest = newest_checkpoint(directory / CHECKPOINTS_NAME)
+    newest = newest_with_weights(directory / CHECKPOINTS_NAME)
     return checkpoint if newest is None else str(newest)
 
 

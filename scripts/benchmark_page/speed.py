@@ -103,6 +103,21 @@ def decoding(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def answers(report: dict[str, Any]) -> list[str]:
+    """Make the section on scoring answers."""
+    columns = ("questions", "seconds", "cpu_seconds", "peak_mib")
+    rows = [[name, *(f"{found[column]:,}" for column in columns)] for name, found in report["datasets"].items()]
+    return [
+        "## Scoring answers",
+        "",
+        "`scripts/benchmarks/answers.py`: generated annotations of the sizes and forms of the official ones, read and "
+        "scored in one process each, with start-up, all metrics of the dataset, scores by type and by question, and "
+        f"intervals; {report['machine']['cpus']} cores, beside other programs (load {report['machine']['load']:.0f}).",
+        "",
+        *table(["dataset", "questions", "seconds", "CPU seconds", "peak, MiB"], rows),
+    ]
+
+
 def damage(report: dict[str, Any]) -> list[str]:
     """Make the section on holes in videos."""
     columns = (

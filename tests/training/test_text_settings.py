@@ -113,7 +113,7 @@ def test_a_new_models_texts_are_checked_before_its_towers_are_read(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a tower is read")
 
-    monkeypatch.setattr("evlvideo.models.captioner.load_towers", refuse)
+    monkeypatch.setattr("evlvideo.models.towers.load_towers", refuse)
     text = TextConfig(end_of_text="two words")
     with pytest.raises(UserError, match=r"text\.end_of_text is 'two words'; it must be one token"):
         start_model(config_of(toy, tmp_path, "caption", text), tower_dtype=torch.float32)

@@ -52,6 +52,11 @@ def newest_checkpoint(directory: Path) -> Path | None:
     return next((path for _, path in _newest_first(directory) if problem_of_checkpoint(path) is None), None)
 
 
+def newest_with_weights(directory: Path) -> Path | None:
+    """Find the newest checkpoint that a model can be opened from, whether or not a run can resume from it."""
+    return next((path for _, path in _newest_first(directory) if problem_of_weights(path) is None), None)
+
+
 def passed_over(directory: Path, chosen: Path | None) -> dict[Path, str]:
     """Name the checkpoints newer than the chosen one, or all if there is none, and why each was not taken."""
     found: dict[Path, str] = {}
