@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from evlvideo.cli.options import CheckCounts
+from evlvideo.cli.options import CheckCounts, Lemmas, QuestionSplit, QuestionTypes
 from evlvideo.errors import UserError
 from evlvideo.terminal import prepare
 
@@ -19,7 +19,7 @@ def score_answers(
     ],
     dataset: Annotated[str, typer.Option(help="Name of the dataset, such as vqav2; see datasets/.")],
     root: Annotated[Path, typer.Option(help="Its directory; images are not needed.")],
-    split: Annotated[str | None, typer.Option(help="Its split. Defaults to the one that papers report.")] = None,
+    split: QuestionSplit = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -27,13 +27,8 @@ def score_answers(
             "Defaults to what papers on the dataset report."
         ),
     ] = None,
-    lemmatizer: Annotated[
-        str | None,
-        typer.Option(help="none or spacy. Defaults to none and, for OK-VQA, to both if spaCy's model is installed."),
-    ] = None,
-    question_types: Annotated[
-        bool, typer.Option("--question-types", help="List the scores of each question type too.")
-    ] = False,
+    lemmatizer: Lemmas = None,
+    question_types: QuestionTypes = False,
     check_counts: CheckCounts = True,
     out: Annotated[Path | None, typer.Option(help="Also write the result, with per-question scores, as JSON.")] = None,
     submission: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from evlvideo.cli.options import INCOMPLETE, Changes, CheckCounts, Overrides
+from evlvideo.cli.options import INCOMPLETE, Changes, CheckCounts, Lemmas, Overrides, QuestionSplit, QuestionTypes
 from evlvideo.errors import UserError
 from evlvideo.processes import is_main
 from evlvideo.terminal import prepare, say
@@ -32,10 +32,12 @@ def answer(
 
     bad = 0
     for file in answer_files(files, question, checkpoint, overrides=changes, prompt=prompt):
-        for text, found in zip(question, file.answers, strict=False):
+        if file.bad is not None:
+            bad += 1
+            continue
+        for text, found in zip(question, file.answers, strict=True):
             if is_main():
                 typer.echo(f"{file.file}\t{' '.join(text.split())}\t{found.text}")
-        bad += file.bad is not None
     if bad and is_main():
         typer.echo(f"{bad} of {len(files)} files could not be decoded; see above.", err=True)
         raise typer.Exit(INCOMPLETE)
@@ -53,18 +55,13 @@ def evaluate_answers(
         Path | None,
         typer.Option(help="Directory of its images or videos. Defaults to the usual folder under the root."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Its split. Defaults to the one that papers report.")] = None,
+    split: QuestionSplit = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="As for score-answers; may be repeated. Defaults to what papers on the dataset report."),
     ] = None,
-    lemmatizer: Annotated[
-        str | None,
-        typer.Option(help="none or spacy. Defaults to none and, for OK-VQA, to both if spaCy's model is installed."),
-    ] = None,
-    question_types: Annotated[
-        bool, typer.Option("--question-types", help="List the scores of each question type too.")
-    ] = False,
+    lemmatizer: Lemmas = None,
+    question_types: QuestionTypes = False,
     check_counts: CheckCounts = True,
     out: Annotated[
         Path | None, typer.Option(help="Directory of the answers. Defaults to one under the run's answers.")

@@ -53,6 +53,16 @@ Against = Annotated[
 ]
 Clips = Annotated[int, typer.Option(help="Clips in the report's gallery.")]
 Pictures = Annotated[int, typer.Option(help="Clips for which the report looks inside the models; 0 opens no model.")]
+QuestionSplit = Annotated[
+    str | None, typer.Option("--split", help="Its split. Defaults to the one that papers report.")
+]
+Lemmas = Annotated[
+    str | None,
+    typer.Option(
+        "--lemmatizer", help="none or spacy. Defaults to none and, for OK-VQA, to both if spaCy's model is installed."
+    ),
+]
+QuestionTypes = Annotated[bool, typer.Option("--question-types", help="List the scores of each question type too.")]
 
 
 def checked_frequencies(frequencies: str | None) -> str | None:

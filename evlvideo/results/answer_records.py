@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from evlvideo.errors import UserError
-from evlvideo.files import read_json, write_json
+from evlvideo.files import write_json
 from evlvideo.metrics.answers.scores import Means, MeanScore
 from evlvideo.results.records import References
+from evlvideo.results.schemas import read_fields
 
 SCHEMA = "evlvideo-answers-1"
 """Schema of result files; a file with another schema is refused."""
@@ -68,17 +69,10 @@ class AnswerResult:
         Raises:
             UserError: it is missing, is not JSON, has another schema, or lacks a field.
         """
-        content = read_json(path)
-        found = content.get("schema") if isinstance(content, dict) else None
-        if found != SCHEMA:
-            raise UserError(
-                f"{path} is not a result file of answers: its schema is {found!r}, and {SCHEMA!r} is expected. "
-                "`evlvideo score-answers --out` writes such files."
-            )
-        del content["schema"]
         names = {entry.name for entry in fields(cls)}
-        if unknown := sorted(set(content) - names):
-            raise UserError(f"{path} has unknown fields: {', '.join(unknown)}; allowed: {', '.join(sorted(names))}.")
+        content = read_fields(
+            path, SCHEMA, names, kind="a result file of answers", written_by="`evlvideo score-answers --out` writes"
+        )
         try:
             content["references"] = References(**content["references"])
             content["scores"] = _means(content["scores"])

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from evlvideo.errors import UserError
-from evlvideo.files import read_json, write_json
+from evlvideo.files import write_json
 from evlvideo.metrics.references_digest import references_digest
+from evlvideo.results.schemas import read_fields
 
 NOT_PUBLISHED = "These scores compare with no published number."
 """What tables and terminals say of a result with deviations."""
@@ -111,17 +112,10 @@ class EvaluationResult:
         Raises:
             UserError: it is missing, is not JSON, has another schema, or lacks a field.
         """
-        content = read_json(path)
-        found = content.get("schema") if isinstance(content, dict) else None
-        if found != SCHEMA:
-            raise UserError(
-                f"{path} is not a result file: its schema is {found!r}, and {SCHEMA!r} is expected. "
-                "`evlvideo evaluate` and `evlvideo score` write result files."
-            )
-        del content["schema"]
         names = {entry.name for entry in fields(cls)}
-        if unknown := sorted(set(content) - names):
-            raise UserError(f"{path} has unknown fields: {', '.join(unknown)}; allowed: {', '.join(sorted(names))}.")
+        content = read_fields(
+            path, SCHEMA, names, kind="a result file", written_by="`evlvideo evaluate` and `evlvideo score` write"
+        )
         try:
             content["references"] = References(**content["references"])
             return cls(**content)

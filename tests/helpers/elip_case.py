@@ -4,13 +4,12 @@ The values are those of guyang9/ELIP at toy size, float32 on the CPU, in eval mo
 """
 
 import json
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from published_case import CASES
+from published_case import CASES, Case
 from safetensors.torch import load_file
 from timm.layers import QuickGELU
 from timm.models.vision_transformer import VisionTransformer, _convert_openai_clip
@@ -28,15 +27,8 @@ def case_directories() -> list[Path]:
     return sorted(path.parent for path in found)
 
 
-@dataclass(frozen=True)
-class ElipCase:
+class ElipCase(Case):
     """One case: a folder."""
-
-    directory: Path
-
-    @cached_property
-    def sizes(self) -> dict[str, Any]:
-        return json.loads((self.directory / "case.json").read_text())
 
     @property
     def host(self) -> str:

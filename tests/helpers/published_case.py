@@ -30,8 +30,8 @@ def case_directories() -> list[Path]:
 
 
 @dataclass(frozen=True)
-class PublishedCase:
-    """One case: a folder."""
+class Case:
+    """A folder: `case.json`, inputs, and the values that were computed from them."""
 
     directory: Path
 
@@ -46,6 +46,10 @@ class PublishedCase:
     @cached_property
     def expected(self) -> dict[str, Tensor]:
         return load_file(self.directory / "expected.safetensors")
+
+
+class PublishedCase(Case):
+    """A case of the captioner."""
 
     @cached_property
     def checkpoint(self) -> PublishedCheckpoint:

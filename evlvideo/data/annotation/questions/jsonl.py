@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evlvideo.data.annotation.messages import shown, some
 from evlvideo.data.annotation.question import Question
 from evlvideo.data.annotation.questions.fields import answer_texts, optional_text, question_name, question_text
-from evlvideo.data.annotation.readers.fields import media_file, needed, seconds
+from evlvideo.data.annotation.readers.fields import check_keys, media_file, seconds
 from evlvideo.data.annotation.readers.text_files import find_file, read_json_lines
 from evlvideo.errors import UserError
 
@@ -34,7 +33,7 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[Question]:
     """
     counts: Counter[str] = Counter()
     for place, entry in read_json_lines(find_file(root, FILE)):
-        _check_keys(place, entry)
+        check_keys(place, entry, KEYS, SPLITS)
         if entry["split"] == split:
             yield _question(place, entry, media_root, counts)
         else:
@@ -60,14 +59,3 @@ def _question(place: str, entry: dict[str, Any], media_root: Path, counts: Count
         start_seconds=start,
         end_seconds=end,
     )
-
-
-def _check_keys(place: str, entry: dict[str, Any]) -> None:
-    unknown = [shown(key) for key in entry if key not in KEYS]
-    if unknown:
-        raise UserError(f"{place}: unknown keys {some(unknown)}; allowed: {', '.join(KEYS)}.")
-    if len(entry.keys() & {"video", "image"}) != 1:
-        raise UserError(f"{place} is {shown(entry)}; it needs either 'video' or 'image'.")
-    split = needed(place, entry, "split")
-    if split not in SPLITS:
-        raise UserError(f"{place}: the split is {shown(split)}; allowed: {', '.join(SPLITS)}.")

@@ -1,11 +1,12 @@
 """Check the fields of an entry. Every error names the place of the entry."""
 
 import os
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from evlvideo.data.annotation.messages import shown
+from evlvideo.data.annotation.messages import shown, some
 from evlvideo.errors import UserError
 from evlvideo.files import inside
 
@@ -24,6 +25,22 @@ def needed(place: str, entry: dict[str, Any], key: str) -> Any:
     if key not in entry:
         raise UserError(f"{place} has no {key!r}: {shown(entry)}; add it, or get the file again.")
     return entry[key]
+
+
+def check_keys(place: str, entry: dict[str, Any], keys: Collection[str], splits: Collection[str]) -> None:
+    """Check the keys of a line of one's own dataset, which names one video or image, and its split.
+
+    Raises:
+        UserError: a key is unknown, there is no file or two, or the split is none of those allowed.
+    """
+    unknown = [shown(key) for key in entry if key not in keys]
+    if unknown:
+        raise UserError(f"{place}: unknown keys {some(unknown)}; allowed: {', '.join(keys)}.")
+    if len(entry.keys() & {"video", "image"}) != 1:
+        raise UserError(f"{place} is {shown(entry)}; it needs either 'video' or 'image'.")
+    split = needed(place, entry, "split")
+    if split not in splits:
+        raise UserError(f"{place}: the split is {shown(split)}; allowed: {', '.join(splits)}.")
 
 
 def clip_name(place: str, value: Any, of: str = "clip") -> str:

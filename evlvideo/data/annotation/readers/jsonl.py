@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
-from evlvideo.data.annotation.messages import shown, some
-from evlvideo.data.annotation.readers.fields import all_captions, clip_name, media_file, needed, seconds, topic
+from evlvideo.data.annotation.readers.fields import (
+    all_captions,
+    check_keys,
+    clip_name,
+    media_file,
+    needed,
+    seconds,
+    topic,
+)
 from evlvideo.data.annotation.readers.text_files import find_file, read_json_lines
 from evlvideo.data.annotation.readers.unique_ids import joined
 from evlvideo.errors import UserError
@@ -45,7 +52,7 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
 
 
 def _clip(place: str, entry: dict[str, Any], media_root: Path) -> CaptionedClip:
-    _check_keys(place, entry)
+    check_keys(place, entry, KEYS, SPLITS)
     name = entry["video"] if "video" in entry else entry["image"]
     file = media_file(place, media_root, name)
     start, end = seconds(place, entry)
@@ -60,14 +67,3 @@ def _clip(place: str, entry: dict[str, Any], media_root: Path) -> CaptionedClip:
         start_seconds=start,
         end_seconds=end,
     )
-
-
-def _check_keys(place: str, entry: dict[str, Any]) -> None:
-    unknown = [shown(key) for key in entry if key not in KEYS]
-    if unknown:
-        raise UserError(f"{place}: unknown keys {some(unknown)}; allowed: {', '.join(KEYS)}.")
-    if len(entry.keys() & {"video", "image"}) != 1:
-        raise UserError(f"{place} is {shown(entry)}; it needs either 'video' or 'image'.")
-    split = needed(place, entry, "split")
-    if split not in SPLITS:
-        raise UserError(f"{place}: the split is {shown(split)}; allowed: {', '.join(SPLITS)}.")
