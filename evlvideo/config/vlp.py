@@ -197,7 +197,7 @@ class VlpConfig:
         if self.data.features is not None:
             yield "data.features is set, but pre-training trains the vision tower; set it to null"
         if model.checkpoint is not None and (model.vision_init or model.text_init):
-            yield "model.vision_init and model.text_init start a new model, but model.checkpoint is set; give one of them"
+            yield "model.vision_init and model.text_init start a new model, but model.checkpoint is set; give one"
         if model.host == "clip" and (model.vision_init or model.text_init):
             yield "model.vision_init and model.text_init are of BLIP and ALBEF; name a CLIP as model.checkpoint instead"
         if model.checkpoint is None:
