@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from vlp_case import CLIP, MATCHING, ClipCase, VlpCase, cases_of
 
-from evlvideo.models.vlp.clip import clip_text_features, clip_tokens
-from evlvideo.models.vlp.matching_host import clip_features
+from evlvideo.models.vlp.hosts.clip import clip_text_features, clip_tokens
+from evlvideo.models.vlp.hosts.matching import clip_features
 from evlvideo.models.vlp.negatives import negative_weights
-from evlvideo.models.vlp.published import published_weights
+from evlvideo.models.vlp.hosts.published import published_weights
 
 every_matching_case = pytest.mark.parametrize("directory", cases_of(MATCHING), ids=lambda path: path.name)
 every_clip_case = pytest.mark.parametrize("directory", cases_of(CLIP), ids=lambda path: path.name)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import BlipConfig
 from transformers.models.blip.modeling_blip_text import BlipTextOnlyMLMHead
 
-from evlvideo.models.vlp.matching_host import MatchingHost
+from evlvideo.models.vlp.hosts.matching import MatchingHost
 
 FUSION_LAYER = 6
 """Published number of text layers before those that read the image."""

@@ -19,11 +19,11 @@ from transformers import (
 )
 
 from evlvideo.errors import UserError
-from evlvideo.models.vlp.albef import Albef
-from evlvideo.models.vlp.blip import Blip
-from evlvideo.models.vlp.matching_host import MatchingHost
-from evlvideo.models.vlp.published import text_weights, vision_weights
-from evlvideo.models.vlp.words import SpecialIds
+from evlvideo.models.vlp.hosts.albef import Albef
+from evlvideo.models.vlp.hosts.blip import Blip
+from evlvideo.models.vlp.hosts.matching import MatchingHost
+from evlvideo.models.vlp.hosts.published import text_weights, vision_weights
+from evlvideo.models.vlp.hosts.words import SpecialIds
 
 HOSTS: dict[str, type[MatchingHost]] = {"blip": Blip, "albef": Albef}
 """Hosts with matching."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import BlipConfig
 from transformers.models.blip.modeling_blip_text import BlipTextLMHeadModel
 
-from evlvideo.models.vlp.matching_host import MatchingHost, first_replaced
+from evlvideo.models.vlp.hosts.matching import MatchingHost, first_replaced
 
 
 class Blip(MatchingHost):

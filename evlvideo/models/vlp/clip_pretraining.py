@@ -5,16 +5,15 @@ feature, taken back through the tower's projection.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPModel
 
-from evlvideo.models.blocks.prunable_towers import ClipTower, text_in_tower_width
-from evlvideo.models.vlp.images import Guidance, encode_clips
+from evlvideo.models.vlp.hosts.clip import clip_text_features, clip_tokens
+from evlvideo.models.vlp.hosts.matching import clip_features
+from evlvideo.models.vlp.images import Guidance
 from evlvideo.models.vlp.losses import paired_contrast
-from evlvideo.models.vlp.matching_host import clip_features, unit
 
 MOST_LOGIT_SCALE = math.log(100)
 """Bound of the logarithm of the similarities' scale before every step, as published."""
@@ -66,21 +65,3 @@ class ClipPretraining(nn.Module):
         images = clip_features(self.host.visual_projection, tokens)
         loss = paired_contrast(images, texts, self.host.logit_scale.exp())
         return {"loss": loss, "contrast": loss}
-
-
-def clip_text_features(host: CLIPModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Encode and project texts, `(B, S)` → unit vectors `(B, C)`."""
-    pooled: Any = host.text_model(input_ids=input_ids, attention_mask=attention_mask).pooler_output
-    return unit(host.text_projection(pooled))
-
-
-def clip_tokens(
-    host: CLIPModel,
-    clips: Tensor,
-    guidance: Guidance | None = None,
-    texts: Tensor | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Encode clips; `texts` are features of :func:`clip_text_features`. Returns `(B, T, N, D)`."""
-    guides = None if texts is None or guidance is None else text_in_tower_width(texts, host.visual_projection)
-    return encode_clips(ClipTower(host.vision_model), clips, guidance, guides, generator)

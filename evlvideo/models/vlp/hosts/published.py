@@ -63,7 +63,7 @@ def published_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         weights: of the `model` in its `.pth` file.
 
     Returns:
-        weights of :class:`evlvideo.models.vlp.blip.Blip` or :class:`evlvideo.models.vlp.albef.Albef`, and `temp`. Those
+        weights of :class:`evlvideo.models.vlp.hosts.blip.Blip` or :class:`evlvideo.models.vlp.hosts.albef.Albef`, and `temp`. Those
         that BLIP's decoder shares may be missing.
     """
     found: dict[str, Tensor] = {}
