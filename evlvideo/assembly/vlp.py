@@ -108,14 +108,12 @@ def check_pruning(config: VlpConfig, host: PreTrainedModel) -> None:
     text = host.config.text_config.hidden_size
     if guidance.guide in ("text", "shuffled") and isinstance(host, MatchingHost) and text != vision.hidden_size:
         raise UserError(
-            f"The text has {text} channels and the tower {vision.hidden_size}, so texts cannot guide pruning; make them "
-            "as wide as each other, or set model.pruning.guide=class."
+            f"The text has {text} channels and the tower {vision.hidden_size}, so texts cannot guide pruning; make "
+            "them as wide as each other, or set model.pruning.guide=class."
         )
 
 
-def encoder_of(
-    config: VlpConfig, host: PreTrainedModel, tokenizer: Any, dtype: torch.dtype = torch.float32
-) -> Encoder:
+def encoder_of(config: VlpConfig, host: PreTrainedModel, tokenizer: Any, dtype: torch.dtype = torch.float32) -> Encoder:
     """Make what encodes images and texts in evaluation, where no caption guides.
 
     Raises:
@@ -125,7 +123,9 @@ def encoder_of(
     if config.evaluation.guide == "class":
         guidance = read_guidance(config.model.pruning)
         if guidance is None:
-            raise UserError("evaluation.guide is class, but model.pruning is not set; set it, or evaluation.guide=none.")
+            raise UserError(
+                "evaluation.guide is class, but model.pruning is not set; set it, or set the guide to none."
+            )
     return Encoder(
         host,
         tokenizer,

@@ -45,7 +45,9 @@ def embed(
         of_images = best_candidates(images, captions, rerank)
         of_texts = best_candidates(captions, images, rerank)
         matching = [
-            _matching(of_images, lambda image: encoder.match(tokens[image][None], [texts[i] for i in of_images[image]])),
+            _matching(
+                of_images, lambda image: encoder.match(tokens[image][None], [texts[i] for i in of_images[image]])
+            ),
             _matching(
                 of_texts,
                 lambda text: encoder.match(
@@ -102,9 +104,18 @@ def _images(
     return rows, kept
 
 
-def _stack(items: Sequence[dict[str, Any]]) -> Tensor:
+def refuse_bad(items: Sequence[dict[str, Any]]) -> None:
+    """Check that items could be decoded.
+
+    Raises:
+        UserError: some could not.
+    """
     if bad := [str(item["clip_id"]) for item in items if "bad" in item]:
         raise UserError(f"Clips cannot be decoded, so that their captions could not find them: {first_ten(bad)}.")
+
+
+def _stack(items: Sequence[dict[str, Any]]) -> Tensor:
+    refuse_bad(items)
     return torch.stack([item["pixel_values"] for item in items])
 
 

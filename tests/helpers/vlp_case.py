@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPModel
 
-from evlvideo.models.vlp.hosts.blip import Blip
 from evlvideo.models.vlp.clip_pretraining import ClipPretraining
-from evlvideo.models.vlp.images import Guidance
-from evlvideo.models.vlp.masking import Masked
+from evlvideo.models.vlp.hosts.blip import Blip
 from evlvideo.models.vlp.hosts.matching import MatchingHost
 from evlvideo.models.vlp.hosts.new import HOSTS, Sizes, matching_config, new_clip
-from evlvideo.models.vlp.pretraining import Draws, MatchingPretraining, Recipe
 from evlvideo.models.vlp.hosts.published import published_weights
 from evlvideo.models.vlp.hosts.words import SpecialIds
+from evlvideo.models.vlp.images import Guidance
+from evlvideo.models.vlp.masking import Masked
+from evlvideo.models.vlp.pretraining import Draws, MatchingPretraining, Recipe
 
 MATCHING, CLIP = ("BLIP", "ALBEF"), ("CLIP",)
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from evlvideo.models.precision import in_float32
 from evlvideo.models.vlp.hosts.albef import Albef
+from evlvideo.models.vlp.hosts.matching import MatchingHost
 from evlvideo.models.vlp.images import Guidance, read_by_texts
 from evlvideo.models.vlp.losses import IGNORED, language_loss, masked_language_loss, matching_loss, soft_contrast
 from evlvideo.models.vlp.masking import Masked, mask_words
-from evlvideo.models.vlp.hosts.matching import MatchingHost
 from evlvideo.models.vlp.momentum import follow, teacher_of
 from evlvideo.models.vlp.negatives import draw_negatives
 from evlvideo.models.vlp.queue import FeatureQueue

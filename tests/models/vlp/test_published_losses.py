@@ -9,8 +9,8 @@ from vlp_case import CLIP, MATCHING, ClipCase, VlpCase, cases_of
 
 from evlvideo.models.vlp.hosts.clip import clip_text_features, clip_tokens
 from evlvideo.models.vlp.hosts.matching import clip_features
-from evlvideo.models.vlp.negatives import negative_weights
 from evlvideo.models.vlp.hosts.published import published_weights
+from evlvideo.models.vlp.negatives import negative_weights
 
 every_matching_case = pytest.mark.parametrize("directory", cases_of(MATCHING), ids=lambda path: path.name)
 every_clip_case = pytest.mark.parametrize("directory", cases_of(CLIP), ids=lambda path: path.name)

@@ -1,6 +1,7 @@
 """CLIP's two sides, from transformers' model.
 
-Notation: `B` pairs, `T` frames, `S` tokens of a text, `N` tokens of a frame, `D` channels of the tower, `C` of contrast.
+Notation: `B` pairs, `T` frames, `S` tokens of a text, `N` tokens of a frame, `D` channels of the tower, `C` of
+contrast.
 """
 
 from typing import Any

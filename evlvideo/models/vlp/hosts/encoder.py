@@ -14,7 +14,7 @@ from evlvideo.models.vlp.images import Guidance, read_by_texts
 
 
 class Encoder:
-    """Encodes images and texts in eval mode.
+    """Encodes images and texts. The host should be in eval mode.
 
     Args:
         host: a BLIP, ALBEF or CLIP.
@@ -35,7 +35,7 @@ class Encoder:
         guidance: Guidance | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.host = host.eval()
+        self.host = host
         self._tokenizer = tokenizer
         self._most_tokens = most_tokens
         self._frames = frames

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import AutoTokenizer, BlipConfig, BlipImageProcessor, CLIPImageProcessor, CLIPModel, PreTrainedModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -16,6 +17,7 @@ from evlvideo.models.vlp.hosts.published import published_weights
 
 logger = logging.getLogger(__name__)
 
+_ARCHITECTURES: dict[type, str] = {Blip: "BlipForImageTextRetrieval"}
 _BIAS_AND_HEAD = "cls.predictions.decoder."
 """Weights of heads that are tied to others, which files may leave out."""
 
@@ -85,7 +87,9 @@ def open_published(path: Path, host: str, config: BlipConfig) -> MatchingHost:
         found = model.load_state_dict(weights, strict=False)
     except (OSError, RuntimeError, AttributeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"model.checkpoint is {str(path)!r}, which does not fit the sizes of `model`: {reason}") from error
+        raise UserError(
+            f"model.checkpoint is {str(path)!r}, which does not fit the sizes of `model`: {reason}"
+        ) from error
     missing = {name for name in found.missing_keys if _BIAS_AND_HEAD not in name}
     if isinstance(model, Blip):
         missing = _complete(model, missing)
@@ -103,9 +107,11 @@ def save_host(model: PreTrainedModel, tokenizer: Any, directory: Path) -> None:
     """
     # Under all of their names, since each of transformers' classes needs its own.
     weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    model.save_pretrained(directory, state_dict=weights)
-    tokenizer.save_pretrained(directory)
     config: Any = model.config
+    config.architectures = [_ARCHITECTURES.get(type(model), type(model).__name__)]
+    config.save_pretrained(directory)
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(directory)
     size = {"height": config.vision_config.image_size, "width": config.vision_config.image_size}
     processor = CLIPImageProcessor if isinstance(model, CLIPModel) else BlipImageProcessor
     processor(

@@ -63,16 +63,18 @@ def published_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         weights: of the `model` in its `.pth` file.
 
     Returns:
-        weights of :class:`evlvideo.models.vlp.hosts.blip.Blip` or :class:`evlvideo.models.vlp.hosts.albef.Albef`, and `temp`. Those
-        that BLIP's decoder shares may be missing.
+        weights of :class:`evlvideo.models.vlp.hosts.blip.Blip` or :class:`evlvideo.models.vlp.hosts.albef.Albef`, and
+        `temp`. Those that BLIP's decoder shares may be missing.
     """
     found: dict[str, Tensor] = {}
-    for prefix, module in (("visual_encoder.", "vision_model."), ("text_decoder.bert.", "text_decoder.bert.")):
-        inside = _inside(weights, prefix)
-        renamed = vision_weights(inside) if module == "vision_model." else text_weights(inside)
-        found |= {module + name: value for name, value in renamed.items()}
-    text = _inside(weights, "text_encoder.bert.") or _inside(weights, "text_encoder.")
-    found |= {f"text_encoder.{name}": value for name, value in text_weights(text).items()}
+    vision, decoder = _inside(weights, "visual_encoder."), _inside(weights, "text_decoder.bert.")
+    encoder = _inside(weights, "text_encoder.bert.") or _inside(weights, "text_encoder.")
+    for module, renamed in (
+        ("vision_model", vision_weights(vision)),
+        ("text_encoder", text_weights(encoder)),
+        ("text_decoder.bert", text_weights(decoder)),
+    ):
+        found |= {f"{module}.{name}": value for name, value in renamed.items()}
     found |= {f"cls.{name}": value for name, value in _inside(weights, "text_encoder.cls.").items()}
     kept = ("text_decoder.cls.", "vision_proj.", "text_proj.", "itm_head.", "temp")
     return found | {name: value for name, value in weights.items() if name.startswith(kept)}
