@@ -136,7 +136,7 @@ def new_matching_host(
 
 
 def _start_vision(model: MatchingHost, name: str) -> None:
-    size = model.config.vision_config.image_size
+    size = model.vision_model.config.image_size
     try:
         vit = timm.create_model(name, pretrained=True, img_size=size, num_classes=0)  # interpolates positions
     except (RuntimeError, OSError, ValueError, TypeError) as error:
