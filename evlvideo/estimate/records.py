@@ -42,6 +42,9 @@ class Workload:
     """Whether the vision tower's outputs are read from disk, so that it does not run in training."""
     gradient_checkpointing: bool = False
     """Whether layers keep only their input for the backward pass. What they then compute again is not counted."""
+    first_stage: bool = False
+    """Whether training is BLIP-2's first stage, which has no language model and captions nothing; see
+    :func:`evlvideo.estimate.costs.estimate_first_stage`."""
 
     def __post_init__(self) -> None:
         numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.type is int}
@@ -140,7 +143,7 @@ class Estimate:
     training_batch: ByPart
     """Multiply-adds of one pass of a batch, forward and backward, without the sampling of its captions."""
     captioning_clip: ByPart
-    """Multiply-adds of captioning one clip from its frames."""
+    """Multiply-adds of captioning one clip from its frames; in the first stage, of encoding it."""
     memory: Memory
     """Bytes during training."""
     cached_token_bytes: int

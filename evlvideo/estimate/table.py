@@ -39,7 +39,7 @@ def estimate_table(estimate: Estimate, splits: Mapping[str, int | None] | None =
     multiply_adds = {
         "training, a clip": estimate.training_clip,
         "training, a batch": estimate.training_batch,
-        "captioning, a clip": estimate.captioning_clip,
+        "encoding, a clip" if asked.first_stage else "captioning, a clip": estimate.captioning_clip,
     }
     if estimate.sampling_clip is not None:
         multiply_adds["sampling, a clip"] = estimate.sampling_clip
@@ -131,11 +131,18 @@ def _table(columns: list[str]) -> Table:
 
 def _remarks(estimate: Estimate) -> Iterator[str]:
     asked = estimate.workload
-    yield (
-        f"A clip has {_counted(asked.num_frames, 'frame')} and {_counted(estimate.soft_tokens, 'soft token')}; in "
-        f"training {_counted(asked.captions_per_clip, 'caption')} of {_counted(asked.text_tokens, 'token')}, in "
-        f"captioning {_counted(asked.num_beams, 'beam')} of {_counted(asked.new_tokens, 'new token')}."
-    )
+    frames = _counted(asked.num_frames, "frame")
+    if asked.first_stage:
+        yield (
+            f"A clip has {frames}, {estimate.soft_tokens:,} queries and a text of "
+            f"{_counted(asked.text_tokens, 'token')}; there is no language model. Encoding is what the queries give."
+        )
+    else:
+        yield (
+            f"A clip has {frames} and {_counted(estimate.soft_tokens, 'soft token')}; in training "
+            f"{_counted(asked.captions_per_clip, 'caption')} of {_counted(asked.text_tokens, 'token')}, in captioning "
+            f"{_counted(asked.num_beams, 'beam')} of {_counted(asked.new_tokens, 'new token')}."
+        )
     yield "Multiply-adds are those of matrix products and convolutions; training is forward and backward."
     if asked.samples:
         yield (
@@ -159,6 +166,8 @@ def _remarks_on_memory(estimate: Estimate) -> Iterator[str]:
         )
     if asked.samples:
         yield f"While captions are sampled, their keys and values take up to {_binary(estimate.sampling_cache)}."
+    if asked.first_stage:
+        return
     yield (
         f"While {_counted(asked.clips_captioned, 'clip')} are captioned at once, keys and values take up to "
         f"{_binary(estimate.captioning_cache)} beside the weights."
