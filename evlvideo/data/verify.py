@@ -166,6 +166,12 @@ def _verify_clips(
             reports.append(_check_split(facts, split, clips, counted, media, open_file))
         if media.is_dir():
             problems += _file_problems(dataset, reports[-1], media)
+    for split in facts.retrieval_splits:
+        # Lists of clips whose files are those of the splits above.
+        clips = _read(facts, root, media, split, problems, optional=True)
+        if clips is not None:
+            problems += count_problems(dataset, facts, split, clips, check_counts=check_counts)
+            reports.append(_check_split(facts, split, clips, (), media, open_file))
     if not reports and not problems:
         problems.append(f"There is no annotation of any split in {root}; see datasets/{dataset}/README.md.")
     problems += _overlaps(dataset, tables)
@@ -268,7 +274,7 @@ def _check_split(
     files = _check_files(counted, media, open_file)
     captions = clips.caption_counts().tolist()
     each = min(captions, default=0), max(captions, default=0)
-    return SplitReport(split, len(clips), facts.clips()[split], sum(captions), each, *files)
+    return SplitReport(split, len(clips), facts.expected_clips(split), sum(captions), each, *files)
 
 
 class _Files(NamedTuple):
