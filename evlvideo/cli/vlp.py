@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.cli.options import CheckCounts, Overrides, RunFile
+from evlvideo.cli.options import Changes, CheckCounts, Overrides, RunFile, SplitToEvaluate
 from evlvideo.errors import UserError
 from evlvideo.terminal import prepare, say
 
@@ -27,6 +27,27 @@ def pretrain(
 
     directory = run_pretraining(run, resume=resume, console=console)
     say(f"{directory}: done. Next: evlvideo embed {directory} --split test")
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run of `evlvideo pretrain`.")],
+    split: SplitToEvaluate = "test",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The .safetensors to write. Defaults to embeddings/DATASET-SPLIT.safetensors in the run."),
+    ] = None,
+    changes: Changes = None,
+) -> None:
+    """Write the image and text features of a split, and matching scores of the nearest pairs, for retrieval.
+
+    No caption guides the pruning of an image here: images are encoded whole, or guided by their own class token
+    (--set evaluation.guide=class).
+    """
+    prepare(f"{run}: features of {split}")
+    from evlvideo.inference.embed_run import embed_run
+
+    file = embed_run(run, split, overrides=changes, out=out)
+    say(f"The features are in {file}. Next: evlvideo score-retrieval {file}")
 
 
 def score_retrieval(

@@ -7,7 +7,6 @@ from typing import Any
 from evlvideo.config.data import DataConfig
 from evlvideo.config.run import MOST_SEED
 from evlvideo.config.settings import expand_home, place, problems_of_bounds, setting
-from evlvideo.config.trainer_arguments import problems_of_arguments
 from evlvideo.errors import raise_problems
 
 HOSTS = ("blip", "albef", "clip")
@@ -27,7 +26,8 @@ class VlpModelConfig:
     alone)."""
     checkpoint: str | None = place(None)
     """Checkpoint to start from: a hub name or folder of transformers' BLIP or CLIP, a folder that this stage wrote, or
-    the `.pth` file of a published BLIP or ALBEF. The sizes below are then the checkpoint's. Defaults to a new model."""
+    the `.pth` file of a published BLIP or ALBEF, whose sizes the keys below must name. Otherwise they are the
+    checkpoint's, but for `image_size`. Defaults to a new model."""
     tokenizer: str | None = place(None)
     """Tokenizer: a hub name or folder, such as `bert-base-uncased`. Defaults to the checkpoint's; for a new model, to
     the words of the training captions."""
@@ -126,19 +126,19 @@ class VlpTrainingConfig:
     """Which weights decay: `all`, as in BLIP, or `matrices`, not norms and biases, as in ALBEF."""
     max_grad_norm: float = setting(0.0, least=0)
     """Gradients are clipped to this norm; 0 does not clip, as published."""
-    precision: str = setting("auto", choices=("auto", "bf16", "fp16", "fp32"))
-    """`bf16`, `fp16` (GPU only), `fp32`, or `auto`: bf16 on a GPU that has it, else fp32. Weights stay in float32."""
+    precision: str = setting("auto", choices=("auto", "bf16", "fp32"))
+    """`bf16`, `fp32`, or `auto`: bf16 on a GPU that has it, else fp32. Weights stay in float32."""
     eval_steps: int = setting(1000, least=1)
     """Steps between validations; each saves a checkpoint."""
     keep_checkpoints: int = setting(2, least=1)
     """Resumable checkpoints kept, besides the best."""
     log_steps: int = setting(50, least=1)
     """Steps between log lines."""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of transformers' TrainingArguments, by name."""
+    gradient_checkpointing: bool = False
+    """Whether layers keep only their inputs and run again in the backward pass, which saves memory."""
 
     def contradictions(self) -> Iterator[str]:
-        """Name keys that do not fit together, and arguments that the trainer does not take."""
+        """Name keys that do not fit together."""
         if self.min_learning_rate > self.learning_rate:
             yield (
                 f"training.min_learning_rate is {self.min_learning_rate}, more than training.learning_rate, "
@@ -148,7 +148,6 @@ class VlpTrainingConfig:
             yield "training.schedule is exponential, so training.schedule_steps must be set, such as those of an epoch"
         if self.schedule == "cosine" and self.schedule_steps is not None:
             yield "training.schedule_steps is set, but only training.schedule=exponential has stairs"
-        yield from problems_of_arguments(self.arguments, "training.arguments")
 
 
 @dataclass
@@ -197,7 +196,7 @@ class VlpConfig:
         if self.data.features is not None:
             yield "data.features is set, but pre-training trains the vision tower; set it to null"
         if model.checkpoint is not None and (model.vision_init or model.text_init):
-            yield "model.vision_init and model.text_init start a new model, but model.checkpoint is set; give one of them"
+            yield "model.vision_init and model.text_init start a new model, but model.checkpoint is set; give one"
         if model.host == "clip" and (model.vision_init or model.text_init):
             yield "model.vision_init and model.text_init are of BLIP and ALBEF; name a CLIP as model.checkpoint instead"
         if model.checkpoint is None:

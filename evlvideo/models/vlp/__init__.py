@@ -1,1 +1,1 @@
-"""Pre-training of a vision-language model: its losses, its queue and momentum, and the models that it trains."""
+"""Pre-training of a vision-language model: its losses, its queue, its teacher, and what guides pruning."""
