@@ -9,6 +9,7 @@ from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.assembly.vlp import encoder_of, start_host
 from evlvideo.config.loading import load_config_of
 from evlvideo.config.vlp import VlpConfig
+from evlvideo.data.annotation.splits import RETRIEVAL
 from evlvideo.errors import UserError
 from evlvideo.inference.embedding import embed
 from evlvideo.processes import join_processes, on_main_process
@@ -50,7 +51,7 @@ def embed_run(run: Path, split: str, *, overrides: list[str] | None = None, out:
         raise UserError(f"{run} holds no model yet; let its training finish, with --resume if it was interrupted.")
     file = out or run / EMBEDDINGS_NAME / f"{config.data.dataset}-{split}.safetensors"
     check_writable(file.parent, "name another file")
-    clips = read_clips(config.data, split)
+    clips = read_clips(config.data, split, purpose=RETRIEVAL)
     trained = replace(config.model, checkpoint=str(run), tokenizer=None, vision_init=None, text_init=None)
     host, tokenizer = start_host(trained, ())
     precision = resolve_precision(config.training.precision)
