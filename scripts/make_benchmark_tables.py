@@ -19,6 +19,7 @@ SECTIONS = {
     "merging_sweep": connectors.merging_sweep,
     "connector_costs": connectors.connector_costs,
     "elip_costs": elip.elip_costs,
+    "elip_mini": elip.elip_mini,
     "full_size": speed.full_size,
     "gpu-*": gpu.gpu,
     "scst_step": self_critical.scst_step,

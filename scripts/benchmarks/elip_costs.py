@@ -192,27 +192,27 @@ def counts(schedule: PruningSchedule, size: Size) -> dict[str, Any]:
         model, image = tower(size), torch.empty(1, 3, size.image_size, size.image_size)
         embedding, _ = count_multiply_adds(lambda: model.embed(image))
         passes = {way: _passes(lambda run=run: run(model, image)) for way, run in ways(schedule, size).items()}
-        by_block = _tokens(schedule, size)
+        by_block = tokens_of(schedule, size)
         real = sum(_count_block(model, block, tokens) for block, tokens in enumerate(by_block))
     whole = {way: forward - embedding for way, (forward, _) in passes.items()}
     ahead = {way: whole[way] - real for way in LOOK_AHEADS}
-    formulas = _formulas(schedule, size, by_block)
+    by_formula = formulas(schedule, size, by_block)
     found = {NONE: whole[NONE], "real": real, **ahead}
-    if found != {name: formulas[name] for name in found}:
-        raise SystemExit(f"counted {found}, and by formula {formulas}")
+    if found != {name: by_formula[name] for name in found}:
+        raise SystemExit(f"counted {found}, and by formula {by_formula}")
     return {
         "tokens": by_block,
         "tokens_removed": 1 - sum(by_block) / (size.depth * (size.patches + 1)),
         "unpruned": whole[NONE],
         "real": real,
-        "look_ahead": {PUBLISHED: formulas[PUBLISHED], **ahead},
+        "look_ahead": {PUBLISHED: by_formula[PUBLISHED], **ahead},
         # Only real blocks go backward, whatever looked ahead.
         "backward": {NONE: passes[NONE][1], "pruned": passes["exact"][1]},
         "embedding": embedding,
     }
 
 
-def _tokens(schedule: PruningSchedule, size: Size) -> tuple[int, ...]:
+def tokens_of(schedule: PruningSchedule, size: Size) -> tuple[int, ...]:
     if size.kept is None:
         return tokens_by_block(schedule, size.depth, size.patches)
     kept = dict(zip(schedule.begin, size.kept, strict=True))
@@ -234,7 +234,7 @@ def _count_block(model: TimmTower, block: int, tokens: int) -> int:
     return count
 
 
-def _formulas(schedule: PruningSchedule, size: Size, by_block: tuple[int, ...]) -> dict[str, int]:
+def formulas(schedule: PruningSchedule, size: Size, by_block: tuple[int, ...]) -> dict[str, int]:
     """Count by formula: a block of n tokens and C channels takes 12 n C² + 2 n² C, a class token's row fewer."""
     width = size.width
 
