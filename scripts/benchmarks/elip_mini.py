@@ -21,7 +21,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,14 +31,14 @@ from rich.console import Console
 
 from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.datasets import video_dataset
-from evlvideo.assembly.vlp import encoder_of, start_host
+from evlvideo.assembly.vlp import encoder_of
 from evlvideo.config.loading import load_config_of
 from evlvideo.config.vlp import VlpConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.evaluation.retrieval.score import score_feature_file
 from evlvideo.experiments.parallel import parallel_trainings
 from evlvideo.files import read_json, write_json
-from evlvideo.inference.embed_run import ImageSize, embed_run
+from evlvideo.inference.embed_run import ImageSize, embed_run, open_run
 from evlvideo.inference.embedding import texts_of
 from evlvideo.models.tokens.pruning import LOOK_AHEADS, tokens_by_block
 from evlvideo.models.vlp.hosts.matching import MatchingHost
@@ -169,11 +169,9 @@ def do(job: Job) -> Path:
 @torch.no_grad()
 def own_captions(job: Job) -> RetrievalFeatures:
     """Encode the test clips, each guided by its first caption, and all captions."""
-    config = job.config
+    config, host, tokenizer = open_run(job.run)
     clips = read_clips(config.data, "test")
-    host, tokenizer = start_host(replace(config.model, checkpoint=str(job.run)), ())
-    assert isinstance(host, MatchingHost)
-    encoder = encoder_of(config, host.eval(), tokenizer)
+    encoder = encoder_of(config, host, tokenizer)
     guidance = read_guidance(config.model.pruning)
     dataset = video_dataset(config.data, ImageSize(config.model.image_size), clips)
     captions, owner, names = texts_of(clips)
