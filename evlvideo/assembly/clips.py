@@ -18,6 +18,7 @@ from evlvideo.data.annotation.splits import check_media, dataset_root
 from evlvideo.data.loading.shards.clips import ShardClips, find_shards
 from evlvideo.data.video.quarantine import read_quarantine, without_quarantined
 from evlvideo.errors import UserError
+from evlvideo.mini.rendered import resolved
 from evlvideo.processes import on_main_process, wait_for_all
 from evlvideo.progress import timed
 
@@ -107,7 +108,7 @@ def _read_source(data: DataConfig, source: SourceConfig) -> ClipTable | ShardCli
         return read_clips(of_source, source.split, source.clips)
     if source.root is None:
         raise UserError("A source of shards has no root; set its root to the directory that holds the .tar files.")
-    return ShardClips(find_shards(Path(source.root)))
+    return ShardClips(find_shards(resolved(Path(source.root))))
 
 
 def references_of(clips: Iterable[CaptionedClip]) -> dict[str, list[str]]:

@@ -38,6 +38,7 @@ from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rat
 from evlvideo.training.resuming.checkpoints import processes_of, state_of, told_if_not_written
 from evlvideo.training.resuming.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.resuming.record import RunRecord
+from evlvideo.training.resuming.running_means import RunningMeans
 from evlvideo.training.seeds import seed_of_step, seed_process
 from evlvideo.training.stopping import seconds_of_log
 from evlvideo.training.validation import SELECTION_TOKENIZER, Validator, losses_by_mode
@@ -111,6 +112,8 @@ class CaptionTrainer(Trainer):
         self.add_callback(StartOfRun(self.look_at_start, self.validate_if_due))
         self.interval = LogInterval()
         """Log interval of the checkpoint that the run resumed from."""
+        self.means = RunningMeans()
+        """What the next log line tells beside the loss: means over its steps."""
         self.contrast: Contrast | None = None
         """The contrastive term, if the run has one."""
         self.run_record: RunRecord | None = None
@@ -233,7 +236,8 @@ class CaptionTrainer(Trainer):
         if self.contrast is not None:
             # A mean over pairs, unlike the cross-entropy, which is over the targets of the whole step.
             steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
-            loss = loss + self.contrast.weighted(output) / steps
+            loss = loss + self.contrast.beta * output.contrastive_loss / steps
+            self.means.add("contrastive_loss", output.contrastive_loss, 1)
         self.check_finite(loss, inputs["clip_ids"])
         return (loss, output) if return_outputs else loss
 
@@ -278,6 +282,7 @@ class CaptionTrainer(Trainer):
         return LogInterval(
             last_logged_step=self._globalstep_last_logged,
             loss=losses.mean().item(),
+            sums=self.means.sums(),
             cut_texts=self._cut_texts.counts(),
             processes=self.accelerator.num_processes,
         )
@@ -362,16 +367,18 @@ class CaptionTrainer(Trainer):
         self._load_from_checkpoint(str(checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the seconds of training so far and the learning rates of parts.
+        """Log, with the means of all processes' steps, the seconds of training so far, and the rates of parts.
 
         Raises:
             UserError: the run has diverged.
         """
         self._losses.look()
         if "learning_rate" in logs:
+            logs |= self.means.take()
             if cut := self._cut_texts.tell():
                 logs["cut_captions"] = cut
-            logs |= {} if self.contrast is None else self.contrast.log_values()
+            if self.contrast is not None:
+                logs["contrastive_temperature"] = self.contrast.temperature
             logs |= rates_of_step(self._peaks, logs["learning_rate"], self.args.learning_rate, self.learning_rates)
         # transformers' closing line is a mean over the steps since the last resume only.
         logs.pop("train_loss", None)
@@ -389,6 +396,7 @@ class CaptionTrainer(Trainer):
         self.interval = read_interval(checkpoint)
         if self.accelerator.is_main_process:
             self._cut_texts.restore(*self.interval.cut_texts)
+            self.means.restore(self.interval.sums)
         # The parent's method would accept any missing weight.
         load_trained_weights(self.captioner, checkpoint)
         if self.contrast is not None:

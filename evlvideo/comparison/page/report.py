@@ -19,7 +19,7 @@ from evlvideo.comparison.tables.kinds import KindScores
 from evlvideo.comparison.tables.table import Table
 from evlvideo.metrics.names import format_score
 
-DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set", "nocaps": "NoCaps"}
+DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set", "mini_images": "The mini images", "nocaps": "NoCaps"}
 _COLOURS = 8
 """Colours in the style sheet. Further systems repeat them with other dashes."""
 

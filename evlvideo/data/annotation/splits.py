@@ -11,25 +11,20 @@ from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
 from evlvideo.data.annotation.missing_files import missing_files, some_missing
 from evlvideo.errors import UserError
+from evlvideo.mini.rendered import root_of
 
 PURPOSES = ("captioning", "retrieval")
 """Purposes of reading a split."""
 
 
 def dataset_root(dataset: str, root: Path | None) -> Path:
-    """Return the directory of a dataset. If `root` is None, render the mini dataset on first use.
+    """Return the directory of a dataset; see :func:`evlvideo.mini.rendered.root_of`.
 
     Raises:
         UserError: the dataset is unknown, or needs a root.
     """
     facts_of(dataset)
-    if root is not None:
-        return root
-    if dataset != "mini":
-        raise UserError(f"The dataset {dataset!r} has no root; set data.root to the directory that holds it.")
-    from evlvideo.mini.build import build_mini
-
-    return build_mini()
+    return root_of(dataset, root)
 
 
 def read_split(
