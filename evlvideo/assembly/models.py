@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_architecture
+from evlvideo.assembly.fitted_guide import check_guide
 from evlvideo.assembly.new_connector import scale_to_words, warn_if_alike
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.run import REPRESENTATION, TOWERS, RunConfig
@@ -67,6 +68,7 @@ def start_model(
             )
             outcome.append(_size(model))
         check_finite(model, config.init)
+    _give_opening(model, processor)
     if config.prompt_scale is not None and language_model:
         scale_to_words(model)
     if language_model and is_main():
@@ -122,8 +124,8 @@ def open_model(
         may_be_broken: whether trained weights may be NaN or infinite, as of a checkpoint that is inspected.
 
     Raises:
-        UserError: there is no checkpoint, it cannot caption yet, its weights are not finite, or the device does not
-            support the run's precision.
+        UserError: there is no checkpoint, it cannot caption yet, its weights are not finite, it has no guide for the
+            run's pruning, or the device does not support the run's precision.
     """
     directory = checkpoint_directory(str(checkpoint))
     if is_first_stage(directory):
@@ -143,6 +145,8 @@ def open_model(
         outcome.append(_size(model))
     if not may_be_broken:
         check_finite(model, checkpoint)
+        check_guide(model, f"{checkpoint} holds none")
+    _give_opening(model, processor)
     for name, part in model.named_children():
         if language_model or name != "language_model":
             part.to(PartialState().device)
@@ -201,6 +205,12 @@ def _text_changes(config: RunConfig) -> dict[str, Any]:
     """Return what a run's `text` section sets, as arguments of the processor."""
     names = {"max_tokens": "max_text_tokens"}
     return {names.get(name, name): value for name, value in asdict(config.text).items() if value is not None}
+
+
+def _give_opening(model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> None:
+    """Let drafts continue what captions continue."""
+    if (guide := model.vision_tower.pruning_guide) is not None:
+        guide.opening = processor.prompt_ids()
 
 
 def _check_no_start(config: RunConfig, connector: str) -> None:

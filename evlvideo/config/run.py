@@ -102,6 +102,12 @@ class RunConfig:
                 "earlier blocks too; set data.features to null"
             )
 
+        if self.data.features is not None and (self.model.pruning or {}).get("guide") == "draft":
+            yield (
+                "data.features holds the outputs of the vision tower, which model.pruning.guide=draft prunes by a "
+                "draft of each clip's caption; set guide to class or predicted, or data.features to null"
+            )
+
     def _contradictions_of_scst(self) -> Iterator[str]:
         if self.contrastive.beta:
             yield (

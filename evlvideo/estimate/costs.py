@@ -26,10 +26,13 @@ from evlvideo.estimate.passes import (
     make_frames,
     make_texts,
 )
+from evlvideo.estimate.pruning_costs import pruning_costs, with_draft
 from evlvideo.estimate.records import ByPart, Estimate, Memory, MultiplyAdds, Workload
+from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.representation.model import RepresentationModel, TextSizes
+from evlvideo.models.text.draft import DRAFT_TOKENS
 from evlvideo.models.towers import read_text_config
 from evlvideo.models.trainable import is_contextualizer, part_of, tower_of
 
@@ -56,6 +59,8 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
     trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
     saved = {name: value for name, value in model.state_dict().items() if tower_of(name) is None}
     counted = _count(model, workload)
+    with _without_values():
+        pruning = pruning_costs(model, workload, _META)
     # Last, since moving the model separates weights that are shared.
     kept = _kept_by_precision(model, workload)
     memory = {precision: _memory(weights, precision, size) for precision, size in kept.items()}
@@ -72,6 +77,7 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
         other_memory=memory.get(workload.other_precision or ""),
         cached_token_bytes=counted.cached_values * DTYPES[workload.precision].itemsize,
         feature_bytes=_feature_bytes(model, model.config, workload),
+        pruning=pruning,
     )
 
 
@@ -175,6 +181,8 @@ def _build(config: EvlVideoConfig, workload: Workload) -> EvlVideoForCaptioning:
             "The run reads stored features of the vision tower (data.features), but trains contextualizers or "
             "relations inside it, which change its outputs; set data.features to null."
         )
+    if workload.cached_features and config.drafts:
+        raise UserError(f"{NEEDS_FRAMES}.")
     with torch.device("meta"):
         model = EvlVideoForCaptioning(config)
     _check_positions(model, workload)
@@ -196,7 +204,8 @@ def _check_positions(model: EvlVideoForCaptioning, workload: Workload) -> None:
     """Raise if soft tokens and text do not fit into the language model."""
     soft_tokens = _soft_tokens(model, workload)
     # A generated caption has BOS before it, and its last token is not read again.
-    asked = soft_tokens + max(workload.text_tokens, workload.new_tokens)
+    drafted = DRAFT_TOKENS if model.config.drafts else 0
+    asked = soft_tokens + max(workload.text_tokens, workload.new_tokens, drafted)
     positions = getattr(model.language_model.config, "max_position_embeddings", None)
     if positions is not None and asked > positions:
         raise UserError(
@@ -227,14 +236,16 @@ def _count(model: EvlVideoForCaptioning, workload: Workload) -> MultiplyAdds:
         )
         captioning = count_generation(model, soft_tokens, captions=workload.num_beams, new_tokens=workload.new_tokens)
         sampling = _count_sampling(model, soft_tokens, workload) if workload.samples else None
+        once = encoding // workload.batch_size
+        of_clip = replace(once, language_model=captioning.reading + captioning.captions)
+        if model.config.drafts:
+            of_clip = with_draft(model, of_clip, once, soft_tokens)
     if workload.cached_features:
         training = replace(training, vision_tower=0)
     return MultiplyAdds(
         soft_tokens=soft_tokens,
         training_batch=training,
-        captioning_clip=replace(
-            encoding // workload.batch_size, language_model=captioning.reading + captioning.captions
-        ),
+        captioning_clip=of_clip,
         sampling_clip=sampling,
         cached_values=captioning.cached_values,
     )
@@ -310,7 +321,7 @@ def _memory(weights: Mapping[str, Tensor], precision: str, kept: int) -> Memory:
 
 def _feature_bytes(model: HasTower, config: EvlVideoConfig, workload: Workload) -> int | None:
     """Return the bytes of a clip's features on disk, in the dtype that the tower computes in."""
-    if config.needs_frames:
+    if config.needs_frames or config.drafts:
         return None
     frames = 1 if config.fusion == "mean" else workload.num_frames
     tower = model.vision_tower

@@ -96,11 +96,29 @@ class MultiplyAdds:
     training_batch: ByPart
     """One pass of a batch, forward and backward, without the sampling of its captions."""
     captioning_clip: ByPart
-    """Captioning one clip from its frames."""
+    """Captioning one clip from its frames, with its draft, if the model drafts."""
     sampling_clip: ByPart | None
     """Sampling a clip's captions, after its soft prompt is read; None for cross-entropy."""
     cached_values: int
     """Keys and values that the language model keeps of a token while it generates."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruningCosts:
+    """What pruning in the vision tower saves: multiply-adds of the tower for a clip, in one pass."""
+
+    guide: str
+    """What guides in captioning; see :data:`evlvideo.models.blocks.pruning_options.GUIDES`."""
+    guide_in_training: str
+    """What guides in training."""
+    look_ahead: str
+    """Where scores come from."""
+    whole: int
+    """If nothing were pruned."""
+    pruned: int
+    """With pruning, and the blocks that are looked ahead."""
+    cheap: int
+    """With `look_ahead: one`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +172,9 @@ class Estimate:
     """Multiply-adds of sampling a clip's captions, after its soft prompt is read; None for cross-entropy."""
     feature_bytes: int | None = None
     """Bytes of a clip's features on disk, in the precision of the workload; None if something in the tower is trained,
-    so that features cannot be stored."""
+    or it prunes by drafts, so that features cannot be stored."""
+    pruning: PruningCosts | None = None
+    """What pruning in the tower saves; None if it prunes nothing."""
 
     @property
     def training_clip(self) -> ByPart:

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from evlvideo.estimate.records import ByPart, Estimate, Memory
+from evlvideo.estimate.records import ByPart, Estimate, Memory, PruningCosts
 
 _PARTS = {
     "vision_tower": "vision tower",
@@ -144,6 +144,8 @@ def _remarks(estimate: Estimate) -> Iterator[str]:
             f"{_counted(asked.num_beams, 'beam')} of {_counted(asked.new_tokens, 'new token')}."
         )
     yield "Multiply-adds are those of matrix products and convolutions; training is forward and backward."
+    if estimate.pruning is not None:
+        yield from _remarks_on_pruning(estimate.pruning)
     if asked.samples:
         yield (
             f"A step samples {_counted(asked.samples, 'caption')} of {_counted(asked.sample_tokens, 'token')} and a "
@@ -154,6 +156,22 @@ def _remarks(estimate: Estimate) -> Iterator[str]:
     if asked.gradient_checkpointing:
         yield "Gradient checkpointing is on; what its layers compute again is not counted."
     yield from _remarks_on_memory(estimate)
+
+
+def _remarks_on_pruning(costs: PruningCosts) -> Iterator[str]:
+    trained = "" if costs.guide_in_training == costs.guide else f", in training by guide={costs.guide_in_training}"
+    yield (
+        f"The vision tower prunes by guide={costs.guide}{trained}. With look_ahead={costs.look_ahead} it costs "
+        f"{costs.pruned / costs.whole:.2f} times what it costs whole, a pass."
+    )
+    if costs.guide == "draft":
+        yield "Captioning runs the tower twice, drafts a caption first, and counts both."
+    if costs.pruned > costs.cheap:
+        loss = ", more than pruning saves" if costs.pruned > costs.whole else ""
+        yield (
+            f"Its blocks are frozen and have no backward pass that would earn what look_ahead={costs.look_ahead} "
+            f"costs{loss}; with look_ahead=one, the tower costs {costs.cheap / costs.whole:.2f} times as much as whole."
+        )
 
 
 def _remarks_on_memory(estimate: Estimate) -> Iterator[str]:

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from transformers import initialization as init
 
 from evlvideo.errors import UserError
+from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.checkpoint import (
     changed_weights,
     check_pixels_are_known,
@@ -38,6 +39,7 @@ from evlvideo.models.language import (
     read_texts,
 )
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
+from evlvideo.models.text.draft import draft_guide
 from evlvideo.models.towers import (
     TOWERS,
     check_towers,
@@ -164,19 +166,21 @@ class EvlVideoForCaptioning(PreTrainedModel):
         Frames are uint8, or float and normalised.
 
         Raises:
-            UserError: features are given to a model with trained parts inside the tower.
+            UserError: features are given to a model with trained parts inside the tower, or to one that drafts.
         """
         return self.features_to_prompt(self._features(pixel_values, features))
 
     def _features(self, pixel_values: Tensor | None, features: Tensor | None) -> Tensor:
         if features is None:
             assert pixel_values is not None, "give pixel_values, features or soft_prompt"
-            return self.vision_tower(pixel_values)
+            return self.vision_tower(pixel_values, draft_guide(self, pixel_values))
         if self.config.needs_frames:
             raise UserError(
                 "The model has contextualizers or relations inside the vision tower, so that features made without "
                 "them are not its own; give it frames (data.features=null)."
             )
+        if self.config.drafts and not self.training:
+            raise UserError(f"{NEEDS_FRAMES}.")
         return features
 
     @in_own_precision

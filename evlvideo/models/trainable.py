@@ -9,6 +9,8 @@ _PROJECTION = "connector.projection."
 _OF_TRAINING = "contrastive."
 _TEXT_BRANCH = ("embeddings.", "qformer.")
 """What BLIP-2's first stage trains beside the Q-Former of the captioner."""
+_GUIDE = ".pruning_guide."
+"""What a pruning tower is guided by; fitted, not trained."""
 _WRAPPED_BY_LORA = ".base_layer."
 
 
@@ -34,8 +36,13 @@ def is_trained(parameter_name: str, frozen: tuple[str, ...] = ()) -> bool:
 
 
 def is_trained_inside(parameter_name: str) -> bool:
-    """Whether a weight is a contextualizer's, a block reader's or LoRA's: trained, though inside a tower."""
-    return any(part in parameter_name for part in (*_CONTEXTUALIZERS, *_LORA))
+    """Whether a weight is a contextualizer's, a block reader's, LoRA's or a guide's: a run's own, though in a tower."""
+    return any(part in parameter_name for part in (*_CONTEXTUALIZERS, *_LORA, _GUIDE))
+
+
+def is_of_guide(name: str) -> bool:
+    """Whether a value of the captioner belongs to the guide of its pruning tower."""
+    return _GUIDE in name
 
 
 def is_of_training(parameter_name: str) -> bool:

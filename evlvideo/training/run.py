@@ -1,7 +1,7 @@
 """Trains one run, from its config to the run's directory."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from transformers import TrainingArguments, set_seed
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
 from evlvideo.assembly.first_stage import start_first_stage
+from evlvideo.assembly.fitted_guide import GUIDE_CLIPS, fit_guide, needs_fit
 from evlvideo.assembly.fitted_start import fit_to_clips
 from evlvideo.assembly.models import check_start, start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
@@ -145,8 +146,8 @@ def _resume(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path) -> Run
 def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, console: Console) -> None:
     config = record.config
     directory = Path(config.output_dir)
-    if checkpoint is None and config.clips_to_fit:
-        _fit_new_connector(trainer, config)
+    if checkpoint is None:
+        _fit(trainer, config)
     limit = config.training.max_hours
     stop = GracefulStop(lambda: limit is not None and trainer.training_seconds >= 3600 * limit)
     trainer.asked_to_stop = lambda: stop.signalled
@@ -172,12 +173,22 @@ def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, 
         raise UserError(_collapse_of(trainer, directory))
 
 
-def _fit_new_connector(trainer: CaptionTrainer, config: RunConfig) -> None:
-    clips = config.clips_to_fit
+def _fit(trainer: CaptionTrainer, config: RunConfig) -> None:
+    """Fit the guide of a tower that prunes, if it has a new one, and a new connector to clips, if any."""
+    captioner, tokenizer, clips = trainer.captioner, trainer.processor.tokenizer, config.clips_to_fit
+    # The connector reads what the guide leaves.
+    if needs_fit(captioner):
+        fit_guide(captioner, tokenizer, _batches_of(trainer, GUIDE_CLIPS))
+    if clips:
+        norm = config.init == TOWERS or not is_first_stage(checkpoint_directory(config.init))
+        fit_to_clips(captioner, tokenizer, _batches_of(trainer, clips), clips, norm=norm)
+    if captioner.config.drafts and trainer.is_world_process_zero():
+        logger.info("Training prunes by the class token; captions are drafted in validation and evaluation alone")
+
+
+def _batches_of(trainer: CaptionTrainer, clips: int) -> Iterable[dict[str, Any]]:
     # Items are captions; a clip with many of them comes again before all clips have come.
-    batches = trainer.batches_before_training(items=_ITEMS_PER_FITTED_CLIP * clips)
-    norm = config.init == TOWERS or not is_first_stage(checkpoint_directory(config.init))
-    fit_to_clips(trainer.captioner, trainer.processor.tokenizer, batches, clips, norm=norm)
+    return trainer.batches_before_training(items=_ITEMS_PER_FITTED_CLIP * clips)
 
 
 def _collapse_of(trainer: CaptionTrainer, directory: Path) -> str:

@@ -22,7 +22,7 @@ from evlvideo.models.representation.texts import TEXT_IDS, TEXT_MASK
 from evlvideo.training.representation.pairs import CLIPS, PairCollator
 from evlvideo.training.representation.validation import LOSSES, validate_pairs, weighted
 from evlvideo.training.resuming.log_interval import LogInterval
-from evlvideo.training.scst.running_means import RunningMeans
+from evlvideo.training.resuming.running_means import RunningMeans
 from evlvideo.training.seeds import sampling_seeds
 from evlvideo.training.trainer import CaptionTrainer
 
