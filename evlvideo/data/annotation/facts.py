@@ -54,6 +54,12 @@ def _mini_clips() -> Mapping[str, int]:
     return SPLITS
 
 
+def _mini_images() -> Mapping[str, int]:
+    from evlvideo.mini.images.build import SIZES
+
+    return {split: SIZES[split] for split in ("train", "validate", "test")}
+
+
 DATASETS: dict[str, DatasetFacts] = {
     "msrvtt": DatasetFacts(
         msrvtt.read,
@@ -121,6 +127,13 @@ DATASETS: dict[str, DatasetFacts] = {
         partial(coco.files, year=2017),
         lambda: {"train": 118_287, "validate": 5000},
         media_folders=("images", "."),
+    ),
+    "mini_images": DatasetFacts(
+        partial(karpathy.read, name=karpathy.COCO),
+        partial(karpathy.files, name=karpathy.COCO),
+        _mini_images,
+        captions_per_clip=5,
+        media_folders=("images",),
     ),
     "lavis": DatasetFacts(
         lavis.read, lavis.files, lambda: dict.fromkeys(lavis.SUFFIXES), media_folders=("videos", "images")
