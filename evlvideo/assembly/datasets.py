@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
+from evlvideo.assembly.fitted_guide import check_guide
 from evlvideo.assembly.precision import precision_of
 from evlvideo.config.data import DataConfig
 from evlvideo.config.run import RunConfig
@@ -27,6 +28,8 @@ from evlvideo.data.media.media import TarMember
 from evlvideo.data.video.decode import DECODING_VERSION
 from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.data.video.sampling import SAMPLERS
+from evlvideo.errors import UserError
+from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import fingerprint
@@ -166,7 +169,11 @@ def _feature_dataset(
 
 
 def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> FeatureKey:
-    """Return the key of a run's features; they are means over frames if the model's fusion is."""
+    """Return the key of a run's features; they are means over frames if the model's fusion is.
+
+    Raises:
+        UserError: the tower prunes by a draft of each clip, or by a guide that is not fitted yet.
+    """
     tower = model.vision_tower
     computed_in = precision_of(tower.dtype)
     return FeatureKey(
@@ -183,8 +190,20 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
         frames=MEAN_FRAME if model.config.fusion == "mean" else ALL_FRAMES,
         computed_in=computed_in,
         stored_in=computed_in,
-        pruning=json.dumps(model.config.pruning, sort_keys=True) if model.config.pruning else None,
+        pruning=_pruning_key(model),
     )
+
+
+def _pruning_key(model: EvlVideoForCaptioning) -> str | None:
+    """Describe how a tower prunes, with a digest of what it is guided by."""
+    config, guide = model.config, model.vision_tower.pruning_guide
+    if config.drafts:
+        raise UserError(f"{NEEDS_FRAMES}.")
+    if config.tower_pruning is None:
+        return None
+    check_guide(model, "stored features would depend on it")
+    fitted = {} if guide is None else {"fitted": fingerprint(guide)}
+    return json.dumps({**(config.pruning or {}), **fitted}, sort_keys=True)
 
 
 def video_dataset(data: DataConfig, processor: TakesImages, clips: Sequence[CaptionedClip]) -> CaptionDataset:
