@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -21,8 +20,6 @@ from evlvideo.models.representation.model import RepresentationModel
 from evlvideo.models.representation.texts import TEXT_IDS, TEXT_MASK
 from evlvideo.training.representation.pairs import CLIPS, PairCollator
 from evlvideo.training.representation.validation import LOSSES, validate_pairs, weighted
-from evlvideo.training.resuming.log_interval import LogInterval
-from evlvideo.training.resuming.running_means import RunningMeans
 from evlvideo.training.seeds import sampling_seeds
 from evlvideo.training.trainer import CaptionTrainer
 
@@ -55,7 +52,6 @@ class RepresentationTrainer(CaptionTrainer):
             )
         self._captioner = first_stage.captioner
         self.weights = weights
-        self._means = RunningMeans()
         self._negatives = torch.Generator()
         self._seeded_step: int | None = None
         self._collator = PairCollator(first_stage.tokenizer)
@@ -85,7 +81,7 @@ class RepresentationTrainer(CaptionTrainer):
         output = model(**given, generator=self._generator())
         losses: Mapping[str, Tensor] = {name: output[f"{name}_loss"] for name in LOSSES}
         for name, value in losses.items():
-            self._means.add(f"{name}_loss", value, 1)
+            self.means.add(f"{name}_loss", value, 1)
         loss = weighted(losses, self.weights)
         self.check_finite(loss, inputs["clip_ids"])
         return (loss, output) if return_outputs else loss
@@ -145,17 +141,7 @@ class RepresentationTrainer(CaptionTrainer):
             torch.save(self.args, Path(str(output_dir)) / "training_args.bin")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the means of the losses since the last training line."""
+        """Log, with the temperature beside training's losses."""
         if "loss" in logs:
-            logs.update(self._means.take())
             logs["contrast_temperature"] = self.trained.temperature.item()
         super().log(logs, start_time)
-
-    def open_interval(self) -> LogInterval:
-        """Gather the sums since the last log line; all processes must call this."""
-        return replace(super().open_interval(), sums=self._means.sums())
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.accelerator.is_main_process:
-            self._means.restore(self.interval.sums)
