@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -301,13 +300,15 @@ def peak_mib(size: Size, host: str, way: str, batch: int) -> float:
     """Return by how many MiB a step, with its gradients, takes more than the process with the model."""
     model = tower(size)
     images = torch.rand(batch, 3, size.image_size, size.image_size)
-    before = _peak()
+    before = _memory_mib("VmRSS")
     _step(model, images, ways(PRESETS[host], size)[way])
-    return _peak() - before
+    return _memory_mib("VmHWM") - before
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _memory_mib(name: str) -> float:
+    """Read this process's own memory; `ru_maxrss` begins with that of the process that started it."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def _shown(found: dict[str, Any]) -> dict[str, Any]:
