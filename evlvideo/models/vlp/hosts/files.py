@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers import AutoTokenizer, BlipConfig, BlipImageProcessor, CLIPImageProcessor, CLIPModel, PreTrainedModel
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from evlvideo.errors import UserError
 from evlvideo.models.vlp.hosts.blip import Blip
