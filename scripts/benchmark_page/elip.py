@@ -29,7 +29,7 @@ def elip_costs(report: dict[str, Any]) -> list[str]:
         "",
         *_memory_table(report),
         "",
-        f"Measured on {machine['threads']} CPU thread(s) in float32, {report['batch']} images a step: seconds as "
+        f"Measured on {machine['threads']} CPU thread(s) in float32, {report['batch']} images a step: CPU seconds as "
         "ratios to the tower without pruning in the same round, medians with their range, and the peak memory of a "
         f"process's step over that with the model alone (load {machine['load']:.1f} when it began).",
         "",
@@ -107,7 +107,7 @@ def _measured_table(report: dict[str, Any]) -> list[str]:
         for host, found in report["measured"].items()
         for way in WAYS
     ]
-    return table(["schedule", "look-ahead", "forward", "forward and backward", "step, s", "peak, MiB"], rows)
+    return table(["schedule", "look-ahead", "forward", "forward and backward", "step, CPU s", "peak, MiB"], rows)
 
 
 def _published_table(report: dict[str, Any]) -> list[str]:

@@ -13,8 +13,8 @@ counted too; looking ahead has none.
 Saved: bytes that autograd keeps for the backward pass with fused attention, as on a GPU. From these, the largest batch
 in a budget of memory: what weights, gradients and AdamW's moments leave, over the bytes of an image.
 
-Measured on this machine, in rounds in which every way takes its turn: seconds of a forward pass without gradient, and
-of forward and backward, as ratios to the same tower without pruning in the same round; and peak memory of a process
+Measured on this machine, in rounds in which every way takes its turn: CPU seconds of a forward pass without gradient,
+and of forward and backward, as ratios to the same tower without pruning in the same round; and peak memory of a process
 that takes one step.
 """
 
@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -257,7 +256,7 @@ def formulas(schedule: PruningSchedule, size: Size, by_block: tuple[int, ...]) -
 
 
 def measured(host: str, size: Size, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure seconds of every way in turns, and peak memory of each in a process of its own."""
+    """Measure CPU seconds of every way in turns, and peak memory of each in a process of its own."""
     torch.manual_seed(0)
     model = tower(size)
     images = torch.rand(options.batch, 3, size.image_size, size.image_size)
@@ -266,10 +265,11 @@ def measured(host: str, size: Size, options: argparse.Namespace) -> dict[str, An
         for way, run in ways(PRESETS[host], size).items():
             found = seconds.setdefault(way, {"forward": [], "step": []})
             for kind, work in (("forward", _forward), ("step", _step)):
-                start = time.perf_counter()
+                # Of this process's own time, which other programs disturb less.
+                start = time.process_time()
                 work(model, images, run)
                 if number:  # The first round warms up.
-                    found[kind].append(time.perf_counter() - start)
+                    found[kind].append(time.process_time() - start)
     return {
         "seconds": seconds,
         "ratios": {
@@ -300,13 +300,15 @@ def peak_mib(size: Size, host: str, way: str, batch: int) -> float:
     """Return by how many MiB a step, with its gradients, takes more than the process with the model."""
     model = tower(size)
     images = torch.rand(batch, 3, size.image_size, size.image_size)
-    before = _peak()
+    before = _memory_mib("VmRSS")
     _step(model, images, ways(PRESETS[host], size)[way])
-    return _peak() - before
+    return _memory_mib("VmHWM") - before
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _memory_mib(name: str) -> float:
+    """Read this process's own memory; `ru_maxrss` begins with that of the process that started it."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def _shown(found: dict[str, Any]) -> dict[str, Any]:
