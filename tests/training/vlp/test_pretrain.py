@@ -207,6 +207,14 @@ def test_features_for_retrieval(host: str, guide: str, rerank: int, runs: dict[s
     np.testing.assert_allclose(*zip(*shared, strict=True), rtol=1e-4, atol=1e-5)
 
 
+def test_texts_longer_than_a_checkpoints_positions_are_refused(
+    clips: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    model = {"checkpoint": str(runs["clip"]), "max_text_tokens": 78}
+    with pytest.raises(UserError, match="max_text_tokens is 78; the checkpoint has 77 positions"):
+        pretrain(tiny_run(clips, tmp_path / "run", "clip", model=model))
+
+
 def test_what_is_no_run_cannot_embed(tmp_path: Path, clips: Path, runs: dict[str, Path]) -> None:
     with pytest.raises(UserError, match=r"holds no config\.yaml"):
         embed_run(tmp_path, "test")
