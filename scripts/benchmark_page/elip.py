@@ -31,7 +31,8 @@ def elip_costs(report: dict[str, Any]) -> list[str]:
         "",
         f"Measured on {machine['threads']} CPU thread(s) in float32, {report['batch']} images a step: CPU seconds as "
         "ratios to the tower without pruning in the same round, medians with their range, and the peak memory of a "
-        f"process's step over that with the model alone (load {machine['load']:.1f} when it began).",
+        f"process's step of {report['peak_batch']} images over that with the model alone (load {machine['load']:.1f} "
+        "when it began).",
         "",
         *_measured_table(report),
         "",
