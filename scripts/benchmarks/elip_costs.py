@@ -153,12 +153,8 @@ def costs(host: str, size: Size) -> dict[str, Any]:
     # On a GPU that need not be there, so that the kernels are a GPU's.
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.vit.to_empty(device=DEVICE)
-        image = torch.empty(1, 3, size.image_size, size.image_size, device=DEVICE)
-        kept = {
-            way: {
-                name: saved_bytes(model.vit, lambda run=run: run(model, image), dtype)
-                for name, dtype in PRECISIONS.items()
-            }
+        saved = {
+            way: {name: _saved(model, run, size, dtype) for name, dtype in PRECISIONS.items()}
             for way, run in ways(schedule, size).items()
         }
         weights = sum(weight.numel() for weight in model.vit.parameters())
@@ -166,9 +162,24 @@ def costs(host: str, size: Size) -> dict[str, Any]:
     return {
         **counts(schedule, size),
         "parameters": weights,
-        "saved_bytes": kept,
-        "largest_batch": {way: {name: room // number for name, number in of.items()} for way, of in kept.items()},
+        "saved_bytes": {way: {name: image for name, (image, _) in of.items()} for way, of in saved.items()},
+        "largest_batch": {
+            way: {name: (room - fixed) // image for name, (image, fixed) in of.items()} for way, of in saved.items()
+        },
     }
+
+
+def _saved(
+    model: TimmTower, run: Callable[[TimmTower, Tensor], Tensor], size: Size, dtype: torch.dtype | None
+) -> tuple[int, int]:
+    """Return the bytes saved of an image, and those of a batch of any size: autocast's copies of weights."""
+
+    def of_batch(count: int) -> int:
+        images = torch.empty(count, 3, size.image_size, size.image_size, device=DEVICE)
+        return saved_bytes(model.vit, lambda: run(model, images), dtype)
+
+    one, two = of_batch(1), of_batch(2)
+    return two - one, 2 * one - two
 
 
 def ways(schedule: PruningSchedule, size: Size) -> dict[str, Callable[[TimmTower, Tensor], Tensor]]:
