@@ -73,6 +73,7 @@ def test_contradictions_are_named(sections: dict[str, Any], message: str) -> Non
         ("training.min_learning_rate=1", "more than training.learning_rate"),
         ("training.batch_size=1", "training.batch_size is 1; it must be at least 2"),
         ("data.features=here", "data.features is set"),
+        ("data.captions_per_clip=2", "compares each image with one text"),
         ("evaluation.guide=caption", "evaluation.guide is 'caption'; allowed: none, class"),
         ("model.hots=blip", "did you mean model.host"),
     ],
@@ -80,6 +81,11 @@ def test_contradictions_are_named(sections: dict[str, Any], message: str) -> Non
 def test_wrong_keys_and_values_are_named(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config_of(VlpConfig, ROOT / "configs" / "elip" / "mini_blip.yaml", [override])
+
+
+def test_a_run_without_a_loss_is_refused() -> None:
+    with pytest.raises(UserError, match="clip has no other loss"):
+        load_config_of(VlpConfig, ROOT / "configs" / "elip" / "mini_clip.yaml", ["losses.contrast=0"])
 
 
 def test_clip_cannot_rerank() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from tiny_vlp import tiny_run
 from transformers import AutoTokenizer
 
 from evlvideo.config.vlp import VlpConfig
-from evlvideo.errors import UserError
+from evlvideo.errors import Interrupted, UserError
 from evlvideo.inference.embed_run import embed_run
 from evlvideo.models.vlp.hosts.files import open_host
 from evlvideo.results.retrieval.features import RetrievalFeatures
+from evlvideo.training.vlp.loop import Loop
 from evlvideo.training.vlp.run import pretrain
 
 HOSTS = ("blip", "albef", "clip")
@@ -65,6 +67,34 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
         before, after = (load_file(path / "checkpoints" / "checkpoint-4" / name) for path in (runs[host], run))
         assert before.keys() == after.keys()
         assert [key for key in before if not torch.equal(before[key], after[key])] == []
+
+
+def test_a_run_that_a_signal_stopped_between_log_lines_goes_on_as_if_it_had_not(
+    clips: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = Loop._take_step
+
+    def signalled(loop: Loop, batches: list[dict[str, Any]]) -> Any:
+        norm = take_step(loop, batches)
+        signal.raise_signal(signal.SIGTERM)
+        return norm
+
+    config = tiny_run(clips, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_take_step", signalled)
+        with pytest.raises(Interrupted, match="Stopped at step 1 of 4, with a checkpoint"):
+            pretrain(config)
+    assert not (tmp_path / "run" / "training.json").exists()
+    pretrain(config, resume=True)
+    assert lines(tmp_path / "run") == lines(runs["blip"])
+
+
+def test_a_run_in_bf16_learns_in_float32_weights(clips: Path, tmp_path: Path) -> None:
+    training = {"precision": "bf16", "max_steps": 1, "learning_rate": 1e-5}
+    for host in HOSTS:
+        run = pretrain(tiny_run(clips, tmp_path / host, host, training=training))
+        assert np.isfinite(lines(run)[0]["loss"])
+        assert {weight.dtype for weight in load_file(run / "model.safetensors").values()} == {torch.float32}
 
 
 def test_a_finished_run_is_finished_again(clips: Path, runs: dict[str, Path], tmp_path: Path) -> None:

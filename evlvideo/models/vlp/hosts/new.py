@@ -156,8 +156,8 @@ def _start_text(model: MatchingHost, name: str) -> None:
     weights = text_weights(bert.state_dict())
     words = model.text_encoder.embeddings.word_embeddings.weight
     found = weights["embeddings.word_embeddings.weight"]
-    # The tokens that BLIP adds have none yet.
-    weights["embeddings.word_embeddings.weight"] = torch.cat([found, words.detach()[len(found) :]])
+    if found.shape[1] == words.shape[1]:  # the tokens that BLIP adds have none yet
+        weights["embeddings.word_embeddings.weight"] = torch.cat([found, words.detach()[len(found) :]])
     parts = [model.text_encoder, *([model.text_decoder.bert] if isinstance(model, Blip) else [])]
     for part in parts:
         _load_part(part, weights, f"model.text_init is {name!r}")
