@@ -25,6 +25,7 @@ from evlvideo.errors import UserError
 from evlvideo.estimate.passes import loss_of_texts
 from evlvideo.estimate.records import ByPart, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.language import SoftPrompt
 from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
 
 _MULTIPLIES = re.compile(r"(mm|mv|dot|conv\w*|attention\w*|bilinear\w*|cdist\w*|lstm\w*|gru\w*|_linear\w*)$")
@@ -167,7 +168,7 @@ def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, *, captions
         captions: captions generated side by side.
         new_tokens: tokens of each.
     """
-    reading, prompt = count_multiply_adds(lambda: model.read_prompt(_empty_words(model, 1, soft_tokens)))
+    reading, prompt = count_multiply_adds(lambda: _read_prompt(model, soft_tokens))
     opened, cached = prompt.repeated(captions).cache, prompt.embeddings.shape[1] + 1  # with BOS
     count, output = count_multiply_adds(
         lambda: _read(model, _empty_words(model, captions, cached - opened.get_seq_length()), opened)
@@ -178,6 +179,11 @@ def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, *, captions
         first, second = (_count_step(model, captions, cached + step, output.cache) for step in (0, 1))
         count += steps * first + (second - first) * (steps * (steps - 1) // 2)
     return Generation(reading, count, values)
+
+
+def _read_prompt(model: EvlVideoForCaptioning, soft_tokens: int) -> SoftPrompt:
+    """Read soft tokens; those that would see the text behind them too, which is not counted."""
+    return model.read_prompt(_empty_words(model, 1, soft_tokens)).read_with(model.language_model)
 
 
 def _empty_words(model: EvlVideoForCaptioning, rows: int, tokens: int) -> Tensor:

@@ -30,6 +30,7 @@ from evlvideo.metrics.names import METRICS
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.text.visual_mask import CAUSAL
 from evlvideo.processes import is_main, join_processes, on_main_process
 from evlvideo.progress import timed
 from evlvideo.results.prediction_files import write_predictions, write_submission
@@ -220,6 +221,7 @@ def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_f
         "checkpoint": str(run),
         "decoding": decoding_facts(config) | shuffled,
         "trained_parameters": model.num_parameters(only_trainable=True),
+        "visual_mask": None if model.config.visual_mask == CAUSAL else model.config.visual_mask,
         "training_seconds": _training_seconds(run),
     }
 
