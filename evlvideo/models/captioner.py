@@ -5,6 +5,7 @@ tower, `H` channels and `M` output tokens of the connector (of a frame or of a c
 `T·M` if concatenated), `E` width of the language model, `L` text tokens, `k` texts of a clip, `V` vocabulary.
 """
 
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,9 @@ from evlvideo.models.language import (
     read_texts,
 )
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
+from evlvideo.models.text.draft import draft_guide
 from evlvideo.models.towers import (
-    TOWERS,
     check_towers,
-    fingerprint,
     give_towers,
     read_manifest,
     read_text_config,
@@ -49,7 +49,7 @@ from evlvideo.models.towers import (
     write_manifest,
 )
 from evlvideo.models.trainable import is_of_training, is_trained, tower_of
-from evlvideo.models.vision import VisionTower
+from evlvideo.models.vision import VisionTower, check_takes_features
 
 _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
 
@@ -88,7 +88,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         width = self.language_model.get_input_embeddings().embedding_dim
         self.language_projection = nn.Linear(self.connector.output_dim, width)
         self.contrastive: ContrastiveTerm | None = None  # given by a training that has the term
-        self.tower_fingerprints: dict[str, str] = {}
+        self.tower_fingerprints: dict[str, str | None] = {}
         self.post_init()
         # After the initialisation above, which would overwrite LoRA's zeros.
         prepare_language_model(self.language_model, config)
@@ -164,19 +164,15 @@ class EvlVideoForCaptioning(PreTrainedModel):
         Frames are uint8, or float and normalised.
 
         Raises:
-            UserError: features are given to a model with trained parts inside the tower.
+            UserError: features are given to a model with trained parts inside the tower, or to one that drafts.
         """
         return self.features_to_prompt(self._features(pixel_values, features))
 
     def _features(self, pixel_values: Tensor | None, features: Tensor | None) -> Tensor:
         if features is None:
             assert pixel_values is not None, "give pixel_values, features or soft_prompt"
-            return self.vision_tower(pixel_values)
-        if self.config.needs_frames:
-            raise UserError(
-                "The model has contextualizers or relations inside the vision tower, so that features made without "
-                "them are not its own; give it frames (data.features=null)."
-            )
+            return self.vision_tower(pixel_values, draft_guide(self, pixel_values))
+        check_takes_features(self.config, training=self.training)
         return features
 
     @in_own_precision
@@ -314,10 +310,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         if kwargs.get("is_main_process", True):
             directory = Path(save_directory)
             make_weights_readable(directory)
-            towers = () if full else TOWERS
-            known = self.tower_fingerprints
-            prints = {name: known.get(name) or fingerprint(getattr(self, name)) for name in towers}
-            write_manifest(directory, self.config, prints)
+            write_manifest(directory, self, full=full)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -327,6 +320,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         config: EvlVideoConfig | None = None,
         tower_dtype: torch.dtype | None = None,
         language_model: bool = True,
+        may_be_missing: AbstractSet[str] = frozenset(),
         **hub: Any,
     ) -> "EvlVideoForCaptioning":
         """Open a checkpoint, in eval mode.
@@ -338,6 +332,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             tower_dtype: dtype of the frozen towers. Defaults to float32.
             language_model: if False, the language model is left without weights and memory; the model encodes, but
                 neither captions nor trains.
+            may_be_missing: weights that the checkpoint need not hold; they are initialised.
             hub: `revision` and `token` for a hub name. What `AutoModel` adds of its own has no effect here.
 
         Raises:
@@ -360,7 +355,9 @@ class EvlVideoForCaptioning(PreTrainedModel):
         new, left_out = changed_weights(cls, saved, config) if config is not saved else (set(), set())
         check_pixels_are_known(config, directory)
         give_towers(model, manifest, tower_dtype, language_model=language_model)
-        load_trained_weights(model, directory, may_be_missing=new, left_out=left_out, language_model=language_model)
+        load_trained_weights(
+            model, directory, may_be_missing=new | may_be_missing, left_out=left_out, language_model=language_model
+        )
         model.freeze_towers()
         return model.eval()
 

@@ -7,6 +7,10 @@ _CONTEXTUALIZERS = (".temporal_merge.", ".video_relations.")
 _MERGED_CONTEXTUALIZER = "connector.contextualizer."
 _PROJECTION = "connector.projection."
 _OF_TRAINING = "contrastive."
+_TEXT_BRANCH = ("embeddings.", "qformer.")
+"""What BLIP-2's first stage trains beside the Q-Former of the captioner."""
+_GUIDE = ".pruning_guide."
+"""What a pruning tower is guided by; fitted, not trained."""
 _WRAPPED_BY_LORA = ".base_layer."
 
 
@@ -32,8 +36,13 @@ def is_trained(parameter_name: str, frozen: tuple[str, ...] = ()) -> bool:
 
 
 def is_trained_inside(parameter_name: str) -> bool:
-    """Whether a weight is a contextualizer's, a block reader's or LoRA's: trained, though inside a tower."""
-    return any(part in parameter_name for part in (*_CONTEXTUALIZERS, *_LORA))
+    """Whether a weight is a contextualizer's, a block reader's, LoRA's or a guide's: a run's own, though in a tower."""
+    return any(part in parameter_name for part in (*_CONTEXTUALIZERS, *_LORA, _GUIDE))
+
+
+def is_of_guide(name: str) -> bool:
+    """Whether a value of the captioner belongs to the guide of its pruning tower."""
+    return _GUIDE in name
 
 
 def is_of_training(parameter_name: str) -> bool:
@@ -63,7 +72,7 @@ def trained_part(parameter_name: str) -> str:
         return "lora"
     if is_contextualizer(parameter_name):
         return "contextualizers"
-    inside = parameter_name.startswith("connector.") and not parameter_name.startswith(_PROJECTION)
+    inside = parameter_name.startswith(("connector.", *_TEXT_BRANCH)) and not parameter_name.startswith(_PROJECTION)
     return "connector" if inside else "projections"
 
 
