@@ -46,7 +46,12 @@ class FittedClips:
 
 @torch.no_grad()
 def fit_to_clips(
-    model: EvlVideoForCaptioning, tokenizer: Any, batches: Iterable[Mapping[str, Any]], clips: int
+    model: EvlVideoForCaptioning,
+    tokenizer: Any,
+    batches: Iterable[Mapping[str, Any]],
+    clips: int,
+    *,
+    norm: bool = True,
 ) -> None:
     """Fit the norm and the projection around a new connector, in place.
 
@@ -57,6 +62,7 @@ def fit_to_clips(
         tokenizer: the language model's.
         batches: from :class:`~evlvideo.data.loading.collate.CaptionCollator`. Only the main process reads them.
         clips: take at most so many; a clip that comes again is passed over.
+        norm: whether the norm is new, too. If False, the connector was trained behind it, and it stays.
     """
     parts = {"ln_vision": model.ln_vision, "language_projection": model.language_projection}
 
@@ -65,7 +71,8 @@ def fit_to_clips(
         model.eval()
         with timed("Fitting the new connector", logger.info) as outcome, model.autocast():
             found = take_clips(model, batches, clips)
-            standardize(model, found)
+            if norm:
+                standardize(model, found)
             project_to_words(model, tokenizer, found)
             outcome.append(f"{len(found.captions):,} clips")
         model.train(mode)

@@ -13,7 +13,7 @@ from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_ar
 from evlvideo.assembly.fitted_guide import check_guide
 from evlvideo.assembly.new_connector import scale_to_words, warn_if_alike
 from evlvideo.assembly.precision import DTYPES, resolve_precision
-from evlvideo.config.run import TOWERS, RunConfig
+from evlvideo.config.run import REPRESENTATION, TOWERS, RunConfig
 from evlvideo.errors import UserError, first_line, first_ten
 from evlvideo.files import read_json
 from evlvideo.models.architecture import check_same_architecture
@@ -21,6 +21,7 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.representation.files import NEW_IN_SECOND_STAGE, is_first_stage
 from evlvideo.models.towers import read_text_config
 from evlvideo.processes import is_main
 from evlvideo.progress import timed
@@ -60,7 +61,11 @@ def start_model(
     else:
         processor = _open_processor(directory, architecture, config)
         with timed(f"the checkpoint {config.init}", logger.info) as outcome:
-            model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
+            # What the first stage does not have is new in the second.
+            missing = NEW_IN_SECOND_STAGE if is_first_stage(directory) else frozenset()
+            model = EvlVideoForCaptioning.from_pretrained(
+                directory, config=architecture, may_be_missing=missing, **opening
+            )
             outcome.append(_size(model))
         check_finite(model, config.init)
     _give_opening(model, processor)
@@ -77,7 +82,34 @@ def check_start(config: RunConfig) -> None:
     Raises:
         UserError: there is no checkpoint or architecture, or they do not fit together or the run.
     """
-    _start_of(config)
+    architecture, _ = _start_of(config)
+    if config.stage == REPRESENTATION:
+        check_first_stage(config, architecture)
+
+
+def check_first_stage(config: RunConfig, architecture: EvlVideoConfig) -> None:
+    """Check that the representation stage can train an architecture.
+
+    Raises:
+        UserError: there is no Q-Former, or more than one set of its queries for a clip.
+    """
+    if architecture.connector != "blip2":
+        raise UserError(
+            f"stage is {REPRESENTATION}, which trains BLIP-2's Q-Former, but connector={architecture.connector}; set "
+            "model.connector to blip2."
+        )
+    if architecture.contextualizer != "none" or architecture.lora_r:
+        raise UserError(
+            f"stage is {REPRESENTATION}, but the model has contextualizer={architecture.contextualizer} and "
+            f"lora_r={architecture.lora_r}; set model.contextualizer to none and model.lora_r to 0."
+        )
+    frames = config.data.num_frames
+    if frames > 1 and architecture.fusion not in (None, "mean"):
+        raise UserError(
+            f"stage is {REPRESENTATION}, which compares one set of queries with a text, but data.num_frames is "
+            f"{frames} and model.fusion={architecture.fusion} gives each frame its own; set data.num_frames to 1, "
+            "model.fusion to mean, or model.connector_options.all_frames to true."
+        )
 
 
 def open_model(
@@ -92,10 +124,15 @@ def open_model(
         may_be_broken: whether trained weights may be NaN or infinite, as of a checkpoint that is inspected.
 
     Raises:
-        UserError: there is no checkpoint, its weights are not finite, it has no guide for the run's pruning, or the
-            device does not support the run's precision.
+        UserError: there is no checkpoint, it cannot caption yet, its weights are not finite, it has no guide for the
+            run's pruning, or the device does not support the run's precision.
     """
     directory = checkpoint_directory(str(checkpoint))
+    if is_first_stage(directory):
+        raise UserError(
+            f"{checkpoint} is of the representation stage: it has a Q-Former and no language projection, so that it "
+            f"neither captions nor answers. Train stage=caption with init={checkpoint} first."
+        )
     architecture = changed_by_run(read_configuration(directory), config)
     processor = _open_processor(directory, architecture, config)
     with timed(f"the checkpoint {checkpoint}", logger.info) as outcome:
@@ -199,7 +236,7 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
         if config.architecture is not None:
             check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
         architecture = changed_by_run(saved, config)
-        if architecture.connector == saved.connector:
+        if architecture.connector == saved.connector and not is_first_stage(directory):
             _check_no_start(config, saved.connector)
         return architecture, directory
     architecture = run_architecture(config)

@@ -20,15 +20,18 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Fine-tune by cross-entropy or self-critical training, as the config says."""
+    """Train by cross-entropy or self-critically, or train a Q-Former before that, as the config says."""
     from evlvideo.config.loading import load_config
+    from evlvideo.config.run import REPRESENTATION
 
     run = load_config(config, overrides)
     console = prepare(f"{config}: training, into {run.output_dir}")
     from evlvideo.training.run import train as run_training
 
     directory = run_training(run, resume=resume, console=console)
-    say(f"{directory}: done. Next: evlvideo evaluate {directory} --split test")
+    captions = run.stage != REPRESENTATION
+    then = f"evaluate {directory} --split test" if captions else f"train CONFIG init={directory}, with stage: caption"
+    say(f"{directory}: done. Next: evlvideo {then}")
 
 
 def estimate(config: RunFile, overrides: Overrides = None) -> None:

@@ -106,3 +106,20 @@ def score_retrieval(
     if out is not None:
         result.save(out)
     say("\n".join(retrieval_lines(result)))
+
+
+def prune_pictures(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run of `evlvideo pretrain` with model.pruning.")],
+    split: SplitToEvaluate = "test",
+    clips: Annotated[int, typer.Option(help="Clips to draw, spread over the split.")] = 8,
+    out: Annotated[Path | None, typer.Option(help="The page to write. Defaults to pruning.html in the run.")] = None,
+    changes: Changes = None,
+) -> None:
+    """Draw which patches of a clip's first frame are left at each prune, by what guides it, as a page."""
+    prepare(f"{run}: patches of {split}")
+    from evlvideo.comparison.page.pruning_page import write_pruning_page
+
+    page = out or run / "pruning.html"
+    shared = write_pruning_page(run, split, page, clips=clips, overrides=changes)
+    told = ", ".join(f"{100 * share:.0f} % with {guide}" for guide, share in shared.items() if share < 1)
+    say(f"The page is {page}. Of the patches that own captions leave at the last prune, are left: {told or 'all'}.")

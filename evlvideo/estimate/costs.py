@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,25 @@ from torch._subclasses.fake_tensor import (
 from evlvideo.assembly.precision import DTYPES
 from evlvideo.errors import UserError
 from evlvideo.estimate import activations
-from evlvideo.estimate.counting import count_generation, count_passes
-from evlvideo.estimate.passes import loss_of_texts, make_features, make_frames, make_texts
+from evlvideo.estimate.contrast import count_contrast, give_contrast, kept_by_contrast
+from evlvideo.estimate.counting import count_first_stage, count_generation, count_passes
+from evlvideo.estimate.passes import (
+    HasTower,
+    loss_of_pairs,
+    loss_of_texts,
+    make_features,
+    make_frames,
+    make_texts,
+)
 from evlvideo.estimate.pruning_costs import pruning_costs, with_draft
 from evlvideo.estimate.records import ByPart, Estimate, Memory, MultiplyAdds, Workload
 from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.representation.model import RepresentationModel, TextSizes
 from evlvideo.models.text.draft import DRAFT_TOKENS
 from evlvideo.models.towers import read_text_config
-from evlvideo.models.trainable import is_contextualizer, part_of, tower_of
+from evlvideo.models.trainable import is_contextualizer, is_of_training, part_of, tower_of
 
 _ADAMW_MOMENTS = 2
 _META = "meta"
@@ -48,7 +58,9 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
     model = _build(config, workload)
     weights = dict(model.named_parameters())
     trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
-    saved = {name: value for name, value in model.state_dict().items() if tower_of(name) is None}
+    saved = {
+        name: value for name, value in model.state_dict().items() if tower_of(name) is None and not is_of_training(name)
+    }
     counted = _count(model, workload)
     with _without_values():
         pruning = pruning_costs(model, workload, _META)
@@ -64,10 +76,11 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
         training_batch=counted.training_batch,
         captioning_clip=counted.captioning_clip,
         sampling_clip=counted.sampling_clip,
+        answering_question=counted.answering_question,
         memory=memory[workload.precision],
         other_memory=memory.get(workload.other_precision or ""),
         cached_token_bytes=counted.cached_values * DTYPES[workload.precision].itemsize,
-        feature_bytes=_feature_bytes(model, workload),
+        feature_bytes=_feature_bytes(model, model.config, workload),
         pruning=pruning,
     )
 
@@ -81,11 +94,93 @@ def multiply_adds(config: EvlVideoConfig, workload: Workload) -> MultiplyAdds:
     return _count(_build(config, workload), workload)
 
 
+def estimate_first_stage(config: EvlVideoConfig, workload: Workload, sizes: TextSizes) -> Estimate:
+    """Estimate what BLIP-2's first stage costs: a pass over a batch of images with a text each.
+
+    Args:
+        config: the architecture, with `connector=blip2`.
+        workload: what is asked of it. Texts are those of the stage, of `text_tokens`.
+        sizes: of the text branch.
+
+    Raises:
+        UserError: as in :func:`estimate`.
+    """
+    model = _build_first_stage(config, sizes)
+    weights = dict(model.named_parameters())
+    trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    with _without_values():
+        training, encoding = count_first_stage(model, make_frames(model, workload, _META), workload)
+    if workload.cached_features:
+        training = replace(training, vision_tower=0)
+    memory = {
+        precision: _memory(weights, precision, size)
+        for precision, size in _kept_in_first_stage(model, workload).items()
+    }
+    return Estimate(
+        workload=workload,
+        soft_tokens=model.connector.queries.shape[1],
+        parameters=_numbers(weights),
+        trained=_numbers(trained),
+        saved=_numbers({name: value for name, value in weights.items() if tower_of(name) is None}),
+        training_batch=training,
+        captioning_clip=encoding // workload.batch_size,
+        memory=memory[workload.precision],
+        other_memory=memory.get(workload.other_precision or ""),
+        cached_token_bytes=0,
+        feature_bytes=_feature_bytes(model, config, workload),
+    )
+
+
+def first_stage_multiply_adds(config: EvlVideoConfig, workload: Workload, sizes: TextSizes) -> MultiplyAdds:
+    """Count the multiply-adds of :func:`estimate_first_stage`, without its memory, which takes as long."""
+    model = _build_first_stage(config, sizes)
+    with _without_values():
+        training, encoding = count_first_stage(model, make_frames(model, workload, _META), workload)
+    return MultiplyAdds(
+        soft_tokens=model.connector.queries.shape[1],
+        training_batch=training,
+        captioning_clip=encoding // workload.batch_size,
+        sampling_clip=None,
+        answering_question=None,
+        cached_values=0,
+    )
+
+
+def _build_first_stage(config: EvlVideoConfig, sizes: TextSizes) -> RepresentationModel:
+    with torch.device("meta"):
+        return RepresentationModel(EvlVideoForCaptioning(_with_text(config), empty_language_model=True), sizes).train()
+
+
+def _kept_in_first_stage(model: RepresentationModel, workload: Workload) -> dict[str, int]:
+    """Measure the bytes that a pass keeps for the backward pass, in the workload's precisions."""
+    precisions = [name for name in (workload.precision, workload.other_precision) if name is not None]
+    kept = {}
+    with _without_values(), FakeTensorMode(allow_non_fake_inputs=True):
+        for module in model.modules():  # one by one, since some stand in two places
+            module.to_empty(device=activations.DEVICE, recurse=False)
+        for name in precisions:
+            dtype = DTYPES[name]
+            _convert_towers(model, dtype)
+            features = make_features(model, workload, activations.DEVICE)
+            kept[name] = activations.saved_bytes(
+                model,
+                partial(loss_of_pairs, model, features, workload),
+                None if dtype == torch.float32 else dtype,
+            )
+    return kept
+
+
+def _with_text(config: EvlVideoConfig) -> EvlVideoConfig:
+    """Give an architecture the sizes of its language model, if it does not have them."""
+    if config.text_config is not None:
+        return config
+    text = read_text_config(config.language_model)
+    return EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
+
+
 def _build(config: EvlVideoConfig, workload: Workload) -> EvlVideoForCaptioning:
     """Build the model on the meta device, and check that the workload fits it."""
-    if config.text_config is None:
-        text = read_text_config(config.language_model)
-        config = EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
+    config = _with_text(config)
     if workload.cached_features and config.needs_frames:
         raise UserError(
             "The run reads stored features of the vision tower (data.features), but trains contextualizers or "
@@ -96,6 +191,8 @@ def _build(config: EvlVideoConfig, workload: Workload) -> EvlVideoForCaptioning:
     with torch.device("meta"):
         model = EvlVideoForCaptioning(config)
     _check_positions(model, workload)
+    if workload.contrast is not None:
+        give_contrast(model, workload.contrast)
     if workload.samples:
         # As in the self-critical stage: the model that is trained is the one that is sampled.
         for module in model.modules():
@@ -127,9 +224,10 @@ def _check_positions(model: EvlVideoForCaptioning, workload: Workload) -> None:
 
 def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
     """Count the values of tensors by the part that their name belongs to."""
-    numbers = dict.fromkeys(("vision_tower", "connector", "contextualizer", "language_model"), 0)
+    numbers = dict.fromkeys((field.name for field in fields(ByPart)), 0)
     for name, tensor in tensors.items():
-        part = "contextualizer" if is_contextualizer(name) else part_of(name) or "connector"
+        of_training = "contrast" if is_of_training(name) else None
+        part = "contextualizer" if is_contextualizer(name) else part_of(name) or of_training or "connector"
         numbers[part] += tensor.numel()
     return ByPart(**numbers)
 
@@ -148,8 +246,12 @@ def _count(model: EvlVideoForCaptioning, workload: Workload) -> MultiplyAdds:
         sampling = _count_sampling(model, soft_tokens, workload) if workload.samples else None
         once = encoding // workload.batch_size
         of_clip = replace(once, language_model=captioning.reading + captioning.captions)
+        of_question = _of_question(model, once, soft_tokens, workload)
         if model.config.drafts:
             of_clip = with_draft(model, of_clip, once, soft_tokens)
+            of_question = of_question and with_draft(model, of_question, once, soft_tokens)
+        if model.contrastive is not None:
+            training = replace(training, contrast=count_contrast(model.contrastive, soft_tokens, workload))
     if workload.cached_features:
         training = replace(training, vision_tower=0)
     return MultiplyAdds(
@@ -157,6 +259,7 @@ def _count(model: EvlVideoForCaptioning, workload: Workload) -> MultiplyAdds:
         training_batch=training,
         captioning_clip=of_clip,
         sampling_clip=sampling,
+        answering_question=of_question,
         cached_values=captioning.cached_values,
     )
 
@@ -166,6 +269,19 @@ def _count_sampling(model: EvlVideoForCaptioning, soft_tokens: int, workload: Wo
     drawn = count_generation(model, soft_tokens, captions=captions, new_tokens=workload.sample_tokens)
     # The soft prompt has been read for training.
     return ByPart(vision_tower=0, connector=0, contextualizer=0, language_model=drawn.captions)
+
+
+def _of_question(model: EvlVideoForCaptioning, encoding: ByPart, soft_tokens: int, workload: Workload) -> ByPart | None:
+    """Count the answering of one question about a clip, if one is asked and fits into the language model."""
+    asked = workload.question_tokens
+    positions = getattr(model.language_model.config, "max_position_embeddings", None)
+    # The last token of an answer is not read again.
+    if not asked or (positions is not None and soft_tokens + asked + workload.answer_tokens - 1 > positions):
+        return None
+    answer = count_generation(
+        model, soft_tokens, captions=workload.answer_beams, new_tokens=workload.answer_tokens, text_tokens=asked
+    )
+    return replace(encoding, language_model=answer.reading + answer.captions)
 
 
 @contextmanager
@@ -202,14 +318,17 @@ def _kept(model: EvlVideoForCaptioning, workload: Workload, dtype: torch.dtype) 
         if model.config.needs_frames
         else {"features": make_features(model, workload, device)}
     )
-    return activations.saved_bytes(
+    kept = activations.saved_bytes(
         model,
         lambda: loss_of_texts(model, model.encode(**given), texts, workload),
         None if dtype == torch.float32 else dtype,
     )
+    if model.contrastive is None:
+        return kept
+    return kept + kept_by_contrast(model.contrastive, _soft_tokens(model, workload), workload)
 
 
-def _convert_towers(model: EvlVideoForCaptioning, dtype: torch.dtype) -> None:
+def _convert_towers(model: nn.Module, dtype: torch.dtype) -> None:
     for name, weight in model.named_parameters():
         if tower_of(name) is not None:
             weight.data = weight.data.to(dtype)
@@ -229,11 +348,11 @@ def _memory(weights: Mapping[str, Tensor], precision: str, kept: int) -> Memory:
     )
 
 
-def _feature_bytes(model: EvlVideoForCaptioning, workload: Workload) -> int | None:
+def _feature_bytes(model: HasTower, config: EvlVideoConfig, workload: Workload) -> int | None:
     """Return the bytes of a clip's features on disk, in the dtype that the tower computes in."""
-    if model.config.needs_frames or model.config.drafts:
+    if config.needs_frames or config.drafts:
         return None
-    frames = 1 if model.config.fusion == "mean" else workload.num_frames
+    frames = 1 if config.fusion == "mean" else workload.num_frames
     tower = model.vision_tower
     return frames * tower.num_tokens * tower.dim * DTYPES[workload.precision].itemsize
 

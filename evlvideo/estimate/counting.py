@@ -22,9 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from evlvideo.errors import UserError
-from evlvideo.estimate.passes import loss_of_texts
+from evlvideo.estimate.passes import loss_of_pairs, loss_of_texts
 from evlvideo.estimate.records import ByPart, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.connectors.qformer import look
+from evlvideo.models.representation.model import RepresentationModel
 from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
 
 _MULTIPLIES = re.compile(r"(mm|mv|dot|conv\w*|attention\w*|bilinear\w*|cdist\w*|lstm\w*|gru\w*|_linear\w*)$")
@@ -153,22 +155,25 @@ class Generation(NamedTuple):
 
 
 @torch.no_grad()
-def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, *, captions: int, new_tokens: int) -> Generation:
+def count_generation(
+    model: EvlVideoForCaptioning, soft_tokens: int, *, captions: int, new_tokens: int, text_tokens: int = 1
+) -> Generation:
     """Count the generation of captions, beams or samples, with a cache of keys and values.
 
     The loop of `generate` depends on values, so its passes are counted instead: the soft prompt once, without its last
-    token; that token with BOS for every caption, which gives the first token; and a step for each further token. The
-    cost of a step is linear in the length of the cache, so two steps determine all. All captions are assumed to run to
-    the last token. A text prompt is not counted.
+    token; that token with BOS, or with a question, for every caption, which gives the first token; and a step for each
+    further token. The cost of a step is linear in the length of the cache, so two steps determine all. All captions are
+    assumed to run to the last token. A text prompt before the soft prompt is not counted.
 
     Args:
         model: the captioner.
         soft_tokens: soft tokens of the clip.
         captions: captions generated side by side.
         new_tokens: tokens of each.
+        text_tokens: tokens that each continues, with BOS: those of a question, or BOS alone.
     """
     reading, prompt = count_multiply_adds(lambda: model.read_prompt(_empty_words(model, 1, soft_tokens)))
-    opened, cached = prompt.repeated(captions).cache, prompt.embeddings.shape[1] + 1  # with BOS
+    opened, cached = prompt.repeated(captions).cache, prompt.embeddings.shape[1] + text_tokens
     count, output = count_multiply_adds(
         lambda: _read(model, _empty_words(model, captions, cached - opened.get_seq_length()), opened)
     )
@@ -200,6 +205,27 @@ def _count_step(model: EvlVideoForCaptioning, captions: int, cached: int, cache:
     return count_multiply_adds(lambda: language_model(input_ids=ids, attention_mask=mask, cache=cache, use_cache=True))[
         0
     ]
+
+
+def count_first_stage(model: RepresentationModel, pixels: Tensor, workload: Workload) -> tuple[ByPart, ByPart]:
+    """Count a pass of BLIP-2's first stage, forward and backward, and the queries' look at the images alone.
+
+    Args:
+        model: in training mode.
+        pixels: frames, `(B, T, 3, height, width)`.
+        workload: that the batch is of.
+    """
+    tower, features = count_multiply_adds(lambda: model.vision_tower(pixels))
+    forward, loss = count_multiply_adds(lambda: loss_of_pairs(model, features, workload))
+    backward, _ = count_multiply_adds(lambda: loss.backward())
+    looking, _ = count_multiply_adds(
+        lambda: look(model.connector.qformer, model.connector.queries, model.image_tokens(features=features))
+    )
+    none = {"contextualizer": 0, "language_model": 0}
+    return (
+        ByPart(vision_tower=tower, connector=forward + backward, **none),
+        ByPart(vision_tower=tower, connector=looking, **none),
+    )
 
 
 def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int) -> tuple[_Passes, _Passes]:

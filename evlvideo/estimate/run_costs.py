@@ -5,22 +5,30 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from evlvideo.assembly.architecture import run_architecture
+from evlvideo.assembly.first_stage import text_sizes
+from evlvideo.assembly.models import check_first_stage
 from evlvideo.assembly.precision import resolve_precision
-from evlvideo.config.run import RunConfig
+from evlvideo.config.run import REPRESENTATION, RunConfig
 from evlvideo.data.annotation.facts import facts_of
-from evlvideo.estimate.costs import estimate, multiply_adds
-from evlvideo.estimate.records import Estimate, MultiplyAdds, Workload
+from evlvideo.estimate.costs import estimate, estimate_first_stage, first_stage_multiply_adds, multiply_adds
+from evlvideo.estimate.records import Contrasted, Estimate, MultiplyAdds, Workload
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import MAX_TEXT_TOKENS
+from evlvideo.models.representation.model import TextSizes
+from evlvideo.models.representation.texts import PairTokenizer
 
 _OTHER_MEANING = {"fp32": "bf16", "bf16": "fp32"}
 """What `auto` can mean on other devices."""
+_KNOWN_VOCABULARIES = {"bert-base-uncased": 30_523}
+"""Words of the published tokenizer, with the token that opens what is generated, so that it need not be there."""
 _CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
 """Names of the same argument of transformers' trainer, old and new."""
 
 
 def estimate_run(config: RunConfig) -> Estimate:
-    """Estimate the steps and the captions of a run on one process, with texts of the maximum length.
+    """Estimate the steps, captions and answers of a run on one process, with texts of the maximum length.
+
+    Questions without a limit are assumed to have :data:`MAX_TEXT_TOKENS`, the published one.
 
     `auto` precision is what it means on this device; memory is estimated in the other that it can mean, too. For SCST,
     training is the teacher-forced pass over all samples of a clip; sampling them comes on top.
@@ -28,7 +36,7 @@ def estimate_run(config: RunConfig) -> Estimate:
     Raises:
         UserError: the architecture cannot be read, or does not fit what the run asks.
     """
-    return _estimate(run_architecture(config).to_json_string(), _workload(config))
+    return _estimate(_architecture(config).to_json_string(), _workload(config), _text_sizes(config))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,8 @@ class ClipCosts:
     """Multiply-adds of a clip in training."""
     captioning: int
     """Multiply-adds of captioning a clip."""
+    answering: int | None
+    """Multiply-adds of answering a question about a clip; None if it does not fit into the language model."""
 
 
 def clip_costs(config: RunConfig) -> ClipCosts:
@@ -59,9 +69,17 @@ def clip_costs(config: RunConfig) -> ClipCosts:
         cached_features=False,
         gradient_checkpointing=False,
     )
-    counted = _multiply_adds(run_architecture(config).to_json_string(), workload)
+    counted = _multiply_adds(_architecture(config).to_json_string(), workload, _text_sizes(config))
     training = (counted.training_batch // workload.batch_size).total
-    return ClipCosts(counted.soft_tokens, training, counted.captioning_clip.total)
+    answering = None if counted.answering_question is None else counted.answering_question.total
+    return ClipCosts(counted.soft_tokens, training, counted.captioning_clip.total, answering)
+
+
+def _architecture(config: RunConfig) -> EvlVideoConfig:
+    architecture = run_architecture(config)
+    if config.stage == REPRESENTATION:
+        check_first_stage(config, architecture)
+    return architecture
 
 
 def splits_with_features(config: RunConfig) -> dict[str, int | None]:
@@ -73,7 +91,8 @@ def splits_with_features(config: RunConfig) -> dict[str, int | None]:
 
 
 def _workload(config: RunConfig) -> Workload:
-    data, training, generation = config.data, config.training, config.generation
+    data, training, generation, answering = config.data, config.training, config.generation, config.answering
+    contrast = config.contrastive
     auto = training.precision == "auto"
     precision = resolve_precision("auto") if auto else training.precision
     return Workload(
@@ -83,16 +102,23 @@ def _workload(config: RunConfig) -> Workload:
         num_beams=1 if generation.do_sample else generation.num_beams,
         new_tokens=generation.max_new_tokens,
         clips_captioned=generation.batch_size,
+        question_tokens=answering.max_prompt_tokens or MAX_TEXT_TOKENS,
+        answer_beams=1 if answering.do_sample else answering.num_beams,
+        answer_tokens=answering.max_new_tokens,
+        contrast=Contrasted(contrast.text_encoder, contrast.width, contrast.beta) if contrast.beta else None,
         precision=precision,
         other_precision=_OTHER_MEANING[precision] if auto else None,
         cached_features=data.features is not None,
         gradient_checkpointing=any(training.arguments.get(name) for name in _CHECKPOINTING),
+        first_stage=config.stage == REPRESENTATION,
     )
 
 
 def _texts(config: RunConfig) -> dict[str, int]:
     """Return how many captions of a clip train, how long their texts are, and how many of them are sampled."""
     scst, references = config.scst, config.data.captions_per_clip
+    if config.stage == REPRESENTATION:
+        return {"captions_per_clip": 1, "text_tokens": config.representation.text_tokens}
     most = config.text.max_tokens or MAX_TEXT_TOKENS
     if config.stage != "scst":
         return {"captions_per_clip": references, "text_tokens": most}
@@ -104,12 +130,24 @@ def _texts(config: RunConfig) -> dict[str, int]:
     return {"captions_per_clip": scst.num_samples + references, "text_tokens": longest, **sampled}
 
 
+def _text_sizes(config: RunConfig) -> TextSizes | None:
+    """Return the sizes of the first stage's text branch; None for another stage."""
+    if config.stage != REPRESENTATION:
+        return None
+    name, most = config.representation.tokenizer, config.representation.text_tokens
+    if name in _KNOWN_VOCABULARIES:
+        return TextSizes(_KNOWN_VOCABULARIES[name], most, config.representation.width, 0, 0)
+    return text_sizes(config, PairTokenizer(name, most))
+
+
 # Runs of a sweep, of several seeds or of one table are alike, and running a model takes seconds.
 @lru_cache(maxsize=64)
-def _estimate(architecture: str, workload: Workload) -> Estimate:
-    return estimate(EvlVideoConfig.from_dict(json.loads(architecture)), workload)
+def _estimate(architecture: str, workload: Workload, sizes: TextSizes | None) -> Estimate:
+    config = EvlVideoConfig.from_dict(json.loads(architecture))
+    return estimate(config, workload) if sizes is None else estimate_first_stage(config, workload, sizes)
 
 
 @lru_cache(maxsize=64)
-def _multiply_adds(architecture: str, workload: Workload) -> MultiplyAdds:
-    return multiply_adds(EvlVideoConfig.from_dict(json.loads(architecture)), workload)
+def _multiply_adds(architecture: str, workload: Workload, sizes: TextSizes | None) -> MultiplyAdds:
+    config = EvlVideoConfig.from_dict(json.loads(architecture))
+    return multiply_adds(config, workload) if sizes is None else first_stage_multiply_adds(config, workload, sizes)

@@ -5,6 +5,7 @@ tower, `H` channels and `M` output tokens of the connector (of a frame or of a c
 `T·M` if concatenated), `E` width of the language model, `L` text tokens, `k` texts of a clip, `V` vocabulary.
 """
 
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         width = self.language_model.get_input_embeddings().embedding_dim
         self.language_projection = nn.Linear(self.connector.output_dim, width)
         self.contrastive: ContrastiveTerm | None = None  # given by a training that has the term
-        self.tower_fingerprints: dict[str, str] = {}
+        self.tower_fingerprints: dict[str, str | None] = {}
         self.post_init()
         # After the initialisation above, which would overwrite LoRA's zeros.
         prepare_language_model(self.language_model, config)
@@ -315,7 +316,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             make_weights_readable(directory)
             towers = () if full else TOWERS
             known = self.tower_fingerprints
-            prints = {name: known.get(name) or fingerprint(getattr(self, name)) for name in towers}
+            prints = {name: known[name] if name in known else fingerprint(getattr(self, name)) for name in towers}
             write_manifest(directory, self.config, prints)
 
     @classmethod
@@ -326,6 +327,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         config: EvlVideoConfig | None = None,
         tower_dtype: torch.dtype | None = None,
         language_model: bool = True,
+        may_be_missing: AbstractSet[str] = frozenset(),
         **hub: Any,
     ) -> "EvlVideoForCaptioning":
         """Open a checkpoint, in eval mode.
@@ -337,6 +339,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             tower_dtype: dtype of the frozen towers. Defaults to float32.
             language_model: if False, the language model is left without weights and memory; the model encodes, but
                 neither captions nor trains.
+            may_be_missing: weights that the checkpoint need not hold; they are initialised.
             hub: `revision` and `token` for a hub name. What `AutoModel` adds of its own has no effect here.
 
         Raises:
@@ -359,7 +362,9 @@ class EvlVideoForCaptioning(PreTrainedModel):
         new, left_out = changed_weights(cls, saved, config) if config is not saved else (set(), set())
         check_pixels_are_known(config, directory)
         give_towers(model, manifest, tower_dtype, language_model=language_model)
-        load_trained_weights(model, directory, may_be_missing=new, left_out=left_out, language_model=language_model)
+        load_trained_weights(
+            model, directory, may_be_missing=new | may_be_missing, left_out=left_out, language_model=language_model
+        )
         model.freeze_towers()
         return model.eval()
 

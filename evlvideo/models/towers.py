@@ -41,9 +41,10 @@ class TowerRecord:
     """One tower in the manifest."""
 
     source: str
-    fingerprint: str
+    fingerprint: str | None
+    """None if the tower was not loaded when the checkpoint was written; then any is accepted."""
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, str | None]:
         """Return a plain dictionary."""
         return asdict(self)
 
@@ -69,7 +70,7 @@ def read_manifest(directory: Path) -> dict[str, TowerRecord]:
         raise UserError(f"{directory / MANIFEST_NAME} is not a manifest of frozen towers: {error!r}.") from error
 
 
-def write_manifest(directory: Path, config: EvlVideoConfig, fingerprints: Mapping[str, str]) -> None:
+def write_manifest(directory: Path, config: EvlVideoConfig, fingerprints: Mapping[str, str | None]) -> None:
     """Name the frozen towers beside a checkpoint's weights.
 
     Args:
@@ -108,13 +109,13 @@ def _sample(value: Tensor) -> Tensor:
     return flat[::step].to(device="cpu", dtype=torch.bfloat16).view(torch.int16)
 
 
-def check_same_tower(tower: str, expected: TowerRecord, actual: str) -> None:
-    """Compare the fingerprint of a loaded tower with the manifest.
+def check_same_tower(tower: str, expected: TowerRecord, actual: str | None) -> None:
+    """Compare the fingerprint of a loaded tower with the manifest. None is that of a tower that was not loaded.
 
     Raises:
         UserError: the weights are not those that the checkpoint was trained with.
     """
-    if actual != expected.fingerprint:
+    if actual is not None and expected.fingerprint is not None and actual != expected.fingerprint:
         raise UserError(
             f"The {tower.replace('_', ' ')} read from {expected.source!r} is not the one this checkpoint was trained "
             f"with: its fingerprint is {actual[:12]}, expected {expected.fingerprint[:12]}. Restore the weights that "

@@ -7,6 +7,8 @@ _CONTEXTUALIZERS = (".temporal_merge.", ".video_relations.")
 _MERGED_CONTEXTUALIZER = "connector.contextualizer."
 _PROJECTION = "connector.projection."
 _OF_TRAINING = "contrastive."
+_TEXT_BRANCH = ("embeddings.", "qformer.")
+"""What BLIP-2's first stage trains beside the Q-Former of the captioner."""
 _GUIDE = ".pruning_guide."
 """What a pruning tower is guided by; fitted, not trained."""
 _WRAPPED_BY_LORA = ".base_layer."
@@ -70,7 +72,7 @@ def trained_part(parameter_name: str) -> str:
         return "lora"
     if is_contextualizer(parameter_name):
         return "contextualizers"
-    inside = parameter_name.startswith("connector.") and not parameter_name.startswith(_PROJECTION)
+    inside = parameter_name.startswith(("connector.", *_TEXT_BRANCH)) and not parameter_name.startswith(_PROJECTION)
     return "connector" if inside else "projections"
 
 

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from accelerate import skip_first_batches
@@ -72,10 +72,14 @@ class CaptionTrainer(Trainer):
         UserError: FSDP or ZeRO-3 would split the model over processes.
     """
 
+    validation_key: ClassVar[str] = "validation_cider"
+    """Value of a validation's line in the log that selects the best checkpoint."""
+    lower_is_better: ClassVar[bool] = False
+
     def __init__(
         self,
         *,
-        model: EvlVideoForCaptioning,
+        model: nn.Module,
         args: TrainingArguments,
         processor: EvlVideoProcessor,
         train_dataset: Dataset[dict[str, Any]],
@@ -150,6 +154,11 @@ class CaptionTrainer(Trainer):
     def captioner(self) -> EvlVideoForCaptioning:
         """The model without its wrapper for several processes."""
         return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is trained: the captioner."""
+        return self.captioner
 
     @property
     def processor(self) -> EvlVideoProcessor:
@@ -247,7 +256,7 @@ class CaptionTrainer(Trainer):
 
     def _check_all_finite(self) -> None:
         self._losses.look()
-        check_weights(self.captioner, self.state.global_step)
+        check_weights(self.trained, self.state.global_step)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a checkpoint's model and its log interval, before its other files.
@@ -327,7 +336,7 @@ class CaptionTrainer(Trainer):
         step = self.state.global_step
         if step == 0 or step % self.state.eval_steps:
             return
-        if not any(entry["step"] == step and "validation_cider" in entry for entry in self.state.log_history):
+        if not any(entry["step"] == step and self.validation_key in entry for entry in self.state.log_history):
             self._determine_best_metric(self.evaluate(), None)
 
     def look_at_start(self) -> None:
@@ -373,8 +382,9 @@ class CaptionTrainer(Trainer):
             UserError: the run has diverged.
         """
         self._losses.look()
-        if "learning_rate" in logs:
+        if "loss" in logs:
             logs |= self.means.take()
+        if "learning_rate" in logs:
             if cut := self._cut_texts.tell():
                 logs["cut_captions"] = cut
             if self.contrast is not None:
@@ -398,9 +408,18 @@ class CaptionTrainer(Trainer):
             self._cut_texts.restore(*self.interval.cut_texts)
             self.means.restore(self.interval.sums)
         # The parent's method would accept any missing weight.
-        load_trained_weights(self.captioner, checkpoint)
+        self.load_weights(checkpoint)
         if self.contrast is not None:
             self.contrast.read(checkpoint)
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Load the weights of a checkpoint in place."""
+        load_trained_weights(self.captioner, checkpoint)
+
+    def write_model(self, directory: Path) -> None:
+        """Write the model and its processor."""
+        self.captioner.save_pretrained(directory)
+        self.processor.save_pretrained(directory)
 
     def _go_on(self) -> None:
         """Restore what transformers has reset by now, and take the config's learning rates if they are new."""
@@ -422,7 +441,7 @@ class CaptionTrainer(Trainer):
         """Make the optimizer, with learning rates and weight decay by group."""
         if self.optimizer is None:
             optimizer_class, arguments = self._chosen_optimizer()
-            groups = parameter_groups(model or self.captioner, self._peaks, self.args.weight_decay)
+            groups = parameter_groups(model or self.trained, self._peaks, self.args.weight_decay)
             self._group_peaks = [group["lr"] for group in groups]
             try:
                 self.optimizer = optimizer_class(groups, **arguments)
@@ -446,7 +465,7 @@ class CaptionTrainer(Trainer):
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         wrong = f"training.arguments.optim is {OptimizerNames(self.args.optim).value}"
         try:
-            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.captioner)
+            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, cast(Any, self.trained))
         except (ValueError, ImportError) as error:
             raise UserError(f"{wrong}: {error}") from error
         if not isinstance(optimizer_class, type) or arguments.keys() & {"params", "model", "optimizer_dict"}:

@@ -13,7 +13,7 @@ from evlvideo.data.annotation.missing_files import missing_files, some_missing
 from evlvideo.errors import UserError
 from evlvideo.mini.rendered import root_of
 
-PURPOSES = ("captioning", "retrieval")
+CAPTIONING, RETRIEVAL = PURPOSES = ("captioning", "retrieval")
 """Purposes of reading a split."""
 
 
@@ -34,7 +34,7 @@ def read_split(
     video_root: Path | None = None,
     check_files: bool = True,
     *,
-    purpose: str = "captioning",
+    purpose: str = CAPTIONING,
     check_counts: bool = True,
     facts: DatasetFacts | None = None,
 ) -> ClipTable:
@@ -87,7 +87,7 @@ def _check_split(dataset: str, facts: DatasetFacts, split: str, purpose: str) ->
     clips = facts.clips()
     if purpose not in PURPOSES:
         raise UserError(f"The purpose is {purpose!r}; allowed: {', '.join(PURPOSES)}.")
-    if split in facts.retrieval_splits and purpose != "retrieval":
+    if split in facts.retrieval_splits and purpose != RETRIEVAL:
         raise UserError(
             f"{dataset}:{split} is a split for retrieval, which cuts across the captioning splits, so captions scored "
             f"on it compare with no published number; allowed: {', '.join(clips)}."

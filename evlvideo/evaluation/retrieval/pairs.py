@@ -8,7 +8,7 @@ import numpy as np
 
 from evlvideo.data.annotation.facts import DATASETS, count_deviations, facts_of
 from evlvideo.data.annotation.readers.msrvtt import TESTED, read_queries
-from evlvideo.data.annotation.splits import dataset_root, read_split
+from evlvideo.data.annotation.splits import RETRIEVAL, dataset_root, read_split
 from evlvideo.errors import UserError, first_ten
 from evlvideo.results.retrieval.features import RetrievalFeatures
 
@@ -51,7 +51,7 @@ def read_retrieval_split(
         split,
         dataset_root(dataset, root),
         check_files=False,
-        purpose="retrieval",
+        purpose=RETRIEVAL,
         check_counts=check_counts,
     )
     texts = dict(zip(clips.ids, clips.caption_counts().tolist(), strict=True))

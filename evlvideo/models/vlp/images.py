@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from evlvideo.errors import UserError
 from evlvideo.models.blocks.pruned_encoding import (
@@ -19,7 +19,7 @@ from evlvideo.models.blocks.pruned_encoding import (
     encode_pruned,
     random_scores,
 )
-from evlvideo.models.blocks.pruning_options import read_pruning
+from evlvideo.models.blocks.pruning_options import read_options, read_pruning
 from evlvideo.models.tokens.pruning import VISION_SHARE
 
 Guide = Literal["text", "class", "shuffled", "random"]
@@ -86,7 +86,7 @@ def read_guidance(given: Mapping[str, Any] | None) -> Guidance | None:
             f"model.pruning.vision_share is {share!r} and model.pruning.fold {fold!r}; the first must be a number, the "
             "second true or false."
         )
-    return Guidance(replace(read_pruning(options), vision_share=share, fold=fold), guide)
+    return Guidance(replace(read_pruning(read_options(options)), vision_share=share, fold=fold), guide)
 
 
 def encode_clips(

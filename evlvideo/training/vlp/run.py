@@ -14,6 +14,7 @@ from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.assembly.vlp import check_pruning, encoder_of, pretraining_of, start_host
 from evlvideo.config.vlp import VlpConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.splits import RETRIEVAL
 from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.errors import UserError
 from evlvideo.inference.embed_run import ImageSize
@@ -54,15 +55,16 @@ def pretrain(config: VlpConfig, *, resume: bool = False, console: Console | None
         check_same_config(config, found)
     read_guidance(config.model.pruning)
     precision = resolve_precision(config.training.precision)
-    sources = read_training_clips(config.data)
-    validation_clips = read_clips(config.data, config.data.validation_split)[: config.data.validation_clips]
+    sources = read_training_clips(config.data, purpose=RETRIEVAL)
+    validation_clips = read_clips(config.data, config.data.validation_split, purpose=RETRIEVAL)
+    validation_clips = validation_clips[: config.data.validation_clips]
     texts_of(validation_clips)  # all must have captions
     set_seed(config.seed)
     host, tokenizer = start_host(config.model, _captions(config, sources))
     check_pruning(config, host)
     pretraining = pretraining_of(config, host)
     if config.training.gradient_checkpointing:
-        host.gradient_checkpointing_enable({"use_reentrant": False})
+        host.activation_checkpointing_enable({"use_reentrant": False})
     images = ImageSize(config.model.image_size)
     loop = Loop(
         config,
