@@ -81,6 +81,8 @@ class SelfCriticalTrainer(CaptionTrainer):
         Sampling waits until here because a resumed run restores its random state after the batches are taken.
         """
         if "rollout" not in inputs:
+            # transformers sets the mode only below, and a captioner that drafts drafts nothing in this one.
+            model.train()
             self.roll_out(self._batches)
         return super().training_step(model, inputs, num_items_in_batch)
 
