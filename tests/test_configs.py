@@ -19,7 +19,8 @@ from evlvideo.training.arguments import training_arguments
 ROOT = Path(__file__).parents[1]
 EVLGEN_ARCHITECTURES = sorted((ROOT / "configs" / "architectures").glob("evlgen_*.yaml"))
 ARCHITECTURES = sorted((ROOT / "configs" / "architectures").rglob("*.y*ml"))
-CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - set(ARCHITECTURES))
+ELIP = sorted((ROOT / "configs" / "elip").glob("*.yaml"))
+CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - {*ARCHITECTURES, *ELIP})
 EVLGEN_FORMS = {
     f"{form}_{language}"
     for form in ("concat", "mean", "image", "video", "scst")

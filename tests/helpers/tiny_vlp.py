@@ -45,7 +45,9 @@ def tiny_run(data: Path, output_dir: Path, host: str = "blip", **sections: dict[
         output_dir=str(output_dir),
         model=tiny_model(host, max_text_tokens=12),
         losses=VlpLossesConfig(queue=10, momentum=0.9, alpha_steps=3),
-        data=DataConfig(dataset="mini", root=str(data), num_frames=2, train_sampling="uniform", num_workers=0),
+        data=DataConfig(
+            dataset="mini", root=str(data), num_frames=2, train_sampling="uniform", num_workers=0, check_counts=False
+        ),
         training=VlpTrainingConfig(
             max_steps=4,
             batch_size=4,
