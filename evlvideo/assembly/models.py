@@ -83,7 +83,12 @@ def check_start(config: RunConfig) -> None:
     Raises:
         UserError: there is no checkpoint or architecture, or they do not fit together or the run.
     """
-    architecture, _ = _start_of(config)
+    architecture, directory = _start_of(config)
+    if config.stage == "scst" and directory is not None and is_first_stage(directory):
+        raise UserError(
+            f"init is {config.init}, of the representation stage, but the scst stage needs a model that captions "
+            "already; train it with stage=caption first."
+        )
     if config.stage == REPRESENTATION:
         check_first_stage(config, architecture)
 
