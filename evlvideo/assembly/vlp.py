@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import CLIPModel, PreTrainedModel
 
-from evlvideo.config.vlp import VlpConfig, VlpModelConfig
+from evlvideo.config.vlp import ClassifierConfig, VlpConfig, VlpModelConfig
 from evlvideo.errors import UserError
 from evlvideo.models.vlp.clip_pretraining import ClipPretraining
 from evlvideo.models.vlp.hosts.encoder import Encoder
@@ -95,7 +95,7 @@ def pretraining_of(config: VlpConfig, host: PreTrainedModel) -> MatchingPretrain
     return MatchingPretraining(host, recipe, guidance, torch.Generator().manual_seed(config.seed))
 
 
-def check_pruning(config: VlpConfig, host: PreTrainedModel) -> None:
+def check_pruning(config: VlpConfig | ClassifierConfig, host: PreTrainedModel) -> None:
     """Check that a model's pruning fits its tower and its texts, before anything is trained.
 
     Raises:

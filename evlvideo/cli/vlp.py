@@ -1,4 +1,4 @@
-"""Commands of vision-language pre-training."""
+"""Commands of vision-language pre-training, and of what is trained from it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -123,3 +123,43 @@ def prune_pictures(
     shared = write_pruning_page(run, split, page, clips=clips, overrides=changes)
     told = ", ".join(f"{100 * share:.0f} % with {guide}" for guide, share in shared.items() if share < 1)
     say(f"The page is {page}. Of the patches that own captions leave at the last prune, are left: {told or 'all'}.")
+
+
+def classify(
+    config: RunFile,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the run's newest whole checkpoint, with the same config.")
+    ] = False,
+) -> None:
+    """Train an ALBEF to classify statements about images: visual entailment (SNLI-VE), or NLVR2's pairs."""
+    from evlvideo.config.loading import load_config_of
+    from evlvideo.config.vlp import ClassifierConfig
+
+    run = load_config_of(ClassifierConfig, config, overrides)
+    console = prepare(f"{config}: {run.task}, into {run.output_dir}")
+    from evlvideo.training.vlp.classify import train_classifier
+
+    directory = train_classifier(run, resume=resume, console=console)
+    say(f"{directory}: done. Next: evlvideo evaluate-classifier {directory} --split test")
+
+
+def evaluate_classifier(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run of `evlvideo classify`.")],
+    split: SplitToEvaluate = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="The .json to write. Defaults to predictions/LIST.json in the run.")
+    ] = None,
+    changes: Changes = None,
+) -> None:
+    """Measure a classifier's accuracy on a split, and write every prediction as JSON."""
+    prepare(f"{run}: statements of {split}")
+    from evlvideo.evaluation.classification import evaluate_classifier as run_evaluation
+
+    file, result = run_evaluation(run, split, overrides=changes, out=out)
+    low, high = result["accuracy_interval"]
+    say(
+        f"Accuracy on {result['statements']} statements: {100 * result['accuracy']:.1f} % ({100 * low:.1f} to "
+        f"{100 * high:.1f}); the most frequent label alone: {100 * result['most_frequent_label']:.1f} %. Left out for "
+        f"missing images: {result['left_out']}. The predictions are in {file}."
+    )

@@ -1,4 +1,4 @@
-"""A run that pre-trains a vision-language model: BLIP, ALBEF or CLIP, with or without ELIP's pruning."""
+"""Runs that pre-train a vision-language model (BLIP, ALBEF or CLIP), or train an ALBEF to classify statements."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import Any
 from evlvideo.config.data import DataConfig
 from evlvideo.config.run import MOST_SEED
 from evlvideo.config.settings import expand_home, place, problems_of_bounds, setting
+from evlvideo.data.annotation.statements.statement import ENTAILMENT, TASKS
 from evlvideo.errors import raise_problems
 
 HOSTS = ("blip", "albef", "clip")
@@ -200,7 +201,7 @@ class VlpConfig:
         if model.host == "clip" and (model.vision_init or model.text_init):
             yield "model.vision_init and model.text_init are of BLIP and ALBEF; name a CLIP as model.checkpoint instead"
         if model.checkpoint is None:
-            yield from self._contradictions_of_sizes()
+            yield from _contradictions_of_sizes(model)
         if model.frames == "pool" and model.pruning and self.data.num_frames > 1:
             yield (
                 "model.frames is pool, but frames whose tokens are pruned have no common places; set it to concatenate"
@@ -216,17 +217,107 @@ class VlpConfig:
         if model.host == "clip" and self.evaluation.rerank:
             yield f"evaluation.rerank is {self.evaluation.rerank}, but CLIP has no matching; set it to 0"
 
-    def _contradictions_of_sizes(self) -> Iterator[str]:
+
+def _contradictions_of_sizes(model: VlpModelConfig) -> Iterator[str]:
+    if model.image_size % model.patch_size:
+        yield f"model.image_size is {model.image_size}, no multiple of model.patch_size, {model.patch_size}"
+    for width, heads in (("width", "heads"), ("text_width", "text_heads")):
+        if getattr(model, width) % getattr(model, heads):
+            yield f"model.{width} is {getattr(model, width)}, no multiple of model.{heads}, {getattr(model, heads)}"
+    if model.host == "albef" and model.fusion_layer >= model.text_depth:
+        yield (
+            f"model.fusion_layer is {model.fusion_layer}, but model.text_depth is {model.text_depth}; leave layers "
+            "that read the image"
+        )
+
+
+@dataclass
+class DistillationConfig:
+    """The teacher that follows a classifier."""
+
+    momentum: float = setting(0.995, least=0, most=1)
+    """Share of the teacher that a step leaves; the rest is the model's."""
+    alpha: float = setting(0.4, least=0, most=1)
+    """Share of the teacher in the targets. 0 trains without one."""
+    alpha_steps: int = setting(0, least=0)
+    """Steps over which `alpha` rises from 0. Published: those of an epoch."""
+
+
+@dataclass
+class StatementDataConfig:
+    """Lists of statements, and their images."""
+
+    root: str | None = place(None)
+    """Directory of the lists. Defaults to the mini task, which is rendered into the cache."""
+    image_root: str | None = place(None)
+    """Directory that images are named from. Defaults to `root`."""
+    train: str = "train.json"
+    """List to train on: a JSON list of `{image, sentence, label}`, or, for nlvr2, of `{images, sentence, label}` with
+    two images; or SNLI-VE's `.jsonl`."""
+    validate: str = "validate.json"
+    """List that selects the best checkpoint."""
+    test: str = "test.json"
+    """List to evaluate on in the end."""
+    crop_scale_min: float = setting(0.5, above=0, most=1)
+    """Smallest area of a random crop in training, as a share of the image."""
+    horizontal_flip: float = setting(0.5, least=0, most=1)
+    """Probability of a flip in training. Set it to 0 where statements tell left from right."""
+    num_workers: int = setting(4, least=0)
+    """Processes that decode images."""
+
+
+@dataclass
+class ClassifierEvaluationConfig:
+    """How statements are classified in evaluation."""
+
+    batch_size: int = setting(64, least=1)
+    """Statements at once."""
+
+
+def _albef() -> VlpModelConfig:
+    return VlpModelConfig(host="albef")
+
+
+def _fine_tuning() -> VlpTrainingConfig:
+    return VlpTrainingConfig(
+        learning_rate=2e-5, warmup_learning_rate=1e-5, warmup_steps=1000, weight_decay=0.02, decayed="matrices"
+    )
+
+
+@dataclass
+class ClassifierConfig:
+    """One run that trains an ALBEF to classify statements.
+
+    Raises:
+        UserError: values are out of their bounds or contradict each other; the message lists all of them.
+    """
+
+    output_dir: str = place("runs/classifier")
+    """Directory of the run."""
+    seed: int = setting(42, least=0, most=MOST_SEED)
+    """Seeds new weights, the order of the data, and crops."""
+    task: str = setting(ENTAILMENT, choices=tuple(TASKS))
+    """`entailment` (SNLI-VE: contradiction, neutral, entailment) or `nlvr2` (true or false of two images)."""
+    model: VlpModelConfig = field(default_factory=_albef)
+    """The ALBEF to start from, such as a run of `evlvideo pretrain` as `model.checkpoint`. Its `pruning`, by the
+    statement, holds in evaluation too; by default there is none, as published for fine-tuning."""
+    losses: DistillationConfig = field(default_factory=DistillationConfig)
+    data: StatementDataConfig = field(default_factory=StatementDataConfig)
+    training: VlpTrainingConfig = field(default_factory=_fine_tuning)
+    evaluation: ClassifierEvaluationConfig = field(default_factory=ClassifierEvaluationConfig)
+
+    def __post_init__(self) -> None:
+        expand_home(self)
+        contradictions = [*self.training.contradictions(), *self._contradictions()]
+        raise_problems("The config", [*problems_of_bounds(self), *contradictions])
+
+    def _contradictions(self) -> Iterator[str]:
         model = self.model
-        if model.image_size % model.patch_size:
-            yield f"model.image_size is {model.image_size}, no multiple of model.patch_size, {model.patch_size}"
-        for width, heads in (("width", "heads"), ("text_width", "text_heads")):
-            if getattr(model, width) % getattr(model, heads):
-                yield (
-                    f"model.{width} is {getattr(model, width)}, no multiple of model.{heads}, {getattr(model, heads)}"
-                )
-        if model.host == "albef" and model.fusion_layer >= model.text_depth:
-            yield (
-                f"model.fusion_layer is {model.fusion_layer}, but model.text_depth is {model.text_depth}; leave layers "
-                "that read the image"
-            )
+        if model.host != "albef":
+            yield f"model.host is {model.host!r}, but statements are classified by ALBEF; set it to albef"
+        if model.checkpoint is not None and (model.vision_init or model.text_init):
+            yield "model.vision_init and model.text_init start a new model, but model.checkpoint is set; give one"
+        if model.checkpoint is None:
+            yield from _contradictions_of_sizes(model)
+        if self.data.image_root is not None and self.data.root is None:
+            yield "data.image_root is set, but data.root is not, which is the directory of the lists; set it too"

@@ -9,14 +9,15 @@ import torch
 
 from evlvideo.assembly.vlp import check_pruning
 from evlvideo.config.loading import load_config_of, save_config
-from evlvideo.config.vlp import VlpConfig, VlpModelConfig
+from evlvideo.config.vlp import ClassifierConfig, VlpConfig, VlpModelConfig
 from evlvideo.errors import UserError
 from evlvideo.models.vlp.hosts.new import HOSTS, Sizes, matching_config, new_clip
 from evlvideo.models.vlp.hosts.words import SpecialIds
 from evlvideo.models.vlp.images import read_guidance
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted((ROOT / "configs" / "elip").glob("*.yaml"))
+CLASSIFIERS = sorted((ROOT / "configs" / "elip").glob("mini_[en]*.yaml"))
+SHIPPED = sorted(set((ROOT / "configs" / "elip").glob("*.yaml")) - set(CLASSIFIERS))
 
 
 def test_each_host_has_a_config() -> None:
@@ -96,3 +97,47 @@ def test_clip_cannot_rerank() -> None:
 def test_frames_whose_tokens_are_pruned_cannot_be_pooled() -> None:
     with pytest.raises(UserError, match="no common places"):
         load_config_of(VlpConfig, ROOT / "configs" / "elip" / "mini_blip.yaml", ["model.frames=pool"])
+
+
+@pytest.mark.parametrize("config", CLASSIFIERS, ids=lambda path: path.stem)
+class TestShippedClassifierConfig:
+    def test_opens_with_its_command_and_writes_to_its_own_directory(self, config: Path) -> None:
+        first = shlex.split(config.read_text(encoding="utf-8").splitlines()[0])
+        assert first == ["#", "evlvideo", "classify", str(config.relative_to(ROOT))]
+        run = load_config_of(ClassifierConfig, config)
+        assert run.output_dir.endswith(config.stem.replace("_", "-"))
+        assert config.stem == f"mini_{run.task}"
+
+    def test_does_not_flip_what_tells_left_from_right(self, config: Path) -> None:
+        assert load_config_of(ClassifierConfig, config).data.horizontal_flip == 0
+
+    def test_is_read_back_as_it_was_saved(self, config: Path, tmp_path: Path) -> None:
+        run = load_config_of(ClassifierConfig, config)
+        save_config(run, tmp_path / "config.yaml")
+        assert load_config_of(ClassifierConfig, tmp_path / "config.yaml") == run
+
+
+def test_classifiers_are_fine_tuned_as_published_by_default() -> None:
+    run = ClassifierConfig()
+    training = run.training
+    assert (run.task, run.model.host, run.model.pruning) == ("entailment", "albef", None)
+    assert (run.losses.alpha, run.losses.momentum) == (0.4, 0.995)
+    assert (training.learning_rate, training.weight_decay, training.batch_size) == (2e-5, 0.02, 32)
+    assert (training.warmup_learning_rate, training.min_learning_rate) == (1e-5, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.host=blip", "classified by ALBEF; set it to albef"),
+        ("task=vqa", "task is 'vqa'; allowed: entailment, nlvr2"),
+        ("data.image_root=here", "data.root is not"),
+        ("data.num_frames=2", "unknown key data.num_frames"),
+        ("losses.alpha=2", "losses.alpha is 2"),
+        ("model.fusion_layer=12", "leave layers that read the image"),
+    ],
+)
+def test_contradictions_of_classifiers_are_named(override: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        load_config_of(ClassifierConfig, tmp_path / "config.yaml", [override])

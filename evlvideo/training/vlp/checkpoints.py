@@ -1,4 +1,4 @@
-"""Checkpoints that pre-training resumes from, bit for bit: complete, or absent."""
+"""Checkpoints that training resumes from, bit for bit: complete, or absent."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from evlvideo.config.loading import load_config_of, save_config
 from evlvideo.config.settings import flat_settings
-from evlvideo.config.vlp import VlpConfig
+from evlvideo.config.vlp import ClassifierConfig, VlpConfig
 from evlvideo.errors import UserError
 from evlvideo.files import new_directory, replacing
 from evlvideo.models.vlp.hosts.files import save_host
@@ -33,7 +33,12 @@ _MAY_CHANGE_OF_TRAINING = ("max_steps", "eval_steps", "keep_checkpoints", "log_s
 
 
 def save_checkpoint(
-    directory: Path, step: int, pretraining: Any, tokenizer: Any, config: VlpConfig, state: dict[str, Any]
+    directory: Path,
+    step: int,
+    pretraining: Any,
+    tokenizer: Any,
+    config: VlpConfig | ClassifierConfig,
+    state: dict[str, Any],
 ) -> Path:
     """Write a checkpoint of a step.
 
@@ -98,13 +103,13 @@ def checkpoint_to_resume(directory: Path, resume: bool) -> Path | None:
     return _path(directory, steps[-1]) if resume else None
 
 
-def check_same_config(config: VlpConfig, checkpoint: Path) -> None:
+def check_same_config(config: VlpConfig | ClassifierConfig, checkpoint: Path) -> None:
     """Check that a run goes on with what it was trained with; steps, logging and evaluation may change.
 
     Raises:
         UserError: something else has changed.
     """
-    before = flat_settings(asdict(load_config_of(VlpConfig, checkpoint / CONFIG_OF_CHECKPOINT)))
+    before = flat_settings(asdict(load_config_of(type(config), checkpoint / CONFIG_OF_CHECKPOINT)))
     now = flat_settings(asdict(config))
     allowed = (*_MAY_CHANGE, *(f"training.{name}" for name in _MAY_CHANGE_OF_TRAINING))
     changed = [

@@ -1,9 +1,9 @@
-"""The loop of pre-training: steps, log lines, validations and checkpoints."""
+"""The loop of pre-training and of classifiers: steps, log lines, validations and checkpoints."""
 
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from evlvideo.config.loading import save_config
-from evlvideo.config.vlp import VlpConfig
-from evlvideo.data.loading.caption_dataset import CaptionDataset
+from evlvideo.config.vlp import ClassifierConfig, VlpConfig
 from evlvideo.data.loading.mixture import Mixture
 from evlvideo.errors import Interrupted
 from evlvideo.files import write_json, write_text
+from evlvideo.models.vlp.classification import ClassifierTraining
 from evlvideo.models.vlp.clip_pretraining import ClipPretraining
-from evlvideo.models.vlp.hosts.encoder import Encoder
 from evlvideo.models.vlp.pretraining import MatchingPretraining
 from evlvideo.processes import is_main, on_main_process
 from evlvideo.progress import Progress
@@ -31,14 +30,15 @@ from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, LOG_NA
 from evlvideo.training.finite import FiniteLosses, check_weights
 from evlvideo.training.seeds import seed_of_step, seed_process
 from evlvideo.training.stopping import GracefulStop
-from evlvideo.training.vlp.batches import PairCollator, steps_of
+from evlvideo.training.vlp.batches import steps_of
 from evlvideo.training.vlp.checkpoints import load_checkpoint, publish, rotate, save_checkpoint
 from evlvideo.training.vlp.optimization import alpha_of, generator_of, learning_rate_of, make_optimizer
-from evlvideo.training.vlp.validation import RECALL, validation_losses, validation_recalls
+from evlvideo.training.vlp.validation import Validation
 
 logger = logging.getLogger(__name__)
 
-_INPUTS = ("pixel_values", "input_ids", "attention_mask")
+_INPUTS = ("pixel_values", "input_ids", "attention_mask", "labels")
+"""What models take of a batch, as far as it has them."""
 
 
 class Loop:
@@ -49,28 +49,28 @@ class Loop:
         directory: of the run.
         pretraining: the model with its losses.
         tokenizer: the model's.
-        dataset: pairs, in training order.
-        validation: clips of the validation split.
+        dataset: items, in training order.
         collator: makes batches.
-        encoder: encodes the validation split by the same model.
+        validation: validates the same model.
         dtype: what to compute in.
+        facts: what else the run's summary tells.
     """
 
     def __init__(
         self,
-        config: VlpConfig,
+        config: VlpConfig | ClassifierConfig,
         directory: Path,
-        pretraining: MatchingPretraining | ClipPretraining,
+        pretraining: MatchingPretraining | ClipPretraining | ClassifierTraining,
         tokenizer: Any,
         dataset: Mixture,
-        validation: CaptionDataset,
-        collator: PairCollator,
-        encoder: Encoder,
+        collator: Callable[[list[Any]], Any],
+        validation: Validation,
         dtype: torch.dtype,
+        facts: Mapping[str, Any],
     ) -> None:
         self._config, self._directory, self._tokenizer = config, directory, tokenizer
-        self._dataset, self._validation, self._collator = dataset, validation, collator
-        self._encoder, self._dtype = encoder, dtype
+        self._dataset, self._collator, self._validation = dataset, collator, validation
+        self._dtype, self._facts = dtype, facts
         self._processes = PartialState()
         self._device = self._processes.device
         self._pretraining = pretraining.to(self._device)
@@ -84,13 +84,13 @@ class Loop:
         self._log: list[dict[str, Any]] = []
         self._seconds = 0.0
         self._best: tuple[int, float] | None = None
-        """Step and recall of the best checkpoint."""
+        """Step and value of the best checkpoint."""
 
     def _distributed(self) -> nn.Module:
         if self._processes.num_processes == 1:
             return self._pretraining
-        weights = self._config.losses
-        unused = self._config.model.host != "clip" and not (weights.matching and weights.language)
+        recipe = getattr(self._pretraining, "recipe", None)
+        unused = recipe is not None and not (recipe.matching and recipe.language)
         return DistributedDataParallel(
             self._pretraining,
             device_ids=[self._device] if self._device.type == "cuda" else None,
@@ -170,7 +170,7 @@ class Loop:
         return norm
 
     def _losses_of(self, batch: Mapping[str, Any], micro: int) -> dict[str, Tensor]:
-        inputs = {name: batch[name].to(self._device, non_blocking=True) for name in _INPUTS}
+        inputs = {name: batch[name].to(self._device, non_blocking=True) for name in _INPUTS if name in batch}
         generator = generator_of(self._config.seed, self._step, micro, self._processes.process_index)
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             losses: dict[str, Tensor] = self._model(
@@ -201,11 +201,10 @@ class Loop:
     def _validate(self) -> None:
         self._losses.look()
         check_weights(self._pretraining, self._step)
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            values = validation_losses(self._pretraining, self._validation, self._collator, self._config, self._device)
-        values |= validation_recalls(self._encoder, self._validation, self._config)
-        if self._best is None or values[RECALL] > self._best[1]:
-            self._best = (self._step, values[RECALL])
+        values = self._validation.measure()
+        value = values[self._validation.selects]
+        if self._best is None or value > self._best[1]:
+            self._best = (self._step, value)
         self._add_line(values)
 
     def _add_line(self, values: Mapping[str, float]) -> None:
@@ -266,23 +265,23 @@ class Loop:
     def _finish(self) -> None:
         """Write the best checkpoint's model and the run's summary into the run's directory."""
         assert self._best is not None, "the last step validates"
-        step, recall = self._best
+        step, value = self._best
+        selects = self._validation.selects.removeprefix("validation_")
         publish(self._directory, step)
         write_json(
             self._directory / SUMMARY_NAME,
             {
                 "name": self._directory.name,
-                "stage": "pretrain",
-                "host": self._config.model.host,
+                **self._facts,
                 "seed": self._config.seed,
                 "commit": git_commit(),
                 "steps": self._step,
                 "best_step": step,
-                "best_recall": recall,
+                f"best_{selects}": value,
                 "trained_parameters": sum(w.numel() for w in self._pretraining.parameters() if w.requires_grad),
                 "seconds": round(self._seconds, 1),
                 "processes": self._processes.num_processes,
                 "device": str(self._device),
             },
         )
-        logger.info("%s: the best checkpoint is of step %d, with a mean recall of %.3f", self._directory, step, recall)
+        logger.info("%s: the best checkpoint is of step %d, with %s %.3f", self._directory, step, selects, value)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from evlvideo.config.vlp import VlpLossesConfig, VlpTrainingConfig
+from evlvideo.config.vlp import DistillationConfig, VlpLossesConfig, VlpTrainingConfig
 
 
 def learning_rate_of(step: int, training: VlpTrainingConfig) -> float:
@@ -26,7 +26,7 @@ def learning_rate_of(step: int, training: VlpTrainingConfig) -> float:
     return least + (peak - least) * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
-def alpha_of(step: int, losses: VlpLossesConfig) -> float:
+def alpha_of(step: int, losses: VlpLossesConfig | DistillationConfig) -> float:
     """Compute the teacher's share in the targets of a step, from 0, which rises linearly."""
     return losses.alpha * min(1.0, step / losses.alpha_steps) if losses.alpha_steps else losses.alpha
 

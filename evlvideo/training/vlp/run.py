@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from accelerate import PartialState
 from rich.console import Console
 from transformers import set_seed
 
@@ -27,6 +28,7 @@ from evlvideo.training.seeds import seed_process
 from evlvideo.training.vlp.batches import PairCollator
 from evlvideo.training.vlp.checkpoints import check_same_config, checkpoint_to_resume
 from evlvideo.training.vlp.loop import Loop
+from evlvideo.training.vlp.validation import retrieval_validation
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def pretrain(config: VlpConfig, *, resume: bool = False, console: Console | None
         UserError: the run has diverged.
         Interrupted: a signal stopped the run.
     """
-    state = join_processes()
+    join_processes()
     directory = Path(config.output_dir)
     check_writable(directory)
     if found := checkpoint_to_resume(directory, resume):
@@ -65,25 +67,47 @@ def pretrain(config: VlpConfig, *, resume: bool = False, console: Console | None
     pretraining = pretraining_of(config, host)
     if config.training.gradient_checkpointing:
         host.activation_checkpointing_enable({"use_reentrant": False})
-    images = ImageSize(config.model.image_size)
+    images, dtype = ImageSize(config.model.image_size), DTYPES[precision]
+    collator = PairCollator(tokenizer, config.model.max_text_tokens)
+    validation = retrieval_validation(
+        pretraining,
+        encoder_of(config, host, tokenizer, dtype),
+        video_dataset(config.data, images, validation_clips),
+        collator,
+        config,
+        dtype,
+    )
     loop = Loop(
         config,
         directory,
         pretraining,
         tokenizer,
         training_dataset(config, None, images, sources, per_caption=True),
-        video_dataset(config.data, images, validation_clips),
-        PairCollator(tokenizer, config.model.max_text_tokens),
-        encoder_of(config, host, tokenizer, DTYPES[precision]),
-        DTYPES[precision],
+        collator,
+        validation,
+        dtype,
+        {"stage": "pretrain", "host": config.model.host},
     )
+    run_loop(loop, config.seed, directory, resume=resume, console=console)
+    return directory
+
+
+def run_loop(loop: Loop, seed: int, directory: Path, *, resume: bool, console: Console | None) -> None:
+    """Train in a run's directory, which this process takes for itself.
+
+    Args:
+        loop: what trains.
+        seed: of the run.
+        directory: of the run.
+        resume: go on from the newest checkpoint in it.
+        console: where to draw progress. Defaults to standard error.
+    """
     # Dropout must differ between processes. New weights, which must be equal, have been sampled before.
-    seed_process(config.seed, state.process_index)
+    seed_process(seed, PartialState().process_index)
     with ExitStack() as held:
         on_main_process(lambda: _take(held, directory))
         with log_file(directory / TRAINING_LOG_NAME):
             loop.train(checkpoint_to_resume(directory, resume), console or Console(stderr=True))
-    return directory
 
 
 def _take(held: ExitStack, directory: Path) -> None:

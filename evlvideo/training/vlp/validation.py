@@ -1,5 +1,7 @@
 """Validates: the losses in eval mode, and retrieval over the whole validation split without a caption as a guide."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +23,44 @@ from evlvideo.training.vlp.optimization import generator_of
 RECALL = "validation_recall"
 """The mean of all recalls, which selects the best checkpoint, as for BLIP and ALBEF."""
 _MOST_LOSS_BATCHES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """How a model is validated."""
+
+    measure: Callable[[], dict[str, float]]
+    """Returns values by name; all processes call it."""
+    selects: str
+    """The value that selects the best checkpoint, the highest. Its name begins with `validation_`."""
+
+
+def retrieval_validation(
+    pretraining: Any,
+    encoder: Encoder,
+    dataset: CaptionDataset,
+    collator: PairCollator,
+    config: VlpConfig,
+    dtype: torch.dtype,
+) -> Validation:
+    """Validate pre-training by its losses and by retrieval.
+
+    Args:
+        pretraining: the model with its losses.
+        encoder: encodes by the same model.
+        dataset: clips of the validation split.
+        collator: makes batches.
+        config: of the run.
+        dtype: what to compute in.
+    """
+
+    def measure() -> dict[str, float]:
+        device = PartialState().device
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            values = validation_losses(pretraining, dataset, collator, config, device)
+        return values | validation_recalls(encoder, dataset, config)
+
+    return Validation(measure, RECALL)
 
 
 @torch.no_grad()

@@ -4,6 +4,8 @@ Source: ALBEF (Li et al., 2021), built from transformers' BLIP layers, which hav
 cross-attention and feed-forward layer.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import BlipConfig
@@ -26,7 +28,7 @@ class Albef(MatchingHost):
     """
 
     negative_floor = 0.0
-    untaught = ("itm_head",)
+    untaught: tuple[str, ...] = ("itm_head",)
     _tied_weights_keys = {  # noqa: RUF012  (transformers')
         "cls.predictions.decoder.bias": "cls.predictions.bias",
         "cls.predictions.decoder.weight": "text_encoder.embeddings.word_embeddings.weight",
@@ -43,11 +45,24 @@ class Albef(MatchingHost):
     def text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode texts by the lower layers."""
         states: Tensor = self.text_encoder.embeddings(input_ids)
-        return self._run(slice(None, self.fusion_layer), states, attention_mask, None)
+        return self._run(slice(None, self.fusion_layer), states, attention_mask)
 
     def fused_states(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
         """Let the states of texts read images in the upper layers; `input_ids` are not used."""
-        return self._run(slice(self.fusion_layer, None), states, attention_mask, tokens)
+        return self.fused_over(attention_mask, states, (tokens,))
+
+    def fused_over(self, attention_mask: Tensor, states: Tensor, images: Sequence[Tensor]) -> Tensor:
+        """Let the states of texts read images in the upper layers, which take turns in the image that they read.
+
+        Args:
+            attention_mask: `(B, S)`.
+            states: of :meth:`text_states`, `(B, S, H)`.
+            images: tokens of each, `(B, N, D)`.
+
+        Returns:
+            `(B, S, H)`.
+        """
+        return self._run(slice(self.fusion_layer, None), states, attention_mask, images)
 
     def language(self, input_ids: Tensor, attention_mask: Tensor, tokens: Tensor) -> Tensor:
         """Predict masked words."""
@@ -55,10 +70,11 @@ class Albef(MatchingHost):
         logits: Tensor = self.cls(self.fused_states(input_ids, attention_mask, states, tokens))
         return logits
 
-    def _run(self, layers: slice, states: Tensor, attention_mask: Tensor, tokens: Tensor | None) -> Tensor:
+    def _run(self, layers: slice, states: Tensor, attention_mask: Tensor, images: Sequence[Tensor] = ()) -> Tensor:
         added = torch.zeros_like(attention_mask, dtype=states.dtype)
         added = added.masked_fill(attention_mask == 0, torch.finfo(states.dtype).min)[:, None, None]  # (B, 1, 1, S)
         chosen: nn.ModuleList = self.text_encoder.encoder.layer[layers]
-        for layer in chosen:
+        for number, layer in enumerate(chosen):
+            tokens = images[number % len(images)] if images else None
             states = layer(states, encoder_hidden_states=tokens, attention_mask=added)
         return states
