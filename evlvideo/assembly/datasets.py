@@ -28,6 +28,7 @@ from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import fingerprint
+from evlvideo.models.trainable import holds_some_of
 
 
 def training_dataset(
@@ -153,8 +154,10 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
     """Return the key of a run's features; they are means over frames if the model's fusion is."""
     tower = model.vision_tower
     computed_in = precision_of(tower.dtype)
+    # The fingerprint that was taken when the tower was loaded is of what it was before it was trained.
+    trained = holds_some_of("vision_tower", model.held_weights)
     return FeatureKey(
-        tower=model.tower_fingerprints.get("vision_tower") or fingerprint(tower),
+        tower=(None if trained else model.tower_fingerprints.get("vision_tower")) or fingerprint(tower),
         num_frames=data.num_frames,
         sampling=data.eval_sampling,
         keep_aspect=data.keep_aspect,

@@ -21,14 +21,22 @@ from evlvideo.estimate.passes import loss_of_texts, make_features, make_frames, 
 from evlvideo.estimate.records import ByPart, Estimate, Memory, MultiplyAdds, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.towers import read_text_config
-from evlvideo.models.trainable import is_contextualizer, part_of, tower_of
+from evlvideo.models.towers import convert_towers, read_text_config
+from evlvideo.models.trainable import Trained, is_contextualizer, part_of, tower_of, trained_part
 
 _ADAMW_MOMENTS = 2
 _META = "meta"
+_DEFAULT_PARTS = Trained()
 
 
-def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
+def estimate(
+    config: EvlVideoConfig,
+    workload: Workload,
+    trained: Trained = _DEFAULT_PARTS,
+    *,
+    held: tuple[str, ...] = (),
+    before: tuple[Trained, ...] = (),
+) -> Estimate:
     """Estimate what training and captioning cost.
 
     The real model is built without values and run on inputs without values, so that no formula can differ from the
@@ -37,24 +45,33 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
     Args:
         config: the architecture. Without `text_config`, the sizes of its language model are read from the model.
         workload: what is asked of it.
+        trained: what is trained.
+        held: prefixes of the towers' own weights that were trained before, and so are in float32.
+        before: what earlier stages train, after that.
 
     Raises:
         UserError: the workload has too many frames or tokens for the architecture, or features that training changes;
             or the cost of an operation is unknown.
     """
-    model = _build(config, workload)
+    model = _build(config, workload, (*before, trained), held)
     weights = dict(model.named_parameters())
-    trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
-    saved = {name: value for name, value in model.state_dict().items() if tower_of(name) is None}
+    of_training = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    tied = set(model.all_tied_weights_keys)
+    saved = {
+        name: value
+        for name, value in model.state_dict().items()
+        if tower_of(name, model.held_weights) is None and name not in tied
+    }
     counted = _count(model, workload)
     # Last, since moving the model separates weights that are shared.
     kept = _kept_by_precision(model, workload)
-    memory = {precision: _memory(weights, precision, size) for precision, size in kept.items()}
+    memory = {precision: _memory(weights, model.held_weights, precision, size) for precision, size in kept.items()}
     return Estimate(
         workload=workload,
         soft_tokens=counted.soft_tokens,
         parameters=_numbers(weights),
-        trained=_numbers(trained),
+        trained=_numbers(of_training),
+        trained_parts=tuple(sorted({trained_part(name) for name in of_training})),
         saved=_numbers(saved),
         training_batch=counted.training_batch,
         captioning_clip=counted.captioning_clip,
@@ -66,16 +83,18 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
     )
 
 
-def multiply_adds(config: EvlVideoConfig, workload: Workload) -> MultiplyAdds:
+def multiply_adds(config: EvlVideoConfig, workload: Workload, trained: Trained = _DEFAULT_PARTS) -> MultiplyAdds:
     """Count the multiply-adds of :func:`estimate`, without its memory, which takes as long.
 
     Raises:
         UserError: as in :func:`estimate`.
     """
-    return _count(_build(config, workload), workload)
+    return _count(_build(config, workload, (trained,)), workload)
 
 
-def _build(config: EvlVideoConfig, workload: Workload) -> EvlVideoForCaptioning:
+def _build(
+    config: EvlVideoConfig, workload: Workload, stages: tuple[Trained, ...], held: tuple[str, ...] = ()
+) -> EvlVideoForCaptioning:
     """Build the model on the meta device, and check that the workload fits it."""
     if config.text_config is None:
         text = read_text_config(config.language_model)
@@ -87,6 +106,9 @@ def _build(config: EvlVideoConfig, workload: Workload) -> EvlVideoForCaptioning:
         )
     with torch.device("meta"):
         model = EvlVideoForCaptioning(config)
+    model.held_weights = held
+    for trained in stages:
+        model.choose_trained(trained)
     _check_positions(model, workload)
     if workload.samples:
         # As in the self-critical stage: the model that is trained is the one that is sampled.
@@ -182,13 +204,13 @@ def _kept_by_precision(model: EvlVideoForCaptioning, workload: Workload) -> dict
 
 
 def _kept(model: EvlVideoForCaptioning, workload: Workload, dtype: torch.dtype) -> int:
-    _convert_towers(model, dtype)
+    convert_towers(model, dtype)
     device = activations.DEVICE
     texts = make_texts(workload, device)
     # A tower in which nothing is trained keeps nothing.
     given = (
         {"pixel_values": make_frames(model, workload, device)}
-        if model.config.needs_frames
+        if model.needs_frames
         else {"features": make_features(model, workload, device)}
     )
     return activations.saved_bytes(
@@ -198,18 +220,12 @@ def _kept(model: EvlVideoForCaptioning, workload: Workload, dtype: torch.dtype) 
     )
 
 
-def _convert_towers(model: EvlVideoForCaptioning, dtype: torch.dtype) -> None:
-    for name, weight in model.named_parameters():
-        if tower_of(name) is not None:
-            weight.data = weight.data.to(dtype)
-
-
-def _memory(weights: Mapping[str, Tensor], precision: str, kept: int) -> Memory:
+def _memory(weights: Mapping[str, Tensor], held: tuple[str, ...], precision: str, kept: int) -> Memory:
     dtype = DTYPES[precision]
     trained_bytes = torch.float32.itemsize * sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     return Memory(
         weights=sum(
-            weight.numel() * (torch.float32 if tower_of(name) is None else dtype).itemsize
+            weight.numel() * (torch.float32 if tower_of(name, held) is None else dtype).itemsize
             for name, weight in weights.items()
         ),
         gradients=trained_bytes,
@@ -220,7 +236,7 @@ def _memory(weights: Mapping[str, Tensor], precision: str, kept: int) -> Memory:
 
 def _feature_bytes(model: EvlVideoForCaptioning, workload: Workload) -> int | None:
     """Return the bytes of a clip's features on disk, in the dtype that the tower computes in."""
-    if model.config.needs_frames:
+    if model.needs_frames:
         return None
     frames = 1 if model.config.fusion == "mean" else workload.num_frames
     tower = model.vision_tower

@@ -67,13 +67,13 @@ class ByPart:
     """
 
     vision_tower: int
-    """The frozen tower."""
+    """The tower itself."""
     connector: int
     """`ln_vision`, the projections and the connector itself, with its frozen weights."""
     contextualizer: int
     """Contextualizers, in the tower or over merged tokens, or relations; 0 without them."""
     language_model: int
-    """The frozen language model, with its word embeddings."""
+    """The language model, with its word embeddings."""
 
     @property
     def total(self) -> int:
@@ -109,7 +109,7 @@ class Memory:
     """
 
     weights: int
-    """Towers in the precision of the workload, the rest in float32."""
+    """What is frozen of the towers in the precision of the workload, the rest in float32."""
     gradients: int
     """Gradients of the trained weights, in float32."""
     optimizer: int
@@ -152,6 +152,8 @@ class Estimate:
     feature_bytes: int | None = None
     """Bytes of a clip's features on disk, in the precision of the workload; None if something in the tower is trained,
     so that features cannot be stored."""
+    trained_parts: tuple[str, ...] = ()
+    """Parts with learning rates of their own that are trained, sorted."""
 
     @property
     def training_clip(self) -> ByPart:

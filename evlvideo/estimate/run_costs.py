@@ -6,12 +6,14 @@ from functools import lru_cache
 
 from evlvideo.assembly.architecture import run_architecture
 from evlvideo.assembly.precision import resolve_precision
+from evlvideo.assembly.trained import held_at_start, trained_by
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.estimate.costs import estimate, multiply_adds
 from evlvideo.estimate.records import Estimate, MultiplyAdds, Workload
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import MAX_TEXT_TOKENS
+from evlvideo.models.trainable import Trained
 
 _OTHER_MEANING = {"fp32": "bf16", "bf16": "fp32"}
 """What `auto` can mean on other devices."""
@@ -28,7 +30,8 @@ def estimate_run(config: RunConfig) -> Estimate:
     Raises:
         UserError: the architecture cannot be read, or does not fit what the run asks.
     """
-    return _estimate(run_architecture(config).to_json_string(), _workload(config))
+    architecture = run_architecture(config).to_json_string()
+    return _estimate(architecture, workload_of(config), trained_by(config), held_at_start(config))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,14 @@ def clip_costs(config: RunConfig) -> ClipCosts:
     """
     # Without what makes no difference, so that more runs are alike.
     workload = replace(
-        _workload(config),
+        workload_of(config),
         precision="fp32",
         other_precision=None,
         clips_captioned=1,
         cached_features=False,
         gradient_checkpointing=False,
     )
-    counted = _multiply_adds(run_architecture(config).to_json_string(), workload)
+    counted = _multiply_adds(run_architecture(config).to_json_string(), workload, trained_by(config))
     training = (counted.training_batch // workload.batch_size).total
     return ClipCosts(counted.soft_tokens, training, counted.captioning_clip.total)
 
@@ -72,7 +75,8 @@ def splits_with_features(config: RunConfig) -> dict[str, int | None]:
     return sizes | {data.train_split: data.train_clips or sizes[data.train_split]}
 
 
-def _workload(config: RunConfig) -> Workload:
+def workload_of(config: RunConfig) -> Workload:
+    """Return what a run asks of its model in a forward pass, and in captioning."""
     data, training, generation = config.data, config.training, config.generation
     auto = training.precision == "auto"
     precision = resolve_precision("auto") if auto else training.precision
@@ -106,10 +110,10 @@ def _texts(config: RunConfig) -> dict[str, int]:
 
 # Runs of a sweep, of several seeds or of one table are alike, and running a model takes seconds.
 @lru_cache(maxsize=64)
-def _estimate(architecture: str, workload: Workload) -> Estimate:
-    return estimate(EvlVideoConfig.from_dict(json.loads(architecture)), workload)
+def _estimate(architecture: str, workload: Workload, trained: Trained, held: tuple[str, ...]) -> Estimate:
+    return estimate(EvlVideoConfig.from_dict(json.loads(architecture)), workload, trained, held=held)
 
 
 @lru_cache(maxsize=64)
-def _multiply_adds(architecture: str, workload: Workload) -> MultiplyAdds:
-    return multiply_adds(EvlVideoConfig.from_dict(json.loads(architecture)), workload)
+def _multiply_adds(architecture: str, workload: Workload, trained: Trained) -> MultiplyAdds:
+    return multiply_adds(EvlVideoConfig.from_dict(json.loads(architecture)), workload, trained)

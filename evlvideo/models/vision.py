@@ -61,10 +61,10 @@ def _scaled(branch: Tensor, scale: nn.Module | Tensor | None) -> Tensor:
 
 
 class VisionTower(nn.Module):
-    """A frozen timm ViT, `(B, T, 3, height, width)` → `(B, T, N, D)`.
+    """A timm ViT, `(B, T, 3, height, width)` → `(B, T, N, D)`, frozen unless the captioner says otherwise.
 
-    It is always in eval mode and its weights take no gradient. Contextualizers in its blocks and video relations are
-    trained.
+    By itself it is in eval mode and its weights take no gradient. Contextualizers in its blocks and video relations
+    are trained.
 
     Modifications: timm's blocks run in a loop, which adds contextualizers between attention and MLP, lets relations
     read the last blocks, and checkpoints gradients in eval mode too. Names of weights stay timm's.
@@ -116,6 +116,8 @@ class VisionTower(nn.Module):
         self._pruning: Pruning | None = None
         self._checkpoint: Checkpoint | None = None
         self._checkpoint_every = 1
+        self.computed_in: torch.dtype | None = None
+        """What it computes in, if its first weights are trained and so in float32. If None, their type."""
         self.vit.requires_grad_(False)
         self.eval()
 
@@ -161,8 +163,8 @@ class VisionTower(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights, of the computation, and of the tokens."""
-        return self._weight.dtype
+        """Type of the frozen weights, of the computation, and of the tokens."""
+        return self.computed_in or self._weight.dtype
 
     @property
     def device(self) -> torch.device:
@@ -176,7 +178,7 @@ class VisionTower(nn.Module):
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Autocast to the tower's type, for the tower and the captioner around it."""
-        return autocast_by(self._weight)
+        return autocast_by(self._weight, self.computed_in)
 
     @property
     def dim(self) -> int:
@@ -275,7 +277,7 @@ class VisionTower(nn.Module):
         self._checkpoint, self._checkpoint_every = checkpoint, every
 
     def train(self, mode: bool = True) -> "VisionTower":
-        """Set the mode of the relations. The tower stays in eval mode: no dropout, no updated statistics."""
+        """Set the mode of the relations. The tower stays in eval mode; the captioner sets what is trained of it."""
         super().train(False)
         if self.video_relations is not None:
             self.video_relations.train(mode)
@@ -303,8 +305,9 @@ class VisionTower(nn.Module):
             )
         batch, frames = pixel_values.shape[:2]
         images = self._normalised(pixel_values).flatten(0, 1).to(self.dtype)
-        # Without contextualizers nothing in the tower is trained, and keeping its activations would be waste.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.has_contextualizers):
+        # If nothing in the tower is trained, keeping its activations would be waste.
+        trains = any(weight.requires_grad for weight in self.vit.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trains):
             tokens, outputs = self._run(images, frames)
         # On a GPU, a norm gives float32 under autocast.
         tokens = tokens.to(self.dtype).unflatten(0, (batch, frames))

@@ -98,7 +98,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         captioner, alone = self.captioner, len(batches) == 1
         with torch.set_grad_enabled(alone):
             for batch in batches:
-                if not captioner.config.needs_frames and "pixel_values" in batch:
+                if not captioner.needs_frames and "pixel_values" in batch:
                     batch["features"] = captioner.vision_tower(batch.pop("pixel_values"))
             prompt = captioner.read_prompt(
                 torch.cat([captioner.encode(**visual_inputs(batch)) for batch in batches])  # (B, P, E)
