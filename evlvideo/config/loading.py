@@ -18,7 +18,8 @@ from evlvideo.config.settings import flat_settings, text_keys
 from evlvideo.errors import ProblemsError, raise_problems
 from evlvideo.yaml_values import literal, parse_overrides, read_values
 
-_TEXTS = frozenset(text_keys(RunConfig))
+TEXTS = frozenset(text_keys(RunConfig))
+"""Keys of a run whose values are text."""
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
@@ -27,7 +28,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     Raises:
         UserError: the file cannot be read, is not YAML, or has unknown keys or wrong values; all of them are listed.
     """
-    return _checked(read_values(path, "config", overrides, texts=_TEXTS), f"The config {path}")
+    return checked_run(read_values(path, "config", overrides, texts=TEXTS), f"The config {path}")
 
 
 def config_of(overrides: list[str]) -> RunConfig:
@@ -36,10 +37,19 @@ def config_of(overrides: list[str]) -> RunConfig:
     Raises:
         UserError: there are unknown keys or wrong values; all of them are listed.
     """
-    return _checked(parse_overrides(overrides, texts=_TEXTS), "The list of overrides")
+    return checked_run(parse_overrides(overrides, texts=TEXTS), "The list of overrides")
 
 
-def _checked(given: dict[str, Any], where: str) -> RunConfig:
+def checked_run(given: dict[str, Any], where: str) -> RunConfig:
+    """Make a run of nested values.
+
+    Args:
+        given: as in a YAML; what is missing has its default.
+        where: source of the values, for errors.
+
+    Raises:
+        ProblemsError: there are unknown keys or wrong values; all of them are listed.
+    """
     from omegaconf import OmegaConf
 
     run = OmegaConf.structured(RunConfig)

@@ -147,6 +147,7 @@ def test_the_divergence_of_self_critical_training_is_from_the_language_model_at_
 # The run's directory
 
 
+@pytest.mark.usefixtures("no_java")
 def test_a_finished_run_holds_what_it_trained_and_is_evaluated_from_it(toy: Toy, run: Path) -> None:
     assert set(read_manifest(run)) == {"vision_tower"}
     names = weights_of_run(run)
