@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from evlvideo.assembly.architecture import run_architecture
+from evlvideo.assembly.stages import check_parts
 from evlvideo.config.loading import load_config
+from evlvideo.config.recipes.recipe import is_recipe, load_recipe
 from evlvideo.config.run import TOWERS, RunConfig
 from evlvideo.models.architecture import read_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -19,7 +21,8 @@ from evlvideo.training.arguments import training_arguments
 ROOT = Path(__file__).parents[1]
 EVLGEN_ARCHITECTURES = sorted((ROOT / "configs" / "architectures").glob("evlgen_*.yaml"))
 ARCHITECTURES = sorted((ROOT / "configs" / "architectures").rglob("*.y*ml"))
-CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - set(ARCHITECTURES))
+RECIPES = sorted(path for path in (ROOT / "configs").rglob("*.y*ml") if is_recipe(path))
+CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - set(ARCHITECTURES) - set(RECIPES))
 EVLGEN_FORMS = {
     f"{form}_{language}"
     for form in ("concat", "mean", "image", "video", "scst")
@@ -92,6 +95,29 @@ class TestShippedConfig:
     def test_is_understood_by_the_trainer(self, config: Path, tmp_path: Path) -> None:
         arguments = training_arguments(load_config(config, [f"output_dir={tmp_path}"]), "fp32")
         assert arguments.max_steps == load_config(config).training.max_steps
+
+
+def test_there_are_recipes() -> None:
+    names = {f"{path.parent.name}/{path.stem}" for path in RECIPES}
+    assert names >= {"alignment/four_stages", "alignment/llava15", "alignment/small", "mini/alignment"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+class TestShippedRecipe:
+    def test_opens_with_its_command(self, recipe: Path) -> None:
+        assert command(recipe) == ["#", "evlvideo", "train", str(recipe.relative_to(ROOT))]
+
+    def test_writes_to_its_own_directory(self, recipe: Path) -> None:
+        taken = {load_config(path).output_dir for path in CONFIGS}
+        taken |= {str(load_recipe(path).directory) for path in RECIPES if path != recipe}
+        assert str(load_recipe(recipe).directory) not in taken
+
+    def test_every_stage_trains_parts_that_its_model_has(self, recipe: Path) -> None:
+        check_parts(load_recipe(recipe))
+
+    def test_is_understood_by_the_trainer(self, recipe: Path, tmp_path: Path) -> None:
+        for stage in load_recipe(recipe, [f"output_dir={tmp_path}"]).stages:
+            assert training_arguments(stage.config, "fp32").max_steps == stage.config.training.max_steps
 
 
 @pytest.mark.parametrize("config", [path for path in CONFIGS if path.parent.name == "mini"], ids=lambda path: path.stem)
