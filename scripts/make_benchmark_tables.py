@@ -8,7 +8,7 @@ The programs in `scripts/benchmarks` write the JSON files; no number is typed by
 import argparse
 from pathlib import Path
 
-from benchmark_page import connectors, demo, gpu, scale, self_critical, shards, speed
+from benchmark_page import connectors, demo, elip, gpu, pruning, scale, self_critical, shards, speed
 
 from evlvideo.files import read_json, write_text
 
@@ -17,7 +17,10 @@ SECTIONS = {
     "mini_seeds": demo.mini_seeds,
     "connectors": connectors.connectors,
     "merging_sweep": connectors.merging_sweep,
+    "pruned_captioning": pruning.pruned_captioning,
     "connector_costs": connectors.connector_costs,
+    "elip_costs": elip.elip_costs,
+    "elip_mini": elip.elip_mini,
     "full_size": speed.full_size,
     "gpu-*": gpu.gpu,
     "scst_step": self_critical.scst_step,

@@ -31,7 +31,7 @@ FLOORS = (
     ("inference",),
     ("estimate",),
     ("training",),
-    ("training.scst",),
+    ("training.scst", "training.representation"),
     ("training.run",),
     ("evaluation", "inspection"),
     ("comparison.rows",),

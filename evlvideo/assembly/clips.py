@@ -14,17 +14,18 @@ from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import facts_of, media_root
 from evlvideo.data.annotation.sample import sample_clips
 from evlvideo.data.annotation.split_cache import read_cached_split
-from evlvideo.data.annotation.splits import check_media, dataset_root
+from evlvideo.data.annotation.splits import CAPTIONING, check_media, dataset_root
 from evlvideo.data.loading.shards.clips import ShardClips, find_shards
 from evlvideo.data.video.quarantine import read_quarantine, without_quarantined
 from evlvideo.errors import UserError
+from evlvideo.mini.rendered import resolved
 from evlvideo.processes import on_main_process, wait_for_all
 from evlvideo.progress import timed
 
 logger = logging.getLogger(__name__)
 
 
-def read_clips(data: DataConfig, split: str, count: int | None = None) -> ClipTable:
+def read_clips(data: DataConfig, split: str, count: int | None = None, *, purpose: str = CAPTIONING) -> ClipTable:
     """Read the clips of a split of a run's dataset; call this in every process.
 
     Only the main process of each machine checks that the files exist. The others trust it and, if the split is large,
@@ -34,23 +35,32 @@ def read_clips(data: DataConfig, split: str, count: int | None = None) -> ClipTa
         data: the dataset.
         split: the split.
         count: draw this many clips; see :func:`evlvideo.data.annotation.sample.sample_clips`. If None, take all.
+        purpose: see :func:`evlvideo.data.annotation.splits.read_split`.
 
     Raises:
         UserError: the split cannot be read, has fewer clips, or files are missing; in every process.
     """
     name = f"{data.dataset}:{split}"
     with timed(f"the clips of {name}", logger.info) as outcome:
-        clips = _read_checked(_reader(data, split, count))
+        clips = _read_checked(_reader(data, split, count, purpose))
         of_all = "" if count is None else f", drawn from all of {name}"
         outcome.append(f"{len(clips):,} clips with {int(clips.caption_counts().sum()):,} captions{of_all}")
     return clips
 
 
-def _reader(data: DataConfig, split: str, count: int | None) -> Callable[..., ClipTable]:
+def _reader(data: DataConfig, split: str, count: int | None, purpose: str) -> Callable[..., ClipTable]:
     """Return a function that reads the clips of a split, and, unless `check_files` is false, checks their files."""
     root = dataset_root(data.dataset, Path(data.root) if data.root else None)
     video_root = Path(data.video_root) if data.video_root else None
-    read = partial(read_cached_split, data.dataset, split, root, video_root, check_counts=data.check_counts)
+    read = partial(
+        read_cached_split,
+        data.dataset,
+        split,
+        root,
+        video_root,
+        check_counts=data.check_counts,
+        purpose=purpose,
+    )
     if count is None:
         return read
 
@@ -75,23 +85,28 @@ def _read_checked(read: Callable[..., ClipTable]) -> ClipTable:
     return read(check_files=False)
 
 
-def clips_of_run(data: DataConfig, split: str) -> ClipTable:
+def clips_of_run(data: DataConfig, split: str, *, purpose: str = CAPTIONING) -> ClipTable:
     """Read the clips of a split as a run uses them: `data.train_clips` of those it trains on.
 
     Raises:
         UserError: as :func:`read_clips`.
     """
-    return read_clips(data, split, data.train_clips if split == data.train_split else None)
+    return read_clips(data, split, data.train_clips if split == data.train_split else None, purpose=purpose)
 
 
-def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
-    """Read the clips that a run trains on, by source, without those in quarantine."""
+def read_training_clips(data: DataConfig, *, purpose: str = CAPTIONING) -> dict[str, ClipTable | ShardClips]:
+    """Read the clips that a run trains on, by source, without those in quarantine.
+
+    Args:
+        data: the dataset or sources.
+        purpose: see :func:`evlvideo.data.annotation.splits.read_split`.
+    """
     clips: dict[str, ClipTable | ShardClips] = {
-        f"sources[{place}], {source.dataset}:{source.split}": _read_source(data, source)
+        f"sources[{place}], {source.dataset}:{source.split}": _read_source(data, source, purpose)
         for place, source in enumerate(data.sources)
     }
     if not data.sources:
-        clips = {f"{data.dataset}:{data.train_split}": clips_of_run(data, data.train_split)}
+        clips = {f"{data.dataset}:{data.train_split}": clips_of_run(data, data.train_split, purpose=purpose)}
     if data.quarantine is None:
         return clips
     bad = read_quarantine(Path(data.quarantine))
@@ -101,13 +116,13 @@ def read_training_clips(data: DataConfig) -> dict[str, ClipTable | ShardClips]:
     }
 
 
-def _read_source(data: DataConfig, source: SourceConfig) -> ClipTable | ShardClips:
+def _read_source(data: DataConfig, source: SourceConfig, purpose: str) -> ClipTable | ShardClips:
     if source.dataset != SHARDS:
         of_source = replace(data, dataset=source.dataset, root=source.root, video_root=source.video_root)
-        return read_clips(of_source, source.split, source.clips)
+        return read_clips(of_source, source.split, source.clips, purpose=purpose)
     if source.root is None:
         raise UserError("A source of shards has no root; set its root to the directory that holds the .tar files.")
-    return ShardClips(find_shards(Path(source.root)))
+    return ShardClips(find_shards(resolved(Path(source.root))))
 
 
 def references_of(clips: Iterable[CaptionedClip]) -> dict[str, list[str]]:

@@ -4,14 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import PartialState
 
+from evlvideo.assembly.fitted_guide import check_guide
 from evlvideo.assembly.precision import precision_of
 from evlvideo.config.data import DataConfig
 from evlvideo.config.run import RunConfig
+from evlvideo.config.vlp import VlpConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.features.dataset import FeatureDataset
@@ -25,21 +28,35 @@ from evlvideo.data.media.media import TarMember
 from evlvideo.data.video.decode import DECODING_VERSION
 from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.data.video.sampling import SAMPLERS
+from evlvideo.errors import UserError
+from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import fingerprint
 from evlvideo.models.trainable import holds_some_of
 
 
+class TakesImages(Protocol):
+    """What knows the size of a model's images, such as its processor."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of an image in pixels."""
+        ...
+
+
 def training_dataset(
-    config: RunConfig,
-    model: EvlVideoForCaptioning,
-    processor: EvlVideoProcessor,
+    config: RunConfig | VlpConfig,
+    model: EvlVideoForCaptioning | None,
+    processor: TakesImages,
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
     *,
     per_caption: bool,
 ) -> Mixture:
-    """Build a run's training dataset: the clips of :func:`read_training_clips`, shuffled and mixed by ratio."""
+    """Build a run's training dataset: the clips of :func:`read_training_clips`, shuffled and mixed by ratio.
+
+    Only a run that trains on features needs its model for that.
+    """
     datasets = {
         name: _source_dataset(config, model, processor, clips, per_caption=per_caption)
         for name, clips in sources.items()
@@ -56,9 +73,9 @@ def training_dataset(
 
 
 def _source_dataset(
-    config: RunConfig,
-    model: EvlVideoForCaptioning,
-    processor: EvlVideoProcessor,
+    config: RunConfig | VlpConfig,
+    model: EvlVideoForCaptioning | None,
+    processor: TakesImages,
     clips: Sequence[CaptionedClip] | ShardClips,
     *,
     per_caption: bool,
@@ -67,11 +84,13 @@ def _source_dataset(
         return _shard_dataset(config, processor, clips)
     if config.data.features is None:
         return train_dataset(config, processor, clips, per_caption=per_caption)
+    assert model is not None
+    assert isinstance(processor, EvlVideoProcessor)
     return _feature_dataset(config.data, processor, model, clips, config.data.train_split, per_caption=per_caption)
 
 
 def train_dataset(
-    config: RunConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip], *, per_caption: bool
+    config: RunConfig | VlpConfig, processor: TakesImages, clips: Sequence[CaptionedClip], *, per_caption: bool
 ) -> CaptionDataset:
     """Build a dataset of clips for training, with frames and crops sampled by the run's seed."""
     data = config.data
@@ -88,7 +107,7 @@ def train_dataset(
     )
 
 
-def _shard_dataset(config: RunConfig, processor: EvlVideoProcessor, clips: ShardClips) -> ShardDataset:
+def _shard_dataset(config: RunConfig | VlpConfig, processor: TakesImages, clips: ShardClips) -> ShardDataset:
     data = config.data
     decode = partial(
         _decode_member,
@@ -109,13 +128,13 @@ def _decode_member(
     ).frames
 
 
-def _train_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
+def _train_transform(data: DataConfig, processor: TakesImages) -> Transform:
     if not data.augment:
         return _evaluation_transform(data, processor)
     return train_transform(processor.image_size, data.crop_scale_min, data.horizontal_flip)
 
 
-def _evaluation_transform(data: DataConfig, processor: EvlVideoProcessor) -> Transform:
+def _evaluation_transform(data: DataConfig, processor: TakesImages) -> Transform:
     """Return the deterministic transform from decoded frames to model inputs."""
     return eval_transform(processor.image_size, keep_aspect=data.keep_aspect)
 
@@ -151,7 +170,11 @@ def _feature_dataset(
 
 
 def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> FeatureKey:
-    """Return the key of a run's features; they are means over frames if the model's fusion is."""
+    """Return the key of a run's features; they are means over frames if the model's fusion is.
+
+    Raises:
+        UserError: the tower prunes by a draft of each clip, or by a guide that is not fitted yet.
+    """
     tower = model.vision_tower
     computed_in = precision_of(tower.dtype)
     # The fingerprint that was taken when the tower was loaded is of what it was before it was trained.
@@ -170,11 +193,23 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
         frames=MEAN_FRAME if model.config.fusion == "mean" else ALL_FRAMES,
         computed_in=computed_in,
         stored_in=computed_in,
-        pruning=json.dumps(model.config.pruning, sort_keys=True) if model.config.pruning else None,
+        pruning=_pruning_key(model),
     )
 
 
-def video_dataset(data: DataConfig, processor: EvlVideoProcessor, clips: Sequence[CaptionedClip]) -> CaptionDataset:
+def _pruning_key(model: EvlVideoForCaptioning) -> str | None:
+    """Describe how a tower prunes, with a digest of what it is guided by."""
+    config, guide = model.config, model.vision_tower.pruning_guide
+    if config.drafts:
+        raise UserError(f"{NEEDS_FRAMES}.")
+    if config.tower_pruning is None:
+        return None
+    check_guide(model, "stored features would depend on it")
+    fitted = {} if guide is None else {"fitted": fingerprint(guide)}
+    return json.dumps({**(config.pruning or {}), **fitted}, sort_keys=True)
+
+
+def video_dataset(data: DataConfig, processor: TakesImages, clips: Sequence[CaptionedClip]) -> CaptionDataset:
     """Build a dataset of videos for captioning, without any randomness."""
     return CaptionDataset(
         clips,

@@ -28,7 +28,7 @@ from evlvideo.progress import timed
 
 logger = logging.getLogger(__name__)
 
-_PENALTY = 0.3
+PENALTY = 0.3
 _LEAST_STD = 1e-3
 """Channels that vary less stay small. The norm's channels have a variance of 1 on average."""
 _TINY = 1e-12
@@ -46,7 +46,12 @@ class FittedClips:
 
 @torch.no_grad()
 def fit_to_clips(
-    model: EvlVideoForCaptioning, tokenizer: Any, batches: Iterable[Mapping[str, Any]], clips: int
+    model: EvlVideoForCaptioning,
+    tokenizer: Any,
+    batches: Iterable[Mapping[str, Any]],
+    clips: int,
+    *,
+    norm: bool = True,
 ) -> None:
     """Fit the norm and the projection around a new connector, in place.
 
@@ -57,6 +62,7 @@ def fit_to_clips(
         tokenizer: the language model's.
         batches: from :class:`~evlvideo.data.loading.collate.CaptionCollator`. Only the main process reads them.
         clips: take at most so many; a clip that comes again is passed over.
+        norm: whether the norm is new, too. If False, the connector was trained behind it, and it stays.
     """
     parts = {"ln_vision": model.ln_vision, "language_projection": model.language_projection}
 
@@ -65,7 +71,8 @@ def fit_to_clips(
         model.eval()
         with timed("Fitting the new connector", logger.info) as outcome, model.autocast():
             found = take_clips(model, batches, clips)
-            standardize(model, found)
+            if norm:
+                standardize(model, found)
             project_to_words(model, tokenizer, found)
             outcome.append(f"{len(found.captions):,} clips")
         model.train(mode)
@@ -78,20 +85,27 @@ def fit_to_clips(
 def take_clips(model: EvlVideoForCaptioning, batches: Iterable[Mapping[str, Any]], most: int) -> FittedClips:
     """Take the first clips that differ, and read no batch beyond them."""
     found = FittedClips([], [])
+    for inputs, captions in new_clips(batches, most):
+        found.features.append(_tower_output(model, inputs))
+        found.captions.extend(captions)
+    return found
+
+
+def new_clips(
+    batches: Iterable[Mapping[str, Any]], most: int
+) -> Iterator[tuple[dict[str, Tensor], list[Sequence[str]]]]:
+    """Yield visual inputs and captions of the clips of each batch that no earlier one held, at most so many clips."""
     seen: set[str] = set()
     for batch in batches:
         ids: list[str] = batch["clip_ids"]
         rows = [row for row, clip in enumerate(ids) if clip not in seen and ids.index(clip) == row]
         rows = rows[: most - len(seen)]
         if rows:
-            found.features.append(
-                _tower_output(model, {name: value[rows] for name, value in visual_inputs(batch).items()})
-            )
-            found.captions.extend(batch["captions"][row] for row in rows)
             seen.update(ids[row] for row in rows)
+            inputs = {name: value[rows] for name, value in visual_inputs(batch).items()}
+            yield inputs, [batch["captions"][row] for row in rows]
         if len(seen) == most:
             break
-    return found
 
 
 def standardize(model: EvlVideoForCaptioning, clips: FittedClips) -> None:
@@ -124,12 +138,12 @@ def _tower_output(model: EvlVideoForCaptioning, inputs: Mapping[str, Tensor]) ->
 def project_to_words(model: EvlVideoForCaptioning, tokenizer: Any, clips: FittedClips) -> None:
     """Let the language projection map the tokens of a clip to the words of its captions, and be as long as words."""
     projection, words = model.language_projection, model.language_model.get_input_embeddings()
-    target = torch.stack([_mean_word(words, tokenizer, captions) for captions in clips.captions])  # (C, E)
+    target = torch.stack([mean_word(words, tokenizer, captions) for captions in clips.captions])  # (C, E)
     length = mean_norm(words.weight) * float(getattr(words, "embed_scale", 1.0))
     # Most of a mean over words is the same for all captions. What differs is stretched, so that it is not drowned.
     common = target.mean(dim=0)
     target = common + (target - common) * (length / max(mean_norm(target - common), _TINY))
-    weight, bias = ridge_to_targets(_tokens(model, clips), target, _PENALTY)
+    weight, bias = ridge_to_targets(_tokens(model, clips), target, PENALTY)
     projection.weight.copy_(weight)
     projection.bias.copy_(bias)
     found = [mean_norm(projection(tokens)) * len(tokens) for tokens in _tokens(model, clips)]
@@ -137,7 +151,7 @@ def project_to_words(model: EvlVideoForCaptioning, tokenizer: Any, clips: Fitted
         value.mul_(length / max(sum(found) / len(target), _TINY))
 
 
-def _mean_word(words: nn.Module, tokenizer: Any, captions: Sequence[str]) -> Tensor:
+def mean_word(words: nn.Module, tokenizer: Any, captions: Sequence[str]) -> Tensor:
     """Average the word embeddings of a clip's captions, `(E)`; a caption counts once, however long."""
     device = next(words.parameters()).device
     texts = [ids for caption in captions if (ids := tokenizer(f" {caption}", add_special_tokens=False).input_ids)]

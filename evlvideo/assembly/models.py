@@ -10,10 +10,11 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_architecture
+from evlvideo.assembly.fitted_guide import check_guide
 from evlvideo.assembly.new_connector import scale_to_words, warn_if_alike
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.assembly.trained import trained_by
-from evlvideo.config.run import TOWERS, RunConfig
+from evlvideo.config.run import REPRESENTATION, TOWERS, RunConfig
 from evlvideo.errors import UserError, first_line, first_ten
 from evlvideo.files import read_json
 from evlvideo.models.architecture import check_same_architecture
@@ -21,6 +22,7 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.representation.files import NEW_IN_SECOND_STAGE, is_first_stage
 from evlvideo.models.towers import read_text_config
 from evlvideo.models.trainable import trained_part
 from evlvideo.processes import is_main
@@ -65,10 +67,15 @@ def start_model(
     else:
         processor = _open_processor(directory, architecture, config)
         with timed(f"the checkpoint {config.init}", logger.info) as outcome:
-            model = EvlVideoForCaptioning.from_pretrained(directory, config=architecture, **opening)
+            # What the first stage does not have is new in the second.
+            missing = NEW_IN_SECOND_STAGE if is_first_stage(directory) else frozenset()
+            model = EvlVideoForCaptioning.from_pretrained(
+                directory, config=architecture, may_be_missing=missing, **opening
+            )
             outcome.append(_size(model))
         check_finite(model, config.init)
     _check_trains(model, config)
+    _give_opening(model, processor)
     if config.prompt_scale is not None and language_model:
         scale_to_words(model)
     if language_model and is_main():
@@ -82,7 +89,34 @@ def check_start(config: RunConfig) -> None:
     Raises:
         UserError: there is no checkpoint or architecture, or they do not fit together or the run.
     """
-    _start_of(config)
+    architecture, _ = _start_of(config)
+    if config.stage == REPRESENTATION:
+        check_first_stage(config, architecture)
+
+
+def check_first_stage(config: RunConfig, architecture: EvlVideoConfig) -> None:
+    """Check that the representation stage can train an architecture.
+
+    Raises:
+        UserError: there is no Q-Former, or more than one set of its queries for a clip.
+    """
+    if architecture.connector != "blip2":
+        raise UserError(
+            f"stage is {REPRESENTATION}, which trains BLIP-2's Q-Former, but connector={architecture.connector}; set "
+            "model.connector to blip2."
+        )
+    if architecture.contextualizer != "none" or architecture.lora_r:
+        raise UserError(
+            f"stage is {REPRESENTATION}, but the model has contextualizer={architecture.contextualizer} and "
+            f"lora_r={architecture.lora_r}; set model.contextualizer to none and model.lora_r to 0."
+        )
+    frames = config.data.num_frames
+    if frames > 1 and architecture.fusion not in (None, "mean"):
+        raise UserError(
+            f"stage is {REPRESENTATION}, which compares one set of queries with a text, but data.num_frames is "
+            f"{frames} and model.fusion={architecture.fusion} gives each frame its own; set data.num_frames to 1, "
+            "model.fusion to mean, or model.connector_options.all_frames to true."
+        )
 
 
 def open_model(
@@ -97,10 +131,15 @@ def open_model(
         may_be_broken: whether trained weights may be NaN or infinite, as of a checkpoint that is inspected.
 
     Raises:
-        UserError: there is no checkpoint, its weights are not finite, or the device does not support the run's
-            precision.
+        UserError: there is no checkpoint, it cannot caption yet, its weights are not finite, it has no guide for the
+            run's pruning, or the device does not support the run's precision.
     """
     directory = checkpoint_directory(str(checkpoint))
+    if is_first_stage(directory):
+        raise UserError(
+            f"{checkpoint} is of the representation stage: it has a Q-Former and no language projection, so that it "
+            f"neither captions nor answers. Train stage=caption with init={checkpoint} first."
+        )
     architecture = changed_by_run(read_configuration(directory), config)
     processor = _open_processor(directory, architecture, config)
     with timed(f"the checkpoint {checkpoint}", logger.info) as outcome:
@@ -114,6 +153,8 @@ def open_model(
         outcome.append(_size(model))
     if not may_be_broken:
         check_finite(model, checkpoint)
+        check_guide(model, f"{checkpoint} holds none")
+    _give_opening(model, processor)
     for name, part in model.named_children():
         if language_model or name != "language_model":
             part.to(PartialState().device)
@@ -186,6 +227,12 @@ def _text_changes(config: RunConfig) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in asdict(config.text).items() if value is not None}
 
 
+def _give_opening(model: EvlVideoForCaptioning, processor: EvlVideoProcessor) -> None:
+    """Let drafts continue what captions continue."""
+    if (guide := model.vision_tower.pruning_guide) is not None:
+        guide.opening = processor.prompt_ids()
+
+
 def _check_no_start(config: RunConfig, connector: str) -> None:
     """Refuse what changes the start of a connector that is trained already."""
     for key, left_out in (("prompt_scale", None), ("fit_clips", 0)):
@@ -209,7 +256,7 @@ def _start_of(config: RunConfig) -> tuple[EvlVideoConfig, Path | None]:
         if config.architecture is not None:
             check_same_architecture(Path(config.architecture), saved, directory, keys=compared_keys(config))
         architecture = changed_by_run(saved, config)
-        if architecture.connector == saved.connector:
+        if architecture.connector == saved.connector and not is_first_stage(directory):
             _check_no_start(config, saved.connector)
         return architecture, directory
     architecture = run_architecture(config)

@@ -7,6 +7,7 @@ import typer
 
 from evlvideo.cli.options import CheckCounts, Lemmas, QuestionSplit, QuestionTypes
 from evlvideo.errors import UserError
+from evlvideo.mini.rendered import root_of
 from evlvideo.terminal import prepare
 
 
@@ -18,7 +19,10 @@ def score_answers(
         ),
     ],
     dataset: Annotated[str, typer.Option(help="Name of the dataset, such as vqav2; see datasets/.")],
-    root: Annotated[Path, typer.Option(help="Its directory; images are not needed.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Its directory; images are not needed. mini_images, which is rendered, needs no --root."),
+    ] = None,
     split: QuestionSplit = None,
     metric: Annotated[
         list[str] | None,
@@ -42,6 +46,7 @@ def score_answers(
     from evlvideo.metrics.answers.scores import AnswerMetric, Lemmatizer
 
     facts = question_facts(dataset)
+    root = root_of(dataset, root)
     split = split or facts.reported_split
     unanswered = split in facts.unanswered
     if unanswered and (submission is None or out is not None):

@@ -7,6 +7,7 @@ import typer
 
 from evlvideo.cli.options import INCOMPLETE, Changes, CheckCounts, Lemmas, Overrides, QuestionSplit, QuestionTypes
 from evlvideo.errors import UserError
+from evlvideo.mini.rendered import root_of
 from evlvideo.processes import is_main
 from evlvideo.terminal import prepare, say
 
@@ -50,7 +51,9 @@ def evaluate_answers(
     overrides: Overrides = None,
     *,
     dataset: Annotated[str, typer.Option(help="Name of the dataset of questions, such as vqav2; see datasets/.")],
-    root: Annotated[Path, typer.Option(help="Its directory.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Its directory. Not needed for mini_images, which is rendered.")
+    ] = None,
     media_root: Annotated[
         Path | None,
         typer.Option(help="Directory of its images or videos. Defaults to the usual folder under the root."),
@@ -75,6 +78,7 @@ def evaluate_answers(
 
     split = split or question_facts(dataset).reported_split
     console = prepare(f"{run}: answers to {dataset}:{split}")
+    root = root_of(dataset, root)
     from evlvideo.evaluation.answer_questions import SUBMISSION_NAME, QuestionSet, answer_questions
     from evlvideo.evaluation.score_answers import answer_lines
     from evlvideo.metrics.answers.scores import AnswerMetric, Lemmatizer

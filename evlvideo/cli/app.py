@@ -17,6 +17,7 @@ from evlvideo.cli.evaluation import baseline, evaluate, score
 from evlvideo.cli.features import features
 from evlvideo.cli.options import FAILED, INTERRUPTED, MISTAKE
 from evlvideo.cli.training import estimate, train
+from evlvideo.cli.vlp import embed, pretrain, prune_pictures, score_retrieval
 from evlvideo.errors import Interrupted, UserError, printable, why_not_written
 from evlvideo.processes import check_working_directory, end_at_once, is_first_to_say
 from evlvideo.threads import wait_passively
@@ -43,6 +44,10 @@ for command in (
     study,
     sweep,
     demo,
+    pretrain,
+    embed,
+    score_retrieval,
+    prune_pictures,
 ):
     app.command()(command)
 app.add_typer(data, name="data")

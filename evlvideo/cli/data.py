@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from evlvideo.cli.options import INCOMPLETE, CheckCounts
+from evlvideo.mini.rendered import resolved, root_of
 from evlvideo.terminal import prepare
 
 data = typer.Typer(help="Check and index datasets.", no_args_is_help=True)
@@ -15,7 +16,9 @@ data = typer.Typer(help="Check and index datasets.", no_args_is_help=True)
 @data.command()
 def verify(
     dataset: Annotated[str, typer.Argument(help="Name of the dataset, such as msrvtt; see datasets/.")],
-    root: Annotated[Path, typer.Option(help="Its directory.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Its directory. Not needed for mini and mini_images, which are rendered.")
+    ] = None,
     video_root: Annotated[Path | None, typer.Option(help="Directory of its videos or images.")] = None,
     decode: Annotated[
         bool, typer.Option("--decode", help="Also decode the first frame of every file, and compare times.")
@@ -23,10 +26,12 @@ def verify(
     check_counts: CheckCounts = True,
 ) -> None:
     """Check a dataset on disk: counts, splits, overlaps and files. Exits with 1 if something is wrong."""
-    console = prepare(f"{dataset}: checking {root}")
+    console = prepare(f"{dataset}: checking")
     from evlvideo.data.verify import verify as verify_dataset
 
-    report = verify_dataset(dataset, root, video_root, decode=decode, check_counts=check_counts, console=console)
+    report = verify_dataset(
+        dataset, root_of(dataset, root), video_root, decode=decode, check_counts=check_counts, console=console
+    )
     typer.echo("\n".join(report.lines()))
     if not report.complete:
         raise typer.Exit(INCOMPLETE)
@@ -87,7 +92,7 @@ def index(
     from evlvideo.data.loading.shards.clips import find_shards
     from evlvideo.data.loading.shards.indexing import index_shards
 
-    found = index_shards(find_shards(root), index_root, processes=processes, console=console)
+    found = index_shards(find_shards(resolved(root)), index_root, processes=processes, console=console)
     bad = [shard for shard in found if shard.reason is not None]
     for shard in bad:
         typer.echo(f"{shard.shard}: {shard.reason}")

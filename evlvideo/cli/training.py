@@ -26,9 +26,10 @@ def train(
         typer.Option("--from", help="Train a recipe again from this stage on, which replaces it and those after it."),
     ] = None,
 ) -> None:
-    """Fine-tune by cross-entropy or self-critical training, as the config says, or in the stages of a recipe."""
+    """Train by cross-entropy or self-critically, a Q-Former before that, or in the stages of a recipe."""
     from evlvideo.config.loading import load_config
     from evlvideo.config.recipes.recipe import is_recipe
+    from evlvideo.config.run import REPRESENTATION
 
     if is_recipe(config):
         _train_recipe(config, overrides, resume=resume, start=start)
@@ -40,7 +41,9 @@ def train(
     from evlvideo.training.run import train as run_training
 
     directory = run_training(run, resume=resume, console=console)
-    say(f"{directory}: done. Next: evlvideo evaluate {directory} --split test")
+    captions = run.stage != REPRESENTATION
+    then = f"evaluate {directory} --split test" if captions else f"train CONFIG init={directory}, with stage: caption"
+    say(f"{directory}: done. Next: evlvideo {then}")
 
 
 def _train_recipe(config: Path, overrides: list[str] | None, *, resume: bool, start: str | None) -> None:

@@ -18,7 +18,7 @@ class SourceConfig:
     dataset: str = setting("jsonl", choices=(*DATASETS, SHARDS))
     """Its name, as in `data.dataset`, or `shards`: tar files under `root`, as img2dataset and webdataset write them."""
     root: str | None = place(None)
-    """Its directory."""
+    """Its directory; `rendered:mini_images/shards` is a folder of a dataset that is rendered on first use."""
     video_root: str | None = place(None)
     """Directory of its videos or images. Defaults to the dataset's own folder under `root`."""
     split: str = "train"
@@ -36,7 +36,7 @@ class DataConfig:
     dataset: str = setting("msrvtt", choices=tuple(DATASETS))
     """A dataset by name, such as `msrvtt`, `jsonl` (your own) or `mini` (rendered on first use); see datasets/."""
     root: str | None = place(None)
-    """Directory of the dataset. `mini` defaults to one in the cache."""
+    """Directory of the dataset. `mini` and `mini_images` default to one in the cache."""
     video_root: str | None = place(None)
     """Directory of the video or image files. Defaults to the dataset's own folder under `root`."""
     sources: list[SourceConfig] = field(default_factory=list)

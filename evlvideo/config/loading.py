@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from evlvideo.config.data import SourceConfig
 from evlvideo.config.run import RunConfig
@@ -20,6 +20,7 @@ from evlvideo.yaml_values import literal, parse_overrides, read_values
 
 TEXTS = frozenset(text_keys(RunConfig))
 """Keys of a run whose values are text."""
+Config = TypeVar("Config")
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
@@ -28,7 +29,22 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     Raises:
         UserError: the file cannot be read, is not YAML, or has unknown keys or wrong values; all of them are listed.
     """
-    return checked_run(read_values(path, "config", overrides, texts=TEXTS), f"The config {path}")
+    return load_config_of(RunConfig, path, overrides)
+
+
+def load_config_of(kind: type[Config], path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a config of another kind as :func:`load_config` reads a run.
+
+    Args:
+        kind: a dataclass of settings that checks itself.
+        path: the file.
+        overrides: `key=value` in dotted form.
+
+    Raises:
+        UserError: as :func:`load_config`.
+    """
+    values = read_values(path, "config", overrides, texts=frozenset(text_keys(kind)))
+    return _checked(kind, values, f"The config {path}")
 
 
 def config_of(overrides: list[str]) -> RunConfig:
@@ -50,18 +66,22 @@ def checked_run(given: dict[str, Any], where: str) -> RunConfig:
     Raises:
         ProblemsError: there are unknown keys or wrong values; all of them are listed.
     """
+    return _checked(RunConfig, given, where)
+
+
+def _checked(kind: type[Config], given: dict[str, Any], where: str) -> Config:
     from omegaconf import OmegaConf
 
-    run = OmegaConf.structured(RunConfig)
-    for key, value in _preset_values(given).items():
+    run = OmegaConf.structured(kind)
+    for key, value in (_preset_values(given) if kind is RunConfig else {}).items():
         OmegaConf.update(run, key, value, merge=False)
-    problems = _set_values(run, given, RunConfig)
+    problems = _set_values(run, given, kind, kind)
     try:
         loaded = OmegaConf.to_object(run)
-    except ProblemsError as error:  # RunConfig checks itself; keys of a wrong type have their defaults by now
+    except ProblemsError as error:  # a config checks itself; keys of a wrong type have their defaults by now
         problems += error.problems
     raise_problems(where, problems)
-    assert isinstance(loaded, RunConfig)
+    assert isinstance(loaded, kind)
     return loaded
 
 
@@ -72,8 +92,16 @@ def _preset_values(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return preset.values if preset is not None else {}
 
 
-def _set_values(run: Any, given: Any, section: type, prefix: str = "") -> list[str]:
-    """Set what is right in `run`, a structured config, and return what is wrong: unknown keys and wrong types."""
+def _set_values(run: Any, given: Any, kind: type, section: type, prefix: str = "") -> list[str]:
+    """Set what is right in `run`, a structured config, and return what is wrong: unknown keys and wrong types.
+
+    Args:
+        run: the config, changed in place.
+        given: values of one of its sections.
+        kind: class of the whole config.
+        section: class of the section.
+        prefix: the section's dotted key, with a dot behind it.
+    """
     types = get_type_hints(section)
     if not isinstance(given, Mapping):
         return [f"{prefix.rstrip('.')} is {given!r}; it is a section with the keys {', '.join(types)}"]
@@ -81,23 +109,23 @@ def _set_values(run: Any, given: Any, section: type, prefix: str = "") -> list[s
     for key, value in given.items():
         name = f"{prefix}{key}"
         if key not in types:
-            problems.append(f"unknown key {name}; {_hint(str(key), types, prefix)}")
+            problems.append(f"unknown key {name}; {_hint(str(key), kind, types, prefix)}")
         elif value is None and _is_section(types[key]):
             continue  # a section whose keys are all commented out is null
         elif is_dataclass(types[key]):
-            problems += _set_values(run, value, types[key], f"{name}.")
+            problems += _set_values(run, value, kind, types[key], f"{name}.")
         elif (entry := _entry_type(types[key])) and isinstance(value, list):
-            problems += _set_entries(run, value, entry, name)
+            problems += _set_entries(run, value, kind, entry, name)
         else:
             problems += _set_value(run, value, types[key], name)
     return problems
 
 
-def _set_entries(run: Any, given: list[Any], entry: type, name: str) -> list[str]:
+def _set_entries(run: Any, given: list[Any], kind: type, entry: type, name: str) -> list[str]:
     from omegaconf import OmegaConf
 
     OmegaConf.update(run, name, [entry() for _ in given], merge=False)
-    found = (_set_values(run, values, entry, f"{name}[{index}].") for index, values in enumerate(given))
+    found = (_set_values(run, values, kind, entry, f"{name}[{index}].") for index, values in enumerate(given))
     return [problem for problems in found for problem in problems]
 
 
@@ -113,10 +141,10 @@ def _set_value(run: Any, value: Any, annotation: Any, name: str) -> list[str]:
     return []
 
 
-def _hint(key: str, allowed: Mapping[str, Any], prefix: str) -> str:
+def _hint(key: str, kind: type, allowed: Mapping[str, Any], prefix: str) -> str:
     if "." in key:
         return "in YAML, write the section and its key on two lines, the key indented"
-    elsewhere = [name for name in flat_settings(asdict(RunConfig())) if name.rpartition(".")[2] == key]
+    elsewhere = [name for name in flat_settings(asdict(kind())) if name.rpartition(".")[2] == key]
     close = elsewhere or [prefix + name for name in difflib.get_close_matches(key, allowed, n=1)]
     return f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
 
@@ -151,8 +179,8 @@ def _describe(annotation: Any) -> str:
     return " or ".join(_TYPE_NAMES[option] for option in options)
 
 
-def save_config(config: RunConfig, path: Path) -> None:
-    """Write the whole run, defaults included, as YAML that :func:`load_config` reads back."""
+def save_config(config: Any, path: Path) -> None:
+    """Write a whole config, a dataclass, defaults included, as YAML that :func:`load_config` reads back."""
     from omegaconf import OmegaConf
 
     from evlvideo.files import write_text

@@ -37,8 +37,10 @@ class ModelConfig:
     """Tokens of a frame that merging leaves, class token included, instead of `merge_r`: layers merge equally many, the
     first ones one more where that does not divide."""
     pruning: dict[str, Any] | None = None
-    """Prunes every frame's tokens inside the frozen vision tower, guided by its class token (ELIP without a text), such
-    as `{preset: blip, look_ahead: one}` or `{begin: [2, 4, 10], keep: [0.9, 0.65, 0.4]}`; `{}` is none."""
+    """Prunes every frame's tokens inside the frozen vision tower (ELIP), such as `{preset: blip, look_ahead: one}` or
+    `{begin: [2, 4, 10], keep: [0.9, 0.65, 0.4]}`; `{}` is none. `guide` is `class` (the class token, the default),
+    `prompt` (the text `prompt`), `predicted` (a text, from the class token), `draft` (a first caption) or `none`. A
+    text has the share 1 − `vision_share` in the guide, 0.2 by default. Controls: `scores: random` and `fold: false`."""
     lora_r: int | None = None
     """Rank of the LoRA on the language model, such as 8; 0 is none."""
     lora_alpha: int | None = None

@@ -4,7 +4,8 @@ The defaults of the model's architecture are in :class:`evlvideo.models.configur
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from evlvideo.config.data import SHARDS, DataConfig
 from evlvideo.config.generation import AnsweringConfig, GenerationConfig
@@ -12,9 +13,11 @@ from evlvideo.config.model import ModelConfig
 from evlvideo.config.scst import ScstConfig
 from evlvideo.config.settings import expand_home, place, problems_of_bounds, setting
 from evlvideo.config.text import TextConfig
-from evlvideo.config.training import ContrastiveConfig, TrainingConfig
+from evlvideo.config.training import ContrastiveConfig, RepresentationConfig, TrainingConfig
 from evlvideo.errors import raise_problems
 
+REPRESENTATION = "representation"
+"""The stage that trains a Q-Former before there is a language model."""
 TOWERS = "towers"
 """The `init` of a new model."""
 _FIT_CLIPS = 512
@@ -31,8 +34,9 @@ class RunConfig:
         UserError: values are out of their bounds or contradict each other; the message lists all of them.
     """
 
-    stage: str = setting("caption", choices=("caption", "scst"))
-    """`caption` (cross-entropy) or `scst` (self-critical)."""
+    stage: str = setting("caption", choices=("caption", "scst", REPRESENTATION))
+    """`caption` (cross-entropy), `scst` (self-critical), or `representation`, BLIP-2's first stage: a Q-Former learns
+    from images and texts without a language model, and a `caption` run starts from it (`init`)."""
     init: str = place("mini")
     """Checkpoint to start from: a directory, a hub name, or `mini`, the packaged one. `towers` makes a new model."""
     architecture: str | None = place(None)
@@ -46,8 +50,9 @@ class RunConfig:
     fit_clips: int | None = setting(None, least=0)
     """Training clips that a new connector is fitted to before the first step: the tower's norm standardizes each
     channel over them, and the language projection starts at the linear map from the connector's tokens to the words of
-    their captions. 0 starts from random weights, as published. Defaults to 512 for a new model (`init: towers`), and
-    to 0 otherwise."""
+    their captions. After a `representation` stage, only the language projection is new and fitted. 0 starts from random
+    weights, as published. Defaults to 512 for a new model (`init: towers`), and to 0 otherwise and in the
+    `representation` stage."""
     output_dir: str = place("runs/run")
     """Directory of the run."""
     seed: int = setting(42, least=0, most=MOST_SEED)
@@ -60,19 +65,20 @@ class RunConfig:
     scst: ScstConfig = field(default_factory=ScstConfig)
     answering: AnsweringConfig = field(default_factory=AnsweringConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    representation: RepresentationConfig = field(default_factory=RepresentationConfig)
 
     def __post_init__(self) -> None:
         expand_home(self)
         sections = (self.model, self.text, self.data, self.training, self.generation, self.scst)
-        of_questions = (self.answering, self.contrastive)
-        contradictions = [problem for section in (*sections, *of_questions) for problem in section.contradictions()]
+        further = (self.answering, self.contrastive, self.representation)
+        contradictions = [problem for section in (*sections, *further) for problem in section.contradictions()]
         raise_problems("The config", [*problems_of_bounds(self), *contradictions, *self._contradictions()])
 
     @property
     def clips_to_fit(self) -> int:
         """`fit_clips`, or its default."""
         if self.fit_clips is None:
-            return _FIT_CLIPS if self.init == TOWERS else 0
+            return _FIT_CLIPS if self.init == TOWERS and self.stage != REPRESENTATION else 0
         return self.fit_clips
 
     def _contradictions(self) -> Iterator[str]:
@@ -83,6 +89,8 @@ class RunConfig:
             yield f"connector_init starts a new connector, but init is {self.init!r}; set init to {TOWERS}"
         if self.stage == "scst":
             yield from self._contradictions_of_scst()
+        if self.stage == REPRESENTATION:
+            yield from self._contradictions_of_representation()
         if self.data.features is not None and self.model.contextualizer == "in_tower":
             yield (
                 "data.features holds the outputs of the vision tower, which in-tower contextualizers change; set "
@@ -104,6 +112,12 @@ class RunConfig:
                 "earlier blocks too; set data.features to null"
             )
 
+        if self.data.features is not None and (self.model.pruning or {}).get("guide") == "draft":
+            yield (
+                "data.features holds the outputs of the vision tower, which model.pruning.guide=draft prunes by a "
+                "draft of each clip's caption; set guide to class or predicted, or data.features to null"
+            )
+
     def _contradictions_of_scst(self) -> Iterator[str]:
         if self.contrastive.beta:
             yield (
@@ -117,3 +131,44 @@ class RunConfig:
         for index, source in enumerate(self.data.sources):
             if source.dataset == SHARDS:
                 yield f"data.sources[{index}] are shards, but the scst stage needs all captions of every clip"
+
+    def _contradictions_of_representation(self) -> Iterator[str]:
+        """Name what the stage does not have: captions, a language model, and parts inside the tower."""
+        for part in ("vision_tower", "language_model"):
+            if rate := getattr(self.training.learning_rates, part):
+                yield (
+                    f"training.learning_rates.{part} is {rate:g}, but the {REPRESENTATION} stage trains the Q-Former "
+                    "alone; set it to 0"
+                )
+        model, training = self.model, self.training
+        refused: dict[str, tuple[Any, Any, str]] = {
+            "model.connector": (model.connector, "blip2", "trains a Q-Former"),
+            "model.contextualizer": (model.contextualizer, "none", "trains nothing inside the tower"),
+            "model.lora_r": (model.lora_r or None, 0, "has no language model"),
+            "fit_clips": (
+                self.fit_clips or None,
+                0,
+                "has no language projection; the caption stage after it may fit it",
+            ),
+            "prompt_scale": (self.prompt_scale, None, "has no soft tokens; the caption stage after it may scale them"),
+            "contrastive.beta": (self.contrastive.beta or None, 0, "has a contrast of its own"),
+            "data.captions_per_clip": (self.data.captions_per_clip, 1, "pairs a clip with one caption"),
+            "training.patience": (training.patience or None, 0, "has no CIDEr to wait for"),
+            "training.stop_on_collapse": (training.stop_on_collapse or None, False, "has no captions to look at"),
+        }
+        for key, (value, allowed, why) in refused.items():
+            if value not in (None, allowed):
+                yield f"{key} is {value}, but the representation stage {why}; set it to {_shown(allowed)}"
+        for name in ("gradient_checkpointing", "activation_checkpointing"):
+            if training.arguments.get(name):
+                yield f"training.arguments.{name} is on, but the representation stage has none; leave it out"
+        for entry in fields(self.scst):
+            if getattr(self.scst, entry.name) != entry.default:
+                yield (
+                    f"scst.{entry.name} is {getattr(self.scst, entry.name)}, but the representation stage samples no "
+                    "captions; leave it out"
+                )
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower()

@@ -1,4 +1,4 @@
-"""Optimisation, and the contrastive term beside cross-entropy."""
+"""Optimisation, the contrastive term beside cross-entropy, and BLIP-2's first stage."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -143,3 +143,29 @@ class ContrastiveConfig:
         """Name keys that do not fit together."""
         if not self.text_encoder:
             yield "contrastive.text_encoder is empty; name a hub name or a folder"
+
+
+@dataclass
+class RepresentationConfig:
+    """BLIP-2's first stage (`stage: representation`): the Q-Former learns which images and texts belong together."""
+
+    contrast_weight: float = setting(1.0, least=0)
+    """Weight of image-text contrast."""
+    matching_weight: float = setting(1.0, least=0)
+    """Weight of image-text matching, with hard negatives."""
+    generation_weight: float = setting(1.0, least=0)
+    """Weight of image-grounded text generation."""
+    tokenizer: str = "bert-base-uncased"
+    """Tokenizer of the texts: a hub name, a folder, or `package:mini/language_model`, which needs no download. The
+    published one is BERT's. A connector that starts from a BERT (`connector_init`) needs that BERT's."""
+    text_tokens: int = setting(32, least=3)
+    """Longest text, with a token before it and one after it; longer ones are cut off. Published: 32."""
+    width: int = setting(256, least=1)
+    """Channels in which images and texts are contrasted. Published: 256."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Name keys that do not fit together."""
+        if not self.contrast_weight + self.matching_weight + self.generation_weight:
+            yield "representation has three weights of 0, so that nothing is trained; set one of them above 0"
+        if not self.tokenizer:
+            yield "representation.tokenizer is empty; name a hub name or a folder"

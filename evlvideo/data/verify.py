@@ -104,7 +104,7 @@ def verify(
 
     Check the counts of clips and captions of every split, and that each file exists, has content and can be opened.
     Check for clips and files that splits share. Optional splits may be absent. Of a dataset of questions, count
-    questions and answers; splits other than the one that papers report may be absent.
+    questions and answers; splits other than the one that papers report may be absent. A name may be of both.
 
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS` or of
@@ -126,9 +126,31 @@ def verify(
     if not root.is_dir():
         raise UserError(f"The data root {root} is not a directory; name the one that holds {dataset}.")
     open_file = _first_frame if decode else _opens
-    if dataset in QUESTION_DATASETS:
-        return _verify_questions(dataset, root, video_root, open_file, check_counts=check_counts, console=console)
-    facts = facts or facts_of(dataset)
+    reports = []
+    if facts is not None or dataset in DATASETS:
+        of_clips = facts or facts_of(dataset)
+        reports.append(
+            _verify_clips(dataset, of_clips, root, video_root, open_file, check_counts=check_counts, console=console)
+        )
+    if facts is None and dataset in QUESTION_DATASETS:
+        reports.append(
+            _verify_questions(dataset, root, video_root, open_file, check_counts=check_counts, console=console)
+        )
+    splits = tuple(split for report in reports for split in report.splits)
+    problems = tuple(problem for report in reports for problem in report.problems)
+    return VerifyReport(dataset, root, reports[0].media, splits, problems)
+
+
+def _verify_clips(
+    dataset: str,
+    facts: DatasetFacts,
+    root: Path,
+    video_root: Path | None,
+    open_file: _OpenFile,
+    *,
+    check_counts: bool,
+    console: Console | None,
+) -> VerifyReport:
     media = media_root(facts, root, video_root)
     problems: list[str] = [] if media.is_dir() else [f"{media} is not a directory; name the one with the files."]
     tables: dict[str, ClipTable] = {}
@@ -144,6 +166,12 @@ def verify(
             reports.append(_check_split(facts, split, clips, counted, media, open_file))
         if media.is_dir():
             problems += _file_problems(dataset, reports[-1], media)
+    for split in facts.retrieval_splits:
+        # Lists of clips whose files are those of the splits above.
+        clips = _read(facts, root, media, split, problems, optional=True)
+        if clips is not None:
+            problems += count_problems(dataset, facts, split, clips, check_counts=check_counts)
+            reports.append(_check_split(facts, split, clips, (), media, open_file))
     if not reports and not problems:
         problems.append(f"There is no annotation of any split in {root}; see datasets/{dataset}/README.md.")
     problems += _overlaps(dataset, tables)
@@ -246,7 +274,7 @@ def _check_split(
     files = _check_files(counted, media, open_file)
     captions = clips.caption_counts().tolist()
     each = min(captions, default=0), max(captions, default=0)
-    return SplitReport(split, len(clips), facts.clips()[split], sum(captions), each, *files)
+    return SplitReport(split, len(clips), facts.expected_clips(split), sum(captions), each, *files)
 
 
 class _Files(NamedTuple):

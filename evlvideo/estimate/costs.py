@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,22 @@ from torch._subclasses.fake_tensor import (
 from evlvideo.assembly.precision import DTYPES
 from evlvideo.errors import UserError
 from evlvideo.estimate import activations
-from evlvideo.estimate.counting import count_generation, count_passes
-from evlvideo.estimate.passes import loss_of_texts, make_features, make_frames, make_texts
+from evlvideo.estimate.counting import count_first_stage, count_generation, count_passes
+from evlvideo.estimate.passes import (
+    HasTower,
+    loss_of_pairs,
+    loss_of_texts,
+    make_features,
+    make_frames,
+    make_texts,
+)
+from evlvideo.estimate.pruning_costs import pruning_costs, with_draft
 from evlvideo.estimate.records import ByPart, Estimate, Memory, MultiplyAdds, Workload
+from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.representation.model import RepresentationModel, TextSizes
+from evlvideo.models.text.draft import DRAFT_TOKENS
 from evlvideo.models.towers import convert_towers, read_text_config
 from evlvideo.models.trainable import Trained, is_contextualizer, part_of, tower_of, trained_part
 
@@ -63,6 +75,8 @@ def estimate(
         if tower_of(name, model.held_weights) is None and name not in tied
     }
     counted = _count(model, workload)
+    with _without_values():
+        pruning = pruning_costs(model, workload, _META)
     # Last, since moving the model separates weights that are shared.
     kept = _kept_by_precision(model, workload)
     memory = {precision: _memory(weights, model.held_weights, precision, size) for precision, size in kept.items()}
@@ -79,7 +93,8 @@ def estimate(
         memory=memory[workload.precision],
         other_memory=memory.get(workload.other_precision or ""),
         cached_token_bytes=counted.cached_values * DTYPES[workload.precision].itemsize,
-        feature_bytes=_feature_bytes(model, workload),
+        feature_bytes=None if model.needs_frames else _feature_bytes(model, model.config, workload),
+        pruning=pruning,
     )
 
 
@@ -92,18 +107,101 @@ def multiply_adds(config: EvlVideoConfig, workload: Workload, trained: Trained =
     return _count(_build(config, workload, (trained,)), workload)
 
 
+def estimate_first_stage(config: EvlVideoConfig, workload: Workload, sizes: TextSizes) -> Estimate:
+    """Estimate what BLIP-2's first stage costs: a pass over a batch of images with a text each.
+
+    Args:
+        config: the architecture, with `connector=blip2`.
+        workload: what is asked of it. Texts are those of the stage, of `text_tokens`.
+        sizes: of the text branch.
+
+    Raises:
+        UserError: as in :func:`estimate`.
+    """
+    model = _build_first_stage(config, sizes)
+    weights = dict(model.named_parameters())
+    trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    with _without_values():
+        training, encoding = count_first_stage(model, make_frames(model, workload, _META), workload)
+    if workload.cached_features:
+        training = replace(training, vision_tower=0)
+    memory = {
+        precision: _memory(weights, (), precision, size)
+        for precision, size in _kept_in_first_stage(model, workload).items()
+    }
+    return Estimate(
+        workload=workload,
+        soft_tokens=model.connector.queries.shape[1],
+        parameters=_numbers(weights),
+        trained=_numbers(trained),
+        saved=_numbers({name: value for name, value in weights.items() if tower_of(name) is None}),
+        training_batch=training,
+        captioning_clip=encoding // workload.batch_size,
+        memory=memory[workload.precision],
+        other_memory=memory.get(workload.other_precision or ""),
+        cached_token_bytes=0,
+        feature_bytes=_feature_bytes(model, config, workload),
+    )
+
+
+def first_stage_multiply_adds(config: EvlVideoConfig, workload: Workload, sizes: TextSizes) -> MultiplyAdds:
+    """Count the multiply-adds of :func:`estimate_first_stage`, without its memory, which takes as long."""
+    model = _build_first_stage(config, sizes)
+    with _without_values():
+        training, encoding = count_first_stage(model, make_frames(model, workload, _META), workload)
+    return MultiplyAdds(
+        soft_tokens=model.connector.queries.shape[1],
+        training_batch=training,
+        captioning_clip=encoding // workload.batch_size,
+        sampling_clip=None,
+        cached_values=0,
+    )
+
+
+def _build_first_stage(config: EvlVideoConfig, sizes: TextSizes) -> RepresentationModel:
+    with torch.device("meta"):
+        return RepresentationModel(EvlVideoForCaptioning(_with_text(config), empty_language_model=True), sizes).train()
+
+
+def _kept_in_first_stage(model: RepresentationModel, workload: Workload) -> dict[str, int]:
+    """Measure the bytes that a pass keeps for the backward pass, in the workload's precisions."""
+    precisions = [name for name in (workload.precision, workload.other_precision) if name is not None]
+    kept = {}
+    with _without_values(), FakeTensorMode(allow_non_fake_inputs=True):
+        for module in model.modules():  # one by one, since some stand in two places
+            module.to_empty(device=activations.DEVICE, recurse=False)
+        for name in precisions:
+            dtype = DTYPES[name]
+            convert_towers(model, dtype)
+            features = make_features(model, workload, activations.DEVICE)
+            kept[name] = activations.saved_bytes(
+                model,
+                partial(loss_of_pairs, model, features, workload),
+                None if dtype == torch.float32 else dtype,
+            )
+    return kept
+
+
+def _with_text(config: EvlVideoConfig) -> EvlVideoConfig:
+    """Give an architecture the sizes of its language model, if it does not have them."""
+    if config.text_config is not None:
+        return config
+    text = read_text_config(config.language_model)
+    return EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
+
+
 def _build(
     config: EvlVideoConfig, workload: Workload, stages: tuple[Trained, ...], held: tuple[str, ...] = ()
 ) -> EvlVideoForCaptioning:
     """Build the model on the meta device, and check that the workload fits it."""
-    if config.text_config is None:
-        text = read_text_config(config.language_model)
-        config = EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
+    config = _with_text(config)
     if workload.cached_features and config.needs_frames:
         raise UserError(
             "The run reads stored features of the vision tower (data.features), but trains contextualizers or "
             "relations inside it, which change its outputs; set data.features to null."
         )
+    if workload.cached_features and config.drafts:
+        raise UserError(f"{NEEDS_FRAMES}.")
     with torch.device("meta"):
         model = EvlVideoForCaptioning(config)
     model.held_weights = held
@@ -128,7 +226,8 @@ def _check_positions(model: EvlVideoForCaptioning, workload: Workload) -> None:
     """Raise if soft tokens and text do not fit into the language model."""
     soft_tokens = _soft_tokens(model, workload)
     # A generated caption has BOS before it, and its last token is not read again.
-    asked = soft_tokens + max(workload.text_tokens, workload.new_tokens)
+    drafted = DRAFT_TOKENS if model.config.drafts else 0
+    asked = soft_tokens + max(workload.text_tokens, workload.new_tokens, drafted)
     positions = getattr(model.language_model.config, "max_position_embeddings", None)
     if positions is not None and asked > positions:
         raise UserError(
@@ -159,14 +258,16 @@ def _count(model: EvlVideoForCaptioning, workload: Workload) -> MultiplyAdds:
         )
         captioning = count_generation(model, soft_tokens, captions=workload.num_beams, new_tokens=workload.new_tokens)
         sampling = _count_sampling(model, soft_tokens, workload) if workload.samples else None
+        once = encoding // workload.batch_size
+        of_clip = replace(once, language_model=captioning.reading + captioning.captions)
+        if model.config.drafts:
+            of_clip = with_draft(model, of_clip, once, soft_tokens)
     if workload.cached_features:
         training = replace(training, vision_tower=0)
     return MultiplyAdds(
         soft_tokens=soft_tokens,
         training_batch=training,
-        captioning_clip=replace(
-            encoding // workload.batch_size, language_model=captioning.reading + captioning.captions
-        ),
+        captioning_clip=of_clip,
         sampling_clip=sampling,
         cached_values=captioning.cached_values,
     )
@@ -204,7 +305,7 @@ def _kept_by_precision(model: EvlVideoForCaptioning, workload: Workload) -> dict
 
 
 def _kept(model: EvlVideoForCaptioning, workload: Workload, dtype: torch.dtype) -> int:
-    convert_towers(model, dtype)
+    convert_towers(model, dtype, model.held_weights)
     device = activations.DEVICE
     texts = make_texts(workload, device)
     # A tower in which nothing is trained keeps nothing.
@@ -234,11 +335,11 @@ def _memory(weights: Mapping[str, Tensor], held: tuple[str, ...], precision: str
     )
 
 
-def _feature_bytes(model: EvlVideoForCaptioning, workload: Workload) -> int | None:
+def _feature_bytes(model: HasTower, config: EvlVideoConfig, workload: Workload) -> int | None:
     """Return the bytes of a clip's features on disk, in the dtype that the tower computes in."""
-    if model.needs_frames:
+    if config.needs_frames or config.drafts:
         return None
-    frames = 1 if model.config.fusion == "mean" else workload.num_frames
+    frames = 1 if config.fusion == "mean" else workload.num_frames
     tower = model.vision_tower
     return frames * tower.num_tokens * tower.dim * DTYPES[workload.precision].itemsize
 

@@ -22,9 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from evlvideo.errors import UserError
-from evlvideo.estimate.passes import loss_of_texts
+from evlvideo.estimate.passes import loss_of_pairs, loss_of_texts
 from evlvideo.estimate.records import ByPart, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
+from evlvideo.models.connectors.qformer import look
+from evlvideo.models.representation.model import RepresentationModel
 from evlvideo.models.tokens.contextualizers import MergedContextualizer
 
 _MULTIPLIES = re.compile(r"(mm|mv|dot|conv\w*|attention\w*|bilinear\w*|cdist\w*|lstm\w*|gru\w*|_linear\w*)$")
@@ -201,6 +203,27 @@ def _count_step(model: EvlVideoForCaptioning, captions: int, cached: int, cache:
     return count_multiply_adds(lambda: language_model(input_ids=ids, attention_mask=mask, cache=cache, use_cache=True))[
         0
     ]
+
+
+def count_first_stage(model: RepresentationModel, pixels: Tensor, workload: Workload) -> tuple[ByPart, ByPart]:
+    """Count a pass of BLIP-2's first stage, forward and backward, and the queries' look at the images alone.
+
+    Args:
+        model: in training mode.
+        pixels: frames, `(B, T, 3, height, width)`.
+        workload: that the batch is of.
+    """
+    tower, features = count_multiply_adds(lambda: model.vision_tower(pixels))
+    forward, loss = count_multiply_adds(lambda: loss_of_pairs(model, features, workload))
+    backward, _ = count_multiply_adds(lambda: loss.backward())
+    looking, _ = count_multiply_adds(
+        lambda: look(model.connector.qformer, model.connector.queries, model.image_tokens(features=features))
+    )
+    none = {"contextualizer": 0, "language_model": 0}
+    return (
+        ByPart(vision_tower=tower, connector=forward + backward, **none),
+        ByPart(vision_tower=tower, connector=looking, **none),
+    )
 
 
 def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int) -> tuple[_Passes, _Passes]:

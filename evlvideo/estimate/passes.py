@@ -4,7 +4,7 @@ Notation: `B` clips, `T` frames, `N` tokens of a frame, `D` channels of the towe
 tokens, `P` soft tokens, `E` width of the language model.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,15 +12,23 @@ from torch import Tensor
 from evlvideo.estimate.records import Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.language import caption_loss
+from evlvideo.models.representation.model import RepresentationModel
+from evlvideo.models.vision import VisionTower
 
 
-def make_frames(model: EvlVideoForCaptioning, workload: Workload, device: str) -> Tensor:
+class HasTower(Protocol):
+    """A model with a vision tower."""
+
+    vision_tower: VisionTower
+
+
+def make_frames(model: HasTower, workload: Workload, device: str) -> Tensor:
     """Make a batch of frames, `(B, T, 3, height, width)`."""
     size = model.vision_tower.image_size
     return torch.empty(workload.batch_size, workload.num_frames, 3, size, size, device=device)
 
 
-def make_features(model: EvlVideoForCaptioning, workload: Workload, device: str) -> Tensor:
+def make_features(model: HasTower, workload: Workload, device: str) -> Tensor:
     """Make a batch of the tower's outputs, `(B, T, N, D)`."""
     tower = model.vision_tower
     shape = (workload.batch_size, workload.num_frames, tower.num_tokens, tower.dim)
@@ -44,6 +52,16 @@ def loss_of_texts(
         loss: Tensor = model(soft_prompt=soft_prompt, logits_to_keep=kept, **texts).loss
         return loss
     return _loss_of_samples(model, soft_prompt, texts, workload)
+
+
+def loss_of_pairs(model: RepresentationModel, features: Tensor, workload: Workload) -> Tensor:
+    """Compute the sum of the first stage's losses, of features `(B, T, N, D)` and a text of each clip."""
+    device = features.device
+    ids = torch.zeros(workload.batch_size, workload.text_tokens, dtype=torch.long, device=device)
+    clips = torch.zeros(workload.batch_size, dtype=torch.long, device=device)
+    output = model(features=features, text_ids=ids, text_mask=torch.ones_like(ids), clips=clips, across=False)
+    loss: Tensor = output.contrast_loss + output.matching_loss + output.generation_loss
+    return loss
 
 
 def _loss_of_samples(

@@ -42,6 +42,9 @@ class Workload:
     """Whether the vision tower's outputs are read from disk, so that it does not run in training."""
     gradient_checkpointing: bool = False
     """Whether layers keep only their input for the backward pass. What they then compute again is not counted."""
+    first_stage: bool = False
+    """Whether training is BLIP-2's first stage, which has no language model and captions nothing; see
+    :func:`evlvideo.estimate.costs.estimate_first_stage`."""
 
     def __post_init__(self) -> None:
         numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.type is int}
@@ -93,11 +96,29 @@ class MultiplyAdds:
     training_batch: ByPart
     """One pass of a batch, forward and backward, without the sampling of its captions."""
     captioning_clip: ByPart
-    """Captioning one clip from its frames."""
+    """Captioning one clip from its frames, with its draft, if the model drafts."""
     sampling_clip: ByPart | None
     """Sampling a clip's captions, after its soft prompt is read; None for cross-entropy."""
     cached_values: int
     """Keys and values that the language model keeps of a token while it generates."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruningCosts:
+    """What pruning in the vision tower saves: multiply-adds of the tower for a clip, in one pass."""
+
+    guide: str
+    """What guides in captioning; see :data:`evlvideo.models.blocks.pruning_options.GUIDES`."""
+    guide_in_training: str
+    """What guides in training."""
+    look_ahead: str
+    """Where scores come from."""
+    whole: int
+    """If nothing were pruned."""
+    pruned: int
+    """With pruning, and the blocks that are looked ahead."""
+    cheap: int
+    """With `look_ahead: one`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +161,7 @@ class Estimate:
     training_batch: ByPart
     """Multiply-adds of one pass of a batch, forward and backward, without the sampling of its captions."""
     captioning_clip: ByPart
-    """Multiply-adds of captioning one clip from its frames."""
+    """Multiply-adds of captioning one clip from its frames; in the first stage, of encoding it."""
     memory: Memory
     """Bytes during training."""
     cached_token_bytes: int
@@ -151,7 +172,9 @@ class Estimate:
     """Multiply-adds of sampling a clip's captions, after its soft prompt is read; None for cross-entropy."""
     feature_bytes: int | None = None
     """Bytes of a clip's features on disk, in the precision of the workload; None if something in the tower is trained,
-    so that features cannot be stored."""
+    or it prunes by drafts, so that features cannot be stored."""
+    pruning: PruningCosts | None = None
+    """What pruning in the tower saves; None if it prunes nothing."""
     trained_parts: tuple[str, ...] = ()
     """Parts with learning rates of their own that are trained, sorted."""
 

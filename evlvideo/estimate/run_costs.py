@@ -5,18 +5,24 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from evlvideo.assembly.architecture import run_architecture
+from evlvideo.assembly.first_stage import text_sizes
+from evlvideo.assembly.models import check_first_stage
 from evlvideo.assembly.precision import resolve_precision
 from evlvideo.assembly.trained import held_at_start, trained_by
-from evlvideo.config.run import RunConfig
+from evlvideo.config.run import REPRESENTATION, RunConfig
 from evlvideo.data.annotation.facts import facts_of
-from evlvideo.estimate.costs import estimate, multiply_adds
+from evlvideo.estimate.costs import estimate, estimate_first_stage, first_stage_multiply_adds, multiply_adds
 from evlvideo.estimate.records import Estimate, MultiplyAdds, Workload
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import MAX_TEXT_TOKENS
+from evlvideo.models.representation.model import TextSizes
+from evlvideo.models.representation.texts import PairTokenizer
 from evlvideo.models.trainable import Trained
 
 _OTHER_MEANING = {"fp32": "bf16", "bf16": "fp32"}
 """What `auto` can mean on other devices."""
+_KNOWN_VOCABULARIES = {"bert-base-uncased": 30_523}
+"""Words of the published tokenizer, with the token that opens what is generated, so that it need not be there."""
 _CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
 """Names of the same argument of transformers' trainer, old and new."""
 
@@ -30,8 +36,24 @@ def estimate_run(config: RunConfig) -> Estimate:
     Raises:
         UserError: the architecture cannot be read, or does not fit what the run asks.
     """
-    architecture = run_architecture(config).to_json_string()
-    return _estimate(architecture, workload_of(config), trained_by(config), held_at_start(config))
+    trained = trained_by(config), held_at_start(config)
+    return _estimate(_architecture(config).to_json_string(), workload_of(config), *trained, _text_sizes(config))
+
+
+def estimate_stage(
+    config: RunConfig, architecture: EvlVideoConfig, *, held: tuple[str, ...], before: tuple[Trained, ...]
+) -> Estimate:
+    """Estimate a stage of a recipe as :func:`estimate_run` does a run.
+
+    Args:
+        config: the stage's run.
+        architecture: its model.
+        held: prefixes of the towers' own weights that were trained before the first stage.
+        before: what earlier stages train.
+    """
+    if (sizes := _text_sizes(config)) is not None:
+        return estimate_first_stage(architecture, workload_of(config), sizes)
+    return estimate(architecture, workload_of(config), trained_by(config), held=held, before=before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +84,17 @@ def clip_costs(config: RunConfig) -> ClipCosts:
         cached_features=False,
         gradient_checkpointing=False,
     )
-    counted = _multiply_adds(run_architecture(config).to_json_string(), workload, trained_by(config))
+    architecture = _architecture(config).to_json_string()
+    counted = _multiply_adds(architecture, workload, trained_by(config), _text_sizes(config))
     training = (counted.training_batch // workload.batch_size).total
     return ClipCosts(counted.soft_tokens, training, counted.captioning_clip.total)
+
+
+def _architecture(config: RunConfig) -> EvlVideoConfig:
+    architecture = run_architecture(config)
+    if config.stage == REPRESENTATION:
+        check_first_stage(config, architecture)
+    return architecture
 
 
 def splits_with_features(config: RunConfig) -> dict[str, int | None]:
@@ -91,12 +121,15 @@ def workload_of(config: RunConfig) -> Workload:
         other_precision=_OTHER_MEANING[precision] if auto else None,
         cached_features=data.features is not None,
         gradient_checkpointing=any(training.arguments.get(name) for name in _CHECKPOINTING),
+        first_stage=config.stage == REPRESENTATION,
     )
 
 
 def _texts(config: RunConfig) -> dict[str, int]:
     """Return how many captions of a clip train, how long their texts are, and how many of them are sampled."""
     scst, references = config.scst, config.data.captions_per_clip
+    if config.stage == REPRESENTATION:
+        return {"captions_per_clip": 1, "text_tokens": config.representation.text_tokens}
     most = config.text.max_tokens or MAX_TEXT_TOKENS
     if config.stage != "scst":
         return {"captions_per_clip": references, "text_tokens": most}
@@ -108,12 +141,30 @@ def _texts(config: RunConfig) -> dict[str, int]:
     return {"captions_per_clip": scst.num_samples + references, "text_tokens": longest, **sampled}
 
 
+def _text_sizes(config: RunConfig) -> TextSizes | None:
+    """Return the sizes of the first stage's text branch; None for another stage."""
+    if config.stage != REPRESENTATION:
+        return None
+    name, most = config.representation.tokenizer, config.representation.text_tokens
+    if name in _KNOWN_VOCABULARIES:
+        return TextSizes(_KNOWN_VOCABULARIES[name], most, config.representation.width, 0, 0)
+    return text_sizes(config, PairTokenizer(name, most))
+
+
 # Runs of a sweep, of several seeds or of one table are alike, and running a model takes seconds.
 @lru_cache(maxsize=64)
-def _estimate(architecture: str, workload: Workload, trained: Trained, held: tuple[str, ...]) -> Estimate:
-    return estimate(EvlVideoConfig.from_dict(json.loads(architecture)), workload, trained, held=held)
+def _estimate(
+    architecture: str, workload: Workload, trained: Trained, held: tuple[str, ...], sizes: TextSizes | None
+) -> Estimate:
+    config = EvlVideoConfig.from_dict(json.loads(architecture))
+    if sizes is not None:
+        return estimate_first_stage(config, workload, sizes)
+    return estimate(config, workload, trained, held=held)
 
 
 @lru_cache(maxsize=64)
-def _multiply_adds(architecture: str, workload: Workload, trained: Trained) -> MultiplyAdds:
-    return multiply_adds(EvlVideoConfig.from_dict(json.loads(architecture)), workload, trained)
+def _multiply_adds(architecture: str, workload: Workload, trained: Trained, sizes: TextSizes | None) -> MultiplyAdds:
+    config = EvlVideoConfig.from_dict(json.loads(architecture))
+    if sizes is not None:
+        return first_stage_multiply_adds(config, workload, sizes)
+    return multiply_adds(config, workload, trained)

@@ -11,9 +11,8 @@ from evlvideo.assembly.stages import stage_architectures
 from evlvideo.assembly.trained import held_at_start, trained_by
 from evlvideo.config.recipes.recipe import Recipe, Stage
 from evlvideo.errors import UserError
-from evlvideo.estimate.costs import estimate
 from evlvideo.estimate.records import Estimate
-from evlvideo.estimate.run_costs import workload_of
+from evlvideo.estimate.run_costs import estimate_stage
 from evlvideo.estimate.table import binary, number_in, plain_table, power_of
 from evlvideo.models.trainable import Trained
 
@@ -59,13 +58,12 @@ def estimate_stages(recipe: Recipe) -> list[StageEstimate]:
     held, before = held_at_start(recipe.stages[0].config), tuple[Trained, ...]()
     found = []
     for stage, architecture in zip(recipe.stages, stage_architectures(recipe), strict=True):
-        trained = trained_by(stage.config)
         try:
-            costs = estimate(architecture, workload_of(stage.config), trained, held=held, before=before)
+            costs = estimate_stage(stage.config, architecture, held=held, before=before)
         except UserError as error:
             raise UserError(f"{stage.name}: {error}") from error
         found.append(StageEstimate(stage, costs))
-        before = (*before, trained)
+        before = (*before, trained_by(stage.config))
     return found
 
 

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from evlvideo.estimate.records import ByPart, Estimate, Memory
+from evlvideo.estimate.records import ByPart, Estimate, Memory, PruningCosts
 
 _PARTS = {
     "vision_tower": "vision tower",
@@ -39,7 +39,7 @@ def estimate_table(estimate: Estimate, splits: Mapping[str, int | None] | None =
     multiply_adds = {
         "training, a clip": estimate.training_clip,
         "training, a batch": estimate.training_batch,
-        "captioning, a clip": estimate.captioning_clip,
+        "encoding, a clip" if asked.first_stage else "captioning, a clip": estimate.captioning_clip,
     }
     if estimate.sampling_clip is not None:
         multiply_adds["sampling, a clip"] = estimate.sampling_clip
@@ -132,12 +132,21 @@ def plain_table(columns: list[str]) -> Table:
 
 def _remarks(estimate: Estimate) -> Iterator[str]:
     asked = estimate.workload
-    yield (
-        f"A clip has {_counted(asked.num_frames, 'frame')} and {_counted(estimate.soft_tokens, 'soft token')}; in "
-        f"training {_counted(asked.captions_per_clip, 'caption')} of {_counted(asked.text_tokens, 'token')}, in "
-        f"captioning {_counted(asked.num_beams, 'beam')} of {_counted(asked.new_tokens, 'new token')}."
-    )
+    frames = _counted(asked.num_frames, "frame")
+    if asked.first_stage:
+        yield (
+            f"A clip has {frames}, {estimate.soft_tokens:,} queries and a text of "
+            f"{_counted(asked.text_tokens, 'token')}; there is no language model. Encoding is what the queries give."
+        )
+    else:
+        yield (
+            f"A clip has {frames} and {_counted(estimate.soft_tokens, 'soft token')}; in training "
+            f"{_counted(asked.captions_per_clip, 'caption')} of {_counted(asked.text_tokens, 'token')}, in captioning "
+            f"{_counted(asked.num_beams, 'beam')} of {_counted(asked.new_tokens, 'new token')}."
+        )
     yield "Multiply-adds are those of matrix products and convolutions; training is forward and backward."
+    if estimate.pruning is not None:
+        yield from _remarks_on_pruning(estimate.pruning)
     if asked.samples:
         yield (
             f"A step samples {_counted(asked.samples, 'caption')} of {_counted(asked.sample_tokens, 'token')} and a "
@@ -150,6 +159,22 @@ def _remarks(estimate: Estimate) -> Iterator[str]:
     yield from _remarks_on_memory(estimate)
 
 
+def _remarks_on_pruning(costs: PruningCosts) -> Iterator[str]:
+    trained = "" if costs.guide_in_training == costs.guide else f", in training by guide={costs.guide_in_training}"
+    yield (
+        f"The vision tower prunes by guide={costs.guide}{trained}. With look_ahead={costs.look_ahead} it costs "
+        f"{costs.pruned / costs.whole:.2f} times what it costs whole, a pass."
+    )
+    if costs.guide == "draft":
+        yield "Captioning runs the tower twice, drafts a caption first, and counts both."
+    if costs.pruned > costs.cheap:
+        loss = ", more than pruning saves" if costs.pruned > costs.whole else ""
+        yield (
+            f"Its blocks are frozen and have no backward pass that would earn what look_ahead={costs.look_ahead} "
+            f"costs{loss}; with look_ahead=one, the tower costs {costs.cheap / costs.whole:.2f} times as much as whole."
+        )
+
+
 def _remarks_on_memory(estimate: Estimate) -> Iterator[str]:
     asked, other = estimate.workload, estimate.other_memory
     yield "Memory is without the CUDA context, fragmentation, and buffers that come and go."
@@ -160,6 +185,8 @@ def _remarks_on_memory(estimate: Estimate) -> Iterator[str]:
         )
     if asked.samples:
         yield f"While captions are sampled, their keys and values take up to {binary(estimate.sampling_cache)}."
+    if asked.first_stage:
+        return
     yield (
         f"While {_counted(asked.clips_captioned, 'clip')} are captioned at once, keys and values take up to "
         f"{binary(estimate.captioning_cache)} beside the weights."

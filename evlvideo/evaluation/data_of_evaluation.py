@@ -10,6 +10,7 @@ from evlvideo.config.loading import config_of, save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.errors import UserError
+from evlvideo.mini.rendered import RENDERED
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
 
@@ -71,7 +72,7 @@ def _other_data(data: DataConfig, dataset: str | None, root: Path | None, given:
     place = None if root is None else str(root)
     if dataset == data.dataset and place in (None, data.root):
         return data
-    if place is None and dataset != "mini" and "data.root" not in given:
+    if place is None and dataset not in RENDERED and "data.root" not in given:
         raise UserError(f"The dataset {dataset!r} has no root; name the directory that holds it with --root.")
     defaults = DataConfig()
     fresh: dict[str, Any] = {key: getattr(defaults, key) for key in _OF_A_DATASET if f"data.{key}" not in given}

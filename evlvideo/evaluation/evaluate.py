@@ -29,6 +29,7 @@ from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
+from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import is_main, join_processes, on_main_process
 from evlvideo.progress import timed
@@ -219,8 +220,20 @@ def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_f
     return {
         "checkpoint": str(run),
         "decoding": decoding_facts(config) | shuffled,
+        "pruning": pruning_facts(read_configuration(checkpoint_directory(str(run))), model.config),
         "trained_parameters": model.num_parameters(only_trainable=True),
         "training_seconds": _training_seconds(run),
+    }
+
+
+def pruning_facts(trained: EvlVideoConfig, evaluated: EvlVideoConfig) -> dict[str, Any] | None:
+    """Return how a tower pruned when its model was trained and evaluated, or None if it never did."""
+    if trained.tower_pruning is None and evaluated.tower_pruning is None:
+        return None
+    return {
+        **(evaluated.pruning or {}),
+        "guide": evaluated.pruning_guide,
+        "guide_in_training": trained.guide_in_training,
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from evlvideo.data.annotation.facts import deviations_of, facts_of
+from evlvideo.data.annotation.facts import deviations_of
 from evlvideo.data.annotation.splits import dataset_root, read_split
 from evlvideo.errors import UserError
 from evlvideo.evaluation.result import make_result
@@ -67,7 +67,7 @@ def human_row(
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
-        root: directory of the dataset. Its media files may be missing. `mini` needs none.
+        root: directory of the dataset. Its media files may be missing. Rendered datasets need none.
         metrics: some of :data:`evlvideo.metrics.names.ALL_METRICS`.
         tokenizer: one of :data:`evlvideo.metrics.tokenizers.tokenize.TOKENIZERS`. Defaults to `ptb` if Java runs, else
             `python`.
@@ -76,9 +76,6 @@ def human_row(
     Raises:
         UserError: the split cannot be read, or a clip has fewer than two captions.
     """
-    facts_of(dataset)
-    if root is None and dataset != "mini":
-        raise UserError(f"The dataset {dataset!r} has no root; name the directory of its annotation with --root.")
     clips = read_split(dataset, split, dataset_root(dataset, root), check_files=False, check_counts=check_counts)
     captions = {clip.clip_id: clip.captions for clip in clips}
     human = human_captions(captions, f"{dataset}:{split}")

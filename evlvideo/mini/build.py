@@ -16,8 +16,9 @@ from rich.console import Console
 
 from evlvideo.cache import cache_directory
 from evlvideo.errors import UserError
-from evlvideo.files import new_directory, read_json, write_json
+from evlvideo.files import write_json
 from evlvideo.mini.captions import Caption, write_captions
+from evlvideo.mini.once import build_once
 from evlvideo.mini.render import render_clip
 from evlvideo.mini.world import EVENTS, Scene, sample_scene
 from evlvideo.progress import Progress
@@ -60,21 +61,9 @@ def build_mini(
     Raises:
         UserError: `root` holds something else, or cannot be written.
     """
-    root = mini_root(seed) if root is None else root
     facts = {"version": FORMAT_VERSION, "seed": seed, "splits": dict(splits)}
-    if _holds(root, facts):
-        return root
-    try:
-        with new_directory(root) as building:
-            _build(building, facts, progress)
-    except (OSError, UserError) as error:
-        if not _holds(root, facts):
-            reason = getattr(error.__cause__ or error, "strerror", None) or error
-            raise UserError(
-                f"The mini dataset cannot be written to {root}: {reason}; "
-                "name another directory, or set EVLVIDEO_CACHE to one that can be written."
-            ) from error
-    return root
+    root = mini_root(seed) if root is None else root
+    return build_once(root, "mini dataset", _FACTS_FILE, facts, lambda building: _build(building, facts, progress))
 
 
 def sample_clip(split: str, index: int, seed: int = 0) -> tuple[Scene, list[Caption]]:
@@ -94,16 +83,6 @@ def write_clip(path: Path, frames: NDArray[Any]) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-
-
-def _holds(root: Path, facts: dict[str, Any]) -> bool:
-    """Check whether `root` holds this dataset; raise if it holds anything else."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    if not (root / _FACTS_FILE).is_file() or (found := read_json(root / _FACTS_FILE)) != facts:
-        what = "other files" if not (root / _FACTS_FILE).is_file() else f"another build ({found})"
-        raise UserError(f"{root} holds {what}, not the mini dataset {facts}; delete it or name another directory.")
-    return True
 
 
 def _build(root: Path, facts: dict[str, Any], progress: bool) -> None:
@@ -177,7 +156,6 @@ def _write_annotations(root: Path, facts: dict[str, Any]) -> None:
     }
     for name, (chosen, said) in parts.items():
         write_json(root / f"{name}_videodatainfo.json", {"info": info, "videos": chosen, "sentences": said})
-    write_json(root / _FACTS_FILE, facts)
 
 
 def _video_entry(number: int, split: str, scene: Scene) -> dict[str, Any]:

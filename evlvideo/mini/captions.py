@@ -5,13 +5,15 @@ what its clip takes.
 """
 
 import random
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from evlvideo.mini.world import Item, Scene, items_at
 
 ONE_FRAME, SEVERAL_FRAMES, FRAME_ORDER = "one_frame", "several_frames", "frame_order"
 
-_NOUNS = {
+NOUNS = {
     "ball": ("ball", "ball", "circle"),
     "box": ("box", "square", "square"),
     "triangle": ("triangle",),
@@ -21,8 +23,9 @@ _NOUNS = {
     "heart": ("heart",),
     "diamond": ("diamond",),
 }
+"""Shape → its names, the first being the usual one."""
 _SIZE_WORDS = {"small": ("small", "small", "little", "tiny"), "big": ("big", "big", "large")}
-_PLACES = {
+PLACES = {
     "grass": ("on the grass", "on the grass", "over a lawn", "on a green field"),
     "sky": ("in the sky", "in the sky", "in a cloudy sky", "in front of clouds"),
     "sand": ("on the sand", "on the sand", "on a beach", "in the desert"),
@@ -31,6 +34,7 @@ _PLACES = {
     "night": ("in the night sky", "at night", "in the dark", "in space"),
     "floor": ("on a checkered floor", "on a checkered floor", "on the tiles", "on a tiled floor"),
 }
+"""Background → where things before it are."""
 _EMPTY = {
     "grass": ("grass", "a lawn", "a green field"),
     "sky": ("the sky", "a cloudy sky"),
@@ -69,6 +73,7 @@ _PREDICATES: dict[str, tuple[tuple[str, str], ...]] = {
     "disappear": (("disappears", "disappearing"), ("disappears", "disappearing"), ("vanishes", "vanishing")),
 }
 _OPENINGS = ("a video of", "a video of", "a clip of", "an animation of", "this is")
+_MOVING_PICTURE = re.compile("a video of|a clip of|an animation of")
 _ONE_FRAME_SHARE = 0.06
 """Share of captions that leave out the event of a clip that has one."""
 _TRIES = 40
@@ -84,10 +89,15 @@ class Caption:
 
 def write_captions(scene: Scene, rng: random.Random, count: int = 20) -> list[Caption]:
     """Write `count` captions of a clip, all different if the grammar has enough for this scene."""
+    return _different(lambda: _clip_caption(scene, rng), count)
+
+
+def _different(write: Callable[[], Caption], count: int) -> list[Caption]:
+    """Write until `count` captions differ, or, after many attempts, fill up with repeated ones."""
     captions: dict[str, Caption] = {}
     spare: list[Caption] = []
     for _ in range(_TRIES * count):
-        caption = _clip_caption(scene, rng)
+        caption = write()
         if captions.setdefault(caption.text, caption) is not caption:
             spare.append(caption)
         if len(captions) == count:
@@ -98,6 +108,16 @@ def write_captions(scene: Scene, rng: random.Random, count: int = 20) -> list[Ca
 def write_still_captions(scene: Scene, rng: random.Random, count: int = 1, moment: float = 0.0) -> list[Caption]:
     """Write captions of the frame at `moment` (0 … 1) alone; they may repeat."""
     return [Caption(_still(scene, items_at(scene, moment), rng), ONE_FRAME) for _ in range(count)]
+
+
+def write_picture_captions(scene: Scene, rng: random.Random, count: int) -> list[Caption]:
+    """Write captions of a still picture, as different as those of a clip; of more than two objects, each names two."""
+    return _different(lambda: _picture_caption(scene, rng), count)
+
+
+def _picture_caption(scene: Scene, rng: random.Random) -> Caption:
+    text = _still(scene, tuple(rng.sample(scene.items, min(2, len(scene.items)))), rng)
+    return Caption(_MOVING_PICTURE.sub("a picture of", text), ONE_FRAME)
 
 
 def _clip_caption(scene: Scene, rng: random.Random) -> Caption:
@@ -184,7 +204,7 @@ def _still_pair(scene: Scene, items: tuple[Item, ...], rng: random.Random) -> st
 
 def _noun(item: Item, rng: random.Random) -> str:
     """Write a noun phrase with its article and a random level of detail."""
-    words = [rng.choice(_NOUNS[item.shape])]
+    words = [rng.choice(NOUNS[item.shape])]
     if rng.random() < 0.06:
         words = [rng.choice(("object", "shape"))]
     if rng.random() < 0.88:
@@ -202,7 +222,7 @@ def _with_bystander(text: str, scene: Scene, rng: random.Random) -> str:
 
 
 def _with_place(text: str, scene: Scene, rng: random.Random, share: float = 0.55) -> str:
-    return f"{text} {rng.choice(_PLACES[scene.background])}" if rng.random() < share else text
+    return f"{text} {rng.choice(PLACES[scene.background])}" if rng.random() < share else text
 
 
 def _third(share: float) -> int:

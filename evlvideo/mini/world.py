@@ -35,7 +35,7 @@ EVIDENCE_SHARES = {"one_frame": 0.2, "several_frames": 0.3, "frame_order": 0.5}
 SYMMETRY_DEGREES = {"box": 90, "triangle": 120, "star": 72, "cross": 90, "heart": 360, "diamond": 180}
 """Rotation after which a shape looks the same; shapes not listed look the same at any angle."""
 
-_CAMOUFLAGE = {
+CAMOUFLAGE = {
     "grass": {"green"},
     "sky": {"blue", "white"},
     "sand": {"yellow"},
@@ -44,6 +44,7 @@ _CAMOUFLAGE = {
     "night": {"black"},
     "floor": {"white"},
 }
+"""Background → colours that would not stand out from it."""
 _RADIUS = {"small": (0.12, 0.14), "big": (0.21, 0.24)}
 _PAIRED = {"side_by_side", "alternate"}
 _SWITCHING_PERIODS = (0.2, 0.4)
@@ -105,9 +106,9 @@ def sampled_moments(frames: int) -> list[float]:
     return [index * frames // _SAMPLED_FRAMES / frames for index in range(_SAMPLED_FRAMES)]
 
 
-def pool_of(scene: Scene) -> str:
-    """Return the split that a scene's combination of attributes belongs to; no combination is in two splits."""
-    bucket = zlib.crc32("/".join(scene.combination).encode()) % 10
+def pool_of(combination: tuple[str, str, str, str]) -> str:
+    """Return the split of a :attr:`Scene.combination` of attributes; no combination is in two splits."""
+    bucket = zlib.crc32("/".join(combination).encode()) % 10
     return "test" if bucket < 3 else "validate" if bucket < 4 else "train"
 
 
@@ -122,7 +123,7 @@ def sample_scene(rng: random.Random, split: str | None = None) -> Scene:
     kind = rng.choice([name for name, needs in EVENTS.items() if needs == evidence])
     while True:
         scene = _sample(rng, kind)
-        if split is None or pool_of(scene) == split:
+        if split is None or pool_of(scene.combination) == split:
             return scene
 
 
@@ -131,8 +132,10 @@ def _sample(rng: random.Random, kind: str) -> Scene:
     frames = rng.randint(28, 36)
     background = rng.choice(BACKGROUNDS)
     count = 2 if kind in _PAIRED or (kind != "rest" and rng.random() < _BYSTANDER_SHARE) else 1
-    colours = rng.sample([colour for colour in COLOURS if colour not in _CAMOUFLAGE[background]], count)
-    items = tuple(_item(rng, shape, colour) for shape, colour in zip(rng.sample(SHAPES, count), colours, strict=True))
+    colours = rng.sample([colour for colour in COLOURS if colour not in CAMOUFLAGE[background]], count)
+    items = tuple(
+        sample_item(rng, shape, colour) for shape, colour in zip(rng.sample(SHAPES, count), colours, strict=True)
+    )
     event = _event(rng, kind, frames)
     return Scene(
         width=width,
@@ -146,7 +149,8 @@ def _sample(rng: random.Random, kind: str) -> Scene:
     )
 
 
-def _item(rng: random.Random, shape: str, colour: str) -> Item:
+def sample_item(rng: random.Random, shape: str, colour: str) -> Item:
+    """Sample an object's size and tilt; it is in the middle of the image."""
     size = rng.choice(SIZES)
     return Item(shape, colour, size, 0.5, 0.5, rng.uniform(*_RADIUS[size]), rng.uniform(-12, 12))
 
@@ -157,20 +161,21 @@ def _placed(rng: random.Random, items: tuple[Item, ...], event: Event) -> tuple[
     kind = event.kind
     if kind == "rest":
         x, y = rng.choice((0.24, 0.5, 0.76)), rng.choice((0.24, 0.5, 0.76))
-        return (_at(rng, first, x, y, jitter=0.04),)
+        return (moved_to(rng, first, x, y, jitter=0.04),)
     if kind == "alternate":
-        return tuple(_at(rng, item, 0.5, 0.5, jitter=0.15) for item in items)
+        return tuple(moved_to(rng, item, 0.5, 0.5, jitter=0.15) for item in items)
     if not others:
-        return (_at(rng, first, 0.5, 0.5, jitter=0.12),)
+        return (moved_to(rng, first, 0.5, 0.5, jitter=0.12),)
     upright = kind in {"move_left", "move_right"}
     near = rng.choice((0.26, 0.74))
     places = (near, 1 - near)
     if upright:
-        return tuple(_at(rng, item, 0.5, place, jitter=0.05) for item, place in zip(items, places, strict=True))
-    return tuple(_at(rng, item, place, 0.5, jitter=0.05) for item, place in zip(items, places, strict=True))
+        return tuple(moved_to(rng, item, 0.5, place, jitter=0.05) for item, place in zip(items, places, strict=True))
+    return tuple(moved_to(rng, item, place, 0.5, jitter=0.05) for item, place in zip(items, places, strict=True))
 
 
-def _at(rng: random.Random, item: Item, x: float, y: float, jitter: float) -> Item:
+def moved_to(rng: random.Random, item: Item, x: float, y: float, jitter: float) -> Item:
+    """Move an object to within `jitter` of a position."""
     return replace(item, x=x + rng.uniform(-jitter, jitter), y=y + rng.uniform(-jitter, jitter))
 
 

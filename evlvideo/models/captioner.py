@@ -5,6 +5,7 @@ tower, `H` channels and `M` output tokens of the connector (of a frame or of a c
 `T·M` if concatenated), `E` width of the language model, `L` text tokens, `k` texts of a clip, `V` vocabulary.
 """
 
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from transformers import initialization as init
 
 from evlvideo.errors import UserError
+from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.checkpoint import (
     changed_weights,
     check_pixels_are_known,
@@ -37,6 +39,7 @@ from evlvideo.models.language import (
     read_texts,
 )
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
+from evlvideo.models.text.draft import draft_guide
 from evlvideo.models.towers import (
     TOWERS,
     check_towers,
@@ -90,7 +93,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         width = self.language_model.get_input_embeddings().embedding_dim
         self.language_projection = nn.Linear(self.connector.output_dim, width)
         self.contrastive: ContrastiveTerm | None = None  # given by a training that has the term
-        self.tower_fingerprints: dict[str, str] = {}
+        self.tower_fingerprints: dict[str, str | None] = {}
         self.trained = _DEFAULT_PARTS
         self.trained_in_towers: tuple[str, ...] = ()
         """Prefixes of the towers' own weights that are trained."""
@@ -182,19 +185,21 @@ class EvlVideoForCaptioning(PreTrainedModel):
         Frames are uint8, or float and normalised.
 
         Raises:
-            UserError: features are given to a model with trained parts inside the tower.
+            UserError: features are given to a model with trained parts inside the tower, or to one that drafts.
         """
         return self.features_to_prompt(self._features(pixel_values, features))
 
     def _features(self, pixel_values: Tensor | None, features: Tensor | None) -> Tensor:
         if features is None:
             assert pixel_values is not None, "give pixel_values, features or soft_prompt"
-            return self.vision_tower(pixel_values)
+            return self.vision_tower(pixel_values, draft_guide(self, pixel_values))
         if self.needs_frames:
             raise UserError(
                 "The model trains inside the vision tower, its weights, contextualizers or relations, so that stored "
                 "features are not its own; give it frames (data.features=null)."
             )
+        if self.config.drafts and not self.training:
+            raise UserError(f"{NEEDS_FRAMES}.")
         return features
 
     @in_own_precision
@@ -331,7 +336,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             make_weights_readable(directory)
             towers = () if full else TOWERS
             known = self.tower_fingerprints
-            prints = {name: known.get(name) or fingerprint(getattr(self, name)) for name in towers}
+            prints = {name: known[name] if name in known else fingerprint(getattr(self, name)) for name in towers}
             write_manifest(directory, self.config, prints, self.held_weights)
 
     @classmethod
@@ -343,6 +348,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         trained: Trained = _DEFAULT_PARTS,
         tower_dtype: torch.dtype | None = None,
         language_model: bool = True,
+        may_be_missing: AbstractSet[str] = frozenset(),
         **hub: Any,
     ) -> "EvlVideoForCaptioning":
         """Open a checkpoint, in eval mode.
@@ -355,6 +361,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             tower_dtype: dtype of what is frozen of the towers. Defaults to float32.
             language_model: if False, the language model is left without weights and memory; the model encodes, but
                 neither captions nor trains.
+            may_be_missing: weights that the checkpoint need not hold; they are initialised.
             hub: `revision` and `token` for a hub name. What `AutoModel` adds of its own has no effect here.
 
         Raises:
@@ -379,7 +386,9 @@ class EvlVideoForCaptioning(PreTrainedModel):
         new, left_out = changed_weights(cls, saved, config) if config is not saved else (set(), set())
         check_pixels_are_known(config, directory)
         give_towers(model, manifest, tower_dtype, language_model=language_model)
-        load_trained_weights(model, directory, may_be_missing=new, left_out=left_out, language_model=language_model)
+        load_trained_weights(
+            model, directory, may_be_missing=new | may_be_missing, left_out=left_out, language_model=language_model
+        )
         model.freeze_towers()
         return model.eval()
 

@@ -14,7 +14,7 @@ from evlvideo.errors import UserError
 from evlvideo.files import at_home, give_ordinary_permissions, inside, read_json
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import PACKAGE_PREFIX, read_held_weights, read_manifest, resolve_source
-from evlvideo.models.trainable import is_of_training, part_of, tower_of, without_lora
+from evlvideo.models.trainable import is_of_guide, is_of_training, part_of, tower_of, without_lora
 from evlvideo.models.weights import copy_weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -171,6 +171,7 @@ def load_trained_weights(
         directory: the checkpoint.
         may_be_missing: weights that are new in `model` and not in the checkpoint.
         left_out: weights of the checkpoint that `model`, with another connector, does not have; the log tells how many.
+            And the guide of a tower that pruned in another way.
         language_model: whether to load the language model's, which only a checkpoint that stands alone holds.
 
     Raises:
@@ -178,11 +179,11 @@ def load_trained_weights(
     """
     stored = renamed(read_all_weights(directory))
     state = {name: value for name, value in stored.items() if name not in left_out}
-    if len(state) < len(stored):
+    if of_connector := [name for name in stored.keys() - state.keys() if not is_of_guide(name)]:
         logger.warning(
             "%s was trained with another connector: %d of its weights are left out, and connector=%s starts at random",
             directory,
-            len(stored) - len(state),
+            len(of_connector),
             model.config.connector,
         )
     towers, held = read_manifest(directory), read_held_weights(directory)
@@ -206,17 +207,19 @@ def changed_weights(
 ) -> tuple[set[str], set[str]]:
     """Name the weights that a changed configuration adds, and those that have no place in it.
 
-    Weights are left out for another connector only: those of the old one. Any other without a place is an error later.
+    Weights are left out for another connector only: those of the old one; and the values of a guide that was fitted for
+    other keys of `pruning`. Any other without a place is an error later.
     """
     before, after = _weight_shapes(model, saved), _weight_shapes(model, config)
+    stale = {name for name in before if is_of_guide(name) and saved.fitted_guide != config.fitted_guide}
     if saved.connector == config.connector:
-        return after.keys() - before.keys(), set()
+        return after.keys() - (before.keys() - stale), stale
     kept = {
         name
         for name in before.keys() & after.keys()
-        if before[name] == after[name] and not name.startswith("connector.")
+        if before[name] == after[name] and not name.startswith("connector.") and name not in stale
     }
-    return after.keys() - kept, {name for name in before.keys() - kept if name.startswith(_OF_CONNECTOR)}
+    return after.keys() - kept, {name for name in before.keys() - kept if name.startswith(_OF_CONNECTOR)} | stale
 
 
 def _weight_shapes(model: type[PreTrainedModel], config: EvlVideoConfig) -> dict[str, torch.Size]:

@@ -9,7 +9,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from evlvideo.errors import UserError, raise_problems
 from evlvideo.models.blocks.pruned_encoding import Pruning
-from evlvideo.models.blocks.pruning_options import read_pruning
+from evlvideo.models.blocks.pruning_guide import PruningGuide
+from evlvideo.models.blocks.pruning_options import DRAFT, FITTED_GUIDES, PruningOptions, read_options, read_pruning
 from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
 from evlvideo.models.connectors import CONNECTORS, TOMEFORMER, connector_class
 from evlvideo.models.connectors.base import Connector, make_options, problems_of_options
@@ -50,9 +51,8 @@ class EvlVideoConfig(PreTrainedConfig):
     vision_final_norm: bool = False
     """Whether the tower's last norm is kept."""
     pruning: dict[str, Any] | None = None
-    """Prunes every frame's tokens inside the tower, guided by the class token: `{preset: blip}`, or `{begin: […], keep:
-    […]}`, with `look_ahead`; see :class:`evlvideo.models.blocks.pruning_options.PruningOptions`. None, or no keys, for
-    none."""
+    """Prunes every frame's tokens inside the tower: `{preset: blip}`, or `{begin: […], keep: […]}`, with `look_ahead`
+    and `guide`; see :class:`evlvideo.models.blocks.pruning_options.PruningOptions`. None, or no keys, for none."""
     image_mean: list[float] | None = None
     """Mean of each channel of the tower's training images, with pixels from 0 to 1. If None, `from_towers` takes the
     value that is stored beside the weights, or else timm's."""
@@ -155,9 +155,50 @@ class EvlVideoConfig(PreTrainedConfig):
         return self.connector_class.frozen_weights(self.options)
 
     @property
+    def pruning_options(self) -> PruningOptions | None:
+        """Keys of `pruning`, if the tower prunes."""
+        options = read_options(self.pruning) if self.pruning else None
+        return None if options is None or options.guide == "none" else options
+
+    @property
     def tower_pruning(self) -> Pruning | None:
         """How the tower prunes tokens, if it does."""
-        return read_pruning(self.pruning) if self.pruning else None
+        options = self.pruning_options
+        return None if options is None else read_pruning(options)
+
+    @property
+    def pruning_guide(self) -> str:
+        """What guides pruning in captioning; one of :data:`evlvideo.models.blocks.pruning_options.GUIDES`."""
+        options = self.pruning_options
+        return "none" if options is None else options.guide
+
+    @property
+    def guide_in_training(self) -> str:
+        """What guides pruning in training, which has no drafts."""
+        return "class" if self.drafts else self.pruning_guide
+
+    @property
+    def drafts(self) -> bool:
+        """Whether clips are captioned twice, and pruned by the first caption, so that features depend on a text."""
+        return self.pruning_guide == DRAFT
+
+    @property
+    def fitted_guide(self) -> tuple[Any, ...] | None:
+        """What the fitted values of a guide are of; with another, they mean nothing. None without a fitted guide."""
+        options, pruning = self.pruning_options, self.tower_pruning
+        if options is None or pruning is None or options.guide not in FITTED_GUIDES:
+            return None
+        of_kind = {"prompt": options.prompt, "predicted": pruning.schedule.begin}
+        return options.guide, of_kind.get(options.guide)
+
+    def make_pruning_guide(self, width: int) -> PruningGuide | None:
+        """Make the guide of a tower of some width, if it has values that are fitted."""
+        pruning = self.tower_pruning
+        if pruning is None or self.fitted_guide is None:
+            return None
+        # A tower on its own, without a language model, drafts nothing.
+        text_width, prunes = self.language_width or 0, len(pruning.schedule.begin)
+        return PruningGuide(self.pruning_guide, width=width, prunes=prunes, text_width=text_width)
 
     @property
     def needs_frames(self) -> bool:
@@ -244,7 +285,8 @@ class EvlVideoConfig(PreTrainedConfig):
 
     def _problems_of_pruning(self) -> list[str]:
         try:
-            read_pruning(self.pruning or {})
+            if self.tower_pruning is None:
+                return []
         except UserError as error:
             return [str(error).removesuffix(".")]
         problems = []

@@ -51,9 +51,10 @@ class TowerRecord:
     """One tower in the manifest."""
 
     source: str
-    fingerprint: str
+    fingerprint: str | None
+    """None if the tower was not loaded when the checkpoint was written; then any is accepted."""
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, str | None]:
         """Return a plain dictionary."""
         return asdict(self)
 
@@ -95,7 +96,7 @@ def read_held_weights(directory: Path) -> tuple[str, ...]:
 
 
 def write_manifest(
-    directory: Path, config: EvlVideoConfig, fingerprints: Mapping[str, str], held: tuple[str, ...] = ()
+    directory: Path, config: EvlVideoConfig, fingerprints: Mapping[str, str | None], held: tuple[str, ...] = ()
 ) -> None:
     """Name the frozen towers beside a checkpoint's weights.
 
@@ -140,13 +141,13 @@ def _sample(value: Tensor) -> Tensor:
     return flat[::step].to(device="cpu", dtype=torch.bfloat16).view(torch.int16)
 
 
-def check_same_tower(tower: str, expected: TowerRecord, actual: str) -> None:
-    """Compare the fingerprint of a loaded tower with the manifest.
+def check_same_tower(tower: str, expected: TowerRecord, actual: str | None) -> None:
+    """Compare the fingerprint of a loaded tower with the manifest. None is that of a tower that was not loaded.
 
     Raises:
         UserError: the weights are not those that the checkpoint was trained with.
     """
-    if actual != expected.fingerprint:
+    if actual is not None and expected.fingerprint is not None and actual != expected.fingerprint:
         raise UserError(
             f"The {tower.replace('_', ' ')} read from {expected.source!r} is not the one this checkpoint was trained "
             f"with: its fingerprint is {actual[:12]}, expected {expected.fingerprint[:12]}. Restore the weights that "
@@ -265,14 +266,13 @@ def give_towers(
         model.language_model = found
         prepare_language_model(found, model.config)
     dtype = dtype or torch.float32
-    convert_towers(model, dtype)
+    convert_towers(model, dtype, model.held_weights)
     if holds_all_of("vision_tower", model.held_weights):
         model.vision_tower.computed_in = dtype
 
 
-def convert_towers(model: Any, dtype: torch.dtype) -> None:
-    """Convert what is frozen of a captioner's towers to a dtype, and what was trained of them to float32."""
+def convert_towers(model: nn.Module, dtype: torch.dtype, held: tuple[str, ...] = ()) -> None:
+    """Convert what is frozen of a model's towers to a dtype, and what was trained of them (`held`) to float32."""
     for name, parameter in model.named_parameters():
         if tower_of(name) is not None:
-            frozen = tower_of(name, model.held_weights) is not None
-            parameter.data = parameter.data.to(dtype if frozen else torch.float32)
+            parameter.data = parameter.data.to(torch.float32 if tower_of(name, held) is None else dtype)

@@ -16,8 +16,14 @@ _CONTEXTUALIZERS = (".temporal_merge.", ".video_relations.")
 _MERGED_CONTEXTUALIZER = "connector.contextualizer."
 _PROJECTION = "connector.projection."
 _OF_TRAINING = "contrastive."
+_TEXT_BRANCH = ("embeddings.", "qformer.")
+"""What BLIP-2's first stage trains beside the Q-Former of the captioner."""
+_GUIDE = ".pruning_guide."
+"""What a pruning tower is guided by; fitted, not trained."""
 _WRAPPED_BY_LORA = ".base_layer."
 _VIT = "vision_tower.vit."
+_OWN = {"vision_tower": _VIT, "language_model": _TOWERS["language_model"]}
+"""Prefixes of the towers' own weights; with these of the vision tower are contextualizers."""
 _NEVER_RUN = tuple(f"{_VIT}{name}." for name in ("attn_pool", "fc_norm", "head"))
 """Weights that a vision tower may bring, after its last block, and that nothing reads."""
 _NOT_DECAYED = ("pos_embed", "cls_token", "reg_token", "dist_token", "relative_position_bias_table")
@@ -44,13 +50,13 @@ class Trained:
         Raises:
             UserError: it has fewer blocks than are to be trained.
         """
-        whole = tuple(prefix for tower, prefix in _TOWERS.items() if tower not in self.frozen)
+        whole = tuple(prefix for tower, prefix in _OWN.items() if tower not in self.frozen)
         if self.vision_blocks is None or "vision_tower" in self.frozen:
             return whole
         if self.vision_blocks > depth:
             raise UserError(f"training.vision_blocks is {self.vision_blocks}; the vision tower has {depth} blocks.")
         blocks = (f"{_VIT}blocks.{index}." for index in range(depth - self.vision_blocks, depth))
-        return (*blocks, f"{_VIT}norm.", *(prefix for prefix in whole if prefix != _TOWERS["vision_tower"]))
+        return (*blocks, f"{_VIT}norm.", *(prefix for prefix in whole if prefix != _VIT))
 
 
 def joined(prefixes: Iterable[str]) -> tuple[str, ...]:
@@ -63,7 +69,7 @@ def joined(prefixes: Iterable[str]) -> tuple[str, ...]:
 
 def holds_all_of(tower: str, held: tuple[str, ...]) -> bool:
     """Whether checkpoints hold all of a tower's own weights."""
-    return _TOWERS[tower] in held
+    return _OWN[tower] in held
 
 
 def holds_some_of(tower: str, held: tuple[str, ...]) -> bool:
@@ -80,7 +86,7 @@ def held_weights_of(listed: Iterable[str], named: Iterable[str]) -> tuple[str, .
             cannot take the rest from elsewhere later.
     """
     listed, named = tuple(listed), tuple(named)
-    whole = (prefix for tower, prefix in _TOWERS.items() if tower not in named and holds_some_of(tower, listed))
+    whole = (prefix for tower, prefix in _OWN.items() if tower not in named and holds_some_of(tower, listed))
     return joined((*listed, *whole))
 
 
@@ -123,8 +129,13 @@ def is_trained(
 
 
 def is_trained_inside(parameter_name: str) -> bool:
-    """Whether a weight is a contextualizer's, a block reader's or LoRA's: trained, though inside a tower."""
-    return any(part in parameter_name for part in (*_CONTEXTUALIZERS, *_LORA))
+    """Whether a weight is a contextualizer's, a block reader's, LoRA's or a guide's: a run's own, though in a tower."""
+    return any(part in parameter_name for part in (*_CONTEXTUALIZERS, *_LORA, _GUIDE))
+
+
+def is_of_guide(name: str) -> bool:
+    """Whether a value of the captioner belongs to the guide of its pruning tower."""
+    return _GUIDE in name
 
 
 def is_of_training(parameter_name: str) -> bool:
@@ -156,7 +167,7 @@ def trained_part(parameter_name: str) -> str:
         return "contextualizers"
     if (tower := part_of(parameter_name)) is not None:
         return tower
-    inside = parameter_name.startswith("connector.") and not parameter_name.startswith(_PROJECTION)
+    inside = parameter_name.startswith(("connector.", *_TEXT_BRANCH)) and not parameter_name.startswith(_PROJECTION)
     return "connector" if inside else "projections"
 
 

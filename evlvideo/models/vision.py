@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from evlvideo.errors import UserError
 from evlvideo.models.blocks.families import FAMILIES, POST_NORM, PRE_NORM, block_is_post_norm, stem
 from evlvideo.models.blocks.prunable_towers import TimmTower
-from evlvideo.models.blocks.pruned_encoding import Pruning, encode_pruned
+from evlvideo.models.blocks.pruned_encoding import Encoding, Guide, Pruning, class_tokens, encode_pruned
+from evlvideo.models.blocks.pruning_guide import PruningGuide
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.base import TowerShape
 from evlvideo.models.gradient_checkpointing import Checkpoint
@@ -114,6 +115,7 @@ class VisionTower(nn.Module):
         self.video_relations: nn.Module | None = None
         self._blocks_to_relate = 0
         self._pruning: Pruning | None = None
+        self.pruning_guide: PruningGuide | None = None
         self._checkpoint: Checkpoint | None = None
         self._checkpoint_every = 1
         self.computed_in: torch.dtype | None = None
@@ -148,7 +150,7 @@ class VisionTower(nn.Module):
             image_std=config.image_std,
         )
         if config.tower_pruning is not None:
-            tower.prune(config.tower_pruning)
+            tower.prune(config.tower_pruning, config.make_pruning_guide(tower.dim))
         if config.contextualizer == "in_tower":
             tower.insert_contextualizers(
                 config.contextualizer_blocks,
@@ -202,7 +204,8 @@ class VisionTower(nn.Module):
         patches, prefix = int(self.vit.patch_embed.num_patches), int(self.vit.num_prefix_tokens)
         if self._pruning is None:
             return patches + prefix
-        return tokens_by_block(self._pruning.schedule, len(self.vit.blocks), patches, prefix)[-1]
+        depth, fold = len(self.vit.blocks), self._pruning.fold
+        return tokens_by_block(self._pruning.schedule, depth, patches, prefix, fold=fold)[-1]
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -220,8 +223,12 @@ class VisionTower(nn.Module):
         """Whether any block has a contextualizer."""
         return any(hasattr(block, "temporal_merge") for block in self.vit.blocks)
 
-    def prune(self, pruning: Pruning) -> None:
-        """Prune every frame's tokens on the way through the blocks. The class token guides, since there is no text.
+    def prune(self, pruning: Pruning, guide: PruningGuide | None = None) -> None:
+        """Prune every frame's tokens on the way through the blocks.
+
+        Args:
+            pruning: how.
+            guide: what guides, if it is not the class token alone.
 
         Raises:
             UserError: the schedule does not fit the tower, or its patches cannot be scored.
@@ -229,7 +236,36 @@ class VisionTower(nn.Module):
         pruning.schedule.check_depth(len(self.vit.blocks))
         pruning.schedule.kept_patches(int(self.vit.patch_embed.num_patches))
         TimmTower(self.vit)
-        self._pruning = pruning
+        self._pruning, self.pruning_guide = pruning, guide
+
+    @in_own_precision
+    def encode_pruned(self, pixel_values: Tensor, guide: Tensor | None = None) -> Encoding:
+        """Encode every frame of clips with what each prune kept, for pictures; arguments as of :meth:`forward`."""
+        assert self._pruning is not None, "the tower prunes nothing"
+        images = self._images(pixel_values)
+        return encode_pruned(TimmTower(self.vit), images, self._guide(guide, pixel_values.shape[1]), self._pruning)
+
+    @torch.no_grad()
+    @in_own_precision
+    def class_tokens(self, pixel_values: Tensor) -> Tensor:
+        """Run the tower whole, and return the class tokens of every frame before each prune, and after the last block.
+
+        Args:
+            pixel_values: as in :meth:`forward`.
+
+        Returns:
+            `(B, T, J + 1, D)` for `J` prunes, in float32.
+        """
+        assert self._pruning is not None, "the tower prunes nothing"
+        found = class_tokens(TimmTower(self.vit), self._images(pixel_values), self._pruning.schedule.begin)
+        return found.unflatten(0, pixel_values.shape[:2]).float()
+
+    def _guide(self, guide: Tensor | None, frames: int) -> Guide | None:
+        """Return what guides the prunes of frames; `guide` is of clips, `(B, D)`."""
+        if guide is not None:
+            return guide.repeat_interleave(frames, dim=0)
+        own = self.pruning_guide
+        return own if own is not None and own.kind != "draft" and own.is_fitted else None
 
     def insert_relations(self, relations: nn.Module, count: int) -> None:
         """Let a module read the outputs of the last blocks, which stay as they are.
@@ -284,12 +320,14 @@ class VisionTower(nn.Module):
         return self
 
     @in_own_precision
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor, guide: Tensor | None = None) -> Tensor:
         """Encode clips.
 
         Args:
             pixel_values: frames, `(B, T, 3, height, width)`: uint8, to be normalised here, or float, already
                 normalised.
+            guide: features of a text for each clip that guide pruning, `(B, D)`. Defaults to the tower's own guide; it
+                means nothing to a tower that prunes nothing.
 
         Returns:
             tokens after the last block (and the final norm, if kept), `(B, T, N, D)`, in the tower's type. With
@@ -298,17 +336,12 @@ class VisionTower(nn.Module):
         Raises:
             UserError: the input has another number of dimensions.
         """
-        if pixel_values.dim() != 5:
-            raise UserError(
-                f"pixel_values has shape {tuple(pixel_values.shape)}; it must be (batch, frames, channels, height, "
-                "width). An image is a video of one frame."
-            )
+        images = self._images(pixel_values)
         batch, frames = pixel_values.shape[:2]
-        images = self._normalised(pixel_values).flatten(0, 1).to(self.dtype)
         # If nothing in the tower is trained, keeping its activations would be waste.
         trains = any(weight.requires_grad for weight in self.vit.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and trains):
-            tokens, outputs = self._run(images, frames)
+            tokens, outputs = self._run(images, frames, guide)
         # On a GPU, a norm gives float32 under autocast.
         tokens = tokens.to(self.dtype).unflatten(0, (batch, frames))
         if self.video_relations is None:
@@ -316,10 +349,20 @@ class VisionTower(nn.Module):
         clip = self.video_relations([output.unflatten(0, (batch, frames)) for output in outputs])  # (B, 1, D)
         return torch.cat([tokens, clip.to(tokens.dtype).unsqueeze(1).expand(-1, frames, -1, -1)], dim=2)
 
-    def _run(self, images: Tensor, frames: int) -> tuple[Tensor, Sequence[Tensor]]:
+    def _images(self, pixel_values: Tensor) -> Tensor:
+        """Clips' frames `(B, T, 3, height, width)` to what the tower reads, `(B·T, 3, height, width)`."""
+        if pixel_values.dim() != 5:
+            raise UserError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}; it must be (batch, frames, channels, height, "
+                "width). An image is a video of one frame."
+            )
+        return self._normalised(pixel_values).flatten(0, 1).to(self.dtype)
+
+    def _run(self, images: Tensor, frames: int, guide: Tensor | None) -> tuple[Tensor, Sequence[Tensor]]:
         """Images `(B·T, 3, height, width)` to tokens and the outputs of the blocks to relate, each `(B·T, N, D)`."""
         if self._pruning is not None:
-            return encode_pruned(TimmTower(self.vit), images, None, self._pruning).tokens, ()
+            own = self._guide(guide, frames)
+            return encode_pruned(TimmTower(self.vit), images, own, self._pruning).tokens, ()
         x, positions = stem(self.vit, images)
         outputs: deque[Tensor] = deque(maxlen=self._blocks_to_relate)
         checkpoint = self._checkpoint if torch.is_grad_enabled() else None

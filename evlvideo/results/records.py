@@ -79,6 +79,9 @@ class EvaluationResult:
     """Seed of the run."""
     checkpoint: str | None = None
     """Where the weights came from."""
+    pruning: dict[str, Any] | None = None
+    """How the tower pruned, with the guide in training, `guide_in_training`, beside that of this evaluation, `guide`;
+    `None` if it did not, nor in training."""
     trained_parameters: int | None = None
     """Number of parameters that were trained."""
     training_seconds: float | None = None

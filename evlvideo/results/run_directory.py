@@ -16,6 +16,7 @@ from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.files import remove_leftovers
+from evlvideo.mini.rendered import SCHEME
 
 CONFIG_NAME = "config.yaml"
 """The whole config of the run."""
@@ -90,7 +91,8 @@ def _same_place(own: DataConfig, data: DataConfig) -> bool:
 
 
 def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).resolve())
+    """Return a path that does not depend on the working directory; a place in a rendered dataset is one already."""
+    return path if path is None or path.startswith(SCHEME) else str(Path(path).resolve())
 
 
 def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:

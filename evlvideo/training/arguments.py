@@ -13,7 +13,7 @@ from accelerate.utils import DynamoBackend, parse_flag_from_env
 from transformers import TrainingArguments
 from transformers import trainer as transformers_trainer
 
-from evlvideo.config.run import RunConfig
+from evlvideo.config.run import REPRESENTATION, RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CHECKPOINTS_NAME
 from evlvideo.training.trackers import check_trackers
@@ -88,8 +88,8 @@ def _from_config(config: RunConfig) -> dict[str, Any]:
         "save_steps": training.eval_steps,
         # transformers would sort checkpoints by the time of their files; the run removes old ones itself.
         "save_total_limit": None,
-        "metric_for_best_model": "cider",
-        "greater_is_better": True,
+        "metric_for_best_model": "loss" if config.stage == REPRESENTATION else "cider",
+        "greater_is_better": config.stage != REPRESENTATION,
         "logging_steps": training.log_steps,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,

@@ -1,24 +1,27 @@
 """Trains one run, from its config to the run's directory."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import gather_object
 from rich.console import Console
-from transformers import TrainerState, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
+from evlvideo.assembly.first_stage import start_first_stage
+from evlvideo.assembly.fitted_guide import GUIDE_CLIPS, fit_guide, needs_fit
 from evlvideo.assembly.fitted_start import fit_to_clips
 from evlvideo.assembly.models import check_start, start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
 from evlvideo.config.loading import save_config
 from evlvideo.config.reward_names import parse_reward
-from evlvideo.config.run import RunConfig
+from evlvideo.config.run import REPRESENTATION, TOWERS, RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.data.loading.shards.clips import ShardClips
@@ -28,8 +31,9 @@ from evlvideo.files import read_json, write_json
 from evlvideo.metrics.names import format_score
 from evlvideo.metrics.remarks import cider_remarks, script_remarks
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import load_trained_weights
+from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.representation.files import is_first_stage
 from evlvideo.processes import join_processes, on_main_process
 from evlvideo.results.provenance import git_commit
 from evlvideo.results.run_directory import (
@@ -47,6 +51,7 @@ from evlvideo.training.callbacks import RunFiles
 from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.contrast import Contrast
 from evlvideo.training.parameter_groups import staircase_share
+from evlvideo.training.representation.trainer import RepresentationTrainer
 from evlvideo.training.resuming.checkpoints import (
     checkpoint_to_resume,
     problem_of_weights,
@@ -105,8 +110,7 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     sources = read_training_clips(config.data)
     validation_clips = read_clips(config.data, config.data.validation_split)[: config.data.validation_clips]
     set_seed(config.seed)
-    model, processor = start_model(config, tower_dtype=DTYPES[precision])
-    trainer = _make_trainer(config, arguments, model, processor, sources, validation_clips)
+    trainer = _make_trainer(config, arguments, DTYPES[precision], sources, validation_clips)
     with ExitStack() as held:
         # One process takes the directory; a refusal is raised in all, or the others would wait for it.
         on_main_process(lambda: held.enter_context(_cleared(directory)))
@@ -142,8 +146,8 @@ def _resume(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path) -> Run
 def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, console: Console) -> None:
     config = record.config
     directory = Path(config.output_dir)
-    if checkpoint is None and config.clips_to_fit:
-        _fit_new_connector(trainer, config.clips_to_fit)
+    if checkpoint is None:
+        _fit(trainer, config)
     limit = config.training.max_hours
     stop = GracefulStop(lambda: limit is not None and trainer.training_seconds >= 3600 * limit)
     trainer.asked_to_stop = lambda: stop.signalled
@@ -169,10 +173,22 @@ def _train(trainer: CaptionTrainer, record: RunRecord, checkpoint: Path | None, 
         raise UserError(_collapse_of(trainer, directory))
 
 
-def _fit_new_connector(trainer: CaptionTrainer, clips: int) -> None:
+def _fit(trainer: CaptionTrainer, config: RunConfig) -> None:
+    """Fit the guide of a tower that prunes, if it has a new one, and a new connector to clips, if any."""
+    captioner, tokenizer, clips = trainer.captioner, trainer.processor.tokenizer, config.clips_to_fit
+    # The connector reads what the guide leaves.
+    if needs_fit(captioner):
+        fit_guide(captioner, tokenizer, _batches_of(trainer, GUIDE_CLIPS))
+    if clips:
+        norm = config.init == TOWERS or not is_first_stage(checkpoint_directory(config.init))
+        fit_to_clips(captioner, tokenizer, _batches_of(trainer, clips), clips, norm=norm)
+    if captioner.config.drafts and trainer.is_world_process_zero():
+        logger.info("Training prunes by the class token; captions are drafted in validation and evaluation alone")
+
+
+def _batches_of(trainer: CaptionTrainer, clips: int) -> Iterable[dict[str, Any]]:
     # Items are captions; a clip with many of them comes again before all clips have come.
-    batches = trainer.batches_before_training(items=_ITEMS_PER_FITTED_CLIP * clips)
-    fit_to_clips(trainer.captioner, trainer.processor.tokenizer, batches, clips)
+    return trainer.batches_before_training(items=_ITEMS_PER_FITTED_CLIP * clips)
 
 
 def _collapse_of(trainer: CaptionTrainer, directory: Path) -> str:
@@ -223,31 +239,48 @@ def _train_on(
 def _make_trainer(
     config: RunConfig,
     arguments: TrainingArguments,
-    model: EvlVideoForCaptioning,
-    processor: EvlVideoProcessor,
+    tower_dtype: torch.dtype,
     sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
     validation_clips: Sequence[CaptionedClip],
 ) -> CaptionTrainer:
-    scst, stairs = config.stage == "scst", config.training.schedule == "staircase"
-    contrast = Contrast(model, config.contrastive) if config.contrastive.beta else None
-    sentences = None if contrast is None else contrast.encoder.tokenize
+    first_stage = start_first_stage(config, tower_dtype=tower_dtype) if config.stage == REPRESENTATION else None
+    if first_stage is not None:
+        model, processor = first_stage.captioner, first_stage.processor
+    else:
+        model, processor = start_model(config, tower_dtype=tower_dtype)
     common: dict[str, Any] = {
-        "model": model,
         "args": arguments,
-        "processor": processor,
         "train_dataset": training_dataset(config, model, processor, sources, per_caption=trains_on_captions(config)),
         "eval_dataset": evaluation_dataset(
             config.data, model, processor, validation_clips, config.data.validation_split
         ),
-        "data_collator": CaptionCollator(processor, config.data.captions_per_clip, sentences=sentences),
         "learning_rates": config.training.learning_rates,
-        "schedule": partial(staircase_share, training=config.training) if stairs else None,
+        "schedule": (
+            partial(staircase_share, training=config.training) if config.training.schedule == "staircase" else None
+        ),
         "generation": config.generation,
         "validation_references": references_of(validation_clips),
         "scoring_tokenizer": _scoring_tokenizer(config),
     }
+    if first_stage is not None:
+        return RepresentationTrainer(first_stage=first_stage, weights=config.representation, **common)
     _warn_of_scores(config, "validation", common["validation_references"])
-    if not scst:
+    return _caption_trainer(config, model, processor, sources, common)
+
+
+def _caption_trainer(
+    config: RunConfig,
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    sources: Mapping[str, Sequence[CaptionedClip] | ShardClips],
+    common: dict[str, Any],
+) -> CaptionTrainer:
+    """Make the trainer of a stage that captions."""
+    contrast = Contrast(model, config.contrastive) if config.contrastive.beta else None
+    sentences = None if contrast is None else contrast.encoder.tokenize
+    collator = CaptionCollator(processor, config.data.captions_per_clip, sentences=sentences)
+    common |= {"model": model, "processor": processor, "data_collator": collator}
+    if config.stage != "scst":
         trainer = CaptionTrainer(**common)
         trainer.contrast = contrast
         return trainer
@@ -271,7 +304,7 @@ def _warn_of_scores(config: RunConfig, what: str, references: Mapping[str, Seque
 
 def trains_on_captions(config: RunConfig) -> bool:
     """Whether training items are captions with their clip, rather than clips."""
-    return config.stage == "caption" or config.scst.cross_entropy_weight > 0
+    return config.stage != "scst" or config.scst.cross_entropy_weight > 0
 
 
 def _make_reward(config: RunConfig, references: dict[str, list[str]]) -> Reward:
@@ -304,12 +337,10 @@ def _finish(record: RunRecord, trainer: CaptionTrainer, directory: Path) -> None
     config, state = record.config, trainer.state
     seconds = trainer.training_seconds
     ended_by = reached_limit(config.training, state)
-    model = trainer.captioner
-    best_step, best_cider = _best_of(state, directory)
+    best_step, best = _best_of(trainer, directory)
     if best_step != state.global_step:
-        load_trained_weights(model, directory / CHECKPOINTS_NAME / f"checkpoint-{best_step}")
-    model.save_pretrained(directory)
-    trainer.processor.save_pretrained(directory)
+        trainer.load_weights(directory / CHECKPOINTS_NAME / f"checkpoint-{best_step}")
+    trainer.write_model(directory)
     write_json(
         directory / SUMMARY_NAME,
         {
@@ -323,8 +354,10 @@ def _finish(record: RunRecord, trainer: CaptionTrainer, directory: Path) -> None
             "ended_by": ended_by,
             "signs": [str(sign) for sign in signs_of_validation(state.log_history)],
             "best_step": best_step,
-            "best_cider": best_cider,
-            "trained_parameters": model.num_parameters(only_trainable=True),
+            f"best_{trainer.validation_key.removeprefix('validation_')}": best,
+            "trained_parameters": sum(
+                weight.numel() for weight in trainer.trained.parameters() if weight.requires_grad
+            ),
             "training_seconds": seconds,
             "bad_clips": [],
         },
@@ -332,16 +365,23 @@ def _finish(record: RunRecord, trainer: CaptionTrainer, directory: Path) -> None
     if ended_by != "training.max_steps":
         logger.info("%s: ended by %s at step %d of %d", directory, ended_by, state.global_step, state.max_steps)
     logger.info(
-        "%s: best validation CIDEr %s at step %d, after %.0f s of training",
+        "%s: best validation %s at step %d, after %.0f s of training",
         directory,
-        format_score(best_cider),
+        _shown_best(trainer, best),
         best_step,
         seconds,
     )
 
 
-def _best_of(state: TrainerState, directory: Path) -> tuple[int, float | None]:
-    """Return step and CIDEr of the best checkpoint; of the last one if that is gone, which ends no run."""
+def _shown_best(trainer: CaptionTrainer, best: float | None) -> str:
+    if not trainer.lower_is_better:
+        return f"CIDEr {format_score(best)}"
+    return "loss –" if best is None else f"loss {best:.3f}"
+
+
+def _best_of(trainer: CaptionTrainer, directory: Path) -> tuple[int, float | None]:
+    """Return step and score of the best checkpoint; of the last one if that is gone, which ends no run."""
+    state, key = trainer.state, trainer.validation_key
     best = state.best_global_step or state.global_step
     if best == state.global_step:
         return best, state.best_metric
@@ -355,5 +395,5 @@ def _best_of(state: TrainerState, directory: Path) -> tuple[int, float | None]:
         problem,
         state.global_step,
     )
-    last = [entry["validation_cider"] for entry in state.log_history if "validation_cider" in entry]
+    last = [entry[key] for entry in state.log_history if key in entry]
     return state.global_step, last[-1] if last else None

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from accelerate import skip_first_batches
@@ -38,6 +38,7 @@ from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rat
 from evlvideo.training.resuming.checkpoints import processes_of, state_of, told_if_not_written
 from evlvideo.training.resuming.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.resuming.record import RunRecord
+from evlvideo.training.resuming.running_means import RunningMeans
 from evlvideo.training.seeds import seed_of_step, seed_process
 from evlvideo.training.stopping import seconds_of_log
 from evlvideo.training.validation import SELECTION_TOKENIZER, Validator, losses_by_mode
@@ -71,10 +72,14 @@ class CaptionTrainer(Trainer):
         UserError: FSDP or ZeRO-3 would split the model over processes.
     """
 
+    validation_key: ClassVar[str] = "validation_cider"
+    """Value of a validation's line in the log that selects the best checkpoint."""
+    lower_is_better: ClassVar[bool] = False
+
     def __init__(
         self,
         *,
-        model: EvlVideoForCaptioning,
+        model: nn.Module,
         args: TrainingArguments,
         processor: EvlVideoProcessor,
         train_dataset: Dataset[dict[str, Any]],
@@ -111,6 +116,8 @@ class CaptionTrainer(Trainer):
         self.add_callback(StartOfRun(self.look_at_start, self.validate_if_due))
         self.interval = LogInterval()
         """Log interval of the checkpoint that the run resumed from."""
+        self.means = RunningMeans()
+        """What the next log line tells beside the loss: means over its steps."""
         self.contrast: Contrast | None = None
         """The contrastive term, if the run has one."""
         self.run_record: RunRecord | None = None
@@ -147,6 +154,11 @@ class CaptionTrainer(Trainer):
     def captioner(self) -> EvlVideoForCaptioning:
         """The model without its wrapper for several processes."""
         return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is trained: the captioner."""
+        return self.captioner
 
     @property
     def processor(self) -> EvlVideoProcessor:
@@ -233,7 +245,8 @@ class CaptionTrainer(Trainer):
         if self.contrast is not None:
             # A mean over pairs, unlike the cross-entropy, which is over the targets of the whole step.
             steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
-            loss = loss + self.contrast.weighted(output) / steps
+            loss = loss + self.contrast.beta * output.contrastive_loss / steps
+            self.means.add("contrastive_loss", output.contrastive_loss, 1)
         self.check_finite(loss, inputs["clip_ids"])
         return (loss, output) if return_outputs else loss
 
@@ -243,7 +256,7 @@ class CaptionTrainer(Trainer):
 
     def _check_all_finite(self) -> None:
         self._losses.look()
-        check_weights(self.captioner, self.state.global_step)
+        check_weights(self.trained, self.state.global_step)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a checkpoint's model and its log interval, before its other files.
@@ -278,6 +291,7 @@ class CaptionTrainer(Trainer):
         return LogInterval(
             last_logged_step=self._globalstep_last_logged,
             loss=losses.mean().item(),
+            sums=self.means.sums(),
             cut_texts=self._cut_texts.counts(),
             processes=self.accelerator.num_processes,
         )
@@ -322,7 +336,7 @@ class CaptionTrainer(Trainer):
         step = self.state.global_step
         if step == 0 or step % self.state.eval_steps:
             return
-        if not any(entry["step"] == step and "validation_cider" in entry for entry in self.state.log_history):
+        if not any(entry["step"] == step and self.validation_key in entry for entry in self.state.log_history):
             self._determine_best_metric(self.evaluate(), None)
 
     def look_at_start(self) -> None:
@@ -362,16 +376,18 @@ class CaptionTrainer(Trainer):
         self._load_from_checkpoint(str(checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the seconds of training so far and the learning rates of parts.
+        """Log, with the means of all processes' steps, the seconds of training so far, and the rates of parts.
 
         Raises:
             UserError: the run has diverged.
         """
         self._losses.look()
         if "learning_rate" in logs:
+            logs |= self.means.take()
             if cut := self._cut_texts.tell():
                 logs["cut_captions"] = cut
-            logs |= {} if self.contrast is None else self.contrast.log_values()
+            if self.contrast is not None:
+                logs["contrastive_temperature"] = self.contrast.temperature
             logs |= rates_of_step(self._peaks, logs["learning_rate"], self.args.learning_rate, self.learning_rates)
         # transformers' closing line is a mean over the steps since the last resume only.
         logs.pop("train_loss", None)
@@ -389,10 +405,20 @@ class CaptionTrainer(Trainer):
         self.interval = read_interval(checkpoint)
         if self.accelerator.is_main_process:
             self._cut_texts.restore(*self.interval.cut_texts)
+            self.means.restore(self.interval.sums)
         # The parent's method would accept any missing weight.
-        load_trained_weights(self.captioner, checkpoint)
+        self.load_weights(checkpoint)
         if self.contrast is not None:
             self.contrast.read(checkpoint)
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Load the weights of a checkpoint in place."""
+        load_trained_weights(self.captioner, checkpoint)
+
+    def write_model(self, directory: Path) -> None:
+        """Write the model and its processor."""
+        self.captioner.save_pretrained(directory)
+        self.processor.save_pretrained(directory)
 
     def _go_on(self) -> None:
         """Restore what transformers has reset by now, and take the config's learning rates if they are new."""
@@ -414,7 +440,7 @@ class CaptionTrainer(Trainer):
         """Make the optimizer, with learning rates and weight decay by group."""
         if self.optimizer is None:
             optimizer_class, arguments = self._chosen_optimizer()
-            groups = parameter_groups(model or self.captioner, self._peaks, self.args.weight_decay)
+            groups = parameter_groups(model or self.trained, self._peaks, self.args.weight_decay)
             self._group_peaks = [group["lr"] for group in groups]
             try:
                 self.optimizer = optimizer_class(groups, **arguments)
@@ -438,7 +464,7 @@ class CaptionTrainer(Trainer):
     def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         wrong = f"training.arguments.optim is {OptimizerNames(self.args.optim).value}"
         try:
-            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.captioner)
+            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, cast(Any, self.trained))
         except (ValueError, ImportError) as error:
             raise UserError(f"{wrong}: {error}") from error
         if not isinstance(optimizer_class, type) or arguments.keys() & {"params", "model", "optimizer_dict"}:

@@ -51,6 +51,18 @@ def test_clips_in_quarantine_are_not_trained_on(toy: Toy, tmp_path: Path) -> Non
     assert [len(list(clips)) for clips in read_training_clips(data).values()] == [SPLITS["train"] - 1] * 2
 
 
+def test_retrieval_splits_are_read_for_retrieval_alone(toy: Toy, tmp_path: Path) -> None:
+    for name in ("train_val_videodatainfo.json", "test_videodatainfo.json", "videos"):
+        (tmp_path / name).symlink_to(toy.data / name)
+    listed = [clip.clip_id for clip in toy.clips("train")][:2]
+    (tmp_path / "MSRVTT_train.9k.csv").write_text("\n".join(["video_id", *listed]))
+    data = DataConfig(dataset="msrvtt", root=str(tmp_path), train_split="train_9k", check_counts=False)
+    (clips,) = read_training_clips(data, purpose="retrieval").values()
+    assert [clip.clip_id for clip in clips] == listed
+    with pytest.raises(UserError, match="a split for retrieval"):
+        read_training_clips(data)
+
+
 def test_a_run_trains_on_as_many_clips_as_it_says_and_validates_on_all(toy: Toy) -> None:
     data = DataConfig(dataset="mini", root=str(toy.data), train_clips=3)
     (clips,) = read_training_clips(data).values()

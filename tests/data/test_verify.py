@@ -68,6 +68,17 @@ def test_wrong_counts_are_reported_all_at_once(root: Path) -> None:
     assert "5 problems:" in text
 
 
+def test_lists_for_retrieval_are_checked_where_they_are(root: Path) -> None:
+    (root / "MSRVTT_JSFUSION_test.csv").write_text("video_id,sentence\nvideo4,a query\n")
+    (root / "MSRVTT_train.9k.csv").write_text("video_id\nvideo0\nvideo4\n")
+    facts = replace(FACTS, retrieval_splits={"train_7k": 3, "train_9k": 2, "jsfusion": 2})
+    report = verify("msrvtt", root, facts=facts)
+    assert [(split.split, split.clips, split.expected_clips) for split in report.splits[3:]] == [("jsfusion", 1, 2)]
+    assert len(report.problems) == 2
+    assert "'video4' is a clip of MSRVTT_JSFUSION_test.csv, on which retrieval is tested" in report.problems[0]
+    assert "lists 1 clips of msrvtt:jsfusion, which has 2" in report.problems[1]
+
+
 def test_counts_that_are_meant_are_no_problem(root: Path) -> None:
     facts = replace(FACTS, clips=lambda: {"train": 4, "validate": 1, "test": 1}, captions_per_clip=3)
     report = verify("msrvtt", root, facts=facts, check_counts=False)

@@ -72,6 +72,18 @@ def test_a_result_names_where_its_clips_are_if_they_are_not_the_own(run_on_own_c
     }
 
 
+def test_a_place_in_a_rendered_dataset_does_not_depend_on_the_working_directory(
+    run_on_own_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataConfig(dataset="jsonl", root="rendered:mini_images")
+    names = set()
+    for folder in (tmp_path, tmp_path / "run"):
+        monkeypatch.chdir(folder)
+        assert other_data(run_on_own_clips, data)["root"] == "rendered:mini_images"
+        names.add(evaluation_directory(run_on_own_clips, data, "test").name)
+    assert len(names) == 1
+
+
 def test_an_evaluation_on_other_clips_has_a_place_of_its_own() -> None:
     data = DataConfig(dataset="mini")
     assert evaluation_directory(RUN, data, "test", other_clips=True) == RUN / "evaluation" / "mini-test-other-clips"

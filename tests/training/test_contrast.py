@@ -35,9 +35,23 @@ def encoder(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def config_of(toy: Toy, run: Path, encoder: Path, beta: float = 0.1, **sections: Any) -> RunConfig:
+def config_of(toy: Toy, run: Path, encoder: Path, beta: float = 0.1, log_steps: int = 1, **sections: Any) -> RunConfig:
     term = ContrastiveConfig(beta=beta, text_encoder=str(encoder), width=8)
-    return toy.config(run, training={"max_steps": STEPS}, run={"contrastive": term, **sections})
+    training = {"max_steps": STEPS, "log_steps": log_steps}
+    return toy.config(run, training=training, run={"contrastive": term, **sections})
+
+
+def logged(run: Path, name: str) -> list[float]:
+    """What the lines of training steps tell."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines if "loss" in line]
+
+
+def resumed_from_step_2(trained: Path, run: Path, **config: Any) -> Path:
+    shutil.copytree(trained, run)
+    shutil.rmtree(run / "checkpoints" / "checkpoint-4")
+    (run / "training.json").unlink()
+    return quietly(config_of(run=run, **config), resume=True)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +64,7 @@ def term_of(run: Path, step: int) -> dict[str, torch.Tensor]:
 
 
 def test_the_log_tells_the_term_without_its_weight(trained: Path) -> None:
-    lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
-    found = [line["contrastive_loss"] for line in lines if "loss" in line]
+    found = logged(trained, "contrastive_loss")
     assert len(found) == STEPS
     assert all(0 < value < 30 for value in found)
 
@@ -76,14 +89,20 @@ def test_the_term_changes_what_is_learned(toy: Toy, encoder: Path, trained: Path
 
 
 def test_a_resumed_run_is_that_without_interruption(toy: Toy, encoder: Path, trained: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    shutil.rmtree(run / "checkpoints" / "checkpoint-4")
-    (run / "training.json").unlink()
-    quietly(config_of(toy, run, encoder), resume=True)
+    run = resumed_from_step_2(trained, tmp_path / "run", toy=toy, encoder=encoder)
     assert all(torch.equal(value, term_of(trained, 4)[name]) for name, value in term_of(run, 4).items())
     ours, theirs = (load_file(path / "checkpoints" / "checkpoint-4" / "model.safetensors") for path in (run, trained))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_resumed_run_logs_the_mean_over_the_steps_before_it_stopped_too(
+    toy: Toy, encoder: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"toy": toy, "encoder": encoder, "log_steps": 3}
+    whole = quietly(config_of(run=tmp_path / "whole", **settings))
+    run = resumed_from_step_2(whole, tmp_path / "run", **settings)
+    for name in ("contrastive_loss", "contrastive_temperature"):
+        assert logged(run, name) == logged(whole, name) != []
 
 
 def test_captions_are_encoded_one_by_one_whatever_their_padding(encoder: Path) -> None:

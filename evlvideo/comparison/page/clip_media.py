@@ -121,10 +121,10 @@ def spread_images(clip: ClipFrames) -> tuple[PageImage, ...]:
     return tuple(encode_jpeg(clip.frames[index * total // count]) for index in range(count))
 
 
-def encode_jpeg(frame: np.ndarray) -> PageImage:
-    """Encode a frame, uint8 (H, W, 3), as JPEG. Shrinks it to `LONGEST_SIDE` if it is larger."""
+def encode_jpeg(frame: np.ndarray, longest_side: int = LONGEST_SIDE) -> PageImage:
+    """Encode a frame, uint8 (H, W, 3), as JPEG. Shrinks it to `longest_side` pixels if it is larger."""
     image = Image.fromarray(frame)
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    image.thumbnail((longest_side, longest_side))
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
     return PageImage(data_address("image/jpeg", buffer.getvalue()), image.width, image.height)

@@ -1,4 +1,4 @@
-"""Records of what the compared models merge and attend to, ready to be drawn."""
+"""Records of what the compared models prune, merge and attend to, ready to be drawn."""
 
 from dataclasses import dataclass
 
@@ -17,6 +17,22 @@ class MergingView:
     """Whether frames were averaged before, so that all share their groups."""
     painted: tuple[PageImage, ...]
     """Frames in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruningView:
+    """Patches of a clip that the vision tower of one system prunes."""
+
+    patches: int
+    """Patches of a frame."""
+    left: tuple[int, ...]
+    """Patches with a token of their own after each prune, in the first frame."""
+    blocks: tuple[int, ...]
+    """Blocks before which the prunes are, from 0."""
+    guide: str
+    """What guides; see :data:`evlvideo.models.blocks.pruning_options.GUIDES`."""
+    painted: tuple[PageImage, ...]
+    """Frames in order, each once for each prune."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +63,7 @@ class SystemView:
     name: str
     merging: MergingView | None
     attention: AttentionView | None
+    pruning: PruningView | None = None
 
 
 @dataclass(frozen=True, slots=True)

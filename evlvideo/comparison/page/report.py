@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -19,7 +19,7 @@ from evlvideo.comparison.tables.kinds import KindScores
 from evlvideo.comparison.tables.table import Table
 from evlvideo.metrics.names import format_score
 
-DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set", "nocaps": "NoCaps"}
+DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set", "mini_images": "The mini images", "nocaps": "NoCaps"}
 _COLOURS = 8
 """Colours in the style sheet. Further systems repeat them with other dashes."""
 
@@ -60,7 +60,12 @@ def render_report(table: Table, runs: Sequence[System], gallery: Gallery, inspec
         systems=[run.name for run in runs],
         facts=shared_facts(runs),
         alike=_alike(runs),
-        runs=[_provenance(run, with_versions=not _same_versions(runs)) for run in runs],
+        runs=[
+            _provenance(
+                run, with_versions=not _same_versions(runs), with_pruning=any(other.result.pruning for other in runs)
+            )
+            for run in runs
+        ],
         charts=learning_curves.draw_learning_curves(runs),
         geometry=learning_curves,
         validations=validations_of(runs),
@@ -106,7 +111,7 @@ def _alike(runs: Sequence[System]) -> str:
     return "references, decoding and metrics" if here else "references and metrics"
 
 
-def _provenance(run: System, with_versions: bool) -> dict[str, str]:
+def _provenance(run: System, *, with_versions: bool, with_pruning: bool) -> dict[str, str]:
     result, training = run.result, run.training
     stage = {"caption": "cross-entropy", "scst": "self-critical"}
     values: dict[str, Any] = {
@@ -117,9 +122,17 @@ def _provenance(run: System, with_versions: bool) -> dict[str, str]:
         "seed": result.seed,
         "commit": _short(result.commit),
     }
+    if with_pruning:
+        values["pruned by"] = _pruned_by(result.pruning or {})
     if with_versions:
         values["versions"] = _versions(run)
     return {"system": run.name, **{key: "–" if value in (None, "") else str(value) for key, value in values.items()}}
+
+
+def _pruned_by(pruning: Mapping[str, Any]) -> str | None:
+    """Say what guides pruning in the vision tower, if anything does."""
+    guide, trained = pruning.get("guide"), pruning.get("guide_in_training")
+    return guide if guide == trained else f"{guide} ({trained} in training)"
 
 
 def _short(commit: str | None) -> str | None:

@@ -44,9 +44,9 @@ def paint_groups(frame: np.ndarray, groups: np.ndarray) -> np.ndarray:
         uint8 (h, w, 3), each patch a square.
     """
     rows, columns = groups.shape
-    side = max(4, round(PAINTED_SIDE / max(rows, columns)))
+    side = patch_side(rows, columns)
     # The cells of a frame whose size is no multiple of the grid differ by a pixel.
-    cells = groups[_cells(frame.shape[0], rows)[:, None], _cells(frame.shape[1], columns)[None]]  # (H, W)
+    cells = groups[parts_of(frame.shape[0], rows)[:, None], parts_of(frame.shape[1], columns)[None]]  # (H, W)
     counts = np.maximum(np.bincount(cells.ravel(), minlength=groups.max() + 1), 1)
     sums = [np.bincount(cells.ravel(), frame[..., c].ravel(), minlength=len(counts)) for c in range(3)]
     means = np.stack(sums, axis=-1) / counts[:, None]  # (groups, 3)
@@ -57,7 +57,12 @@ def paint_groups(frame: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return painted
 
 
-def _cells(length: int, count: int) -> np.ndarray:
+def patch_side(rows: int, columns: int) -> int:
+    """Return the side of a painted patch, in pixels."""
+    return max(4, round(PAINTED_SIDE / max(rows, columns)))
+
+
+def parts_of(length: int, count: int) -> np.ndarray:
     """Return which of `count` equal parts each of `length` positions lies in."""
     return np.arange(length) * count // length
 

@@ -63,7 +63,7 @@ def references_of_dataset(
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
         split: one of its splits.
-        root: its directory. Not needed for `mini`.
+        root: its directory. Not needed for a rendered dataset.
         data: where its clips are. Defaults to the root alone.
         check_counts: whether there must be as many clips and captions as the published dataset has.
 
@@ -71,8 +71,6 @@ def references_of_dataset(
         UserError: the dataset or split is unknown, or its annotation cannot be read.
     """
     facts = facts_of(dataset)
-    if root is None and dataset != "mini":
-        raise UserError(f"The dataset {dataset!r} has no root; name the directory of its annotation with --root.")
     root = dataset_root(dataset, root)
     if split in facts.without_captions:
         raise UserError(f"{dataset}:{split} has no captions to score on; its server has them. Name another split.")

@@ -38,8 +38,14 @@ class DatasetFacts:
     """Whether a server scores captions, as `[{"image_id": 7, "caption": …}]` with whole numbers."""
     retrieval_splits: Mapping[str, int] = field(default_factory=dict)
     """Number of clips of each retrieval split, on which captions are not scored."""
+    retrieval_split: str = "test"
+    """Split on which papers report retrieval."""
     media_folders: tuple[str, ...] = ("videos",)
     """Folders of the media files under the root; the first that exists is used."""
+
+    def expected_clips(self, split: str) -> int | None:
+        """Return the number of clips of a split, for captioning or retrieval; None if copies of the dataset differ."""
+        return self.retrieval_splits[split] if split in self.retrieval_splits else self.clips()[split]
 
 
 def _mini_clips() -> Mapping[str, int]:
@@ -48,13 +54,20 @@ def _mini_clips() -> Mapping[str, int]:
     return SPLITS
 
 
+def _mini_images() -> Mapping[str, int]:
+    from evlvideo.mini.images.build import SIZES
+
+    return {split: SIZES[split] for split in ("train", "validate", "test")}
+
+
 DATASETS: dict[str, DatasetFacts] = {
     "msrvtt": DatasetFacts(
         msrvtt.read,
         msrvtt.files,
         lambda: {"train": 6513, "validate": 497, "test": 2990},
         captions_per_clip=20,
-        retrieval_splits={"train_7k": 7010, "train_9k": 9000, "jsfusion": 1000},
+        retrieval_splits={"train_7k": 7010, "train_9k": 9000, msrvtt.TESTED: 1000},
+        retrieval_split=msrvtt.TESTED,
     ),
     "mini": DatasetFacts(msrvtt.read, msrvtt.files, _mini_clips, captions_per_clip=20),
     "msvd": DatasetFacts(
@@ -115,6 +128,13 @@ DATASETS: dict[str, DatasetFacts] = {
         lambda: {"train": 118_287, "validate": 5000},
         media_folders=("images", "."),
     ),
+    "mini_images": DatasetFacts(
+        partial(karpathy.read, name=karpathy.COCO),
+        partial(karpathy.files, name=karpathy.COCO),
+        _mini_images,
+        captions_per_clip=5,
+        media_folders=("images",),
+    ),
     "lavis": DatasetFacts(
         lavis.read, lavis.files, lambda: dict.fromkeys(lavis.SUFFIXES), media_folders=("videos", "images")
     ),
@@ -163,7 +183,7 @@ def count_deviations(
         captions: number of captions of each.
     """
     retrieval = split in facts.retrieval_splits
-    expected = facts.retrieval_splits[split] if retrieval else facts.clips()[split]
+    expected = facts.expected_clips(split)
     name, found = f"{dataset}:{split}", []
     if expected not in (None, len(ids)):
         found.append(f"The annotation lists {len(ids)} clips of {name}, which has {expected}")

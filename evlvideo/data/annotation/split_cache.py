@@ -15,7 +15,7 @@ from pathlib import Path
 from evlvideo.cache import cache_directory
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import facts_of, media_root
-from evlvideo.data.annotation.splits import read_split
+from evlvideo.data.annotation.splits import CAPTIONING, read_split
 from evlvideo.errors import UserError
 from evlvideo.files import replacing
 
@@ -36,16 +36,18 @@ def read_cached_split(
     check_files: bool = True,
     *,
     check_counts: bool = True,
+    purpose: str = CAPTIONING,
 ) -> ClipTable:
     """Read a split as :func:`evlvideo.data.annotation.splits.read_split` does, or load it from the cache.
 
     Args:
         dataset: a key of :data:`evlvideo.data.annotation.facts.DATASETS`.
-        split: one of its splits for captioning.
+        split: one of its splits.
         root: directory of the dataset.
         video_root: directory of the video or image files. Defaults to the dataset's folder under `root`.
         check_files: whether every clip's file must exist, if the split is not cached. Unchecked splits are not cached.
         check_counts: whether there must be as many clips and captions as the published dataset has.
+        purpose: must be `retrieval` to read a retrieval split.
 
     Raises:
         UserError: as there.
@@ -53,7 +55,7 @@ def read_cached_split(
     place = _place(dataset, split, root, video_root, check_counts)
     with suppress(OSError, ValueError):
         return ClipTable.open(place)[0]
-    clips = read_split(dataset, split, root, video_root, check_files, check_counts=check_counts)
+    clips = read_split(dataset, split, root, video_root, check_files, check_counts=check_counts, purpose=purpose)
     if not check_files or len(clips) < CACHED_FROM:
         return clips
     try:

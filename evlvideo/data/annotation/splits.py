@@ -11,25 +11,20 @@ from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import DatasetFacts, count_problems, facts_of, media_root
 from evlvideo.data.annotation.missing_files import missing_files, some_missing
 from evlvideo.errors import UserError
+from evlvideo.mini.rendered import root_of
 
-PURPOSES = ("captioning", "retrieval")
+CAPTIONING, RETRIEVAL = PURPOSES = ("captioning", "retrieval")
 """Purposes of reading a split."""
 
 
 def dataset_root(dataset: str, root: Path | None) -> Path:
-    """Return the directory of a dataset. If `root` is None, render the mini dataset on first use.
+    """Return the directory of a dataset; see :func:`evlvideo.mini.rendered.root_of`.
 
     Raises:
         UserError: the dataset is unknown, or needs a root.
     """
     facts_of(dataset)
-    if root is not None:
-        return root
-    if dataset != "mini":
-        raise UserError(f"The dataset {dataset!r} has no root; set data.root to the directory that holds it.")
-    from evlvideo.mini.build import build_mini
-
-    return build_mini()
+    return root_of(dataset, root)
 
 
 def read_split(
@@ -39,7 +34,7 @@ def read_split(
     video_root: Path | None = None,
     check_files: bool = True,
     *,
-    purpose: str = "captioning",
+    purpose: str = CAPTIONING,
     check_counts: bool = True,
     facts: DatasetFacts | None = None,
 ) -> ClipTable:
@@ -92,7 +87,7 @@ def _check_split(dataset: str, facts: DatasetFacts, split: str, purpose: str) ->
     clips = facts.clips()
     if purpose not in PURPOSES:
         raise UserError(f"The purpose is {purpose!r}; allowed: {', '.join(PURPOSES)}.")
-    if split in facts.retrieval_splits and purpose != "retrieval":
+    if split in facts.retrieval_splits and purpose != RETRIEVAL:
         raise UserError(
             f"{dataset}:{split} is a split for retrieval, which cuts across the captioning splits, so captions scored "
             f"on it compare with no published number; allowed: {', '.join(clips)}."

@@ -13,7 +13,7 @@ from evlvideo.assembly.clips import read_clips, read_training_clips
 from evlvideo.assembly.models import check_start
 from evlvideo.assembly.stages import check_parts, steps_of_epochs
 from evlvideo.config.recipes.recipe import Recipe, Stage
-from evlvideo.config.run import RunConfig
+from evlvideo.config.run import REPRESENTATION, RunConfig
 from evlvideo.errors import UserError, first_ten
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.recipe.record import first_to_train, read_record, write_record
@@ -23,9 +23,6 @@ from evlvideo.results.run_directory import SUMMARY_NAME, check_writable, sole_us
 from evlvideo.training.run import trains_on_captions
 
 logger = logging.getLogger(__name__)
-
-_NOT_EVALUATED = ("representation",)
-"""Stages of runs that do not caption."""
 
 
 def train_recipe(
@@ -107,8 +104,8 @@ def _finish(stage: Stage, config: RunConfig, title: str, console: Console | None
     """Train and evaluate a stage, or what is left of it."""
     release_memory()  # of the stage before
     train_unfinished(config, title, "recipe", console, advice="give the same command with --resume to go on")
-    if config.stage in _NOT_EVALUATED:
-        return
+    if config.stage == REPRESENTATION:
+        return  # its model does not caption
     split = config.data.validation_split
     if finished_evaluation(config, split, title) is None:
         result = evaluate(stage.directory, split=split)

@@ -19,7 +19,7 @@ MERGE_R, MERGE_TO = "model.merge_r", "model.merge_to"
 _SHORT = {"r": MERGE_R}
 """Short name → key."""
 _NAMES = {key: short for short, key in _SHORT.items()}
-_OF_TRAINING = ("training.", "scst.", "stage", "connector_init", "prompt_scale")
+_OF_TRAINING = ("training.", "scst.", "representation.", "stage", "connector_init", "prompt_scale")
 _WITH_WEIGHTS = ("connector", "contextualizer", "contextualizer_blocks", "frame_positions", "lora_r", "lora_targets")
 _NOT_SWEPT = ("output_dir", "init", "architecture")
 _WHERE = "Nothing was trained; the sweep"

@@ -3,9 +3,10 @@
 Notation: see :mod:`evlvideo.models.tokens.pruning`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -60,6 +61,8 @@ class PrunableTower(Protocol):
 
 Scores = Callable[[Tensor], Tensor]
 """Replaces the scores of the candidates, `(B, candidates)`, as controls do."""
+Guide = Tensor | Callable[[int, Tensor], Tensor]
+"""Class features of the texts, `(B, C)`; or what makes them of a prune's index and the class tokens `(B, C)` there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Pruning:
     """Tokens that each prune keeps. Defaults to the schedule's shares of the patches."""
     change_scores: Scores | None = None
     """A control, such as random scores."""
+    at_random: bool = False
+    """A control: whether scores are random, the same whenever an image is encoded; see :func:`scores_by_image`."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.vision_share <= 1:
@@ -106,13 +111,13 @@ def encode(tower: PrunableTower, images: Tensor) -> Tensor:
     return tower.finish(tokens)
 
 
-def encode_pruned(tower: PrunableTower, images: Tensor, guide: Tensor | None, pruning: Pruning) -> Encoding:
+def encode_pruned(tower: PrunableTower, images: Tensor, guide: Guide | None, pruning: Pruning) -> Encoding:
     """Run a tower and prune its tokens.
 
     Args:
         tower: in any mode; blocks that are looked ahead run in the same, without gradient.
         images: `(B, 3, height, width)`.
-        guide: class features of the texts, `(B, C)`, without gradient. If None, the class token guides alone.
+        guide: see :data:`Guide`; it takes no gradient. If None, the class token guides alone.
         pruning: how.
 
     Raises:
@@ -120,7 +125,8 @@ def encode_pruned(tower: PrunableTower, images: Tensor, guide: Tensor | None, pr
     """
     schedule = pruning.schedule
     schedule.check_depth(tower.depth)
-    _check_guide(guide, tower.width)
+    if pruning.at_random and not images.is_meta:
+        pruning = replace(pruning, change_scores=scores_by_image(images))
     tokens = tower.embed(images)
     kept = pruning.kept or schedule.kept_patches(tokens.shape[1] - tower.prefix)
     ahead = dict(zip(schedule.begin, schedule.look_ahead, strict=True))
@@ -128,7 +134,8 @@ def encode_pruned(tower: PrunableTower, images: Tensor, guide: Tensor | None, pr
     encoding, before = Encoding(tokens), tokens
     for block in range(tower.depth):
         if block in waiting:
-            scores = _scores(tower, block, tokens, before, guide, pruning, ahead[block])
+            text = _text(guide, len(encoding.prunes), tokens, tower.width)
+            scores = _scores(tower, block, tokens, before, text, pruning, ahead[block])
             tokens = _prune(tokens, scores, waiting[block], tower.prefix, pruning, encoding)
         before = tokens
         tokens = tower.run(block, tokens)
@@ -164,7 +171,7 @@ def _scores(
         block: the block that follows.
         tokens: its input.
         before: the input of the block just run.
-        guide: see :func:`encode_pruned`.
+        guide: class features of the texts, `(B, C)`, or None.
         pruning: how.
         ahead: blocks to look ahead.
     """
@@ -179,14 +186,56 @@ def _scores(
     return class_attention(tower.query(block, copy[:, :1]), tower.key(block, keyed), tower.scale(block))
 
 
-def _check_guide(guide: Tensor | None, width: int) -> None:
-    if guide is not None and guide.shape[-1] != width:
+@torch.no_grad()
+def _text(guide: Guide | None, prune: int, tokens: Tensor, width: int) -> Tensor | None:
+    """Return the class features of the texts that guide a prune, `(B, C)`."""
+    text = guide if guide is None or isinstance(guide, Tensor) else guide(prune, tokens[:, 0])
+    if text is not None and text.shape[-1] != width:
         raise UserError(
-            f"The text has {guide.shape[-1]} channels and the tower {width}; use a text encoder of the tower's width, "
+            f"The text has {text.shape[-1]} channels and the tower {width}; use a text encoder of the tower's width, "
             "or project the text first."
         )
+    return text
 
 
 def random_scores(generator: torch.Generator) -> Scores:
     """Make scores that know nothing of the images, for a control."""
     return lambda scores: torch.rand(scores.shape, generator=generator).to(scores)
+
+
+def scores_by_image(images: Tensor) -> Scores:
+    """Make random scores whose seed is the checksum of an image's pixels.
+
+    They are the same whenever the image is encoded, alone or in a batch, by one process or several.
+
+    Args:
+        images: `(B, 3, height, width)`.
+    """
+    checksums = [crc32(image.float().contiguous().numpy().tobytes()) for image in images.detach().cpu()]
+    generators = [torch.Generator().manual_seed(checksum) for checksum in checksums]
+
+    def scores(given: Tensor) -> Tensor:
+        rows = [torch.rand(given.shape[1], generator=generator) for generator in generators]
+        return torch.stack(rows).to(given)
+
+    return scores
+
+
+@torch.no_grad()
+def class_tokens(tower: PrunableTower, images: Tensor, blocks: Sequence[int]) -> Tensor:
+    """Run a tower whole, and return the class tokens that enter some blocks, and the one that the tower gives.
+
+    Args:
+        tower: in eval mode.
+        images: `(B, 3, height, width)`.
+        blocks: indices, rising.
+
+    Returns:
+        `(B, len(blocks) + 1, C)`.
+    """
+    tokens, found = tower.embed(images), []
+    for block in range(tower.depth):
+        if block in blocks:
+            found.append(tokens[:, 0])
+        tokens = tower.run(block, tokens)
+    return torch.stack([*found, tower.finish(tokens)[:, 0]], dim=1)

@@ -21,7 +21,12 @@ _BERT_NAMES = (
 
 
 def make_qformer(
-    bert: BertConfig, *, vision_dim: int, cross_attention_every: int, num_layers: int | None = None
+    bert: BertConfig,
+    *,
+    vision_dim: int,
+    cross_attention_every: int,
+    num_layers: int | None = None,
+    texts: bool = False,
 ) -> Blip2QFormerModel:
     """Make a Q-Former of a BERT's sizes and dropout, with random weights.
 
@@ -30,6 +35,7 @@ def make_qformer(
         vision_dim: channels of the tokens that it looks at.
         cross_attention_every: layers from one that looks at them to the next.
         num_layers: defaults to the layers of the BERT.
+        texts: whether layers have a second feed-forward part, for texts.
     """
     config = Blip2QFormerConfig(
         hidden_size=bert.hidden_size,
@@ -43,6 +49,7 @@ def make_qformer(
         layer_norm_eps=bert.layer_norm_eps,
         cross_attention_frequency=cross_attention_every,
         encoder_hidden_size=vision_dim,
+        use_qformer_text_input=texts,
     )
     return Blip2QFormerModel(config)
 

@@ -8,12 +8,12 @@ encoder of captions, `C` channels in which they are compared.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed, nn
-from torch.distributed.nn import functional as differentiable
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import CausalLMOutput
 
 from evlvideo.models.choices import GRADIENTS
+from evlvideo.models.contrast.gather import gathered, own_rows
 from evlvideo.models.precision import in_float32
 
 LABEL_SMOOTHING = 0.1
@@ -78,26 +78,8 @@ def contrastive_loss(images: Tensor, texts: Tensor, temperature: Tensor, *, grad
     Returns:
         a scalar, the same for both.
     """
-    all_images, all_texts = (_gathered(x, constant=gradient == "published") for x in (images, texts))
-    rank = distributed.get_rank() if _together() else 0
-    targets = torch.arange(len(images), device=images.device) + rank * len(images)
+    all_images, all_texts = (gathered(x, constant=gradient == "published") for x in (images, texts))
+    targets = own_rows(len(images), images.device)
     directions = (images @ all_texts.T, texts @ all_images.T)  # (B, W·B) each
     losses = [F.cross_entropy(x / temperature, targets, label_smoothing=LABEL_SMOOTHING) for x in directions]
     return torch.stack(losses).mean()
-
-
-def _together() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def _gathered(x: Tensor, *, constant: bool) -> Tensor:
-    """Gather the rows of all processes, `(W·B, C)`, in the order of the processes."""
-    if constant:
-        x = x.detach()
-    if not _together():
-        return x
-    if constant:
-        found = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(found, x.contiguous())
-        return torch.cat(found)
-    return torch.cat(differentiable.all_gather(x.contiguous()))

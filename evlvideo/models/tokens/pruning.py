@@ -92,13 +92,15 @@ PRESETS = {
 """Published schedules, by host: ViT-B of 12 blocks, for METER of 11."""
 
 
-def tokens_by_block(schedule: PruningSchedule, depth: int, patches: int, prefix: int = 1) -> tuple[int, ...]:
-    """Count the tokens that each block runs on."""
+def tokens_by_block(
+    schedule: PruningSchedule, depth: int, patches: int, prefix: int = 1, *, fold: bool = True
+) -> tuple[int, ...]:
+    """Count the tokens that each block runs on; with `fold`, one stands for all that were pruned."""
     begins = dict(zip(schedule.begin, schedule.kept_patches(patches), strict=True))
     counts, candidates = [], patches
     for block in range(depth):
         if block in begins and begins[block] < candidates:
-            candidates = begins[block] + 1
+            candidates = begins[block] + fold
         counts.append(prefix + candidates)
     return tuple(counts)
 
@@ -215,3 +217,28 @@ def token_sources(prunes: Sequence[Prune | None], num_tokens: int, prefix: int =
     for prune in done:
         sources = keep_and_fold(sources, prune, prefix, fold=fold)
     return sources
+
+
+def patches_left(prunes: Sequence[Prune | None], num_patches: int, prefix: int = 1) -> Tensor:
+    """Tell which patches still have a token of their own after each prune, for pictures.
+
+    Args:
+        prunes: in their order; None for those that pruned nothing. At least one pruned something.
+        num_patches: patches of an image before the first.
+        prefix: `Q`.
+
+    Returns:
+        booleans, `(B, prunes, num_patches)`.
+    """
+    first = next(prune for prune in prunes if prune is not None)
+    batch, device = len(first.kept), first.kept.device
+    # The folded token is a candidate too: it stands for no patch, which the number behind the last one says.
+    folded = torch.full((batch, 1), num_patches, device=device)
+    patch_of = torch.cat([torch.arange(num_patches, device=device).expand(batch, -1), folded], dim=1)
+    left = []
+    for prune in prunes:
+        if prune is not None:
+            patch_of = torch.cat([patch_of.gather(1, prune.kept - prefix), folded], dim=1)
+        alive = torch.zeros(batch, num_patches + 1, dtype=torch.bool, device=device)
+        left.append(alive.scatter(1, patch_of, True)[:, :num_patches])
+    return torch.stack(left, dim=1)

@@ -103,7 +103,10 @@ ARGUMENTS_THAT_MAY_CHANGE = frozenset(
     }
 )
 """Names under `training.arguments` that cost or save memory and time, or log, and leave what is trained as it is."""
-_SAME_CONTENT = ("init", "architecture", "connector_init", "scst.reward_file", "contrastive.text_encoder")
+_SAME_CONTENT = (
+    *("init", "architecture", "connector_init", "scst.reward_file", "contrastive.text_encoder"),
+    "representation.tokenizer",
+)
 """Files and checkpoints that a run starts from; another name for the same content is no change."""
 _SHARED_OUT = ("training.batch_size", "training.gradient_accumulation_steps")
 """May change if as many clips remain in a step."""

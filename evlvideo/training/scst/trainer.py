@@ -6,7 +6,6 @@ tokens, `P` soft tokens, `V` vocabulary.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,12 +19,10 @@ from evlvideo.errors import UserError
 from evlvideo.models.language import caption_loss
 from evlvideo.models.processing import IGNORED
 from evlvideo.training.collapse import Sign, bad_ending_share, repetition_share, signs_of_collapse
-from evlvideo.training.resuming.log_interval import LogInterval
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
 from evlvideo.training.scst.rewards import Reward
 from evlvideo.training.scst.rollout import Rollout, roll_out
-from evlvideo.training.scst.running_means import RunningMeans
 from evlvideo.training.scst.token_terms import token_terms
 from evlvideo.training.seeds import sampling_seeds
 from evlvideo.training.trainer import CaptionTrainer
@@ -61,7 +58,6 @@ class SelfCriticalTrainer(CaptionTrainer):
         # Every batch's loss is its share of the step's loss.
         self.loss_is_scaled_for_ga = True
         self._batches: list[dict[str, Any]] = []
-        self._means = RunningMeans()
         for module in self.captioner.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -171,12 +167,12 @@ class SelfCriticalTrainer(CaptionTrainer):
             weight, targets = self.scst.cross_entropy_weight, inputs["target_tokens"]
             cross_entropy = caption_loss(references, inputs["labels"], targets)
             loss = (1 - weight) * loss + weight * cross_entropy
-            self._means.add("cross_entropy", cross_entropy * targets, _targets(inputs))
+            self.means.add("cross_entropy", cross_entropy * targets, _targets(inputs))
         if self._start:
             divergence = masked_sum(terms.divergence, mask)
             loss = loss + self.scst.kl_weight * divergence / tokens
-            self._means.add("kl", divergence, mask.sum())
-        self._means.add("entropy", masked_sum(terms.entropy, mask), mask.sum())
+            self.means.add("kl", divergence, mask.sum())
+        self.means.add("entropy", masked_sum(terms.entropy, mask), mask.sum())
         self.check_finite(loss, inputs["clip_ids"])
         # Gradients are averaged over processes, but losses are shares of a sum.
         loss = loss * self.accelerator.num_processes
@@ -226,14 +222,14 @@ class SelfCriticalTrainer(CaptionTrainer):
         rewards, greedy, samples = rollout.rewards, rollout.greedy_rewards, len(rollout.captions)
         spread = (rewards - rewards.nanmean(dim=1, keepdim=True)).square().nanmean(dim=1).sqrt()
         for name, values in {"reward": rewards, "reward_std": spread, "greedy_reward": greedy}.items():
-            self._means.add(name, values.nansum(), values.isfinite().sum())
+            self.means.add(name, values.nansum(), values.isfinite().sum())
         # A count per step, of which every process adds its part.
-        self._means.add("unscored_samples", rewards.isnan().sum(), 1 / self.accelerator.num_processes)
-        self._means.add("zero_advantage_share", (advantage.abs() < _NO_ADVANTAGE).sum(), samples)
-        self._means.add("sample_tokens", sum(rollout.lengths), samples)
-        self._means.add("unended_share", rollout.ended.count(False), samples)
-        self._means.add("repetition", repetition_share(rollout.captions) * samples, samples)
-        self._means.add("bad_endings", bad_ending_share(rollout.captions) * samples, samples)
+        self.means.add("unscored_samples", rewards.isnan().sum(), 1 / self.accelerator.num_processes)
+        self.means.add("zero_advantage_share", (advantage.abs() < _NO_ADVANTAGE).sum(), samples)
+        self.means.add("sample_tokens", sum(rollout.lengths), samples)
+        self.means.add("unended_share", rollout.ended.count(False), samples)
+        self.means.add("repetition", repetition_share(rollout.captions) * samples, samples)
+        self.means.add("bad_endings", bad_ending_share(rollout.captions) * samples, samples)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the means of all processes' samples since the last training line.
@@ -241,22 +237,9 @@ class SelfCriticalTrainer(CaptionTrainer):
         Raises:
             UserError: training has collapsed, and `scst.stop_on_collapse` is set.
         """
-        signs: list[Sign] = []
-        if "loss" in logs:
-            logs.update(self._means.take())
-            signs = signs_of_collapse(logs)
         super().log(logs, start_time)
-        if signs:
+        if "loss" in logs and (signs := signs_of_collapse(logs)):
             self._name_collapse(signs)
-
-    def open_interval(self) -> LogInterval:
-        """Gather the sums since the last log line, those of the samples too; all processes must call this."""
-        return replace(super().open_interval(), sums=self._means.sums())
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.accelerator.is_main_process:
-            self._means.restore(self.interval.sums)
 
     def _name_collapse(self, signs: list[Sign]) -> None:
         found = f"Training may have collapsed at step {self.state.global_step}: {'; '.join(map(str, signs))}."

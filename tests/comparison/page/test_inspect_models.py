@@ -182,3 +182,45 @@ def test_a_comparison_shows_the_models_of_its_runs(make_run, toy, tmp_path):
 def test_fewer_than_no_images_are_refused(make_run, tmp_path):
     with pytest.raises(UserError, match="-1 clips; give 0 or more"):
         compare([make_run("mean")], out=tmp_path / "out", inspected_clips=-1)
+
+
+PRUNING = {"begin": [1], "keep": [0.5]}
+
+
+def pixels_of(picture) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.address.partition(",")[2]))))
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_a_tower_that_prunes_is_shown_and_its_merged_patches_too(toy, tmp_path, fold):
+    run = system(toy.finished_run(tmp_path / "run", fusion="mean_tokens", pruning=PRUNING | {"fold": fold}, merge_r=2))
+    seen = inspect_models([run], toy.clips("test")[:1])
+    assert seen.remarks == ()
+    ((view,),) = (clip.views for clip in seen.clips)
+    assert (view.pruning.patches, view.pruning.left, view.pruning.blocks) == (16, (8,), (1,))
+    assert view.pruning.guide == "class"
+    assert len(view.pruning.painted) == len(view.merging.painted) == FRAMES
+    assert pixels_of(view.pruning.painted[0]).shape == (160, 160, 3)
+    assert (view.merging.before, view.merging.after) == ((10, 6) if fold else (9, 5))
+    middles = pixels_of(view.merging.painted[0])[20::40, 20::40].reshape(-1, 3)
+    assert 1 < len(np.unique(middles, axis=0)) <= view.merging.after + 1
+
+
+def test_a_system_that_drafts_is_shown_as_it_prunes_by_its_draft(toy, tmp_path):
+    from evlvideo.training.run import train
+
+    run = train(toy.config(tmp_path / "run", model={"fusion": "mean_tokens", "pruning": PRUNING | {"guide": "draft"}}))
+    ((view,),) = (clip.views for clip in inspect_models([system(run)], toy.clips("test")[:1]).clips)
+    assert view.pruning.guide == "draft"
+
+
+def test_pruned_patches_are_on_the_page(toy, tmp_path):
+    from evlvideo.evaluation.evaluate import evaluate
+
+    run = toy.finished_run(tmp_path / "run", fusion="mean_tokens", pruning=PRUNING)
+    evaluate(run, metrics=("cider",))
+    compare([run], out=tmp_path / "report", split="mini:test", inspected_clips=1)
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "pruned before block 1: 8 of 16 patches left, guided by class" in page
+    assert "patches of frame 1 left after each prune" in page
+    assert "pruned by" in page

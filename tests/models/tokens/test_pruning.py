@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from evlvideo.errors import UserError
-from evlvideo.models.tokens.pruning import PRESETS, PruningSchedule, blend, choose, keep_and_fold, tokens_by_block
+from evlvideo.models.tokens.pruning import (
+    PRESETS,
+    PruningSchedule,
+    blend,
+    choose,
+    keep_and_fold,
+    patches_left,
+    token_sources,
+    tokens_by_block,
+)
 
 
 def test_highest_scores_stay_in_their_order_and_the_others_fold() -> None:
@@ -87,3 +96,27 @@ def test_wrong_schedules_are_refused(
 def test_a_prune_that_keeps_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="of 4 patches: a prune would keep none"):
         PruningSchedule((1,), (1,), (0.2,)).kept_patches(4)
+
+
+def test_patches_left_are_those_that_no_prune_folded() -> None:
+    first = choose(torch.tensor([[0.1, 0.4, 0.1, 0.3, 0.2]]), 3)  # patches 1, 3, 4 stay
+    second = choose(torch.tensor([[0.1, 0.2, 0.3, 0.4]]), 2)  # of patches 1, 3, 4 and the folded token
+    left = patches_left([first, second], 5)
+    assert left.tolist() == [[[False, True, False, True, True], [False, False, False, False, True]]]
+
+
+def test_a_prune_that_prunes_nothing_leaves_what_was_left() -> None:
+    prune = choose(torch.tensor([[0.1, 0.4, 0.3]]), 2)
+    assert patches_left([None, prune, None], 3).tolist() == [[[True] * 3, [False, True, True], [False, True, True]]]
+
+
+@pytest.mark.parametrize("prefix", [1, 3])
+@pytest.mark.parametrize("fold", [True, False])
+def test_patches_left_have_a_token_to_themselves(prefix: int, fold: bool) -> None:
+    generator, prunes, patches, candidates = torch.Generator().manual_seed(0), [], 12, 12
+    for k in (9, 6, 2):
+        prunes.append(choose(torch.rand(4, candidates, generator=generator), k, prefix))
+        candidates = k + fold
+    sources = token_sources(prunes, patches + prefix, prefix, fold=fold)[:, prefix:, prefix:]
+    alone = ((sources == 1) & ((sources > 0).sum(dim=2, keepdim=True) == 1)).any(dim=1)
+    assert torch.equal(patches_left(prunes, patches, prefix)[:, -1], alone)

@@ -267,9 +267,9 @@ def test_training_lines_of_the_log_say_what_samples_are_like(
 
 def test_statistics_of_a_log_line_are_those_since_the_last(toy: Toy, tmp_path: Path) -> None:
     trainer = trainer_of(toy, tmp_path, LengthReward())
-    trainer._means.add("reward", 4.0, 2)
+    trainer.means.add("reward", 4.0, 2)
     trainer.log({"loss": 0.0})
-    trainer._means.add("reward", 5.0, 1)
+    trainer.means.add("reward", 5.0, 1)
     trainer.log({"validation_cider": 0.0})
     trainer.log({"loss": 0.0})
     assert [entry.get("reward") for entry in trainer.state.log_history] == [2.0, None, 5.0]

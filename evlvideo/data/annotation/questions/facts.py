@@ -59,6 +59,14 @@ QUESTION_DATASETS: dict[str, QuestionFacts] = {
         media_folders=("images", "."),
         lemmas=True,
     ),
+    "mini_images": QuestionFacts(
+        partial(vqa.read, parts=vqa.MINI_IMAGES, prefix="v2_"),
+        dict.fromkeys(vqa.MINI_IMAGES, ()),
+        answers_per_question=10,
+        reported_split="test",
+        metrics=("vqa", "vqa_lavis"),
+        media_folders=("images",),
+    ),
     "gqa": QuestionFacts(
         gqa.read,
         {"train": (943_000,), "validate": (132_062,), "test_dev": (12_578,)},

@@ -39,6 +39,12 @@ VQAV2 = {
 }
 OKVQA = {"train": Part("train2014", "train2014"), "test": Part("val2014", "val2014")}
 """OK-VQA's test questions are about COCO's validation images."""
+MINI_IMAGES = {
+    "train": Part("train2014", "train2014"),
+    "validate": Part("val2014", "val2014"),
+    "test": Part("test2015", "test2015"),
+}
+"""Those of the rendered images, which have answers to all splits."""
 
 
 class _Annotation(NamedTuple):

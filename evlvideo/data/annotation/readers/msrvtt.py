@@ -17,7 +17,7 @@ from evlvideo.data.annotation.packed_strings import PackedStringsBuilder
 from evlvideo.data.annotation.readers.captions_by_clip import CaptionsByClip
 from evlvideo.data.annotation.readers.fields import MOST, clip_name, media_file, needed, one_caption, topic
 from evlvideo.data.annotation.readers.json_stream import stream_objects
-from evlvideo.data.annotation.readers.text_files import find_file, read_table
+from evlvideo.data.annotation.readers.text_files import NoAnnotationError, find_file, read_table
 from evlvideo.data.annotation.readers.unique_ids import UniqueIds
 from evlvideo.errors import UserError
 
@@ -29,6 +29,8 @@ RETRIEVAL_FILES = {
     "jsfusion": "MSRVTT_JSFUSION_test.csv",
 }
 """The id list of each retrieval split: a column `video_id` and, in that of `jsfusion`, the query in `sentence`."""
+TESTED = "jsfusion"
+"""The retrieval split that papers report, 1k-A."""
 
 
 def files(root: Path, split: str) -> tuple[Path, ...]:
@@ -46,14 +48,15 @@ def files(root: Path, split: str) -> tuple[Path, ...]:
 def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
     """Read a captioning split, or a retrieval split from its id list.
 
-    If the list has a sentence for each clip, that is the clip's only caption, since it is the query.
+    In `jsfusion`, the sentence of a clip is its only caption, since it is the query.
 
     Raises:
-        UserError: a file is missing or malformed, or a listed id is not a clip of the dataset.
+        UserError: a file is missing or malformed, a listed id is not a clip of the dataset, or a list for training
+            names clips of `jsfusion`, if its list is there.
     """
     path, *official = files(root, split)
     if official:
-        return _read_retrieval(path, official, media_root)
+        return _read_retrieval(root, split, path, official, media_root)
     return (clip for clip, of_split in read_official(path, media_root) if of_split == split)
 
 
@@ -84,16 +87,48 @@ def _video(place: str, entry: dict[str, Any], clip_id: str, media_root: Path) ->
     return CaptionedClip(clip_id, file, (), category=topic(place, entry), evidence=evidence)
 
 
-def _read_retrieval(path: Path, official: Sequence[Path], media_root: Path) -> Iterator[CaptionedClip]:
-    clips = {clip.clip_id: clip for file in official for clip, _ in read_official(file, media_root)}
+def read_queries(path: Path) -> Iterator[tuple[str, str]]:
+    """Read the list of `jsfusion`: the id of each clip and its query.
+
+    Raises:
+        UserError: the file is missing or malformed, a clip is listed twice, or has no query.
+    """
+    return ((clip_id, query) for _, clip_id, query in _read_list(path, queries=True))
+
+
+def _read_list(path: Path, *, queries: bool) -> Iterator[tuple[str, str, str]]:
+    """Yield the place of each row, its clip and, if the list has some, its query."""
     ids = UniqueIds()
-    for place, (clip_id, sentence) in read_table(path, ("video_id",), optional=("sentence",)):
+    columns = ("video_id", "sentence") if queries else ("video_id",)
+    for place, (clip_id, *sentence) in read_table(path, columns):
         ids.add(place, clip_id)
+        yield place, clip_id, one_caption(place, sentence[0]) if queries else ""
+    ids.check()
+
+
+def _read_retrieval(
+    root: Path, split: str, path: Path, official: Sequence[Path], media_root: Path
+) -> Iterator[CaptionedClip]:
+    clips = {clip.clip_id: clip for file in official for clip, _ in read_official(file, media_root)}
+    held_out = frozenset() if split == TESTED else _listed_if_there(root, TESTED)
+    for place, clip_id, query in _read_list(path, queries=split == TESTED):
         if clip_id not in clips:
             raise UserError(f"{place}: {shown(clip_id)} is not a clip of the official annotation; get the list again.")
+        if clip_id in held_out:
+            raise UserError(
+                f"{place}: {shown(clip_id)} is a clip of {RETRIEVAL_FILES[TESTED]}, on which retrieval is tested, and "
+                f"cannot be trained on; get {path.name} again."
+            )
         clip = clips[clip_id]
-        yield replace(clip, captions=(sentence,)) if sentence else clip
-    ids.check()
+        yield replace(clip, captions=(query,)) if query else clip
+
+
+def _listed_if_there(root: Path, split: str) -> frozenset[str]:
+    try:
+        path = find_file(root, RETRIEVAL_FILES[split])
+    except NoAnnotationError:
+        return frozenset()
+    return frozenset(clip_id for _, clip_id, _ in _read_list(path, queries=False))
 
 
 def _annotation_file(root: Path, part: str) -> Path:

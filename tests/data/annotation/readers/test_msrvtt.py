@@ -106,6 +106,35 @@ def test_wrong_id_lists_are_refused(root: Path, content: str, message: str) -> N
         read(root, "train_7k")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("key,video_id\nret0,video1\n", "has no column sentence"),
+        ("video_id,sentence\nvideo0,a query\nvideo1, \n", "line 3: a caption is empty"),
+        ("video_id,sentence\nvideo1,a query\nvideo1,another\n", "line 3: the clip 'video1' is listed a second time"),
+    ],
+)
+def test_a_list_of_queries_has_one_for_each_clip(root: Path, content: str, message: str) -> None:
+    write_lists(root, jsfusion=content)
+    with pytest.raises(UserError, match=message):
+        read(root, "jsfusion")
+    with pytest.raises(UserError, match=message):
+        list(msrvtt.read_queries(root / msrvtt.RETRIEVAL_FILES["jsfusion"]))
+
+
+@pytest.mark.parametrize("split", ["train_7k", "train_9k"])
+def test_a_list_to_train_on_names_no_clip_of_the_test(root: Path, split: str) -> None:
+    write_lists(root, jsfusion="key,video_id,sentence\nret0,video5,a query\n", **{split: "video_id\nvideo0\nvideo5\n"})
+    with pytest.raises(UserError, match=r"csv, line 3: 'video5' is a clip of MSRVTT_JSFUSION_test\.csv, on which"):
+        read(root, split)
+
+
+def test_queries_are_read_without_the_annotation(root: Path) -> None:
+    path = root / "queries.csv"
+    path.write_text("key,vid_key,video_id,sentence\nret0,msr9770,video9770,a query\n")
+    assert list(msrvtt.read_queries(path)) == [("video9770", "a query")]
+
+
 def test_a_missing_id_list_is_named(root: Path) -> None:
     with pytest.raises(UserError, match=r"There is no MSRVTT_train\.7k\.csv in"):
         read(root, "train_7k")

@@ -1,6 +1,6 @@
 import torch
 
-from evlvideo.training.scst.running_means import RunningMeans
+from evlvideo.training.resuming.running_means import RunningMeans
 
 
 def test_means_are_of_all_values_since_they_were_last_taken() -> None:

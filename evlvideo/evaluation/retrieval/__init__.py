@@ -1,0 +1,1 @@
+"""Scores retrieval from feature files, against the lists of a dataset."""

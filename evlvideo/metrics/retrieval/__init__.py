@@ -1,0 +1,1 @@
+"""Retrieval between images (or clips) and texts: ranks, recalls, intervals and re-ranking."""

@@ -1,0 +1,1 @@
+"""Files of text-image and text-video retrieval: features, and their scores."""

@@ -1,0 +1,1 @@
+"""Trains BLIP-2's first stage."""
