@@ -31,7 +31,7 @@ def train(
     from evlvideo.config.recipes.recipe import is_recipe
     from evlvideo.config.run import REPRESENTATION
 
-    if is_recipe(config):
+    if is_recipe(config, overrides):
         _train_recipe(config, overrides, resume=resume, start=start)
         return
     if start is not None:
@@ -64,7 +64,7 @@ def estimate(config: RunFile, overrides: Overrides = None) -> None:
     from evlvideo.config.loading import load_config
     from evlvideo.config.recipes.recipe import is_recipe, load_recipe
 
-    if is_recipe(config):
+    if is_recipe(config, overrides):
         recipe = load_recipe(config, overrides)
         prepare()
         from evlvideo.estimate.stages import estimate_stages, stages_table

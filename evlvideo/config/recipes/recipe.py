@@ -78,13 +78,17 @@ class Recipe:
         return names.index(name)
 
 
-def is_recipe(path: Path) -> bool:
+def is_recipe(path: Path, overrides: list[str] | None = None) -> bool:
     """Whether a config has stages.
+
+    Args:
+        path: the file.
+        overrides: `key=value`; without them, a file may lack a value.
 
     Raises:
         UserError: it cannot be read.
     """
-    return STAGES in read_values(path, "config")
+    return STAGES in read_values(path, "config", overrides)
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -98,13 +102,12 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     Raises:
         UserError: the file cannot be read or is not YAML, or stages are wrong; all problems are listed.
     """
-    values = read_values(path, "recipe", texts=_TEXTS_OF_RECIPES)
     where = f"The recipe {path}"
-    stages = values.pop(STAGES, None)
-    names = _names(stages)
-    raise_problems(where, [*_problems_of_stages(stages, names), *_problems_of_names(names)])
+    names = _names(read_values(path, "recipe", overrides).get(STAGES))
     common, by_stage = _split(overrides or [], names)
-    values = _merged(values, common)
+    values = read_values(path, "recipe", common, texts=_TEXTS_OF_RECIPES)
+    stages = values.pop(STAGES, None)
+    raise_problems(where, [*_problems_of_stages(stages, names), *_problems_of_names(names)])
     directory = Path(RunConfig.output_dir if values.get("output_dir") is None else str(values["output_dir"]))
     problems: list[str] = []
     read: list[Stage] = []
@@ -163,8 +166,8 @@ def _problems_of_names(names: list[str]) -> Iterator[str]:
 _SECTIONS = frozenset(RunConfig.__dataclass_fields__) | {STAGES, *_OF_STAGES}
 
 
-def _split(overrides: list[str], names: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Parse overrides: those of all stages, and those of one by its name."""
+def _split(overrides: list[str], names: list[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Part overrides in those of all stages and those of one, by its name, which are parsed."""
     of_one: dict[str, list[str]] = {}
     common = []
     for override in overrides:
@@ -173,11 +176,7 @@ def _split(overrides: list[str], names: list[str]) -> tuple[dict[str, Any], dict
             of_one.setdefault(first.strip(), []).append(rest)
         else:
             common.append(override)
-    texts = frozenset(TEXTS)
-    return (
-        parse_overrides(common, texts=texts),
-        {name: parse_overrides(given, texts=texts) for name, given in of_one.items()},
-    )
+    return common, {name: parse_overrides(given, texts=TEXTS) for name, given in of_one.items()}
 
 
 def _stage(index: int, names: list[str], common: Mapping[str, Any], own: dict[str, Any], directory: Path) -> Stage:

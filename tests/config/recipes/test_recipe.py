@@ -104,6 +104,12 @@ def test_overrides_are_of_all_stages_or_of_one(write: Write) -> None:
     assert load(write, TWO, "tune.text.prompt=007").stages[1].config.text.prompt == "007"
 
 
+def test_a_file_may_refer_to_what_an_override_sets(write: Write) -> None:
+    text = TWO.replace("num_frames: 2", "num_frames: 2\n  root: ???\n  video_root: ${data.root}/videos")
+    config = load(write, text, "data.root=own").stages[1].config
+    assert config.data.video_root == "own/videos" and is_recipe(write(text), ["data.root=own"])
+
+
 def test_a_section_that_says_nothing_changes_nothing(write: Write) -> None:
     text = TWO + "  - name: last\n    training:\n    data:\n"
     assert load(write, text).stages[2].config.training == load(write, text).stages[2].of_steps(10).training
