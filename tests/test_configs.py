@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 EVLGEN_ARCHITECTURES = sorted((ROOT / "configs" / "architectures").glob("evlgen_*.yaml"))
 ARCHITECTURES = sorted((ROOT / "configs" / "architectures").rglob("*.y*ml"))
 RECIPES = sorted(path for path in (ROOT / "configs").rglob("*.y*ml") if is_recipe(path))
-CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - set(ARCHITECTURES) - set(RECIPES))
+ELIP = sorted((ROOT / "configs" / "elip").glob("*.yaml"))
+CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - {*ARCHITECTURES, *RECIPES, *ELIP})
 EVLGEN_FORMS = {
     f"{form}_{language}"
     for form in ("concat", "mean", "image", "video", "scst")
@@ -125,6 +126,15 @@ def test_mini_configs_do_not_flip(config: Path) -> None:
     """A flipped clip contradicts captions that tell left from right."""
     run = load_config(config)
     assert (run.data.dataset, run.data.horizontal_flip) == ("mini", 0.0)
+
+
+@pytest.mark.parametrize(
+    "config", [path for path in CONFIGS if path.parent.name == "image"], ids=lambda path: path.stem
+)
+def test_mini_image_configs_do_not_flip(config: Path) -> None:
+    """A flipped picture contradicts captions and questions that tell left from right."""
+    data = load_config(config).data
+    assert (data.num_frames, data.horizontal_flip) == (1, 0.0)
 
 
 @pytest.mark.parametrize("name", COMPARED)

@@ -31,7 +31,7 @@ FLOORS = (
     ("inference",),
     ("estimate",),
     ("training",),
-    ("training.scst", "training.representation"),
+    ("training.scst",),
     ("training.run",),
     ("evaluation", "inspection"),
     ("comparison.rows",),

@@ -23,6 +23,7 @@ from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.representation.files import NEW_IN_SECOND_STAGE, is_first_stage
+from evlvideo.models.text.visual_mask import FULL_WITH_QUESTION
 from evlvideo.models.towers import read_text_config
 from evlvideo.models.trainable import trained_part
 from evlvideo.processes import is_main
@@ -89,7 +90,12 @@ def check_start(config: RunConfig) -> None:
     Raises:
         UserError: there is no checkpoint or architecture, or they do not fit together or the run.
     """
-    architecture, _ = _start_of(config)
+    architecture, directory = _start_of(config)
+    if config.stage == "scst" and directory is not None and is_first_stage(directory):
+        raise UserError(
+            f"init is {config.init}, of the representation stage, but the scst stage needs a model that captions "
+            "already; train it with stage=caption first."
+        )
     if config.stage == REPRESENTATION:
         check_first_stage(config, architecture)
 
@@ -165,7 +171,9 @@ def _open_processor(directory: Path, architecture: EvlVideoConfig, config: RunCo
     """Open a checkpoint's processor with the run's texts; their tokens are set in the architecture."""
     processor = read_processor(directory)
     changes = _text_changes(config)
-    return processor.changed(architecture, **changes) if changes else processor
+    # Under this mask the BOS token is no target, also if the checkpoint was trained under another.
+    sees_bos = architecture.visual_mask == FULL_WITH_QUESTION and processor.bos_in_loss
+    return processor.changed(architecture, **changes) if changes or sees_bos else processor
 
 
 def read_processor(directory: Path) -> EvlVideoProcessor:

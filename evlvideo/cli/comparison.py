@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def compare(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Directories of evaluated runs, in order.")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Directories of evaluated runs, or results of score-answers, in order.")
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(help="The split that all are scored on. Defaults to test, or to all clips of --references."),
@@ -39,6 +41,21 @@ def compare(
     dataset: Annotated[str | None, typer.Option(help="The same, as a dataset, such as msrvtt; see datasets/.")] = None,
     root: Annotated[Path | None, typer.Option(help="Directory of --dataset.")] = None,
     check_counts: CheckCounts = True,
+    answers: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Answers of another system to questions, likewise. May be repeated."),
+    ] = None,
+    questions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET[:SPLIT]",
+            help="The questions whose answers are compared, such as vqav2:validate. Defaults to all that the systems "
+            "have answers to.",
+        ),
+    ] = None,
+    questions_root: Annotated[
+        Path | None, typer.Option(help="Directory of the questions. Defaults to where the runs found them.")
+    ] = None,
     human: Annotated[
         bool, typer.Option("--human", help="Add a human row: one caption of each clip against the others.")
     ] = False,
@@ -56,9 +73,10 @@ def compare(
     frequencies: Frequencies = None,
     quoted: Annotated[bool, typer.Option("--quoted", help="Add published numbers, marked as quoted.")] = False,
 ) -> None:
-    """Put runs and other systems' captions into one table, and write a report to look at."""
+    """Put runs and other systems' captions into one table, their answers into others, and write a report to look at."""
     prepare()
     from evlvideo.comparison.compare import compare as compare_runs
+    from evlvideo.comparison.rows.answers import AnswersRequest
     from evlvideo.comparison.rows.scoring import ScoringRequest, parse_prediction_files
 
     request = ScoringRequest(
@@ -77,6 +95,7 @@ def compare(
         out=out,
         split=split,
         request=request,
+        answers=AnswersRequest(questions, parse_prediction_files(answers or []), questions_root, check_counts),
         against=against,
         over_seeds=over_seeds,
         gallery_clips=clips,
@@ -137,5 +156,7 @@ def sweep(
 def _show(comparison: "Comparison") -> None:
     from evlvideo.comparison.tables.formats import to_rich
 
-    show(to_rich(comparison.table))
-    say(f"The report is {comparison.report}; table.md, .csv, .json and .tex are beside it.")
+    for table in comparison.tables:
+        show(to_rich(table))
+    beside = " and ".join(comparison.stems)
+    say(f"The report is {comparison.report}; {beside}.md, .csv, .json and .tex are beside it.")

@@ -1,16 +1,21 @@
-"""Compares runs and other systems: writes one table and one report."""
+"""Compares runs and other systems: writes tables and one report."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from evlvideo.comparison.answers import answers_record, answers_scored_on, build_answers
 from evlvideo.comparison.page.clip_media import FrameReader, decode_frames
 from evlvideo.comparison.page.gallery import Gallery, build_gallery
 from evlvideo.comparison.page.inspection import Inspection
-from evlvideo.comparison.page.report import DATASET_TITLES, render_report
+from evlvideo.comparison.page.questions import AnswersPart
+from evlvideo.comparison.page.report import render_report, split_title
+from evlvideo.comparison.rows.answers import AnsweredSet, AnswersRequest, gather_answers, has_answers
 from evlvideo.comparison.rows.gather import Gathered, gather_systems
 from evlvideo.comparison.rows.quoted import quoted_rows
 from evlvideo.comparison.rows.row import group_row
+from evlvideo.comparison.rows.runs import evaluated, unique_names
 from evlvideo.comparison.rows.scoring import ScoringRequest
 from evlvideo.comparison.rows.seeds import SeedGroup, seed_remarks
 from evlvideo.comparison.rows.system import System
@@ -30,11 +35,20 @@ from evlvideo.results.records import NOT_PUBLISHED, EvaluationResult
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The table of a comparison and its report."""
+    """The tables of a comparison and its report."""
 
-    table: Table
+    tables: Sequence[Table]
+    """The table of captions, if there are any, and one for each set of questions."""
     report: Path
-    """The HTML page, beside `table.md`, `table.csv`, `table.json` and `table.tex`."""
+    """The HTML page. Beside it are `table.md`, `.csv`, `.json` and `.tex` of captions, and
+    `answers-DATASET-SPLIT.md` and so on of answers."""
+    stems: Sequence[str]
+    """Names of the tables' files, without their endings."""
+
+    @property
+    def table(self) -> Table:
+        """The first table."""
+        return self.tables[0]
 
 
 def compare(
@@ -43,6 +57,7 @@ def compare(
     out: Path,
     split: str | None = None,
     request: ScoringRequest | None = None,
+    answers: AnswersRequest | None = None,
     against: str | None = None,
     over_seeds: bool = False,
     resamples: int = RESAMPLES,
@@ -52,36 +67,67 @@ def compare(
     seed: int = 0,
     read_frames: FrameReader = decode_frames,
 ) -> Comparison:
-    """Compare evaluated runs and other systems: write a table, and a page with learning curves and a gallery of clips.
+    """Compare evaluated runs and other systems: write tables, and a page with learning curves and galleries.
+
+    Captions and answers to questions have tables of their own. Where some runs have only one of them, the others are
+    compared in the other; a run must have one.
 
     Args:
-        run_directories: runs, in the order of their rows.
+        run_directories: runs, in the order of their rows; directories and result files of answers, too.
         out: directory for `report.html` and the tables.
-        split: the split that all were scored on, or with its dataset, `msrvtt:test`. Defaults to `test` for runs and
-            datasets, and to all clips of a file of references.
-        request: what to score beside the runs.
+        split: the split that all captions were scored on, or with its dataset, `msrvtt:test`. Defaults to `test` for
+            runs and datasets, and to all clips of a file of references. If given, every run must have captions of it.
+        request: what captions to score beside the runs.
+        answers: which answers to compare, and what to score beside the runs. Defaults to all that systems share.
         against: name of the row that the others are tested against. Defaults to the first run.
         over_seeds: whether runs that differ in their seed alone share one row, of their means.
         resamples: resamples of an interval and exchanges of a test.
-        gallery_clips: number of clips in the report.
+        gallery_clips: number of clips in the report, and of questions of each set.
         inspected_clips: number of clips of the gallery on which to show the inside of the models. 0 opens no model.
         quoted: whether to add published numbers for this dataset and split, marked as quoted.
-        seed: seed of the gallery, the intervals and the tests.
+        seed: seed of the galleries, the intervals and the tests.
         read_frames: reads the frames of a clip to show.
 
     Raises:
         UserError: there is nothing to compare, a run has no evaluation on the split, captions do not match its clips,
-            or not all were scored the same way.
+            answers are to different questions, or not all were scored the same way.
     """
     _check_numbers(out, gallery_clips, inspected_clips, resamples)
-    gathered = gather_systems(run_directories, split, request or ScoringRequest(), against, over_seeds=over_seeds)
-    shown = [group.representative for group in gathered.groups]
-    plan = Resampling(gathered.against, resamples, seed)
-    table = _build(gathered, plan, quoted)
-    gallery = build_gallery(shown, gallery_clips, seed, read_frames)
-    page = render_report(table, shown, gallery, _inspect(shown, gallery, inspected_clips))
-    _write(out, page, table, shown, plan)
-    return Comparison(table, out / "report.html")
+    request = request or ScoringRequest()
+    sets = gather_answers(run_directories, answers or AnswersRequest(), against, over_seeds=over_seeds)
+    captioned = _captioned(run_directories, split, sets)
+    names, plan = unique_names(run_directories), Resampling(None, resamples, seed)
+    written: list[WrittenTable] = []
+    page: dict[str, Any] = {}
+    if captioned or request or not sets:
+        gathered = gather_systems(captioned, split, request, against, over_seeds=over_seeds)
+        plan_of_captions = replace(plan, against=gathered.against)
+        shown = [group.representative for group in gathered.groups]
+        table = _build(gathered, plan_of_captions, quoted, [name for name in names if name not in _names(gathered)])
+        gallery = build_gallery(shown, gallery_clips, seed, read_frames)
+        page = {"runs": shown, "gallery": gallery, "inspection": _inspect(shown, gallery, inspected_clips)}
+        written.append(_written(table, shown[0].result, plan_of_captions))
+    parts = build_answers(sets, names, plan, quoted=quoted, shown=gallery_clips, read_frames=read_frames)
+    html = render_report(written[0].table if page else None, **page, answers=parts)
+    written += [_written_answers(part, plan) for part in parts]
+    for each in written:
+        each.write(out)
+    write_text(out / "report.html", html)
+    return Comparison([each.table for each in written], out / "report.html", [each.stem for each in written])
+
+
+def _captioned(directories: Sequence[Path], split: str | None, sets: Sequence[AnsweredSet]) -> list[Path]:
+    """Select the runs whose captions are compared: if no split is named, without those that have answers alone."""
+    runs = [path for path in directories if path.is_dir()] if sets else list(directories)
+    if split is not None or not sets:
+        return runs
+    answering = {path for path in directories if has_answers(path)}
+    have = evaluated(runs, "test")
+    return [run for run in runs if run in have or run not in answering]
+
+
+def _names(gathered: Gathered) -> set[str]:
+    return {system.name for system in gathered.systems}
 
 
 def _check_numbers(out: Path, gallery_clips: int, inspected_clips: int, resamples: int) -> None:
@@ -104,7 +150,7 @@ def _inspect(systems: Sequence[System], gallery: Gallery, inspected_clips: int) 
     return inspect_models(systems, clips)
 
 
-def _build(gathered: Gathered, plan: Resampling, quoted: bool) -> Table:
+def _build(gathered: Gathered, plan: Resampling, quoted: bool, silent: Sequence[str]) -> Table:
     groups, result = gathered.groups, gathered.systems[0].result
     rows, significance = add_significance(
         [group_row(group) for group in _in_order(groups)], groups, gathered.words, plan
@@ -116,6 +162,8 @@ def _build(gathered: Gathered, plan: Resampling, quoted: bool) -> Table:
     remarks = [*gathered.remarks, *seed_remarks(groups), *significance, *counted, *_system_remarks(gathered)]
     if quoted and not published:
         remarks.append(f"There are no published numbers to quote for {_split_name(result)}.")
+    if silent:
+        remarks.append(f"Without captions of {_split_name(result)}: {', '.join(silent)}.")
     human = [row for row in rows if row.is_human]
     measured = [row for row in rows if not row.is_human]
     return build_table(_title(result), [*human, *published, *measured], remarks)
@@ -141,8 +189,7 @@ def _in_order(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
 
 
 def _title(result: EvaluationResult) -> str:
-    dataset = DATASET_TITLES.get(result.dataset, result.dataset)
-    title = f"{dataset}, {result.split} split" if result.split else dataset
+    title = split_title(result.dataset, result.split)
     return f"{title} (not the published one, {result.clips_expected:,} clips)" if result.deviations else title
 
 
@@ -203,8 +250,27 @@ def _scored_on(result: EvaluationResult) -> str:
     )
 
 
-def _write(out: Path, page: str, table: Table, systems: Sequence[System], plan: Resampling) -> None:
-    result = systems[0].result
+@dataclass(frozen=True, slots=True)
+class WrittenTable:
+    """A table, and what its files are called and say."""
+
+    table: Table
+    stem: str
+    record: dict[str, Any]
+    """What the numbers depend on."""
+    scored_on: str
+
+    def write(self, out: Path) -> None:
+        """Write the files of the table."""
+        record = {**self.record, "rows": to_records(self.table), "remarks": list(self.table.remarks)}
+        write_text(out / f"{self.stem}.md", to_markdown(self.table))
+        write_text(out / f"{self.stem}.csv", to_csv(self.table))
+        write_json(out / f"{self.stem}.json", record)
+        label = "comparison" if self.stem == "table" else self.stem
+        write_text(out / f"{self.stem}.tex", to_latex(self.table, self.scored_on, label))
+
+
+def _written(table: Table, result: EvaluationResult, plan: Resampling) -> WrittenTable:
     record = {
         "dataset": result.dataset,
         "split": result.split,
@@ -212,11 +278,11 @@ def _write(out: Path, page: str, table: Table, systems: Sequence[System], plan: 
         "tokenizer": result.tokenizer,
         "decoding": result.decoding,
         "certainty": asdict(plan),
-        "rows": to_records(table),
-        "remarks": list(table.remarks),
     }
-    write_text(out / "table.md", to_markdown(table))
-    write_text(out / "table.csv", to_csv(table))
-    write_json(out / "table.json", record)
-    write_text(out / "table.tex", to_latex(table, _scored_on(result)))
-    write_text(out / "report.html", page)
+    return WrittenTable(table, "table", record, _scored_on(result))
+
+
+def _written_answers(part: AnswersPart, plan: Resampling) -> WrittenTable:
+    answered = part.answered
+    stem = f"answers-{answered.dataset}-{answered.split}"
+    return WrittenTable(part.table, stem, answers_record(answered, plan), answers_scored_on(answered))

@@ -205,8 +205,14 @@ class VlpConfig:
             yield (
                 "model.frames is pool, but frames whose tokens are pruned have no common places; set it to concatenate"
             )
-        if not any((self.losses.contrast, self.losses.matching, self.losses.language)):
-            yield "losses has no weight above 0, so nothing would be trained"
+        losses = self.losses
+        if not losses.contrast and (model.host == "clip" or not (losses.matching or losses.language)):
+            yield f"losses.contrast is 0, and {model.host} has no other loss with a weight above 0; give one"
+        if self.data.captions_per_clip > 1:
+            yield (
+                f"data.captions_per_clip is {self.data.captions_per_clip}, but pre-training compares each image with "
+                "one text; set it to 1"
+            )
         if model.host == "clip" and self.evaluation.rerank:
             yield f"evaluation.rerank is {self.evaluation.rerank}, but CLIP has no matching; set it to 0"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import torch
@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
 from evlvideo.assembly.precision import DTYPES
 from evlvideo.errors import UserError
 from evlvideo.estimate import activations
+from evlvideo.estimate.contrast import count_contrast, give_contrast, kept_by_contrast
 from evlvideo.estimate.counting import count_first_stage, count_generation, count_passes
 from evlvideo.estimate.passes import (
     HasTower,
@@ -34,7 +35,7 @@ from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.representation.model import RepresentationModel, TextSizes
 from evlvideo.models.text.draft import DRAFT_TOKENS
 from evlvideo.models.towers import convert_towers, read_text_config
-from evlvideo.models.trainable import Trained, is_contextualizer, part_of, tower_of, trained_part
+from evlvideo.models.trainable import Trained, is_contextualizer, is_of_training, part_of, tower_of, trained_part
 
 _ADAMW_MOMENTS = 2
 _META = "meta"
@@ -72,7 +73,7 @@ def estimate(
     saved = {
         name: value
         for name, value in model.state_dict().items()
-        if tower_of(name, model.held_weights) is None and name not in tied
+        if tower_of(name, model.held_weights) is None and name not in tied and not is_of_training(name)
     }
     counted = _count(model, workload)
     with _without_values():
@@ -90,6 +91,7 @@ def estimate(
         training_batch=counted.training_batch,
         captioning_clip=counted.captioning_clip,
         sampling_clip=counted.sampling_clip,
+        answering_question=counted.answering_question,
         memory=memory[workload.precision],
         other_memory=memory.get(workload.other_precision or ""),
         cached_token_bytes=counted.cached_values * DTYPES[workload.precision].itemsize,
@@ -154,6 +156,7 @@ def first_stage_multiply_adds(config: EvlVideoConfig, workload: Workload, sizes:
         training_batch=training,
         captioning_clip=encoding // workload.batch_size,
         sampling_clip=None,
+        answering_question=None,
         cached_values=0,
     )
 
@@ -208,6 +211,8 @@ def _build(
     for trained in stages:
         model.choose_trained(trained)
     _check_positions(model, workload)
+    if workload.contrast is not None:
+        give_contrast(model, workload.contrast)
     if workload.samples:
         # As in the self-critical stage: the model that is trained is the one that is sampled.
         for module in model.modules():
@@ -239,9 +244,10 @@ def _check_positions(model: EvlVideoForCaptioning, workload: Workload) -> None:
 
 def _numbers(tensors: Mapping[str, Tensor]) -> ByPart:
     """Count the values of tensors by the part that their name belongs to."""
-    numbers = dict.fromkeys(("vision_tower", "connector", "contextualizer", "language_model"), 0)
+    numbers = dict.fromkeys((field.name for field in fields(ByPart)), 0)
     for name, tensor in tensors.items():
-        part = "contextualizer" if is_contextualizer(name) else part_of(name) or "connector"
+        of_training = "contrast" if is_of_training(name) else None
+        part = "contextualizer" if is_contextualizer(name) else part_of(name) or of_training or "connector"
         numbers[part] += tensor.numel()
     return ByPart(**numbers)
 
@@ -260,8 +266,12 @@ def _count(model: EvlVideoForCaptioning, workload: Workload) -> MultiplyAdds:
         sampling = _count_sampling(model, soft_tokens, workload) if workload.samples else None
         once = encoding // workload.batch_size
         of_clip = replace(once, language_model=captioning.reading + captioning.captions)
+        of_question = _of_question(model, once, soft_tokens, workload)
         if model.config.drafts:
             of_clip = with_draft(model, of_clip, once, soft_tokens)
+            of_question = of_question and with_draft(model, of_question, once, soft_tokens)
+        if model.contrastive is not None:
+            training = replace(training, contrast=count_contrast(model.contrastive, soft_tokens, workload))
     if workload.cached_features:
         training = replace(training, vision_tower=0)
     return MultiplyAdds(
@@ -269,6 +279,7 @@ def _count(model: EvlVideoForCaptioning, workload: Workload) -> MultiplyAdds:
         training_batch=training,
         captioning_clip=of_clip,
         sampling_clip=sampling,
+        answering_question=of_question,
         cached_values=captioning.cached_values,
     )
 
@@ -278,6 +289,19 @@ def _count_sampling(model: EvlVideoForCaptioning, soft_tokens: int, workload: Wo
     drawn = count_generation(model, soft_tokens, captions=captions, new_tokens=workload.sample_tokens)
     # The soft prompt has been read for training.
     return ByPart(vision_tower=0, connector=0, contextualizer=0, language_model=drawn.captions)
+
+
+def _of_question(model: EvlVideoForCaptioning, encoding: ByPart, soft_tokens: int, workload: Workload) -> ByPart | None:
+    """Count the answering of one question about a clip, if one is asked and fits into the language model."""
+    asked = workload.question_tokens
+    positions = getattr(model.language_model.config, "max_position_embeddings", None)
+    # The last token of an answer is not read again.
+    if not asked or (positions is not None and soft_tokens + asked + workload.answer_tokens - 1 > positions):
+        return None
+    answer = count_generation(
+        model, soft_tokens, captions=workload.answer_beams, new_tokens=workload.answer_tokens, text_tokens=asked
+    )
+    return replace(encoding, language_model=answer.reading + answer.captions)
 
 
 @contextmanager
@@ -314,11 +338,14 @@ def _kept(model: EvlVideoForCaptioning, workload: Workload, dtype: torch.dtype) 
         if model.needs_frames
         else {"features": make_features(model, workload, device)}
     )
-    return activations.saved_bytes(
+    kept = activations.saved_bytes(
         model,
         lambda: loss_of_texts(model, model.encode(**given), texts, workload),
         None if dtype == torch.float32 else dtype,
     )
+    if model.contrastive is None:
+        return kept
+    return kept + kept_by_contrast(model.contrastive, _soft_tokens(model, workload), workload)
 
 
 def _memory(weights: Mapping[str, Tensor], held: tuple[str, ...], precision: str, kept: int) -> Memory:

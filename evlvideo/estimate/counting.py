@@ -26,6 +26,7 @@ from evlvideo.estimate.passes import loss_of_pairs, loss_of_texts
 from evlvideo.estimate.records import ByPart, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors.qformer import look
+from evlvideo.models.language import SoftPrompt
 from evlvideo.models.representation.model import RepresentationModel
 from evlvideo.models.tokens.contextualizers import MergedContextualizer
 
@@ -156,22 +157,25 @@ class Generation(NamedTuple):
 
 
 @torch.no_grad()
-def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, *, captions: int, new_tokens: int) -> Generation:
+def count_generation(
+    model: EvlVideoForCaptioning, soft_tokens: int, *, captions: int, new_tokens: int, text_tokens: int = 1
+) -> Generation:
     """Count the generation of captions, beams or samples, with a cache of keys and values.
 
     The loop of `generate` depends on values, so its passes are counted instead: the soft prompt once, without its last
-    token; that token with BOS for every caption, which gives the first token; and a step for each further token. The
-    cost of a step is linear in the length of the cache, so two steps determine all. All captions are assumed to run to
-    the last token. A text prompt is not counted.
+    token; that token with BOS, or with a question, for every caption, which gives the first token; and a step for each
+    further token. The cost of a step is linear in the length of the cache, so two steps determine all. All captions are
+    assumed to run to the last token. A text prompt before the soft prompt is not counted.
 
     Args:
         model: the captioner.
         soft_tokens: soft tokens of the clip.
         captions: captions generated side by side.
         new_tokens: tokens of each.
+        text_tokens: tokens that each continues, with BOS: those of a question, or BOS alone.
     """
-    reading, prompt = count_multiply_adds(lambda: model.read_prompt(_empty_words(model, 1, soft_tokens)))
-    opened, cached = prompt.repeated(captions).cache, prompt.embeddings.shape[1] + 1  # with BOS
+    reading, prompt = count_multiply_adds(lambda: _read_prompt(model, soft_tokens))
+    opened, cached = prompt.repeated(captions).cache, prompt.embeddings.shape[1] + text_tokens
     count, output = count_multiply_adds(
         lambda: _read(model, _empty_words(model, captions, cached - opened.get_seq_length()), opened)
     )
@@ -181,6 +185,11 @@ def count_generation(model: EvlVideoForCaptioning, soft_tokens: int, *, captions
         first, second = (_count_step(model, captions, cached + step, output.cache) for step in (0, 1))
         count += steps * first + (second - first) * (steps * (steps - 1) // 2)
     return Generation(reading, count, values)
+
+
+def _read_prompt(model: EvlVideoForCaptioning, soft_tokens: int) -> SoftPrompt:
+    """Read soft tokens, also those that `generate` reads with the text that they see."""
+    return model.read_prompt(_empty_words(model, 1, soft_tokens)).read_with(model.language_model)
 
 
 def _empty_words(model: EvlVideoForCaptioning, rows: int, tokens: int) -> Tensor:

@@ -7,8 +7,20 @@ from evlvideo.models.choices import PRECISIONS
 
 
 @dataclass(frozen=True, slots=True)
+class Contrasted:
+    """The contrastive term of training."""
+
+    text_encoder: str
+    """Frozen encoder of captions, a hub name or folder."""
+    width: int
+    """Channels in which images and captions are compared."""
+    beta: float
+    """Its weight."""
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
-    """One forward pass in training, and one caption, on one process.
+    """One forward pass in training, one caption, and one answer, on one process.
 
     Gradient accumulation repeats the pass and takes no more memory, so it is not part of it.
 
@@ -38,6 +50,14 @@ class Workload:
     """Captions sampled of a clip in a self-critical step; 0 for cross-entropy. A greedy one is generated with them."""
     sample_tokens: int = 0
     """Tokens of a sampled caption, with EOS; its text is BOS and all of them but the last."""
+    question_tokens: int = 0
+    """Tokens of a question in its prompt, with BOS; 0 if no question is asked."""
+    answer_beams: int = 1
+    """Beams of an answer."""
+    answer_tokens: int = 1
+    """Tokens generated for an answer."""
+    contrast: Contrasted | None = None
+    """The contrastive term; None without one."""
     cached_features: bool = False
     """Whether the vision tower's outputs are read from disk, so that it does not run in training."""
     gradient_checkpointing: bool = False
@@ -48,7 +68,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.type is int}
-        least = {name: int(name not in ("samples", "sample_tokens")) for name in numbers}
+        least = {name: int(name not in ("samples", "sample_tokens", "question_tokens")) for name in numbers}
         problems = [
             f"{name} is {number!r}; it must be a whole number, at least {least[name]}"
             for name, number in numbers.items()
@@ -77,11 +97,13 @@ class ByPart:
     """Contextualizers, in the tower or over merged tokens, or relations; 0 without them."""
     language_model: int
     """The language model, with its word embeddings."""
+    contrast: int = 0
+    """The contrastive term of training, with its frozen encoder of captions; 0 without one."""
 
     @property
     def total(self) -> int:
         """Return the sum over all parts."""
-        return self.vision_tower + self.connector + self.contextualizer + self.language_model
+        return sum(getattr(self, field.name) for field in fields(self))
 
     def __floordiv__(self, divisor: int) -> "ByPart":
         return ByPart(*(getattr(self, field.name) // divisor for field in fields(self)))
@@ -99,6 +121,9 @@ class MultiplyAdds:
     """Captioning one clip from its frames, with its draft, if the model drafts."""
     sampling_clip: ByPart | None
     """Sampling a clip's captions, after its soft prompt is read; None for cross-entropy."""
+    answering_question: ByPart | None
+    """Answering one question about one clip, from its frames; None if none is asked, or if question and answer do not
+    fit into the language model."""
     cached_values: int
     """Keys and values that the language model keeps of a token while it generates."""
 
@@ -170,6 +195,9 @@ class Estimate:
     """Bytes during training in the workload's other precision, if it has one."""
     sampling_clip: ByPart | None = None
     """Multiply-adds of sampling a clip's captions, after its soft prompt is read; None for cross-entropy."""
+    answering_question: ByPart | None = None
+    """Multiply-adds of answering one question about one clip from its frames; None if none is asked, or if question and
+    answer do not fit into the language model."""
     feature_bytes: int | None = None
     """Bytes of a clip's features on disk, in the precision of the workload; None if something in the tower is trained,
     or it prunes by drafts, so that features cannot be stored."""

@@ -12,7 +12,7 @@ from evlvideo.assembly.trained import held_at_start, trained_by
 from evlvideo.config.run import REPRESENTATION, RunConfig
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.estimate.costs import estimate, estimate_first_stage, first_stage_multiply_adds, multiply_adds
-from evlvideo.estimate.records import Estimate, MultiplyAdds, Workload
+from evlvideo.estimate.records import Contrasted, Estimate, MultiplyAdds, Workload
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import MAX_TEXT_TOKENS
 from evlvideo.models.representation.model import TextSizes
@@ -28,7 +28,9 @@ _CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
 
 
 def estimate_run(config: RunConfig) -> Estimate:
-    """Estimate the steps and the captions of a run on one process, with texts of the maximum length.
+    """Estimate the steps, captions and answers of a run on one process, with texts of the maximum length.
+
+    Questions without a limit are assumed to have :data:`MAX_TEXT_TOKENS`, the published one.
 
     `auto` precision is what it means on this device; memory is estimated in the other that it can mean, too. For SCST,
     training is the teacher-forced pass over all samples of a clip; sampling them comes on top.
@@ -65,6 +67,8 @@ class ClipCosts:
     """Multiply-adds of a clip in training."""
     captioning: int
     """Multiply-adds of captioning a clip."""
+    answering: int | None
+    """Multiply-adds of answering a question about a clip; None if it does not fit into the language model."""
 
 
 def clip_costs(config: RunConfig) -> ClipCosts:
@@ -87,7 +91,8 @@ def clip_costs(config: RunConfig) -> ClipCosts:
     architecture = _architecture(config).to_json_string()
     counted = _multiply_adds(architecture, workload, trained_by(config), _text_sizes(config))
     training = (counted.training_batch // workload.batch_size).total
-    return ClipCosts(counted.soft_tokens, training, counted.captioning_clip.total)
+    answering = None if counted.answering_question is None else counted.answering_question.total
+    return ClipCosts(counted.soft_tokens, training, counted.captioning_clip.total, answering)
 
 
 def _architecture(config: RunConfig) -> EvlVideoConfig:
@@ -107,7 +112,8 @@ def splits_with_features(config: RunConfig) -> dict[str, int | None]:
 
 def workload_of(config: RunConfig) -> Workload:
     """Return what a run asks of its model in a forward pass, and in captioning."""
-    data, training, generation = config.data, config.training, config.generation
+    data, training, generation, answering = config.data, config.training, config.generation, config.answering
+    contrast = config.contrastive
     auto = training.precision == "auto"
     precision = resolve_precision("auto") if auto else training.precision
     return Workload(
@@ -117,6 +123,10 @@ def workload_of(config: RunConfig) -> Workload:
         num_beams=1 if generation.do_sample else generation.num_beams,
         new_tokens=generation.max_new_tokens,
         clips_captioned=generation.batch_size,
+        question_tokens=answering.max_prompt_tokens or MAX_TEXT_TOKENS,
+        answer_beams=1 if answering.do_sample else answering.num_beams,
+        answer_tokens=answering.max_new_tokens,
+        contrast=Contrasted(contrast.text_encoder, contrast.width, contrast.beta) if contrast.beta else None,
         precision=precision,
         other_precision=_OTHER_MEANING[precision] if auto else None,
         cached_features=data.features is not None,

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from evlvideo.estimate.contrast import sentence_tokens
 from evlvideo.estimate.records import ByPart, Estimate, Memory, PruningCosts
 
 _PARTS = {
@@ -15,6 +16,7 @@ _PARTS = {
     "connector": "connector",
     "contextualizer": "contextualizer",
     "language_model": "language model",
+    "contrast": "contrast",
 }
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 _LARGEST = 100_000
@@ -43,6 +45,8 @@ def estimate_table(estimate: Estimate, splits: Mapping[str, int | None] | None =
     }
     if estimate.sampling_clip is not None:
         multiply_adds["sampling, a clip"] = estimate.sampling_clip
+    if estimate.answering_question is not None:
+        multiply_adds["answering a question"] = estimate.answering_question
     return Group(
         *_by_part("Parameters", parameters),
         Text(),
@@ -60,8 +64,9 @@ def _by_part(title: str, columns: Mapping[str, ByPart]) -> Iterator[RenderableTy
     power = power_of(max(numbers.total for numbers in columns.values()))
     yield _titled(title, _UNITS[power])
     table = plain_table(list(columns))
-    cells = [_column([getattr(numbers, part) for part in _PARTS], numbers.total, power) for numbers in columns.values()]
-    for name, *row in zip((*_PARTS.values(), "all"), *cells, strict=True):
+    parts = [part for part in _PARTS if part != "contrast" or any(numbers.contrast for numbers in columns.values())]
+    cells = [_column([getattr(numbers, part) for part in parts], numbers.total, power) for numbers in columns.values()]
+    for name, *row in zip((*(_PARTS[part] for part in parts), "all"), *cells, strict=True):
         table.add_row(name, *row, style="bold" if name == "all" else "")
     yield table
 
@@ -144,6 +149,12 @@ def _remarks(estimate: Estimate) -> Iterator[str]:
             f"{_counted(asked.captions_per_clip, 'caption')} of {_counted(asked.text_tokens, 'token')}, in captioning "
             f"{_counted(asked.num_beams, 'beam')} of {_counted(asked.new_tokens, 'new token')}."
         )
+        yield from _remarks_on_questions(estimate)
+    if asked.contrast is not None:
+        yield (
+            f"The contrastive term has the frozen encoder of captions {asked.contrast.text_encoder}, which reads "
+            f"{_counted(sentence_tokens(asked), 'token')} of one caption a clip; it serves training alone."
+        )
     yield "Multiply-adds are those of matrix products and convolutions; training is forward and backward."
     if estimate.pruning is not None:
         yield from _remarks_on_pruning(estimate.pruning)
@@ -157,6 +168,16 @@ def _remarks(estimate: Estimate) -> Iterator[str]:
     if asked.gradient_checkpointing:
         yield "Gradient checkpointing is on; what its layers compute again is not counted."
     yield from _remarks_on_memory(estimate)
+
+
+def _remarks_on_questions(estimate: Estimate) -> Iterator[str]:
+    asked = estimate.workload
+    if not asked.question_tokens:
+        return
+    question = f"A question has {_counted(asked.question_tokens, 'token')} in its prompt"
+    answer = f"its answer {_counted(asked.answer_beams, 'beam')} of {_counted(asked.answer_tokens, 'new token')}"
+    fits = "" if estimate.answering_question is not None else ", which do not fit into the language model"
+    yield f"{question}, {answer}{fits}."
 
 
 def _remarks_on_pruning(costs: PruningCosts) -> Iterator[str]:

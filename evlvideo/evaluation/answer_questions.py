@@ -65,6 +65,12 @@ class QuestionSet:
     def __str__(self) -> str:
         return f"{self.dataset}:{self.split}"
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the questions and their files are, for the record of a result."""
+        media = {} if self.media_root is None else {"media_root": str(self.media_root)}
+        return {"root": str(self.root), **media, "check_counts": self.check_counts}
+
     def read(self, *, check_files: bool) -> Sequence[Question]:
         """Read the questions; see :func:`~evlvideo.data.annotation.questions.splits.read_questions`."""
         where = (self.dataset, self.split, self.root, self.media_root)
@@ -296,7 +302,7 @@ def _write(
         prompt=config.answering.prompt,
         seed=config.seed,
         checkpoint=run,
-        data={"root": str(asked.root), "check_counts": asked.check_counts},
+        data=asked.place,
     )
     if lost:
         result.deviations.append(missing)

@@ -22,7 +22,8 @@ from evlvideo.results.answer_records import AnswerResult
 from evlvideo.results.provenance import git_commit, versions
 from evlvideo.results.records import NOT_PUBLISHED, describe_references
 
-_SHARES = {"empty": "empty", "over_long": "longer than each reference", "cut_off": "cut off"}
+SHARES = {"empty": "empty", "over_long": "longer than each reference", "cut_off": "cut off"}
+"""Share of answers → what it is called in print."""
 
 
 def score_answer_file(
@@ -116,6 +117,7 @@ def answer_result(
         answer_types=_joined_by_key([found.answer_types for found in scores]),
         question_types=_joined_by_key([found.question_types for found in scores]),
         per_question=_joined_by_key([found.per_question for found in scores]),
+        answers={question.question_id: predictions[question.question_id] for question in questions},
         shares=scores[0].shares,
         deviations=question_count_deviations(dataset, of_dataset, split, questions),
         skipped=skipped,
@@ -157,7 +159,7 @@ def answer_lines(result: AnswerResult, *, question_types: bool = False) -> list[
     lines += _type_lines("answer type", result.answer_types)
     if question_types:
         lines += _type_lines("question type", result.question_types)
-    shares = [f"{100 * share:.1f} % {_SHARES[name]}" for name, share in result.shares.items()]
+    shares = [f"{100 * share:.1f} % {SHARES[name]}" for name, share in result.shares.items()]
     lines.append(f"answers: {', '.join(shares)}")
     lines.append(
         f"{result.questions} questions of {result.dataset}:{result.split}, {result.references.captions} references; "

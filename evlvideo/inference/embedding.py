@@ -120,7 +120,8 @@ def _stack(items: Sequence[dict[str, Any]]) -> Tensor:
 
 
 def _texts(encoder: Encoder, texts: Sequence[str], size: int) -> list[np.ndarray]:
-    numbers, rows = _share(len(texts)), []
+    numbers = _share(len(texts))
+    rows: list[np.ndarray] = []
     for first in range(0, len(numbers), size):
         batch = [texts[number] for number in numbers[first : first + size]]
         rows.extend(encoder.text_features(batch).cpu().numpy())

@@ -13,6 +13,9 @@ clip with probability one half. The p-value is the share of exchanges whose diff
 which counts as one of them. The null hypothesis is that it makes no difference which system wrote a caption. Bootstrap
 tests call differences significant too often (Riezler and Maxwell, ACL workshop on evaluation measures 2005).
 
+With many clips whose values are few, as hundreds of thousands of questions have, equal clips are drawn together: how
+often they occur in a resample is multinomial, and how many of them are exchanged is binomial.
+
 Means over training seeds are tested by exchanging the captions of all seeds on a clip: those of each seed of one system
 for those of a seed of the other, in order. If the numbers of seeds differ, the seeds of both are repeated up to the
 least common multiple, so that each has the same weight and the tested difference is that of the means.
@@ -36,6 +39,10 @@ _ROWS = 256
 """Resamples in memory at a time; fewer with many clips."""
 _WEIGHTS = 2**22
 """Upper bound of weights in memory at a time: 100 MB with intermediate arrays."""
+_MANY = 20_000
+"""Clips from which on equal ones are drawn together."""
+_ALIKE = 16
+"""They are if there are this many times as many clips as different ones."""
 _SAME = 1e-12
 """Differences this close are equal up to the order of summation."""
 _ORDERS = 4
@@ -95,10 +102,12 @@ def bootstrap(systems: Sequence[Statistics], resamples: int = RESAMPLES, seed: i
     Returns:
         `(systems, resamples)`.
     """
-    columns = np.hstack([system.per_clip for system in systems])
+    columns, counts = _joined(np.hstack([system.per_clip for system in systems]))
     clips = len(columns)
 
     def resampled(rows: int, generator: np.random.Generator) -> np.ndarray:
+        if counts is not None:
+            return generator.multinomial(counts.sum(), counts / counts.sum(), size=rows)
         chosen = generator.integers(clips, size=(rows, clips)) + clips * np.arange(rows)[:, None]
         return np.bincount(chosen.ravel(), minlength=rows * clips).reshape(rows, clips)
 
@@ -145,10 +154,12 @@ def randomization_p_values(
     if not pairs:
         return []
     pairs = [_with_as_many_parts(first, second) for first, second in pairs]
-    moved = np.hstack([second.per_clip - first.per_clip for first, second in pairs])
+    moved, counts = _joined(np.hstack([second.per_clip - first.per_clip for first, second in pairs]))
     clips = len(moved)
 
     def exchanged(rows: int, generator: np.random.Generator) -> np.ndarray:
+        if counts is not None:
+            return generator.binomial(counts, 0.5, size=(rows, clips))
         return np.unpackbits(generator.integers(256, size=(rows, -(-clips // 8)), dtype=np.uint8), axis=1)[:, :clips]
 
     sums = _sums(moved, exchanged, shuffles, seed)
@@ -192,6 +203,14 @@ def _p_value(first: Statistics, second: Statistics, moved: np.ndarray) -> float:
     differences = np.abs(first.score(of_first) - second.score(of_second))
     as_large = np.count_nonzero(differences >= abs(first.value - second.value) - _SAME)
     return float((as_large + 1) / (len(moved) + 1))
+
+
+def _joined(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Join equal clips if there are many: their rows and numbers. Otherwise, the rows as they are and None."""
+    if len(columns) < _MANY:
+        return columns, None
+    rows, counts = np.unique(columns, axis=0, return_counts=True)
+    return (rows, counts) if len(rows) * _ALIKE <= len(columns) else (columns, None)
 
 
 def _sums(

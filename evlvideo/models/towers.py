@@ -95,25 +95,22 @@ def read_held_weights(directory: Path) -> tuple[str, ...]:
     return held_weights_of(listed, towers)
 
 
-def write_manifest(
-    directory: Path, config: EvlVideoConfig, fingerprints: Mapping[str, str | None], held: tuple[str, ...] = ()
-) -> None:
-    """Name the frozen towers beside a checkpoint's weights.
+def write_manifest(directory: Path, model: Any, *, full: bool) -> None:
+    """Name a captioner's frozen towers beside its weights.
 
     Args:
         directory: of the checkpoint.
-        config: names the sources.
-        fingerprints: by tower; empty for a checkpoint that holds its towers.
-        held: prefixes of the towers' own weights that were trained.
+        model: an :class:`~evlvideo.models.captioner.EvlVideoForCaptioning`.
+        full: whether the checkpoint holds its towers.
     """
-    weights = config.vision_weights
+    config, known, held = model.config, model.tower_fingerprints, model.held_weights
     sources = {
-        "vision_tower": f"timm/{config.vision_tower}" if weights == TIMM else weights,
+        "vision_tower": f"timm/{config.vision_tower}" if config.vision_weights == TIMM else config.vision_weights,
         "language_model": config.language_model,
     }
     towers = {
-        name: TowerRecord(sources[name], digest).to_json()
-        for name, digest in fingerprints.items()
+        name: TowerRecord(sources[name], known[name] if name in known else fingerprint(getattr(model, name))).to_json()
+        for name in (() if full else TOWERS)
         if not holds_all_of(name, held)
     }
     write_json(directory / MANIFEST_NAME, {"frozen_towers": towers, **({_HELD: list(held)} if held else {})})

@@ -37,6 +37,8 @@ class AnswerResult:
     """Question type → scores over its questions."""
     per_question: dict[str, dict[str, float]]
     """Question → name → score."""
+    answers: dict[str, str] = field(default_factory=dict)
+    """Question → answer. Empty in older files."""
     shares: dict[str, float] = field(default_factory=dict)
     """Shares of answers that are `empty`, `over_long` and, if that is known, `cut_off`."""
     deviations: list[str] = field(default_factory=list)

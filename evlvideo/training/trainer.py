@@ -382,8 +382,9 @@ class CaptionTrainer(Trainer):
             UserError: the run has diverged.
         """
         self._losses.look()
-        if "learning_rate" in logs:
+        if "loss" in logs:
             logs |= self.means.take()
+        if "learning_rate" in logs:
             if cut := self._cut_texts.tell():
                 logs["cut_captions"] = cut
             if self.contrast is not None:

@@ -29,9 +29,10 @@ def elip_costs(report: dict[str, Any]) -> list[str]:
         "",
         *_memory_table(report),
         "",
-        f"Measured on {machine['threads']} CPU thread(s) in float32, {report['batch']} images a step: seconds as "
+        f"Measured on {machine['threads']} CPU thread(s) in float32, {report['batch']} images a step: CPU seconds as "
         "ratios to the tower without pruning in the same round, medians with their range, and the peak memory of a "
-        f"process's step over that with the model alone (load {machine['load']:.1f} when it began).",
+        f"process's step of {report['peak_batch']} images over that with the model alone (load {machine['load']:.1f} "
+        "when it began).",
         "",
         *_measured_table(report),
         "",
@@ -107,7 +108,7 @@ def _measured_table(report: dict[str, Any]) -> list[str]:
         for host, found in report["measured"].items()
         for way in WAYS
     ]
-    return table(["schedule", "look-ahead", "forward", "forward and backward", "step, s", "peak, MiB"], rows)
+    return table(["schedule", "look-ahead", "forward", "forward and backward", "step, CPU s", "peak, MiB"], rows)
 
 
 def _published_table(report: dict[str, Any]) -> list[str]:
@@ -158,11 +159,11 @@ def elip_mini(report: dict[str, Any]) -> list[str]:
         "## ELIP on the mini set",
         "",
         f"`scripts/benchmarks/elip_mini.py`: `configs/elip/mini_blip.yaml` shortened to {report['steps']} steps of "
-        f"{report['batch_size']} clips with {report['frames']} frame(s), seeds {seeds}. Tested on the test split, with "
-        "all captions of a clip; mean recall × 100 is the mean of R@1, R@5 and R@10 in both directions, with each "
-        "seed's in brackets. Models are tested on whole images, and with tokens pruned by the class token, since a "
-        "caption may not guide a test. That a clip's own caption does in the last column is a leak, shown as its "
-        "ceiling.",
+        f"{report['batch_size']} clips with {report['frames']} frame(s), without queue and teacher, seeds {seeds}. "
+        "Tested on the test split, with all captions of a clip; mean recall × 100 is the mean of R@1, R@5 and R@10 in "
+        "both directions, with each seed's in brackets. Models are tested on whole images, and with tokens pruned by "
+        "the class token, since a caption may not guide a test. That a clip's own caption does in the last column is a "
+        "leak, shown as its ceiling.",
         "",
         *_recall_table(report),
         "",

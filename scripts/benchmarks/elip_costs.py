@@ -13,8 +13,8 @@ counted too; looking ahead has none.
 Saved: bytes that autograd keeps for the backward pass with fused attention, as on a GPU. From these, the largest batch
 in a budget of memory: what weights, gradients and AdamW's moments leave, over the bytes of an image.
 
-Measured on this machine, in rounds in which every way takes its turn: seconds of a forward pass without gradient, and
-of forward and backward, as ratios to the same tower without pruning in the same round; and peak memory of a process
+Measured on this machine, in rounds in which every way takes its turn: CPU seconds of a forward pass without gradient,
+and of forward and backward, as ratios to the same tower without pruning in the same round; and peak memory of a process
 that takes one step.
 """
 
@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -52,6 +51,8 @@ BUDGET_GIB = 24
 """Memory of the GPUs that ELIP's authors trained on."""
 TRAINED_BYTES = 16
 """Bytes of a trained weight in float32: its value, its gradient, AdamW's two moments."""
+PEAK_BATCH = 8
+"""Images of the step whose peak of memory is measured: enough that activations count for more than gradients."""
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 
@@ -89,7 +90,9 @@ SMALL = Size(image_size=64, width=32, heads=2)
 def main() -> None:
     """Count, measure, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=4, help="images of a step (%(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=2, help="images of a step whose seconds are measured (%(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds that are measured (%(default)s)")
     parser.add_argument("--small", action="store_true", help="a tiny tower, as a test")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "elip_costs.json")
@@ -110,6 +113,7 @@ def main() -> None:
         "commit": git_commit(),
         "image_size": sizes["blip"].image_size,
         "batch": options.batch,
+        "peak_batch": PEAK_BATCH,
         "budget_gib": BUDGET_GIB,
         "schedules": {host: asdict(schedule) for host, schedule in PRESETS.items()},
         "hosts": {host: costs(host, size) for host, size in sizes.items()},
@@ -149,12 +153,8 @@ def costs(host: str, size: Size) -> dict[str, Any]:
     # On a GPU that need not be there, so that the kernels are a GPU's.
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.vit.to_empty(device=DEVICE)
-        image = torch.empty(1, 3, size.image_size, size.image_size, device=DEVICE)
-        kept = {
-            way: {
-                name: saved_bytes(model.vit, lambda run=run: run(model, image), dtype)
-                for name, dtype in PRECISIONS.items()
-            }
+        saved = {
+            way: {name: _saved(model, run, size, dtype) for name, dtype in PRECISIONS.items()}
             for way, run in ways(schedule, size).items()
         }
         weights = sum(weight.numel() for weight in model.vit.parameters())
@@ -162,9 +162,24 @@ def costs(host: str, size: Size) -> dict[str, Any]:
     return {
         **counts(schedule, size),
         "parameters": weights,
-        "saved_bytes": kept,
-        "largest_batch": {way: {name: room // number for name, number in of.items()} for way, of in kept.items()},
+        "saved_bytes": {way: {name: image for name, (image, _) in of.items()} for way, of in saved.items()},
+        "largest_batch": {
+            way: {name: (room - fixed) // image for name, (image, fixed) in of.items()} for way, of in saved.items()
+        },
     }
+
+
+def _saved(
+    model: TimmTower, run: Callable[[TimmTower, Tensor], Tensor], size: Size, dtype: torch.dtype | None
+) -> tuple[int, int]:
+    """Return the bytes saved of an image, and those of a batch of any size: autocast's copies of weights."""
+
+    def of_batch(count: int) -> int:
+        images = torch.empty(count, 3, size.image_size, size.image_size, device=DEVICE)
+        return saved_bytes(model.vit, lambda: run(model, images), dtype)
+
+    one, two = of_batch(1), of_batch(2)
+    return two - one, 2 * one - two
 
 
 def ways(schedule: PruningSchedule, size: Size) -> dict[str, Callable[[TimmTower, Tensor], Tensor]]:
@@ -257,7 +272,7 @@ def formulas(schedule: PruningSchedule, size: Size, by_block: tuple[int, ...]) -
 
 
 def measured(host: str, size: Size, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure seconds of every way in turns, and peak memory of each in a process of its own."""
+    """Measure CPU seconds of every way in turns, and peak memory of each in a process of its own."""
     torch.manual_seed(0)
     model = tower(size)
     images = torch.rand(options.batch, 3, size.image_size, size.image_size)
@@ -266,10 +281,11 @@ def measured(host: str, size: Size, options: argparse.Namespace) -> dict[str, An
         for way, run in ways(PRESETS[host], size).items():
             found = seconds.setdefault(way, {"forward": [], "step": []})
             for kind, work in (("forward", _forward), ("step", _step)):
-                start = time.perf_counter()
+                # Of this process's own time, which other programs disturb less.
+                start = time.process_time()
                 work(model, images, run)
                 if number:  # The first round warms up.
-                    found[kind].append(time.perf_counter() - start)
+                    found[kind].append(time.process_time() - start)
     return {
         "seconds": seconds,
         "ratios": {
@@ -291,7 +307,7 @@ def _step(model: TimmTower, images: Tensor, run: Callable[[TimmTower, Tensor], T
 
 
 def _peak_elsewhere(host: str, way: str, options: argparse.Namespace) -> float:
-    command = [sys.executable, __file__, "--peak", host, way, "--batch", str(options.batch)]
+    command = [sys.executable, __file__, "--peak", host, way, "--batch", str(PEAK_BATCH)]
     command += ["--small"] if options.small else []
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -300,13 +316,15 @@ def peak_mib(size: Size, host: str, way: str, batch: int) -> float:
     """Return by how many MiB a step, with its gradients, takes more than the process with the model."""
     model = tower(size)
     images = torch.rand(batch, 3, size.image_size, size.image_size)
-    before = _peak()
+    before = _memory_mib("VmRSS")
     _step(model, images, ways(PRESETS[host], size)[way])
-    return _peak() - before
+    return _memory_mib("VmHWM") - before
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _memory_mib(name: str) -> float:
+    """Read this process's own memory; `ru_maxrss` begins with that of the process that started it."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def _shown(found: dict[str, Any]) -> dict[str, Any]:

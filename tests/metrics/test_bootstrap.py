@@ -264,3 +264,50 @@ def test_the_interval_of_many_scores_takes_no_time() -> None:
 
 def test_the_mean_of_one_score_is_certain() -> None:
     assert mean_interval([0.3]) == (0.3, 0.3)
+
+
+class TestEqualClips:
+    """Of many clips with few values, equal ones are drawn together."""
+
+    @pytest.fixture
+    def systems(self) -> list[Statistics]:
+        generator = np.random.default_rng(0)
+        scores = generator.choice([0.0, 0.3, 0.6, 0.9, 1.0], (3, 400), p=[0.4, 0.1, 0.1, 0.1, 0.3])
+        scores[1, :300] = scores[0, :300]
+        return [mean_statistics(of_system) for of_system in scores]
+
+    def test_intervals_are_the_same_but_for_chance(
+        self, systems: list[Statistics], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        apart = bootstrap(systems)
+        monkeypatch.setattr(resampling, "_MANY", 0)
+        monkeypatch.setattr(resampling, "_ALIKE", 1)
+        together = bootstrap(systems)
+        assert together.shape == apart.shape
+        for first, second in ((apart[0], together[0]), (apart[1] - apart[0], together[1] - together[0])):
+            assert interval(second) == pytest.approx(interval(first), abs=0.004)
+            assert second.std() == pytest.approx(first.std(), rel=0.05)
+
+    def test_tests_are_the_same_but_for_chance(
+        self, systems: list[Statistics], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pairs = [(systems[0], systems[1]), (systems[0], systems[2]), (systems[0], averaged(systems[1:]))]
+        apart = randomization_p_values(pairs)
+        monkeypatch.setattr(resampling, "_MANY", 0)
+        monkeypatch.setattr(resampling, "_ALIKE", 1)
+        assert randomization_p_values(pairs) == pytest.approx(apart, abs=0.02)
+
+    def test_different_clips_are_drawn_one_by_one_however_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        system = mean_statistics(np.random.default_rng(0).random(50).tolist())
+        apart = bootstrap([system], 10)
+        monkeypatch.setattr(resampling, "_MANY", 0)
+        assert np.array_equal(bootstrap([system], 10), apart)
+
+    @pytest.mark.slow
+    def test_all_of_vqa_takes_seconds(self) -> None:
+        scores = np.random.default_rng(0).choice([0.0, 0.3, 0.6, 0.9, 1.0], (4, 214_354))
+        systems = [mean_statistics(of_system) for of_system in scores]
+        started = time.perf_counter()
+        bootstrap(systems)
+        randomization_p_values([(systems[0], other) for other in systems[1:]])
+        assert time.perf_counter() - started < 20

@@ -3,7 +3,7 @@
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +104,10 @@ class Gallery:
         return dict(sorted(Counter(card.kind for card in self.cards if card.kind).items()))
 
 
+NO_CLIPS = Gallery((), (), (), (), count_wins([]), {})
+"""What is shown of no system's captions."""
+
+
 def build_gallery(
     runs: Sequence[System], count: int, seed: int = 0, read_frames: FrameReader = decode_frames
 ) -> Gallery:
@@ -132,7 +136,7 @@ def build_gallery(
     )
     contenders = tuple(system for system, of_clip in enumerate(scores) if of_clip)
     by_kind, more_kinds = _scores_by_kind(runs, kinds)
-    remarks = [*remarks, *left_out, *_missing_images(list(media.values())), *more_kinds]
+    remarks = [*remarks, *left_out, *missing_images(list(media.values())), *more_kinds]
     return Gallery(cards, tuple(remarks), by_kind, contenders, count_wins(scores), shown)
 
 
@@ -156,22 +160,37 @@ def _scores_by_kind(runs: Sequence[System], kinds: Mapping[str, str]) -> tuple[t
 def _as_many_as_fit(
     chosen: Sequence[str], annotated: Mapping[str, CaptionedClip], runs: Sequence[System]
 ) -> tuple[list[str], list[str]]:
-    """Keep the first clips whose text fits the page, with a remark on the others."""
+    def texts(clip_id: str) -> tuple[list[str], Sequence[str]]:
+        references = annotated[clip_id].captions if clip_id in annotated else ()
+        return [run.predictions.get(clip_id, "") for run in runs], references
+
+    return as_many_as_fit(chosen, texts, "clips")
+
+
+def as_many_as_fit(
+    chosen: Sequence[str], texts_of: Callable[[str], tuple[Sequence[str], Sequence[str]]], items: str
+) -> tuple[list[str], list[str]]:
+    """Keep the first items whose text fits the page, with a remark on the others.
+
+    Args:
+        chosen: ids of the items.
+        texts_of: returns the systems' texts on an item, and its references.
+        items: what they are.
+    """
     left = TEXT_BYTES
     fitting: list[str] = []
-    for clip_id in chosen:
-        captions = [run.predictions.get(clip_id, "") for run in runs]
-        references = annotated[clip_id].captions if clip_id in annotated else ()
-        texts = sum(len(_shown_text(text).encode("utf-8", "replace")) for text in (*captions, *references))
-        left -= texts + _CARD + _CAPTION * len(captions) + _REFERENCE * len(references)
+    for item in chosen:
+        texts, references = texts_of(item)
+        written = sum(len(shown_text(text).encode("utf-8", "replace")) for text in (*texts, *references))
+        left -= written + _CARD + _CAPTION * len(texts) + _REFERENCE * len(references)
         if left < 0:
-            others = f"{len(chosen) - len(fitting):,} of {len(chosen):,} clips that were to be shown are left out"
+            others = f"{len(chosen) - len(fitting):,} of {len(chosen):,} {items} that were to be shown are left out"
             return fitting, [f"{others}, which would make the page too large."]
-        fitting.append(clip_id)
+        fitting.append(item)
     return fitting, []
 
 
-def _shown_text(text: str) -> str:
+def shown_text(text: str) -> str:
     """Shorten a very long text and add its length."""
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … ({len(text):,} characters)"
 
@@ -235,19 +254,20 @@ def _read_clips(runs: Sequence[System]) -> tuple[dict[str, CaptionedClip], list[
     return {clip.clip_id: clip for clip in clips}, []
 
 
-def _missing_images(made: Sequence[ClipMedia]) -> list[str]:
+def missing_images(made: Sequence[ClipMedia], items: str = "clips") -> list[str]:
+    """Say which items are shown without frames, and why."""
     problems = [media.problem for media in made if media.problem]
     without = sum(not media.images and not media.problem for media in made)
     remarks = []
     if problems and not any(media.images for media in made):
-        remarks.append(f"The videos cannot be read, so the clips are shown without frames. The first: {problems[0]}")
+        remarks.append(f"The videos cannot be read, so the {items} are shown without frames. The first: {problems[0]}")
     elif len(problems) == 1:
-        remarks.append(f"1 clip is shown without frames: {problems[0]}")
+        remarks.append(f"1 {items[:-1]} is shown without frames: {problems[0]}")
     elif problems:
-        remarks.append(f"{len(problems)} clips are shown without frames. The first: {problems[0]}")
+        remarks.append(f"{len(problems)} {items} are shown without frames. The first: {problems[0]}")
     if without:
         remarks.append(
-            f"{without:,} of {len(made):,} clips are shown without frames, which would make the page too large."
+            f"{without:,} of {len(made):,} {items} are shown without frames, which would make the page too large."
         )
     return remarks
 
@@ -266,7 +286,7 @@ def _card(
         Caption(
             system,
             run.name,
-            None if (text := run.predictions.get(clip_id)) is None else _shown_text(text),
+            None if (text := run.predictions.get(clip_id)) is None else shown_text(text),
             run.result.per_clip.get(clip_id, {}).get("cider"),
             best=differ and clip_id in of_clip and rounded(of_clip[clip_id]) == max(values),
         )
@@ -277,7 +297,7 @@ def _card(
         kind=kind,
         media=media,
         captions=captions,
-        references=tuple(map(_shown_text, clip.captions)) if clip is not None else (),
+        references=tuple(map(shown_text, clip.captions)) if clip is not None else (),
         scores=tuple(rounded(of_clip[clip_id]) if clip_id in of_clip else None for of_clip in scores),
         spread=max(values) - min(values) if values else 0.0,
     )

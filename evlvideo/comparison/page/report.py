@@ -10,28 +10,49 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from evlvideo.comparison.page import learning_curves
-from evlvideo.comparison.page.gallery import Gallery
+from evlvideo.comparison.page.gallery import NO_CLIPS, Gallery
 from evlvideo.comparison.page.inspection import Inspection
 from evlvideo.comparison.page.learning_curves import Tick, nice_ticks
+from evlvideo.comparison.page.questions import AnswersPart
 from evlvideo.comparison.page.validations import validations_of
+from evlvideo.comparison.rows.answers import AnsweringSystem
 from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.tables.kinds import KindScores
 from evlvideo.comparison.tables.table import Table
+from evlvideo.metrics.answers.measures import NAMES, title_of
 from evlvideo.metrics.names import format_score
 
-DATASET_TITLES = {"msrvtt": "MSR-VTT", "mini": "The mini set", "mini_images": "The mini images", "nocaps": "NoCaps"}
+DATASET_TITLES = {
+    "msrvtt": "MSR-VTT",
+    "mini": "The mini set",
+    "mini_images": "The mini images",
+    "nocaps": "NoCaps",
+    "vqav2": "VQAv2",
+    "okvqa": "OK-VQA",
+    "gqa": "GQA",
+    "pathvqa": "PathVQA",
+    "msrvtt_qa": "MSRVTT-QA",
+    "msvd_qa": "MSVD-QA",
+}
 _COLOURS = 8
 """Colours in the style sheet. Further systems repeat them with other dashes."""
 
 
-def render_report(table: Table, runs: Sequence[System], gallery: Gallery, inspection: Inspection) -> str:
+def render_report(
+    table: Table | None,
+    runs: Sequence[System] = (),
+    gallery: Gallery = NO_CLIPS,
+    inspection: Inspection | None = None,
+    answers: Sequence[AnswersPart] = (),
+) -> str:
     """Render the page.
 
     Args:
-        table: scores and costs.
-        runs: the compared systems, in the order of their colours.
+        table: scores and costs of captions. `None` if only answers are compared.
+        runs: the systems whose captions are compared, in the order of their colours.
         gallery: sampled clips, wins, and scores by kind of clip.
         inspection: what was seen inside the models.
+        answers: what is shown of answers to questions. A run has one colour in all parts.
 
     Escapes all text. A content security policy forbids every request, and all scripts and styles but the page's own,
     whose digests it holds.
@@ -49,16 +70,19 @@ def render_report(table: Table, runs: Sequence[System], gallery: Gallery, inspec
         "score": format_score,
         "on_axis": _on_axis,
         "pieces": _pieces,
+        "spans": _header_spans,
+        "bars": _bars,
     }
+    names = dict.fromkeys([run.name for run in runs] + [system.name for part in answers for system in part.systems])
     page = environment.get_template("report.html").render(
         policy=_policy(style, script),
         style=style,
         script=script,
+        title=next(shown.title for shown in (table, *(part.table for part in answers)) if shown is not None),
         table=table,
-        spans=_header_spans(table),
-        bars=_bars(table),
+        names=list(names),
         systems=[run.name for run in runs],
-        facts=shared_facts(runs),
+        facts=shared_facts(runs) if runs else {},
         alike=_alike(runs),
         runs=[
             _provenance(
@@ -72,10 +96,49 @@ def render_report(table: Table, runs: Sequence[System], gallery: Gallery, inspec
         gallery=gallery,
         kind_axis=_kind_axis(gallery.kinds),
         fast_previews=any(card.preview is not None and card.preview.speed > 1.05 for card in gallery.cards),
-        inspection=inspection,
+        inspection=inspection or Inspection(),
+        answers=[_section(part) for part in answers],
     )
     # JSON allows lone surrogates, UTF-8 does not.
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def split_title(dataset: str, split: str | None) -> str:
+    """Name a split in a heading."""
+    name = DATASET_TITLES.get(dataset, dataset)
+    return f"{name}, {split} split" if split else name
+
+
+def _section(part: AnswersPart) -> dict[str, Any]:
+    """Return what the template shows of the answers to one set of questions."""
+    answered, systems = part.answered, part.systems
+    result = systems[0].result
+    alike = _same_versions(systems)
+    facts = {
+        "dataset": DATASET_TITLES.get(answered.dataset, answered.dataset),
+        "split": answered.split,
+        "questions": f"{result.questions:,}",
+        "references": f"{result.references.captions:,} ({result.references.sha256[:12]})",
+        "metrics": ", ".join(title_of(name) for name in NAMES if any(name in one.result.scores for one in systems)),
+        "versions": _versions(systems[0]) if alike else "",
+    }
+    return {
+        "slug": f"answers-{answered.dataset}-{answered.split}",
+        "heading": split_title(answered.dataset, answered.split),
+        "table": part.table,
+        "gallery": part.gallery,
+        "systems": [system.name for system in systems],
+        "questions": facts["questions"],
+        "score": title_of(answered.score),
+        "facts": {key: value for key, value in facts.items() if value},
+        "origin": [_provenance(system, with_versions=not alike) | _how_answered(system) for system in systems],
+    }
+
+
+def _how_answered(system: AnsweringSystem) -> dict[str, str]:
+    result = system.result
+    decoding = {name: value for name, value in result.decoding.items() if name != "prompt" and value is not None}
+    return {"prompt": result.prompt or "–", "decoding": _listed(decoding) or "–"}
 
 
 def shared_facts(runs: Sequence[System]) -> dict[str, str]:
@@ -90,18 +153,22 @@ def shared_facts(runs: Sequence[System]) -> dict[str, str]:
         "kinds of clips": ", ".join(
             f"{count:,} {name.replace('_', ' ')}" for name, count in (result.evidence_clips or {}).items()
         ),
-        "decoding": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.decoding.items()),
+        "decoding": _listed(result.decoding),
     }
     if _same_versions(runs):
         facts["versions"] = _versions(runs[0])
     return {key: value for key, value in facts.items() if value}
 
 
-def _same_versions(runs: Sequence[System]) -> bool:
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
+
+
+def _same_versions(runs: Sequence[System | AnsweringSystem]) -> bool:
     return len({_versions(run) for run in runs}) == 1
 
 
-def _versions(run: System) -> str:
+def _versions(run: System | AnsweringSystem) -> str:
     return ", ".join(f"{name} {version}" for name, version in run.result.versions.items())
 
 
@@ -111,7 +178,7 @@ def _alike(runs: Sequence[System]) -> str:
     return "references, decoding and metrics" if here else "references and metrics"
 
 
-def _provenance(run: System, *, with_versions: bool, with_pruning: bool) -> dict[str, str]:
+def _provenance(run: System | AnsweringSystem, *, with_versions: bool, with_pruning: bool = False) -> dict[str, str]:
     result, training = run.result, run.training
     stage = {"caption": "cross-entropy", "scst": "self-critical"}
     values: dict[str, Any] = {
@@ -122,8 +189,8 @@ def _provenance(run: System, *, with_versions: bool, with_pruning: bool) -> dict
         "seed": result.seed,
         "commit": _short(result.commit),
     }
-    if with_pruning:
-        values["pruned by"] = _pruned_by(result.pruning or {})
+    if with_pruning and isinstance(run, System):
+        values["pruned by"] = _pruned_by(run.result.pruning or {})
     if with_versions:
         values["versions"] = _versions(run)
     return {"system": run.name, **{key: "–" if value in (None, "") else str(value) for key, value in values.items()}}

@@ -30,7 +30,7 @@ from evlvideo.results.reference_files import has_splits
 
 _NOTHING = (
     "There are no runs to compare; name at least one run directory, such as runs/msrvtt-image, or captions of another "
-    "system with --predictions NAME=FILE."
+    "system with --predictions NAME=FILE, or answers with --answers NAME=FILE."
 )
 
 

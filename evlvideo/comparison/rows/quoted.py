@@ -39,16 +39,19 @@ _POSTER_OPT: dict[str, tuple[float, float, float, float]] = {
     "EVLGen, OPT-2.7b, 11M pairs, 150k steps": (46.3, 30.0, 23.0, 135.1),
     "EVLGen, OPT-2.7b, 55M trained (its layers are not stated), 90k steps": (45.9, 30.6, 25.8, 134.0),
 }
-_OF_OPT = {("vqav2", "validate"): 0, ("gqa", "testdev"): 1, ("okvqa", "validate"): 2, ("coco", "validate"): 3}
-"""Dataset and split → the place in the rows of :data:`_POSTER_OPT`."""
+_OF_OPT = {
+    ("vqav2", "validate"): (0, "vqa_accuracy_lavis", "VQAv2 val, by LAVIS's evaluator"),
+    ("gqa", "test_dev"): (1, "gqa_accuracy", "GQA test-dev"),
+    ("okvqa", "test"): (2, "vqa_accuracy_lavis_lemmas", "OK-VQA test, by LAVIS's evaluator, lemmas as its config says"),
+    ("coco", "validate"): (3, "cider", "COCO val"),
+}
+"""Dataset and split → the place in the rows of :data:`_POSTER_OPT`, the column, and what they are of."""
 _CAPTIONED = {
     ("msrvtt", "test"): (_POSTER_MSRVTT, "MSR-VTT test"),
     ("nocaps", "validate"): (_POSTER_NOCAPS, "NoCaps, whose split it does not state"),
     ("flickr30k", "test"): (_POSTER_FLICKR30K, "Flickr30k"),
 }
 """Dataset and split → the rows with scores in the order of SCORES, and what they are of."""
-ACCURACY = "accuracy"
-"""Column key of the accuracy of answers."""
 
 
 def quoted_rows(dataset: str, split: str) -> list[Row]:
@@ -59,10 +62,9 @@ def quoted_rows(dataset: str, split: str) -> list[Row]:
     if found := _CAPTIONED.get((dataset, split)):
         rows, of = found
         return [_row(name, dict(zip(SCORES, scores, strict=True)), of) for name, scores in rows.items()]
-    place = _OF_OPT.get((dataset, split))
-    if place is None:
+    if (dataset, split) not in _OF_OPT:
         return []
-    key, of = ("cider", "COCO val") if dataset == "coco" else (ACCURACY, f"{dataset} {split}")
+    place, key, of = _OF_OPT[dataset, split]
     return [_row(name, {key: scores[place]}, of) for name, scores in _POSTER_OPT.items()]
 
 

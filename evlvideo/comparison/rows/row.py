@@ -1,11 +1,11 @@
 """A row of the table, whatever it came from: a system, the means of several seeds, published numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Literal, TypeAlias
 
-from evlvideo.comparison.rows.seeds import SeedGroup
+from evlvideo.comparison.rows.seeds import S, SeedGroup
 from evlvideo.comparison.rows.system import System
 
 Regime = Literal["trained", "scored", "quoted"]
@@ -28,6 +28,7 @@ class Row:
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why a column has no value."""
     clips_scored: int | None = None
+    """Clips, or questions in a table of answers."""
     clips_expected: int | None = None
     source: str | None = None
     """The publication of a quoted row, or the file of a scored one."""
@@ -77,21 +78,35 @@ def system_row(system: System) -> Row:
     )
 
 
-def group_row(group: SeedGroup) -> Row:
-    """Make the row of one system, or of the means over seeds with their spread."""
-    rows = [system_row(system) for system in group.systems]
+def group_row(group: SeedGroup[System]) -> Row:
+    """Make the row of one system, or of the means over seeds with the spread of their CIDEr."""
+    return row_of_seeds(group, system_row, SCORES, spread_of="cider")
+
+
+def row_of_seeds(group: SeedGroup[S], row_of: Callable[[S], Row], scores: Sequence[str], *, spread_of: str) -> Row:
+    """Make the row of one system, or of the means over seeds.
+
+    Args:
+        group: the systems.
+        row_of: makes the row of one.
+        scores: column keys of which each seed's value is kept.
+        spread_of: column key of the score whose spread is added, by :func:`spread_key`.
+    """
+    rows = [row_of(system) for system in group.systems]
     if len(rows) == 1:
         return replace(rows[0], name=group.name)
     means = {key: _mean([row.values.get(key) for row in rows]) for key in rows[0].values}
-    found = [value for row in rows if (value := row.values.get("cider")) is not None]
-    if means.get("cider") is not None:
-        means |= {"cider_sd": stdev(found), "cider_lowest": min(found), "cider_highest": max(found)}
+    found = [value for row in rows if (value := row.values.get(spread_of)) is not None]
+    if means.get(spread_of) is not None:
+        spread = {"sd": stdev(found), "lowest": min(found), "highest": max(found)}
+        means |= {spread_key(spread_of, name): value for name, value in spread.items()}
     by_seed = {
-        seed: {key: value for key in SCORES if (value := row.values.get(key)) is not None}
+        seed: {key: value for key in scores if (value := row.values.get(key)) is not None}
         for seed, row in zip(group.seeds, rows, strict=True)
     }
     reasons = {key: reason for row in rows for key, reason in row.reasons.items()}
-    return replace(rows[0], name=group.name, values=means, reasons=reasons, by_seed=by_seed)
+    # Intervals of one seed are none of the mean.
+    return replace(rows[0], name=group.name, values=means, reasons=reasons, by_seed=by_seed, intervals={})
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -105,3 +120,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def subset_key(subset: str) -> str:
     """Return the column key of the CIDEr on a subset."""
     return f"cider_{subset}"
+
+
+def spread_key(score: str, name: str) -> str:
+    """Return the column key of a score's spread over seeds: its `sd`, `lowest` or `highest`."""
+    return f"{score}_{name}"

@@ -44,7 +44,7 @@ def read_runs(directories: Sequence[Path], split: str) -> list[System]:
         if not directory.is_dir():
             raise UserError(f"{directory} is not a directory; name run directories, such as runs/msrvtt-image.")
     dataset, _, plain_split = split.rpartition(":")
-    names = _unique_names(directories)
+    names = unique_names(directories)
     evaluations = [_find_evaluation(directory, dataset, plain_split) for directory in directories]
     _refuse_unevaluated(directories, evaluations, dataset, plain_split)
     return [
@@ -54,12 +54,18 @@ def read_runs(directories: Sequence[Path], split: str) -> list[System]:
     ]
 
 
-def _unique_names(directories: Sequence[Path]) -> list[str]:
-    """Name each directory by as few of its last parts as make it unique."""
+def unique_names(directories: Sequence[Path]) -> list[str]:
+    """Name each directory by as few of its last parts as make it unique; files without their ending, if that is enough.
+
+    Raises:
+        UserError: one is given twice.
+    """
     resolved = [directory.resolve() for directory in directories]
     for given, path in zip(directories, resolved, strict=True):
         if resolved.count(path) > 1:
             raise UserError(f"{given} is given {resolved.count(path)} times; name each run once.")
+    bare = [path.with_suffix("") if path.is_file() else path for path in resolved]
+    resolved = bare if len(set(bare)) == len(bare) else resolved
     names = []
     for path in resolved:
         depth = 1
@@ -70,9 +76,15 @@ def _unique_names(directories: Sequence[Path]) -> list[str]:
     return names
 
 
+def evaluated(directories: Sequence[Path], split: str) -> list[Path]:
+    """Select the runs that have an evaluation on a split; see :func:`read_runs`."""
+    dataset, _, plain_split = split.rpartition(":")
+    return [directory for directory in directories if _find_evaluation(directory, dataset, plain_split)]
+
+
 def _find_evaluation(directory: Path, dataset: str, split: str) -> Path | None:
     """Find the directory of an evaluation on a split. If there are several, take the one on the run's own dataset."""
-    config = _read_config(directory)
+    config = read_run_config(directory)
     if config is not None and dataset == placed_name(config.data):
         dataset = config.data.dataset
     found = sorted(path.parent for path in directory.glob(f"{EVALUATIONS_NAME}/{dataset or '*'}-{split}/{RESULT_NAME}"))
@@ -98,9 +110,8 @@ def _refuse_unevaluated(
 
 
 def _read_run(name: str, directory: Path, evaluation: Path) -> System:
-    # A baseline leaves the files of a run except for those of training.
-    trained = any((directory / written).is_file() for written in (SUMMARY_NAME, LOG_NAME))
-    config = _read_config(directory)
+    trained = trained_here(directory)
+    config = read_run_config(directory)
     result = EvaluationResult.load(evaluation / RESULT_NAME)
     return System(
         name=name,
@@ -108,7 +119,7 @@ def _read_run(name: str, directory: Path, evaluation: Path) -> System:
         result=result,
         predictions=read_predictions(evaluation / PREDICTIONS_NAME),
         training_log=read_training_log(directory / LOG_NAME),
-        training=_read_training(directory / SUMMARY_NAME),
+        training=read_training(directory / SUMMARY_NAME),
         data=_data_of(config, result) if config else None,
         regime="trained" if trained else "scored",
         source=None if trained else name,
@@ -117,18 +128,29 @@ def _read_run(name: str, directory: Path, evaluation: Path) -> System:
     )
 
 
+def trained_here(directory: Path) -> bool:
+    """Return whether a run was trained; a baseline leaves the files of a run except for those of training."""
+    return any((directory / written).is_file() for written in (SUMMARY_NAME, LOG_NAME))
+
+
 def _data_of(config: RunConfig, result: EvaluationResult) -> DataConfig:
     """Return where the clips of a result are, which may not be the run's own."""
     return replace(config.data, dataset=result.dataset, **result.data) if result.data else config.data
 
 
-def _read_training(path: Path) -> Mapping[str, Any]:
+def read_training(path: Path) -> Mapping[str, Any]:
+    """Read the summary of a training. Empty if there is none.
+
+    Raises:
+        UserError: the file holds something else.
+    """
     training = read_json(path) if path.is_file() else {}
     if not isinstance(training, dict):
         raise UserError(f"{path} holds a JSON {type(training).__name__}, not the facts of a run; train the run again.")
     return training
 
 
-def _read_config(directory: Path) -> RunConfig | None:
+def read_run_config(directory: Path) -> RunConfig | None:
+    """Read the config of a run, if it has one."""
     path = directory / CONFIG_NAME
     return load_config(path) if path.is_file() else None

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os.path import commonprefix
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from evlvideo.comparison.rows.system import System
+from evlvideo.comparison.rows.system import Scored
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
@@ -17,34 +17,36 @@ _STARTS = ("init", "connector_init")
 _ENDING = re.compile(r"([-_. ]*seeds?[-_. ]*\d*|[-_. ]+\d*)$", re.IGNORECASE)
 """The end of a name that several seeds share, such as `-seed-1` of `run-seed-1` and `run-seed-12`."""
 
+S = TypeVar("S", bound=Scored)
+
 
 @dataclass(frozen=True, slots=True)
-class SeedGroup:
+class SeedGroup(Generic[S]):
     """The systems behind one row: a single one, or runs of several seeds."""
 
     name: str
-    systems: tuple[System, ...]
-    """One or more. If several, each was trained with its own seed and all were scored on the same clips."""
+    systems: tuple[S, ...]
+    """One or more. If several, each was trained with its own seed and all were scored on the same items."""
     seeds: tuple[int, ...] = ()
     """Seed of each system. Empty if seeds are not grouped."""
 
     @classmethod
-    def of_one(cls, system: System) -> "SeedGroup":
+    def of_one(cls, system: S) -> "SeedGroup[S]":
         """Give a system a row of its own."""
         return cls(system.name, (system,))
 
     @property
-    def representative(self) -> System:
-        """The first system under the name of the row. A report shows its captions and curves."""
-        return replace(self.systems[0], name=self.name)
+    def representative(self) -> S:
+        """The first system under the name of the row. A report shows its texts and curves."""
+        return replace(self.systems[0], name=self.name)  # type: ignore[type-var]  # systems are dataclasses
 
     @property
     def comparable(self) -> bool:
-        """Whether all systems were scored on all clips, with the references of the other rows."""
+        """Whether all systems pair with other rows."""
         return all(system.comparable for system in self.systems)
 
 
-def group_seeds(systems: Sequence[System]) -> list[SeedGroup]:
+def group_seeds(systems: Sequence[S]) -> list[SeedGroup[S]]:
     """Group runs whose configs differ in nothing but the seed, in the order of their first runs.
 
     A run that starts from another run equals one that starts from that run with another seed. A system without config,
@@ -53,7 +55,7 @@ def group_seeds(systems: Sequence[System]) -> list[SeedGroup]:
     Raises:
         UserError: two runs of a group have the same seed, or were scored on different clips.
     """
-    members: dict[str, list[System]] = {}
+    members: dict[str, list[S]] = {}
     for system in systems:
         config = _trained_with(system)
         key = json.dumps(_but_for_seed(config), sort_keys=True, default=str) if config else system.name
@@ -99,11 +101,11 @@ def _but_for_seed(config: RunConfig, inside: frozenset[Path] = frozenset()) -> M
     return values
 
 
-def _trained_with(system: System) -> RunConfig | None:
+def _trained_with(system: Scored) -> RunConfig | None:
     return system.config if system.regime == "trained" else None
 
 
-def _name(runs: Sequence[System]) -> str:
+def _name(runs: Sequence[Scored]) -> str:
     """The common part of the names of the runs' directories, or else the name of their parent."""
     paths = [run.directory.resolve() for run in runs if run.directory is not None]
     if len(paths) < 2:
@@ -121,12 +123,10 @@ def _check(group: SeedGroup) -> None:
                 f"{' and '.join(twice)} are the same run with the same seed, {seed}; name one of them, or leave "
                 "--over-seeds away."
             )
-    scored = {frozenset(run.result.per_clip) for run in group.systems}
+    scored = {frozenset(run.scored) for run in group.systems}
     if len(scored) > 1:
         raise UserError(
             f"The seeds of {group.name} were scored on different clips ("
-            + ", ".join(
-                f"{run.name}: {run.result.clips_scored} of {run.result.clips_expected}" for run in group.systems
-            )
+            + ", ".join(f"{run.name}: {len(run.scored)} of {run.expected}" for run in group.systems)
             + "); evaluate them again on clips that can be read, or leave --over-seeds away."
         )

@@ -1,9 +1,9 @@
 """A scored system, and whether several of them may stand in one table."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from evlvideo.comparison.rows.training_log import TrainingLog
 from evlvideo.config.data import DataConfig
@@ -11,6 +11,38 @@ from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.records import EvaluationResult
 from evlvideo.results.validation_records import ValidationRecord
+
+
+class Scored(Protocol):
+    """What a row needs of a system, whether its captions or its answers were scored."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+
+    @property
+    def directory(self) -> Path | None:
+        """Directory of the run, if it is one."""
+
+    @property
+    def regime(self) -> Literal["trained", "scored"]:
+        """Whether it was trained here or only scored here."""
+
+    @property
+    def config(self) -> RunConfig | None:
+        """Config of the run, if there is one."""
+
+    @property
+    def scored(self) -> Collection[str]:
+        """Ids of the clips or questions that were scored."""
+
+    @property
+    def expected(self) -> int:
+        """Number of those that were to be scored."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it pairs with other systems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +72,16 @@ class System:
     """Config of the run, from `config.yaml`. `None` if there is none."""
     validations: Sequence[ValidationRecord] = ()
     """What its validations saw."""
+
+    @property
+    def scored(self) -> Collection[str]:
+        """Ids of the scored clips."""
+        return self.result.per_clip.keys()
+
+    @property
+    def expected(self) -> int:
+        """Number of clips of the references."""
+        return self.result.clips_expected
 
     @property
     def comparable(self) -> bool:
@@ -82,22 +124,37 @@ def check_scored_alike(systems: Sequence[System]) -> None:
     Raises:
         UserError: they were not. Lists every difference with the systems on either side.
     """
-    differences = []
-    for title, of in _MUST_AGREE.items():
-        sides: dict[str, list[str]] = {}
-        for system in systems:
-            if (title == "decoding" and system.regime == "scored") or (title == _DIGEST and system.is_human):
-                continue
-            sides.setdefault(_spell(of(system.result)), []).append(system.name)
-        if len(sides) > 1:
-            listed = "; ".join(f"{value} ({', '.join(names)})" for value, names in sides.items())
-            differences.append(f"  - {title}: {listed}")
-    if differences:
+    facts = {
+        title: {
+            system.name: of(system.result)
+            for system in systems
+            if not ((title == "decoding" and system.regime == "scored") or (title == _DIGEST and system.is_human))
+        }
+        for title, of in _MUST_AGREE.items()
+    }
+    if found := differences(facts):
         raise UserError(
             "These runs were not scored the same way, so their numbers do not belong in one table:\n"
-            + "\n".join(differences)
+            + "\n".join(found)
             + "\nEvaluate them alike, or compare those that agree."
         )
+
+
+def differences(facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each fact in which systems differ, with the systems on either side.
+
+    Args:
+        facts: title of the fact → name of the system → value.
+    """
+    lines = []
+    for title, values in facts.items():
+        sides: dict[str, list[str]] = {}
+        for name, value in values.items():
+            sides.setdefault(_spell(value), []).append(name)
+        if len(sides) > 1:
+            listed = "; ".join(f"{value} ({', '.join(names)})" for value, names in sides.items())
+            lines.append(f"  - {title}: {listed}")
+    return lines
 
 
 def _spell(value: Any) -> str:

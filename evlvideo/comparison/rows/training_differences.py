@@ -12,7 +12,7 @@ from evlvideo.config.settings import flat_settings
 _NO_DIFFERENCE = ("model.", "seed", "output_dir", "data.root", "data.video_root", "data.num_workers",
                   "training.log_steps", "training.keep_checkpoints", "training.arguments.report_to",
                   "training.arguments.dataloader_",
-                  "generation.batch_size")  # fmt: skip
+                  "generation.batch_size", "answering.batch_size")  # fmt: skip
 """Prefixes of keys that are the object of the comparison, or change no number."""
 _LISTED = 6
 

@@ -11,7 +11,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from evlvideo.comparison.rows.row import SCORES
 from evlvideo.comparison.tables.table import Cell, Column, PrintedRow, Table
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -85,10 +84,10 @@ def to_csv(table: Table) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    scores = [index for index, column in enumerate(table.columns) if column.key in SCORES]
+    scores = [index for index, column in enumerate(table.columns) if column.is_main]
     keys = [column.key for column in table.columns]
     further = [f"{keys[index]}_{name}" for index in scores for name in ("low", "high", "p")]
-    writer.writerow(["system", "regime", "clips_scored", "clips_expected", *keys, *further])
+    writer.writerow(["system", "regime", f"{table.items}_scored", f"{table.items}_expected", *keys, *further])
     for row in table.rows:
         entry = row.row
         numbers = [_number(column, cell) for column, cell in zip(table.columns, row.cells, strict=True)]
@@ -104,8 +103,8 @@ def to_records(table: Table) -> list[dict[str, Any]]:
             "system": row.row.name,
             "regime": row.row.regime,
             "source": row.row.source,
-            "clips_scored": row.row.clips_scored,
-            "clips_expected": row.row.clips_expected,
+            f"{table.items}_scored": row.row.clips_scored,
+            f"{table.items}_expected": row.row.clips_expected,
             "values": {column.key: cell.value for column, cell in zip(table.columns, row.cells, strict=True)},
             "intervals": dict(row.row.intervals),
             "differences": dict(row.row.differences),

@@ -12,7 +12,7 @@ _SPECIAL = {
 }  # fmt: skip
 
 
-def to_latex(table: Table, scored_on: str) -> str:
+def to_latex(table: Table, scored_on: str, label: str = "comparison") -> str:
     r"""Write the table as LaTeX for `\input`. Needs the packages booktabs and, for quotes, fontenc.
 
     Scores, their groups and costs follow one another, so that each part fits a column of text.
@@ -20,17 +20,18 @@ def to_latex(table: Table, scored_on: str) -> str:
     Args:
         table: the table. A rule separates rows of different regimes.
         scored_on: split, references and tokenization, for the caption.
+        label: what follows `tab:` in its label.
     """
     caption = (
         f"{escape_latex(table.title)}. {escape_latex(scored_on)} "
-        "Scores are $\\times$100 with 95\\,\\% intervals over clips; the best of each column is bold."
+        f"Scores are $\\times$100 with 95\\,\\% intervals over {table.items}; the best of each column is bold."
     )
     lines = [
         r"% Needs \usepackage{booktabs} and \usepackage[T1]{fontenc}.",
         r"\begin{table}[t]",
         r"\centering\small\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{caption}}}",
-        r"\label{tab:comparison}",
+        rf"\label{{tab:{label}}}",
         *(line for number, part in enumerate(table.parts.items()) for line in _part(table, number, *part)),
         *_notes(table),
         r"\end{table}",

@@ -1,11 +1,11 @@
 """Confidence intervals of scores, and significance tests of each row against a chosen one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evlvideo.comparison.rows.row import SCORES, Row
 from evlvideo.comparison.rows.scoring import TokenizedCaptions
-from evlvideo.comparison.rows.seeds import SeedGroup
+from evlvideo.comparison.rows.seeds import S, SeedGroup
 from evlvideo.comparison.rows.system import System
 from evlvideo.comparison.tables.table import MARKS
 from evlvideo.metrics.bootstrap import (
@@ -39,9 +39,9 @@ class Resampling:
 
 
 def add_significance(
-    rows: Sequence[Row], groups: Sequence[SeedGroup], words: TokenizedCaptions | None, plan: Resampling
+    rows: Sequence[Row], groups: Sequence[SeedGroup[System]], words: TokenizedCaptions | None, plan: Resampling
 ) -> tuple[list[Row], list[str]]:
-    """Add intervals, differences and p-values to rows.
+    """Add intervals, differences and p-values to rows of captions.
 
     Args:
         rows: rows of the table. Quoted ones stay as they are.
@@ -52,21 +52,38 @@ def add_significance(
     Returns:
         the rows, and remarks that explain the numbers.
     """
-    statistics = {group.name: _averages([_statistics(run, words) for run in group.systems]) for group in groups}
-    found: dict[str, Row] = {row.name: row for row in rows if row.regime != "quoted"}
-    for names in _paired(groups):
-        _add({(name, metric): of for name in names for metric, of in statistics[name].items()}, found, plan)
-    made = [found[row.name] if row.regime != "quoted" else row for row in rows]
+    made = with_certainty(rows, groups, lambda system: _statistics(system, words), plan)
     return made, _remarks(made, plan)
 
 
-def _paired(groups: Sequence[SeedGroup]) -> list[list[str]]:
-    """Group the names of rows that were scored on the same clips with the same references, so that they pair."""
-    by_clips: dict[tuple[str, ...], list[str]] = {}
+def with_certainty(
+    rows: Sequence[Row],
+    groups: Sequence[SeedGroup[S]],
+    statistics_of: Callable[[S], Mapping[str, Statistics]],
+    plan: Resampling,
+) -> list[Row]:
+    """Return rows with intervals, differences and p-values.
+
+    Args:
+        rows: rows of the table. Quoted ones stay as they are.
+        groups: the systems behind the other rows.
+        statistics_of: returns column key → statistics of a system's scores, each over as many items in order.
+        plan: number of resamples, seed, and the row to test against.
+    """
+    statistics = {group.name: _averages([statistics_of(run) for run in group.systems]) for group in groups}
+    found: dict[str, Row] = {row.name: row for row in rows if row.regime != "quoted"}
+    for names in _paired(groups):
+        _add({(name, metric): of for name in names for metric, of in statistics[name].items()}, found, plan)
+    return [found[row.name] if row.regime != "quoted" else row for row in rows]
+
+
+def _paired(groups: Sequence[SeedGroup[S]]) -> list[list[str]]:
+    """Group the names of rows that were scored on the same items with the same references, so that they pair."""
+    by_items: dict[tuple[str, ...], list[str]] = {}
     for group in groups:
-        clips = tuple(sorted(group.representative.result.per_clip))
-        by_clips.setdefault(clips if group.comparable else (group.name, "alone"), []).append(group.name)
-    return list(by_clips.values())
+        items = tuple(sorted(group.systems[0].scored))
+        by_items.setdefault(items if group.comparable else (group.name, "alone"), []).append(group.name)
+    return list(by_items.values())
 
 
 def _averages(of_runs: Sequence[Mapping[str, Statistics]]) -> dict[str, Statistics]:
@@ -142,22 +159,15 @@ def _remarks(rows: Sequence[Row], plan: Resampling) -> list[str]:
     having = {metric for row in rows for metric in row.intervals}
     if having:
         remarks.append(
-            f"Intervals are 95 % percentiles of {plan.resamples:,} bootstrap resamples of the clips, seed {plan.seed}; "
-            "they say how much scores depend on the clips, and nothing about training with another seed. BLEU-4 is "
-            "recomputed for each resample; the others are means of the clips' scores, with CIDEr's document "
-            "frequencies kept from all clips."
+            f"{remark_on_intervals(plan, 'clips')} BLEU-4 is recomputed for each resample; the others are means of the "
+            "clips' scores, with CIDEr's document frequencies kept from all clips."
         )
     if "meteor" in having:
         remarks.append(
             "METEOR aggregates counts over all clips and is not the mean of its clips' scores: its intervals are those "
             "of the mean, shifted to the score, and its tests compare the means."
         )
-    if any(row.p_values for row in rows):
-        marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(MARKS.items()))
-        remarks.append(
-            f"{marks}, better or worse than {plan.against}: two-sided approximate randomisation, {plan.resamples:,} "
-            "exchanges, corrected within each score for the number of rows by Holm's method."
-        )
+    remarks += remarks_on_tests(rows, plan)
     measured = [row for row in rows if row.regime != "quoted"]
     without = [
         TITLES[metric]
@@ -167,3 +177,22 @@ def _remarks(rows: Sequence[Row], plan: Resampling) -> list[str]:
     if without:
         remarks.append(f"No intervals for {', '.join(without)}: the data that they are computed from is missing.")
     return remarks
+
+
+def remark_on_intervals(plan: Resampling, items: str) -> str:
+    """Say what intervals are."""
+    return (
+        f"Intervals are 95 % percentiles of {plan.resamples:,} bootstrap resamples of the {items}, seed {plan.seed}; "
+        f"they say how much scores depend on the {items}, and nothing about training with another seed."
+    )
+
+
+def remarks_on_tests(rows: Sequence[Row], plan: Resampling) -> list[str]:
+    """Say what the marks of tests mean, if there are tests."""
+    if not any(row.p_values for row in rows):
+        return []
+    marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(MARKS.items()))
+    return [
+        f"{marks}, better or worse than {plan.against}: two-sided approximate randomisation, {plan.resamples:,} "
+        "exchanges, corrected within each score for the number of rows by Holm's method."
+    ]

@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evlvideo.comparison.rows.row import SCORES, Interval, Regime, Row, subset_key
+from evlvideo.comparison.rows.row import SCORES, Interval, Regime, Row, spread_key, subset_key
 from evlvideo.metrics.names import TITLES, format_score
 
 COSTS = {
     "trained_parameters": "trained parameters",
     "training_multiply_adds": "MACs, training",
     "captioning_multiply_adds": "MACs, captioning",
+    "answering_multiply_adds": "MACs, answering",
     "training_seconds": "training seconds",
     "clips_per_second": "clips a second",
 }
 """Costs of a system. A column appears if a row has a number or a reason for it. MACs are multiply-adds per clip."""
-OVER_SEEDS = {"cider_sd": "SD", "cider_lowest": "lowest", "cider_highest": "highest"}
-"""Spread of CIDEr over seeds, for rows that are means of several."""
+SPREAD = {"sd": "SD", "lowest": "lowest", "highest": "highest"}
+"""Spread of a score over seeds, for rows that are means of several."""
+OVER_SEEDS = {spread_key("cider", name): title for name, title in SPREAD.items()}
+"""Column keys of the spread of CIDEr."""
 EVIDENCE = ("one_frame", "several_frames", "frame_order")
 """What is needed to tell the captions of a clip, from least to most."""
 _BY_EVIDENCE = "CIDEr by evidence"
@@ -35,6 +38,11 @@ class Column:
     """A heading above several columns."""
     ranked: bool = True
     """Whether the highest score is the best."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is one of the scores that the table is about, with an interval and a test."""
+        return self.is_score and not self.group
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +99,15 @@ class Table:
     """Numbered from 1. Cells refer to them."""
     remarks: tuple[str, ...]
     """Sentences about the whole table."""
+    items: str = "clips"
+    """What was scored: `clips` or `questions`."""
 
     @property
     def parts(self) -> dict[str, list[int]]:
         """Split the columns into parts that fit a page: title → indices of scores, groups, costs."""
         parts: dict[str, list[int]] = {self.title: []}
         for index, column in enumerate(self.columns):
-            title = self.title if column.key in SCORES else column.group or "Costs"
+            title = self.title if column.is_main else column.group or "Costs"
             parts.setdefault(title, []).append(index)
         return parts
 
@@ -107,20 +117,27 @@ class Table:
 
 
 def build_table(title: str, rows: Sequence[Row], remarks: Sequence[str] = ()) -> Table:
+    """Lay rows of captions out as a table; see :func:`lay_out`."""
+    columns = _columns(rows)
+    return lay_out(title, columns, rows, [*_own_remarks(columns), *row_remarks(rows), *remarks])
+
+
+def lay_out(
+    title: str, columns: Sequence[Column], rows: Sequence[Row], remarks: Sequence[str], items: str = "clips"
+) -> Table:
     """Lay rows out as a table.
 
     Marks the best value of each score column among comparable rows, which excludes quoted, partial and human ones.
     Values that print alike are marked alike.
     """
-    columns = _columns(rows)
     best = {column.key: _best(column, rows) for column in columns}
     mixed = len({row.regime for row in rows}) > 1
     footnotes: list[str] = []
     printed = []
     for row in rows:
         cells = tuple(_cell(column, row, best[column.key], footnotes) for column in columns)
-        printed.append(PrintedRow(row, _tags(row, mixed), cells))
-    return Table(title, columns, tuple(printed), tuple(footnotes), (*_own_remarks(columns, rows), *remarks))
+        printed.append(PrintedRow(row, _tags(row, mixed, items), cells))
+    return Table(title, tuple(columns), tuple(printed), tuple(footnotes), tuple(remarks), items)
 
 
 def mark_of(p_value: float | None) -> str:
@@ -177,7 +194,8 @@ def _cell(column: Column, row: Row, best: str | None, footnotes: list[str]) -> C
     if reason is None:
         return Cell(None, "–")
     # Columns of one kind share a footnote.
-    title = TITLES.get(column.key) or COSTS.get(column.key, TITLES["cider"]).partition(",")[0]
+    title = TITLES["cider"] if column.key.startswith("cider") else column.title
+    title = COSTS[column.key].partition(",")[0] if column.key in COSTS else title
     footnote = reason if reason.startswith(title) else f"{title}: {reason}"
     if footnote not in footnotes:
         footnotes.append(footnote)
@@ -201,7 +219,7 @@ def short_number(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _tags(row: Row, mixed: bool) -> tuple[str, ...]:
+def _tags(row: Row, mixed: bool, items: str) -> tuple[str, ...]:
     """Label a row with its regime, unless all rows are trained, and with what sets it apart."""
     tags: list[str] = [row.regime] if mixed or row.regime != "trained" else []
     if row.by_seed:
@@ -209,11 +227,11 @@ def _tags(row: Row, mixed: bool) -> tuple[str, ...]:
     if row.is_human:
         tags.append("other references")
     if row.partial:
-        tags.append(f"{row.clips_scored:,} of {row.clips_expected:,} clips")
+        tags.append(f"{row.clips_scored:,} of {row.clips_expected:,} {items}")
     return tuple(tags)
 
 
-def _own_remarks(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+def _own_remarks(columns: Sequence[Column]) -> list[str]:
     remarks = []
     if any(column.group == _BY_EVIDENCE for column in columns):
         remarks.append(
@@ -225,9 +243,21 @@ def _own_remarks(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
             "Clips a second are measured over the captioning of a whole evaluation, including the reading of videos or "
             "stored features, on the machine that it ran on."
         )
+    return remarks
+
+
+def row_remarks(rows: Sequence[Row], texts: str = "captions", items: str = "clips") -> list[str]:
+    """Say what sets rows apart from those of runs.
+
+    Args:
+        rows: the rows.
+        texts: what was scored of a system.
+        items: what it was scored on.
+    """
+    remarks = []
     if any(row.regime == "scored" for row in rows):
         remarks.append(
-            "Scored rows are captions of other systems, scored here like the other rows; their training and decoding "
+            f"Scored rows are {texts} of other systems, scored here like the other rows; their training and decoding "
             "may differ."
         )
     sources = dict.fromkeys(row.source for row in rows if row.regime == "quoted")
@@ -235,5 +265,5 @@ def _own_remarks(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
         f"Quoted rows were not measured here: other models, data and budgets. Source: {source}." for source in sources
     ]
     if any(row.partial for row in rows):
-        remarks.append("Rows scored on only a part of the clips are ignored when the best value is marked.")
+        remarks.append(f"Rows scored on only a part of the {items} are ignored when the best value is marked.")
     return remarks

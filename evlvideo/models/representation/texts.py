@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 
 from evlvideo.errors import UserError
@@ -60,5 +62,6 @@ class PairTokenizer:
         opening, ending = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         found = [self._tokenizer(" ".join(text.split()), add_special_tokens=False).input_ids for text in texts]
         rows = [[opening, *ids[: self.max_tokens - 2], ending] for ids in found]
-        padded = self._tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")
-        return {TEXT_IDS: padded["input_ids"], TEXT_MASK: padded["attention_mask"]}
+        ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=self.pad_token_id)
+        lengths = torch.tensor([len(row) for row in rows])
+        return {TEXT_IDS: ids, TEXT_MASK: (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).long()}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from evlvideo.errors import UserError
 from evlvideo.models.blocks.pruned_encoding import (

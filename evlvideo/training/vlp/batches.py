@@ -1,7 +1,7 @@
 """Batches of images and captions, in an order that depends on the seed alone."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from accelerate import PartialState
@@ -43,7 +43,7 @@ class PairCollator:
 
 def steps_of(
     dataset: Mixture, collator: PairCollator, training: VlpTrainingConfig, first: int, *, num_workers: int
-) -> Iterator[list[dict[str, Any]]]:
+) -> Generator[list[dict[str, Any]]]:
     """Load this process's batches of every step from `first` on: those of an optimizer step at a time.
 
     Args:

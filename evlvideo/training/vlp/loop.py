@@ -193,8 +193,8 @@ class Loop:
         self._add_line(
             means
             | {"learning_rate": learning_rate_of(self._step - 1, self._config.training)}
-            | ({} if temperature is None else {"temperature": float(temperature)})
-            | ({} if norm is None else {"grad_norm": float(norm)})
+            | ({} if temperature is None else {"temperature": temperature.item()})
+            | ({} if norm is None else {"grad_norm": norm.item()})
         )
         self._sums, self._passes = {}, 0
 

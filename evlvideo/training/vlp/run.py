@@ -64,7 +64,7 @@ def pretrain(config: VlpConfig, *, resume: bool = False, console: Console | None
     check_pruning(config, host)
     pretraining = pretraining_of(config, host)
     if config.training.gradient_checkpointing:
-        host.gradient_checkpointing_enable({"use_reentrant": False})
+        host.activation_checkpointing_enable({"use_reentrant": False})
     images = ImageSize(config.model.image_size)
     loop = Loop(
         config,

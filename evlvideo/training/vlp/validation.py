@@ -11,7 +11,7 @@ from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.loader import batch_loader
 from evlvideo.inference.embedding import embed
 from evlvideo.metrics.retrieval.ranks import SAME_SIMILARITY, pairs_of, place
-from evlvideo.metrics.retrieval.scores import direction_scores, mean_recall
+from evlvideo.metrics.retrieval.scores import DirectionScores, direction_scores, mean_recall
 from evlvideo.metrics.retrieval.similarities import similarity_blocks
 from evlvideo.models.vlp.hosts.encoder import Encoder
 from evlvideo.results.retrieval.features import RetrievalFeatures
@@ -71,7 +71,8 @@ def recalls_of(features: RetrievalFeatures) -> dict[str, float]:
         "image_to_text": (features.images, features.texts, of_images),
         "text_to_image": (features.texts, features.images, of_texts),
     }
-    found, scores = {}, []
+    found: dict[str, float] = {}
+    scores: list[DirectionScores] = []
     for name, (queries, candidates, right) in directions.items():
         places = place(similarity_blocks(queries, candidates), right, SAME_SIMILARITY)
         scores.append(direction_scores(places, len(candidates)))

@@ -1,6 +1,7 @@
 import pytest
 
-from evlvideo.comparison.rows.quoted import ACCURACY, quoted_rows
+from evlvideo.comparison.rows.quoted import quoted_rows
+from evlvideo.data.annotation.questions.facts import QUESTION_DATASETS
 
 
 def test_rows_of_videos_are_those_of_the_poster() -> None:
@@ -19,14 +20,23 @@ def test_images_are_captioned_with_opt_and_with_vicuna(dataset: str, split: str,
     assert (rows["EVLGen, OPT-2.7b"], rows["EVLGen, Vicuna-7b"]) == (opt, vicuna)
 
 
-def test_coco_has_cider_alone_and_questions_have_an_accuracy() -> None:
-    name = "EVLGen, OPT-2.7b, 250k steps"
-    found = {
-        dataset: {row.name: row.values for row in quoted_rows(dataset, split)}[name]
-        for dataset, split in (("coco", "validate"), ("vqav2", "validate"), ("gqa", "testdev"), ("okvqa", "validate"))
-    }
-    assert found["coco"] == {"cider": 1.391}
-    assert [found[name][ACCURACY] for name in ("vqav2", "gqa", "okvqa")] == [0.484, 0.309, 0.272]
+@pytest.mark.parametrize(
+    ("dataset", "split", "values"),
+    [
+        ("coco", "validate", {"cider": 1.391}),
+        ("vqav2", "validate", {"vqa_accuracy_lavis": 0.484}),
+        ("gqa", "test_dev", {"gqa_accuracy": 0.309}),
+        ("okvqa", "test", {"vqa_accuracy_lavis_lemmas": 0.272}),
+    ],
+)
+def test_images_and_questions_have_one_score_each(dataset: str, split: str, values: dict[str, float]) -> None:
+    rows = {row.name: row.values for row in quoted_rows(dataset, split)}
+    assert rows["EVLGen, OPT-2.7b, 250k steps"] == values
+
+
+def test_questions_are_quoted_for_the_splits_that_papers_report() -> None:
+    quoted = [name for name, facts in QUESTION_DATASETS.items() if quoted_rows(name, facts.reported_split)]
+    assert quoted == ["vqav2", "okvqa", "gqa"]
 
 
 def test_what_is_unknown_of_the_small_variant_is_said() -> None:

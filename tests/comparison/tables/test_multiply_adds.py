@@ -86,6 +86,6 @@ def test_the_reason_stands_where_it_cannot_be_counted(make_run: Any, tmp_path: P
 
 
 def test_captions_from_elsewhere_have_no_costs(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiply_adds, "_cost", None)
+    monkeypatch.setattr(multiply_adds, "_costs", None)
     found, _ = with_costs(replace(evaluated(make_run, "other"), regime="scored", directory=None))
     assert not found["other"].reasons

@@ -184,6 +184,12 @@ def test_a_first_stage_does_not_caption(trained: Path) -> None:
         evaluate(trained, split="validate")
 
 
+def test_the_self_critical_stage_does_not_start_from_a_first_stage(toy: Toy, trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="of the representation stage, but the scst stage needs a model that captions"):
+        quietly(second_of(toy, tmp_path / "run", trained, stage="scst"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_text_branch_is_refused(toy: Toy, trained: Path, tmp_path: Path) -> None:
     config = replace(config_of(toy, tmp_path / "run", representation={"width": 4}), init=str(trained))
     with pytest.raises(UserError, match=r"The text branch .* does not fit the model: .* vision_projection"):

@@ -4,6 +4,8 @@ Source: BLIP (Li et al., 2022), built from transformers' layers. The text encode
 their self-attention.
 """
 
+from typing import Any
+
 from torch import Tensor
 from transformers import BlipConfig
 from transformers.models.blip.modeling_blip_text import BlipTextLMHeadModel
@@ -31,7 +33,10 @@ class Blip(MatchingHost):
 
     def __init__(self, config: BlipConfig) -> None:
         super().__init__(config)
-        self.text_decoder = BlipTextLMHeadModel(config.text_config)
+        text: Any = config.text_config
+        self.text_decoder = BlipTextLMHeadModel(text)
+        self._dec = text.bos_token_id
+        self._enc = getattr(config, "enc_token_id", None) or text.vocab_size - 1
         self.post_init()
 
     def share(self) -> None:
@@ -51,16 +56,15 @@ class Blip(MatchingHost):
 
     def fused_states(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
         """Let texts that begin with [ENC] read images; `states` are not used."""
-        enc = getattr(self.config, "enc_token_id", None) or self.config.text_config.vocab_size - 1
         fused: Tensor = self.text_encoder(
-            first_replaced(input_ids, enc), attention_mask=attention_mask, encoder_hidden_states=tokens
+            first_replaced(input_ids, self._enc), attention_mask=attention_mask, encoder_hidden_states=tokens
         ).last_hidden_state
         return fused
 
     def language(self, input_ids: Tensor, attention_mask: Tensor, tokens: Tensor) -> Tensor:
         """Predict each token from those before it, the first of which is [DEC]."""
         logits: Tensor = self.text_decoder(
-            first_replaced(input_ids, self.config.text_config.bos_token_id),
+            first_replaced(input_ids, self._dec),
             attention_mask=attention_mask,
             encoder_hidden_states=tokens,
         ).logits

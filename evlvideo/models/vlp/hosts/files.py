@@ -2,12 +2,13 @@
 
 import logging
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers import AutoTokenizer, BlipConfig, BlipImageProcessor, CLIPImageProcessor, CLIPModel, PreTrainedModel
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from evlvideo.errors import UserError
 from evlvideo.models.vlp.hosts.blip import Blip
@@ -56,10 +57,13 @@ def _complete(model: Blip, missing: set[str]) -> set[str]:
     of_decoder = {key for key in missing if key.startswith("text_decoder.bert.")}
     if of_encoder and of_decoder:
         raise UserError("model.checkpoint has no text layers of BLIP; name another, or a new model with text_init.")
-    if of_encoder:
-        model.text_encoder.load_state_dict(model.text_decoder.bert.state_dict())
-    elif of_decoder:
-        model.text_decoder.bert.load_state_dict(model.text_encoder.state_dict())
+    encoder, decoder = model.text_encoder, model.text_decoder.bert
+    for part, other, prefix, names in (
+        (encoder, decoder, "text_encoder.", of_encoder),
+        (decoder, encoder, "text_decoder.bert.", of_decoder),
+    ):
+        weights = other.state_dict()
+        part.load_state_dict({name: weights[name] for name in (n.removeprefix(prefix) for n in names)}, strict=False)
     model.share()
     return missing - of_encoder - of_decoder
 
@@ -85,7 +89,9 @@ def open_published(path: Path, host: str, config: BlipConfig) -> MatchingHost:
         weights.pop("temp", None)
         model = HOSTS[host](config)
         found = model.load_state_dict(weights, strict=False)
-    except (OSError, RuntimeError, AttributeError, ValueError) as error:
+    except (OSError, UnpicklingError) as error:
+        raise UserError(f"model.checkpoint is {str(path)!r}, which cannot be read as weights.") from error
+    except (RuntimeError, AttributeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(
             f"model.checkpoint is {str(path)!r}, which does not fit the sizes of `model`: {reason}"

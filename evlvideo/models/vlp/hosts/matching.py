@@ -5,6 +5,7 @@ Built from transformers' layers. Notation: `B` pairs, `T` frames, `S` tokens of 
 """
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +31,13 @@ class MatchingHost(BlipPreTrainedModel):
 
     def __init__(self, config: BlipConfig) -> None:
         super().__init__(config)
-        self.vision_model = BlipVisionModel(config.vision_config)
-        self.text_encoder = BlipTextModel(config.text_config, add_pooling_layer=False)
-        self.vision_proj = nn.Linear(config.vision_config.hidden_size, config.image_text_hidden_size)
-        self.text_proj = nn.Linear(config.text_config.hidden_size, config.image_text_hidden_size)
-        self.itm_head = nn.Linear(config.text_config.hidden_size, 2)
+        vision: Any = config.vision_config
+        text: Any = config.text_config
+        self.vision_model = BlipVisionModel(vision)
+        self.text_encoder = BlipTextModel(text, add_pooling_layer=False)
+        self.vision_proj = nn.Linear(vision.hidden_size, config.image_text_hidden_size)
+        self.text_proj = nn.Linear(text.hidden_size, config.image_text_hidden_size)
+        self.itm_head = nn.Linear(text.hidden_size, 2)
 
     @abstractmethod
     def text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
