@@ -102,6 +102,15 @@ def test_mini_configs_do_not_flip(config: Path) -> None:
     assert (run.data.dataset, run.data.horizontal_flip) == ("mini", 0.0)
 
 
+@pytest.mark.parametrize(
+    "config", [path for path in CONFIGS if path.parent.name == "image"], ids=lambda path: path.stem
+)
+def test_mini_image_configs_do_not_flip(config: Path) -> None:
+    """A flipped picture contradicts captions and questions that tell left from right."""
+    data = load_config(config).data
+    assert (data.num_frames, data.horizontal_flip) == (1, 0.0)
+
+
 @pytest.mark.parametrize("name", COMPARED)
 def test_msrvtt_configs_of_other_systems_follow_their_published_recipe(name: str) -> None:
     run = loaded(f"msrvtt/{name}.yaml")

@@ -22,6 +22,7 @@ from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.representation.files import NEW_IN_SECOND_STAGE, is_first_stage
+from evlvideo.models.text.visual_mask import FULL_WITH_QUESTION
 from evlvideo.models.towers import read_text_config
 from evlvideo.processes import is_main
 from evlvideo.progress import timed
@@ -162,7 +163,9 @@ def _open_processor(directory: Path, architecture: EvlVideoConfig, config: RunCo
     """Open a checkpoint's processor with the run's texts; their tokens are set in the architecture."""
     processor = read_processor(directory)
     changes = _text_changes(config)
-    return processor.changed(architecture, **changes) if changes else processor
+    # Under this mask the BOS token is no target, also if the checkpoint was trained under another.
+    sees_bos = architecture.visual_mask == FULL_WITH_QUESTION and processor.bos_in_loss
+    return processor.changed(architecture, **changes) if changes or sees_bos else processor
 
 
 def read_processor(directory: Path) -> EvlVideoProcessor:

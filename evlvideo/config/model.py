@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evlvideo.config.settings import setting
-from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
+from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS, VISUAL_MASKS
 from evlvideo.models.connectors import CONNECTORS
 
 
@@ -41,6 +41,10 @@ class ModelConfig:
     `{begin: [2, 4, 10], keep: [0.9, 0.65, 0.4]}`; `{}` is none. `guide` is `class` (the class token, the default),
     `prompt` (the text `prompt`), `predicted` (a text, from the class token), `draft` (a first caption) or `none`. A
     text has the share 1 − `vision_share` in the guide, 0.2 by default. Controls: `scores: random` and `fold: false`."""
+    visual_mask: str | None = setting(None, choices=VISUAL_MASKS)
+    """Who sees whom in the language model: `causal` (each token what stands before it, as published), `full` (soft
+    tokens also each other), or `full_with_question` (soft tokens, and the text before a caption or an answer, all each
+    other; the BOS token is no target then). Needs sdpa or eager attention without a sliding window."""
     lora_r: int | None = None
     """Rank of the LoRA on the language model, such as 8; 0 is none."""
     lora_alpha: int | None = None

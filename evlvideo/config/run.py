@@ -15,6 +15,7 @@ from evlvideo.config.settings import expand_home, place, problems_of_bounds, set
 from evlvideo.config.text import TextConfig
 from evlvideo.config.training import ContrastiveConfig, RepresentationConfig, TrainingConfig
 from evlvideo.errors import raise_problems
+from evlvideo.models.choices import VISUAL_MASKS
 
 REPRESENTATION = "representation"
 """The stage that trains a Q-Former before there is a language model."""
@@ -91,6 +92,11 @@ class RunConfig:
             yield from self._contradictions_of_scst()
         if self.stage == REPRESENTATION:
             yield from self._contradictions_of_representation()
+        if self.model.visual_mask == VISUAL_MASKS[-1] and self.text.bos_in_loss:
+            yield (
+                f"text.bos_in_loss is true, but with model.visual_mask={VISUAL_MASKS[-1]} soft tokens see the BOS "
+                "token that they would have to predict; leave text.bos_in_loss out"
+            )
         if self.data.features is not None and self.model.contextualizer == "in_tower":
             yield (
                 "data.features holds the outputs of the vision tower, which in-tower contextualizers change; set "

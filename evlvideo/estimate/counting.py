@@ -26,6 +26,7 @@ from evlvideo.estimate.passes import loss_of_pairs, loss_of_texts
 from evlvideo.estimate.records import ByPart, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors.qformer import look
+from evlvideo.models.language import SoftPrompt
 from evlvideo.models.representation.model import RepresentationModel
 from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
 
@@ -172,7 +173,7 @@ def count_generation(
         new_tokens: tokens of each.
         text_tokens: tokens that each continues, with BOS: those of a question, or BOS alone.
     """
-    reading, prompt = count_multiply_adds(lambda: model.read_prompt(_empty_words(model, 1, soft_tokens)))
+    reading, prompt = count_multiply_adds(lambda: _read_prompt(model, soft_tokens))
     opened, cached = prompt.repeated(captions).cache, prompt.embeddings.shape[1] + text_tokens
     count, output = count_multiply_adds(
         lambda: _read(model, _empty_words(model, captions, cached - opened.get_seq_length()), opened)
@@ -183,6 +184,11 @@ def count_generation(
         first, second = (_count_step(model, captions, cached + step, output.cache) for step in (0, 1))
         count += steps * first + (second - first) * (steps * (steps - 1) // 2)
     return Generation(reading, count, values)
+
+
+def _read_prompt(model: EvlVideoForCaptioning, soft_tokens: int) -> SoftPrompt:
+    """Read soft tokens, also those that `generate` reads with the text that they see."""
+    return model.read_prompt(_empty_words(model, 1, soft_tokens)).read_with(model.language_model)
 
 
 def _empty_words(model: EvlVideoForCaptioning, rows: int, tokens: int) -> Tensor:

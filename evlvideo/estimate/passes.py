@@ -71,7 +71,8 @@ def _loss_of_samples(
     samples, references = workload.samples, workload.captions_per_clip - workload.samples
     # Nothing after a sample's last token is asked for; a reference has one logit more, which its loss leaves out.
     kept = workload.sample_tokens if not references else workload.text_tokens + 1
-    read: dict[str, Any] = {name: texts[name] for name in ("input_ids", "attention_mask")}
+    # A prompt before the captions is not counted.
+    read: dict[str, Any] = {name: texts[name] for name in ("input_ids", "attention_mask")} | {"opening_tokens": 0}
     logits = model(prompt=model.read_prompt(soft_prompt), logits_to_keep=kept, **read).logits
     by_clip = logits.unflatten(0, (workload.batch_size, -1))  # (B, k, kept, V)
     loss: Tensor = _TermsOfSamples.apply(by_clip[:, :samples, : workload.sample_tokens].flatten(0, 1))

@@ -16,7 +16,7 @@ _PARTS = {
     "connector": "connector",
     "contextualizer": "contextualizer",
     "language_model": "language model",
-    "contrast": "contrastive term",
+    "contrast": "contrast",
 }
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 _LARGEST = 100_000

@@ -31,6 +31,7 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
+from evlvideo.models.text.visual_mask import CAUSAL
 from evlvideo.processes import is_main, join_processes, on_main_process
 from evlvideo.progress import timed
 from evlvideo.results.prediction_files import write_predictions, write_submission
@@ -222,6 +223,7 @@ def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_f
         "decoding": decoding_facts(config) | shuffled,
         "pruning": pruning_facts(read_configuration(checkpoint_directory(str(run))), model.config),
         "trained_parameters": model.num_parameters(only_trainable=True),
+        "visual_mask": None if model.config.visual_mask == CAUSAL else model.config.visual_mask,
         "training_seconds": _training_seconds(run),
     }
 

@@ -136,6 +136,7 @@ def _score_moved(
         decoding=plain.decoding | {"other_clips": True},
         checkpoint=plain.checkpoint,
         trained_parameters=plain.trained_parameters,
+        visual_mask=plain.visual_mask,
         training_seconds=plain.training_seconds,
         data=plain.data,
         special_tokens=plain.special_tokens,

@@ -1,8 +1,6 @@
 """Run the whole chain in miniature: fine-tune every form, train the best with SCST, evaluate and compare all."""
 
 import logging
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -11,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from evlvideo.comparison.compare import Comparison, compare
-from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.splits import dataset_root
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.experiments.demo_folders import demo_config, make_room
 from evlvideo.experiments.parallel import parallel_trainings
 from evlvideo.files import read_json
 from evlvideo.metrics.meteor import MeteorProcess
@@ -31,9 +29,7 @@ REPORT, CHECKPOINT = "report", "mini-checkpoint"
 MOST_AT_A_TIME = 4
 """Upper bound of parallel trainings; each takes some 1.2 GiB of memory."""
 
-_FOLDERS = (*FINE_TUNED, SCST, REPORT, CHECKPOINT)
-_MARK = ".evlvideo-demo"
-"""Empty file in each folder that a demo made."""
+FOLDERS = (*FINE_TUNED, SCST, REPORT, CHECKPOINT)
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -53,7 +49,7 @@ def run_demo(out: Path, *, seed: int, from_scratch: bool = False) -> Comparison:
     """
     started = time.perf_counter()
     script = _script() if from_scratch else None
-    _make_room(out)
+    make_room(out, FOLDERS)
     init = str(_train_mini_checkpoint(out, script)) if script else None
     configs = {name: _demo_config(name, out, seed, init) for name in (*FINE_TUNED, SCST)}
     try:
@@ -84,42 +80,9 @@ def _train_and_evaluate(configs: dict[str, RunConfig], out: Path) -> None:
         evaluate_run(SCST)
 
 
-def configs_directory() -> Path:
-    """Return the directory of the configs: in the package of a wheel, beside it in a checkout."""
-    installed = _PACKAGE / "configs"
-    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
-
-
 def _demo_config(name: str, out: Path, seed: int, init: str | None) -> RunConfig:
-    config = load_config(configs_directory() / "mini" / f"{name}.yaml")
-    return replace(config, output_dir=str(out / name), seed=seed, init=init or config.init)
-
-
-def _make_room(out: Path) -> None:
-    """Remove an earlier demo, and nothing else, and make and mark the folders of this one.
-
-    Raises:
-        UserError: there is something without our mark, or the folders cannot be made.
-    """
-    found = sorted(out.iterdir()) if out.is_dir() else [out] if os.path.lexists(out) else []
-    others = [path.name for path in found if path.name not in _FOLDERS or not _is_ours(path)]
-    if others:
-        raise UserError(
-            f"{out} holds {', '.join(others[:5])}, which no demo is known to have made; remove it, or name another "
-            "directory with --out."
-        )
-    try:
-        for path in found:
-            shutil.rmtree(path)
-        for name in _FOLDERS:
-            (out / name).mkdir(parents=True)
-            (out / name / _MARK).touch()
-    except OSError as error:
-        raise UserError(f"{out} cannot be written to: {error.strerror or error}; name another --out.") from error
-
-
-def _is_ours(folder: Path) -> bool:
-    return not folder.is_symlink() and (folder / _MARK).is_file()
+    config = demo_config(name, out / name, seed)
+    return replace(config, init=init or config.init)
 
 
 def _script() -> Path:

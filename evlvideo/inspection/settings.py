@@ -6,6 +6,7 @@ from typing import Any
 from evlvideo.inspection.records import LayerMerging
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors.tomeformer import TomeFormer
+from evlvideo.models.text.visual_mask import CAUSAL
 from evlvideo.models.tokens.merging import tokens_after
 from evlvideo.models.towers import TOWERS, TowerRecord
 
@@ -29,6 +30,8 @@ def settings_of(model: EvlVideoForCaptioning, towers: Mapping[str, TowerRecord])
         "language model": f"{config.text.model_type}, {words.num_embeddings:,} words of {words.embedding_dim}, "
         f"{sources['language_model']}",
     }
+    if config.visual_mask != CAUSAL:
+        settings["visual mask"] = config.visual_mask.replace("_", " ")
     if config.lora_r:
         targets = ", ".join(config.lora_targets or ["peft's choice"])
         settings["lora"] = f"rank {config.lora_r}, alpha {config.lora_alpha}, on {targets}"

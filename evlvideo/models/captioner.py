@@ -17,7 +17,6 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from transformers import initialization as init
 
 from evlvideo.errors import UserError
-from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.checkpoint import (
     changed_weights,
     check_pixels_are_known,
@@ -35,15 +34,14 @@ from evlvideo.models.language import (
     before_caption,
     caption_loss,
     check_positions,
+    opening_of,
     prepare_language_model,
     read_texts,
 )
 from evlvideo.models.precision import Float32LayerNorm, in_own_precision
 from evlvideo.models.text.draft import draft_guide
 from evlvideo.models.towers import (
-    TOWERS,
     check_towers,
-    fingerprint,
     give_towers,
     read_manifest,
     read_text_config,
@@ -51,7 +49,7 @@ from evlvideo.models.towers import (
     write_manifest,
 )
 from evlvideo.models.trainable import is_of_training, is_trained, tower_of
-from evlvideo.models.vision import VisionTower
+from evlvideo.models.vision import VisionTower, check_takes_features
 
 _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
 
@@ -174,13 +172,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         if features is None:
             assert pixel_values is not None, "give pixel_values, features or soft_prompt"
             return self.vision_tower(pixel_values, draft_guide(self, pixel_values))
-        if self.config.needs_frames:
-            raise UserError(
-                "The model has contextualizers or relations inside the vision tower, so that features made without "
-                "them are not its own; give it frames (data.features=null)."
-            )
-        if self.config.drafts and not self.training:
-            raise UserError(f"{NEEDS_FRAMES}.")
+        check_takes_features(self.config, training=self.training)
         return features
 
     @in_own_precision
@@ -196,6 +188,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         prompt: SoftPrompt | None = None,
         num_items_in_batch: Tensor | int | None = None,
         logits_to_keep: int = 0,
+        opening_tokens: int | None = None,
         sentences: Tensor | None = None,
     ) -> CaptionOutput:
         """Run a teacher-forced pass.
@@ -213,6 +206,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
             prompt: output of :meth:`read_prompt`; then `logits_to_keep` is from 1 to `L + 1`.
             num_items_in_batch: targets that the loss is averaged over. Defaults to those of this batch.
             logits_to_keep: number of last positions whose logits are returned; 0 returns all.
+            opening_tokens: tokens of each text before its caption. Defaults to those before its first target.
             sentences: encoded captions for the contrastive term, `(B, D)`; only with frames or features.
 
         Raises:
@@ -231,15 +225,16 @@ class EvlVideoForCaptioning(PreTrainedModel):
                 soft_prompt = self.encode(pixel_values, features=features)
             shares = len(input_ids) > len(soft_prompt) and 0 < logits_to_keep <= input_ids.shape[1] + 1
             # One text a clip is read in one pass with its prompt.
-            prompt = SoftPrompt.after(self.language_model, self.config.prefix_token_ids, soft_prompt, read=shares)
-        logits = read_texts(self.language_model, prompt, input_ids, attention_mask, logits_to_keep)
+            prompt = SoftPrompt.after(self.language_model, self.config, soft_prompt, read=shares)
+        opening = opening_of(labels, opening_tokens)
+        logits = read_texts(self.language_model, prompt, input_ids, attention_mask, logits_to_keep, opening)
         loss = None if labels is None else caption_loss(logits, labels, num_items_in_batch)
         return CaptionOutput(loss=loss, logits=logits, contrastive_loss=contrast)
 
     @in_own_precision
     def read_prompt(self, soft_prompt: Tensor) -> SoftPrompt:
-        """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that follow."""
-        return SoftPrompt.after(self.language_model, self.config.prefix_token_ids, soft_prompt, read=True)
+        """Let the language model read a soft prompt, `(B, P, E)`, once for all texts that it does not see."""
+        return SoftPrompt.after(self.language_model, self.config, soft_prompt, read=True)
 
     @torch.no_grad()
     @in_own_precision
@@ -285,6 +280,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         context, mask = before_caption(self.language_model, prompt, bos, prompt_ids, prompt_mask)
         # The last new token is not read again.
         check_positions(self.language_model, context.shape[1] + max_new_tokens - 1)
+        prompt = prompt.read_with(self.language_model, context, mask)
         # transformers repeats the context for beams and captions, but not the cache.
         cache = prompt.repeated(max(generation.get("num_beams", 1), generation.get("num_return_sequences", 1))).cache
         return self.language_model.generate(
@@ -314,10 +310,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         if kwargs.get("is_main_process", True):
             directory = Path(save_directory)
             make_weights_readable(directory)
-            towers = () if full else TOWERS
-            known = self.tower_fingerprints
-            prints = {name: known[name] if name in known else fingerprint(getattr(self, name)) for name in towers}
-            write_manifest(directory, self.config, prints)
+            write_manifest(directory, self, full=full)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -11,9 +11,10 @@ from evlvideo.errors import UserError, raise_problems
 from evlvideo.models.blocks.pruned_encoding import Pruning
 from evlvideo.models.blocks.pruning_guide import PruningGuide
 from evlvideo.models.blocks.pruning_options import DRAFT, FITTED_GUIDES, PruningOptions, read_options, read_pruning
-from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS
+from evlvideo.models.choices import CONTEXTUALIZERS, FUSIONS, VISUAL_MASKS
 from evlvideo.models.connectors import CONNECTORS, TOMEFORMER, connector_class
 from evlvideo.models.connectors.base import Connector, make_options, problems_of_options
+from evlvideo.models.sources.language import problem_of_visual_mask
 from evlvideo.models.tokens.merging import REDUCTIONS
 
 _MERGE_R = 19
@@ -91,6 +92,9 @@ class EvlVideoConfig(PreTrainedConfig):
     """Whether contextualizers know the order of the frames."""
     max_frames: int = 32
     """Most frames of a clip, if frames have positions: in contextualizers, and in `video_llama`."""
+    visual_mask: str = VISUAL_MASKS[0]
+    """Who sees whom in the language model: `causal` (EVLGen), `full` (soft tokens see each other), or
+    `full_with_question` (also all text before a caption; its BOS token is no target then)."""
     lora_r: int = 0
     """Rank of the LoRA on the language model; 0 for none."""
     lora_alpha: int = 16
@@ -255,6 +259,7 @@ class EvlVideoConfig(PreTrainedConfig):
             ("fusion", self.fusion, (*FUSIONS, None)),
             ("contextualizer", self.contextualizer, CONTEXTUALIZERS),
             ("merge_reduction", self.merge_reduction, (*REDUCTIONS, None)),
+            ("visual_mask", self.visual_mask, VISUAL_MASKS),
         )
         problems = [
             f"{name} is {value!r}; allowed: {', '.join(filter(None, allowed))}"
@@ -273,6 +278,10 @@ class EvlVideoConfig(PreTrainedConfig):
             problems.append("contextualizer_blocks names tower blocks, but contextualizer is not in_tower")
         problems += self._problems_of_pixels()
         problems += self._problems_of_pruning() if self.pruning and self.connector in CONNECTORS else []
+        if self.visual_mask in VISUAL_MASKS[1:] and self.text_config is not None:
+            problem = problem_of_visual_mask(self.text)
+            what = f"visual_mask is {self.visual_mask!r}, but the language model ({self.text.model_type}) {problem}"
+            problems += [] if problem is None else [f"{what}; set it to {VISUAL_MASKS[0]}"]
         if self.lora_r < 0:
             problems.append(f"lora_r is {self.lora_r}; it must be 0, for none, or more")
         if self.lora_alpha < 1:

@@ -20,6 +20,7 @@ from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.text.conventions import default_template, default_texts, problems_of_texts
 from evlvideo.models.text.layout import CAPTION, PLAIN, VIDEO, Layout, check_asks
 from evlvideo.models.text.tokenizer import read_tokenizer, stop_tokens, tokens_of
+from evlvideo.models.text.visual_mask import FULL_WITH_QUESTION
 from evlvideo.models.vision import VisionTower
 
 IGNORED = -100
@@ -115,6 +116,8 @@ class EvlVideoProcessor(ProcessorMixin):
         cls, tokenizer: PreTrainedTokenizerBase, config: EvlVideoConfig, values: Mapping[str, Any], room: int
     ) -> "EvlVideoProcessor":
         """Make a processor, by default with room for captions of so many tokens, and set the configuration's tokens."""
+        if config.visual_mask == FULL_WITH_QUESTION:
+            values = {**values, "bos_in_loss": False}  # soft tokens see it
         raise_problems("The text section", problems_of_texts(tokenizer, values))
         processor = cls(tokenizer, **values)
         opening = processor.opening_ids()

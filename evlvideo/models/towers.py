@@ -70,20 +70,23 @@ def read_manifest(directory: Path) -> dict[str, TowerRecord]:
         raise UserError(f"{directory / MANIFEST_NAME} is not a manifest of frozen towers: {error!r}.") from error
 
 
-def write_manifest(directory: Path, config: EvlVideoConfig, fingerprints: Mapping[str, str | None]) -> None:
-    """Name the frozen towers beside a checkpoint's weights.
+def write_manifest(directory: Path, model: Any, *, full: bool) -> None:
+    """Name a captioner's frozen towers beside its weights.
 
     Args:
         directory: of the checkpoint.
-        config: names the sources.
-        fingerprints: by tower; empty for a checkpoint that holds its towers.
+        model: an :class:`~evlvideo.models.captioner.EvlVideoForCaptioning`.
+        full: whether the checkpoint holds its towers.
     """
-    weights = config.vision_weights
+    config, known = model.config, model.tower_fingerprints
     sources = {
-        "vision_tower": f"timm/{config.vision_tower}" if weights == TIMM else weights,
+        "vision_tower": f"timm/{config.vision_tower}" if config.vision_weights == TIMM else config.vision_weights,
         "language_model": config.language_model,
     }
-    towers = {name: TowerRecord(sources[name], digest).to_json() for name, digest in fingerprints.items()}
+    towers = {
+        name: TowerRecord(sources[name], known[name] if name in known else fingerprint(getattr(model, name))).to_json()
+        for name in (() if full else TOWERS)
+    }
     write_json(directory / MANIFEST_NAME, {"frozen_towers": towers})
 
 

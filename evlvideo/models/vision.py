@@ -18,12 +18,28 @@ from evlvideo.models.blocks.families import FAMILIES, POST_NORM, PRE_NORM, block
 from evlvideo.models.blocks.prunable_towers import TimmTower
 from evlvideo.models.blocks.pruned_encoding import Encoding, Guide, Pruning, class_tokens, encode_pruned
 from evlvideo.models.blocks.pruning_guide import PruningGuide
+from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.connectors.base import TowerShape
 from evlvideo.models.gradient_checkpointing import Checkpoint
 from evlvideo.models.precision import autocast_by, in_own_precision
 from evlvideo.models.tokens.contextualizers import InTowerContextualizer
 from evlvideo.models.tokens.pruning import tokens_by_block
+
+
+def check_takes_features(config: EvlVideoConfig, *, training: bool) -> None:
+    """Check that stored outputs of the tower can stand for frames.
+
+    Raises:
+        UserError: something inside the tower is trained, or captions depend on a first draft.
+    """
+    if config.needs_frames:
+        raise UserError(
+            "The model has contextualizers or relations inside the vision tower, so that features made without them "
+            "are not its own; give it frames (data.features=null)."
+        )
+    if config.drafts and not training:
+        raise UserError(f"{NEEDS_FRAMES}.")
 
 
 def _run_block(block: Any, x: Tensor, *, frames: int, positions: dict[str, Any]) -> Tensor:

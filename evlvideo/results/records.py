@@ -84,6 +84,9 @@ class EvaluationResult:
     `None` if it did not, nor in training."""
     trained_parameters: int | None = None
     """Number of parameters that were trained."""
+    visual_mask: str | None = None
+    """Who sees whom in the language model, by the name of `model.visual_mask`; `None` for `causal`, as in older files,
+    and for captions from elsewhere."""
     training_seconds: float | None = None
     """Time that training took."""
     captioning_seconds: float | None = field(default=None, compare=False)

@@ -19,7 +19,7 @@ from evlvideo.files import read_json
 from evlvideo.inference.extract_features import extract_features
 from evlvideo.models.blocks.pruning_guide import PruningGuide
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.results.run_directory import run_config
+from evlvideo.results.run_directory import SUMMARY_NAME, run_config
 from evlvideo.training.run import train
 
 PRUNING = {"begin": [1], "keep": [0.5]}
@@ -154,3 +154,11 @@ def test_features_of_a_guide_are_those_of_its_fit(toy: Toy, tmp_path: Path) -> N
     assert len(keys) == 2
     assert all('"fitted": ' in key for key in keys)
     train(config)
+
+
+def test_a_drafting_captioner_is_trained_by_rewards(toy: Toy, tmp_path: Path) -> None:
+    model = {"pruning": PRUNING | GUIDES["draft"], "fusion": "mean_tokens"}
+    started = train(toy.config(tmp_path / "first", model=model, training={"max_steps": 2}))
+    steps = {"max_steps": 2, "gradient_accumulation_steps": 2}
+    run = train(toy.config(tmp_path / "scst", init=started, training=steps, run={"stage": "scst"}))
+    assert read_json(run / SUMMARY_NAME)["steps"] == 2

@@ -8,6 +8,9 @@ import pytest
 from toy_run import Toy
 
 from evlvideo.cli.app import main
+from evlvideo.data.annotation.questions.splits import read_questions
+from evlvideo.mini import rendered
+from evlvideo.mini.images.build import build_mini_images
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -77,3 +80,25 @@ def test_an_unknown_dataset_of_questions_is_one_sentence(
     assert run(monkeypatch, "evaluate-answers", "mini", "--dataset", "vqa", "--root", tmp_path) == 2
     assert "error: The dataset of questions is 'vqa'; allowed: vqav2, okvqa" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_rendered_dataset_needs_no_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"shards": 1, "lavis": 1, "train": 1, "validate": 1, "test": 2}
+    root = build_mini_images(tmp_path / "set", progress=False, sizes=sizes)
+    monkeypatch.setitem(rendered.RENDERED, "mini_images", lambda: root)
+    asked = read_questions("mini_images", "test", root)
+    (tmp_path / "answers.json").write_text(json.dumps({one.question_id: one.answers[0] for one in asked}))
+    assert run(monkeypatch, "score-answers", tmp_path / "answers.json", "--dataset", "mini_images") == 0
+    assert "6 questions of mini_images:test" in capsys.readouterr().out
+    assert run(monkeypatch, "data", "verify", "mini_images", "--no-check-counts") == 0
+    assert "test: 6 questions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [("score-answers", "a.json"), ("evaluate-answers", "mini")])
+def test_another_dataset_of_questions_needs_a_root(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *command, "--dataset", "vqav2") == 2
+    assert "error: The dataset 'vqav2' has no root; set data.root" in capsys.readouterr().err

@@ -245,6 +245,11 @@ class TestBadInput:
         assert "thesis.tex, which no demo is known to have made" in message(evlvideo("demo", "--out", tmp_path))
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
+    def test_a_demo_of_images_from_scratch(self, evlvideo: Command, tmp_path: Path) -> None:
+        told = message(evlvideo("demo", "--image", "--from-scratch", "--out", tmp_path / "out"))
+        assert "leave it out with --image" in told
+        assert not (tmp_path / "out").exists()
+
     def test_an_option_that_does_not_exist(self, evlvideo: Command) -> None:
         done = evlvideo("evaluate", "run", "--spilt", "test")
         assert done.code == 2 and "No such option" in done.err and "Traceback" not in done.err

@@ -127,3 +127,20 @@ def test_keys_and_values_of_captions_are_a_remark() -> None:
     costs = replace(example(), workload=workload(num_beams=4, new_tokens=3, clips_captioned=2))
     # 2 × 4 captions of 29 soft tokens, BOS and all new tokens but the last
     assert f"keys and values take up to {8 * 32 / 1024:.2f} MiB" in " ".join(drawn(costs).split())
+
+
+def test_the_contrastive_term_has_a_row_where_there_is_one() -> None:
+    assert rows_of(example(), "contrast") == []
+    term = replace(example().parameters, contrast=110_000_000)
+    (row,) = rows_of(replace(example(), parameters=term), "contrast")
+    assert row == ["110.0", "0", "0"]
+
+
+def test_answering_has_a_column_where_a_question_is_asked() -> None:
+    assert "answering" not in drawn(example())
+    asked = workload(question_tokens=32, answer_beams=5, answer_tokens=10)
+    fits = replace(example(), workload=asked, answering_question=example().captioning_clip)
+    said = " ".join(drawn(fits, 120).split())
+    assert "answering a question" in said
+    assert "A question has 32 tokens in its prompt, its answer 5 beams of 10 new tokens." in said
+    assert "which do not fit into the language model" in " ".join(drawn(replace(example(), workload=asked)).split())

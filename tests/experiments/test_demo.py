@@ -1,5 +1,4 @@
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import pytest
 from evlvideo.config.loading import load_config
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.experiments import demo
-from evlvideo.experiments.demo import FINE_TUNED, SCST, configs_directory, run_demo
+from evlvideo.experiments.demo import FINE_TUNED, SCST, run_demo
+from evlvideo.experiments.demo_folders import configs_directory
 
 POSTERS_ORDER = ("concat", "mean", "in_tower", "merged", "scst")
 
@@ -42,64 +42,6 @@ def test_frame_positions_are_what_the_names_say() -> None:
     for name in FINE_TUNED:
         model = load_config(configs_directory() / "mini" / f"{name}.yaml").model
         assert bool(model.frame_positions) is name.endswith("_positions")
-
-
-def test_an_installed_package_brings_its_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "evlvideo"
-    package.mkdir()
-    monkeypatch.setattr(demo, "_PACKAGE", package)
-    assert configs_directory() == tmp_path / "configs"
-    (package / "configs").mkdir()
-    assert configs_directory() == package / "configs"
-
-
-def test_an_earlier_demo_makes_room(tmp_path: Path) -> None:
-    demo._make_room(tmp_path / "demo")
-    (tmp_path / "demo" / "concat" / "config.yaml").write_text("")
-    demo._make_room(tmp_path / "demo")
-    assert not (tmp_path / "demo" / "concat" / "config.yaml").exists()
-
-
-def test_an_empty_directory_is_room_enough(tmp_path: Path) -> None:
-    demo._make_room(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*FINE_TUNED, SCST, "report", "mini-checkpoint"}
-
-
-def test_folders_that_only_have_the_name_of_our_own_are_not_removed(tmp_path: Path) -> None:
-    demo._make_room(tmp_path)
-    shutil.rmtree(tmp_path / "report")
-    elsewhere = tmp_path.with_name("elsewhere")
-    elsewhere.mkdir()
-    (elsewhere / ".evlvideo-demo").touch()
-    shutil.rmtree(tmp_path / "mean")
-    (tmp_path / "mean").symlink_to(elsewhere)
-    (tmp_path / "report").mkdir()
-    (tmp_path / "report" / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match=r"holds mean, report, which no demo is known to have made.*--out"):
-        demo._make_room(tmp_path)
-    assert (tmp_path / "report" / "thesis.tex").read_text() == "mine"
-    assert elsewhere.is_dir() and (tmp_path / "concat").is_dir()
-
-
-def test_other_peoples_files_are_not_removed(tmp_path: Path) -> None:
-    for name in ("notes.txt", "msrvtt"):
-        (tmp_path / name).mkdir()
-    with pytest.raises(UserError, match=r"holds msrvtt, notes\.txt, which no demo is known to have made.*--out"):
-        demo._make_room(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/demo cannot be written to: Not a directory"):
-        demo._make_room(tmp_path / "file" / "demo")
-
-
-def test_a_file_in_the_directorys_place_is_not_removed(tmp_path: Path) -> None:
-    (tmp_path / "demo").write_text("mine")
-    with pytest.raises(UserError, match="which no demo is known to have made"):
-        demo._make_room(tmp_path / "demo")
-    assert (tmp_path / "demo").read_text() == "mine"
 
 
 def test_from_scratch_needs_the_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,38 +1,14 @@
 """Different questions in one batch: padded on the left, each is answered as if it were alone."""
 
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from questions_case import QuestionsCase, question_cases
-from tiny_models import BOS, PAD, MakeConfig, MakeModel, chirp, every_device, pixels
-from torch import Tensor
-from transformers import GPT2Config, LlamaConfig, OPTConfig, PreTrainedConfig, Qwen2Config
+from tiny_families import FAMILIES, QUESTIONS, MakeFamily, make_family, padded
+from tiny_models import BOS, MakeConfig, MakeModel, chirp, every_device, pixels
 
 from evlvideo.models.captioner import EvlVideoForCaptioning
-
-SIZES = {
-    "vocab_size": 120,
-    "tie_word_embeddings": False,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "hidden_size": 40,
-}
-FAMILIES: dict[str, PreTrainedConfig] = {
-    "opt": OPTConfig(**SIZES, ffn_dim=80, word_embed_proj_dim=40, max_position_embeddings=80),
-    "llama": LlamaConfig(**SIZES, intermediate_size=80),
-    "qwen": Qwen2Config(**SIZES, intermediate_size=80, num_key_value_heads=2),
-    "gpt2": GPT2Config(vocab_size=120, tie_word_embeddings=False, n_layer=2, n_head=4, n_embd=40, n_positions=80),
-}
-QUESTIONS = [[71, 72, 6, 30, 31, 90, 12], [40], [50, 51, 52, 9]]
-MakeFamily = Callable[..., EvlVideoForCaptioning]
-
-
-def padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Rows padded on the left, and their mask."""
-    length = max(map(len, rows))
-    ids = torch.tensor([[PAD] * (length - len(row)) + row for row in rows])
-    return ids, torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
 
 
 @pytest.fixture(scope="module", params=question_cases(), ids=lambda directory: directory.name)
@@ -42,17 +18,7 @@ def case(request: pytest.FixtureRequest) -> QuestionsCase:
 
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest, make_config: MakeConfig) -> MakeFamily:
-    def make(**changes: object) -> EvlVideoForCaptioning:
-        torch.manual_seed(3)
-        config = make_config(text_config=FAMILIES[request.param], **changes)
-        model = EvlVideoForCaptioning(config).eval()
-        for name, weight in model.named_parameters():
-            # Of a size at which questions and clips change the answer.
-            if weight.dim() >= 2:
-                torch.nn.init.normal_(weight, std=(2.0 if "embed_tokens" in name else 1.5) * weight[0].numel() ** -0.5)
-        return model
-
-    return make
+    return partial(make_family, request.param, make_config)
 
 
 def test_there_are_cases() -> None:

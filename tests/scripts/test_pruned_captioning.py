@@ -2,9 +2,11 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from toy_run import Toy
 
 ROOT = Path(__file__).parents[2]
@@ -12,7 +14,9 @@ sys.path[:0] = [str(ROOT / "scripts" / "benchmarks"), str(ROOT / "scripts")]
 import pruned_captioning  # noqa: E402
 from benchmark_page import pruning  # noqa: E402
 
+from evlvideo.assembly.models import start_model  # noqa: E402
 from evlvideo.config.loading import load_config  # noqa: E402
+from evlvideo.config.run import RunConfig  # noqa: E402
 from evlvideo.files import read_json, write_json  # noqa: E402
 
 
@@ -31,14 +35,23 @@ def test_configs_differ_in_the_model_alone() -> None:
         assert (other.data, other.training, other.model.fusion) == (first.data, first.training, first.model.fusion)
 
 
-@pytest.mark.slow
-def test_a_small_report_makes_a_section(toy: Toy, tmp_path: Path) -> None:
-    changes = [f"data.root={toy.data}", "data.check_counts=false", "training.max_steps=2", "training.eval_steps=2"]
+def save_untrained(configs: Sequence[RunConfig]) -> None:
+    for config in configs:
+        model, processor = start_model(config, tower_dtype=torch.float32)
+        model.save_pretrained(config.output_dir)
+        processor.save_pretrained(config.output_dir)
+
+
+def test_a_small_report_makes_a_section(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruned_captioning, "train_missing", save_untrained)
+    changes = [f"data.root={toy.data}", "data.check_counts=false", "generation.num_beams=1"]
     options = Namespace(seeds=[42, 1], directory=tmp_path, conditions="", set=changes, small=True)
-    report = pruned_captioning.measure(options)
-    write_json(tmp_path / "report.json", report)
-    lines = pruning.pruned_captioning(read_json(tmp_path / "report.json"))
-    rows = [line for line in lines if line.startswith("| all tokens | ") or line.startswith("| pruning by")]
-    assert len(rows) == 1 + 2 * len(pruned_captioning.SMALL)
+    write_json(tmp_path / "report.json", pruned_captioning.measure(options))
+    report = read_json(tmp_path / "report.json")
+    rows = [line for line in pruning.pruned_captioning(report) if line.startswith(("| all tokens", "| pruning by"))]
+    assert len(rows) == 2 + 2 * len(pruned_captioning.SMALL)
     systems = report["systems"]
     assert systems["pruned, class"]["tower"] < systems["whole, as it is"]["tower"] < systems["pruned, draft"]["tower"]
+    # Untrained, both are the packaged checkpoint, so that the same guides must prune alike.
+    for policy in pruned_captioning.SMALL:
+        assert systems[f"whole, {policy}"]["cider"] == systems[f"pruned, {policy}"]["cider"]

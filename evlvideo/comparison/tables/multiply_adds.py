@@ -11,7 +11,8 @@ from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
 
-_TRAINING, _CAPTIONING, _ANSWERING = (f"{name}_multiply_adds" for name in ("training", "captioning", "answering"))
+_ENDING = "_multiply_adds"
+_TRAINING, _CAPTIONING, _ANSWERING = (f"{name}{_ENDING}" for name in ("training", "captioning", "answering"))
 
 
 def add_multiply_adds(rows: Sequence[Row], systems: Sequence[System]) -> tuple[list[Row], list[str]]:
@@ -63,18 +64,22 @@ def _costs(run: Scored, decoding: Mapping[str, Any], asked: str) -> dict[str, in
     if run.directory is None or not (run.directory / CONFIG_NAME).is_file():
         reason = f"a run without {CONFIG_NAME} does not tell what it asked of its model."
         return dict.fromkeys((_TRAINING, asked), reason)
+    # From the run's own checkpoint: the one that it started from may be gone.
+    config = replace(run_config(run.directory), init=str(run.directory), architecture=None)
+    evaluated = _as_evaluated(config, decoding, "generation" if asked == _CAPTIONING else "answering")
+    return {_TRAINING: _cost(config, "training"), asked: _cost(evaluated, asked.removesuffix(_ENDING))}
+
+
+def _cost(config: RunConfig, of: str) -> int | str:
+    """Count a cost of :class:`~evlvideo.estimate.run_costs.ClipCosts`, or say why it is unknown."""
     # Imported late: not every table has runs.
     from evlvideo.estimate.run_costs import clip_costs
 
     try:
-        # From the run's own checkpoint: the one that it started from may be gone.
-        config = replace(run_config(run.directory), init=str(run.directory), architecture=None)
-        evaluated = clip_costs(_as_evaluated(config, decoding, "generation" if asked == _CAPTIONING else "answering"))
-        cost = evaluated.captioning if asked == _CAPTIONING else evaluated.answering
-        unfit = "question and answer do not fit into its language model."
-        return {_TRAINING: clip_costs(config).training, asked: unfit if cost is None else cost}
+        cost: int | None = getattr(clip_costs(config), of)
     except (UserError, OSError) as error:
-        return dict.fromkeys((_TRAINING, asked), f"it cannot be counted: {error}")
+        return f"it cannot be counted: {error}"
+    return "question and answer do not fit into its language model." if cost is None else cost
 
 
 def _as_evaluated(config: RunConfig, decoding: Mapping[str, Any], section: str) -> RunConfig:
@@ -82,4 +87,7 @@ def _as_evaluated(config: RunConfig, decoding: Mapping[str, Any], section: str) 
     of_section = getattr(config, section)
     stated = {field.name: decoding[field.name] for field in fields(of_section) if field.name in decoding}
     data = replace(config.data, num_frames=decoding.get("num_frames", config.data.num_frames))
-    return replace(config, stage="caption", data=data, **{section: replace(of_section, **stated)})
+    # What training alone needs may be gone.
+    contrastive = replace(config.contrastive, beta=0.0)
+    changed = {section: replace(of_section, **stated)}
+    return replace(config, stage="caption", data=data, contrastive=contrastive, **changed)

@@ -312,6 +312,7 @@ def _check_publishable(config: EvlVideoConfig) -> None:
         ("merge_reduction", config.merge_reduction == "mean", "mean"),
         ("merge_r", isinstance(config.merge_r, int) or config.merge_to is not None, "one number for all layers"),
         ("merge_to", config.merge_to is None, "merge_r instead, one number for all layers"),
+        ("visual_mask", config.visual_mask == "causal", "causal"),
         ("lora_r", config.lora_r == 0, "0"),
         ("bos_token_id", config.bos_token_id is not None, "one, in plain texts (text.template=plain)"),
     )

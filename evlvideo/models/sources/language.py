@@ -12,6 +12,8 @@ from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from evlvideo.errors import UserError
 
+MASKED_ATTENTION = ("sdpa", "eager")
+"""Implementations of attention that take a mask of their caller's."""
 _OTHER_SENSES = {"vision_config", "audio_config", "audio_encoder_config", "audio_encoder"}
 """Parts of a configuration whose model reads more than text."""
 _NEEDED = "name a decoder alone, such as facebook/opt-1.3b, or one of LLaMA's, Qwen2's, Qwen3's or GPT-2's kind"
@@ -30,6 +32,24 @@ def check_language_model(name: str, config: PreTrainedConfig) -> None:
     problem = _problem(config)
     if problem is not None:
         raise UserError(f"The language model {name!r} ({config.model_type}) {problem}; {_NEEDED}.")
+
+
+def problem_of_visual_mask(config: PreTrainedConfig) -> str | None:
+    """Say why a language model cannot let tokens see later ones, as far as its configuration tells.
+
+    Args:
+        config: its configuration; `attn_implementation` may be open.
+    """
+    config = config.get_text_config(decoder=True)
+    attention = config._attn_implementation
+    if attention not in (None, *MASKED_ATTENTION):
+        return f"runs with {attention}, and only {' and '.join(MASKED_ATTENTION)} take such a mask"
+    if any(layer.is_sliding for layer in _layers(config)):
+        return "has layers that see a sliding window only"
+    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if model is not None and "position_ids" not in inspect.signature(model.forward).parameters:
+        return "takes positions from its mask alone"
+    return None
 
 
 def _problem(config: PreTrainedConfig) -> str | None:

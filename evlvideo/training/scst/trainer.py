@@ -81,6 +81,8 @@ class SelfCriticalTrainer(CaptionTrainer):
         Sampling waits until here because a resumed run restores its random state after the batches are taken.
         """
         if "rollout" not in inputs:
+            # transformers sets the mode only below, and a captioner that drafts drafts nothing in this one.
+            model.train()
             self.roll_out(self._batches)
         return super().training_step(model, inputs, num_items_in_batch)
 
@@ -186,12 +188,12 @@ class SelfCriticalTrainer(CaptionTrainer):
             last one beyond their end; `None` without cross-entropy.
         """
         clips, samples, length = len(inputs["clip_ids"]), self.scst.num_samples, rollout.tokens.shape[1]
-        given = {"prompt": inputs["prompt"]} if "prompt" in inputs else visual_inputs(inputs)
+        given: dict[str, Any] = {"prompt": inputs["prompt"]} if "prompt" in inputs else {**visual_inputs(inputs)}
         ids, masks = self._texts_of_samples(rollout)
+        opening = given["opening_tokens"] = ids.shape[1] + 1 - length
         if not self.scst.cross_entropy_weight:
             logits: Tensor = model(**given, input_ids=ids, attention_mask=masks, logits_to_keep=length).logits
             return logits, None
-        opening = ids.shape[1] + 1 - length
         ids = _beside(ids, inputs["input_ids"], clips, self.processor.pad_token_id)
         masks = _beside(masks, inputs["attention_mask"], clips, 0)
         # All text positions, and the last soft token, which predicts the first of them.
@@ -212,8 +214,9 @@ class SelfCriticalTrainer(CaptionTrainer):
     def _start_logits(self, inputs: dict[str, Any], rollout: Rollout) -> Tensor:
         """Compute the logits of the model that the run started from, `(R, L, V)`."""
         ids, mask = self._texts_of_samples(rollout)
-        texts = {"input_ids": ids, "attention_mask": mask, "logits_to_keep": rollout.tokens.shape[1]}
-        given: dict[str, Any] = {**visual_inputs(inputs), **texts}
+        kept = rollout.tokens.shape[1]
+        texts = {"input_ids": ids, "attention_mask": mask, "logits_to_keep": kept}
+        given: dict[str, Any] = {**visual_inputs(inputs), **texts, "opening_tokens": ids.shape[1] + 1 - kept}
         logits: Tensor = functional_call(self.captioner, self._start, kwargs=given).logits
         return logits
 

@@ -6,41 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_families import SERVING, small
 from tiny_models import Towers, tiny_config
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from evlvideo.errors import UserError
 from evlvideo.models.language import SoftPrompt, before_caption, read_texts
 from evlvideo.models.sources.language import check_language_model
 from evlvideo.models.towers import check_towers, read_text_config
 
-SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "head_dim": 8,
-    "vocab_size": 120,
-    "max_position_embeddings": 64,
-    "pad_token_id": 1,
-    "bos_token_id": 2,
-    "eos_token_id": 2,
-}
-GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 120}
-SERVING: dict[str, dict[str, Any]] = {
-    "opt": {**SIZES, "ffn_dim": 64, "word_embed_proj_dim": 32},
-    "gpt2": GPT,
-    "gptj": {**GPT, "rotary_dim": 4},
-    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 120},
-    "gpt_neox": SIZES,
-    **dict.fromkeys(
-        ("llama", "mistral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "phi", "phi3", "stablelm", "smollm3"),
-        SIZES,
-    ),
-    "lfm2": SIZES,
-    "gpt_oss": {**SIZES, "num_local_experts": 4, "num_experts_per_tok": 2},
-}
 REFUSED = {
     "an encoder-decoder": ["t5", "bart", "mbart", "pegasus", "marian", "whisper", "blenderbot"],
     "an encoder": ["bert", "roberta", "electra", "xlm-roberta", "modernbert", "deberta-v2", "xlm"],
@@ -49,11 +23,6 @@ REFUSED = {
     "a running state": ["mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "bamba", "recurrent_gemma", "qwen3_next"],
     "embeddings": ["openai-gpt", "ctrl", "cpmant", "xlnet"],
 }
-
-
-def small(kind: str, sizes: dict[str, Any]) -> PreTrainedConfig:
-    known = AutoConfig.for_model(kind)
-    return AutoConfig.for_model(kind, **{name: value for name, value in sizes.items() if hasattr(known, name)})
 
 
 @pytest.mark.parametrize("kind", SERVING)

@@ -59,14 +59,6 @@ QUESTION_DATASETS: dict[str, QuestionFacts] = {
         media_folders=("images", "."),
         lemmas=True,
     ),
-    "mini_images": QuestionFacts(
-        partial(vqa.read, parts=vqa.MINI_IMAGES, prefix="v2_"),
-        dict.fromkeys(vqa.MINI_IMAGES, ()),
-        answers_per_question=10,
-        reported_split="test",
-        metrics=("vqa", "vqa_lavis"),
-        media_folders=("images",),
-    ),
     "gqa": QuestionFacts(
         gqa.read,
         {"train": (943_000,), "validate": (132_062,), "test_dev": (12_578,)},
@@ -99,6 +91,14 @@ QUESTION_DATASETS: dict[str, QuestionFacts] = {
         reported_split="test",
         metrics=("exact",),
         media_folders=("videos", "YouTubeClips", "video"),
+    ),
+    "mini_images": QuestionFacts(
+        partial(vqa.read, parts=vqa.MINI_IMAGES, prefix="v2_"),
+        dict.fromkeys(vqa.MINI_IMAGES, ()),
+        answers_per_question=10,
+        reported_split="test",
+        metrics=("vqa", "vqa_lavis"),
+        media_folders=("images",),
     ),
     "jsonl_qa": QuestionFacts(
         jsonl.read,
