@@ -145,6 +145,12 @@ OTHER: dict[str, Any] = {
     "contrastive.text_encoder": "simcse",
     "contrastive.width": 8,
     "contrastive.gradient": "full",
+    "representation.contrast_weight": 0.5,
+    "representation.matching_weight": 0.5,
+    "representation.generation_weight": 0.5,
+    "representation.tokenizer": "another/tokenizer",
+    "representation.text_tokens": 9,
+    "representation.width": 8,
 }
 """Every setting, with another value than the run's."""
 
