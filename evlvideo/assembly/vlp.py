@@ -54,7 +54,7 @@ def start_host(model: VlpModelConfig, captions: Iterable[str]) -> tuple[PreTrain
         )
     resize_positions(embeddings, model.image_size)
     host.config.vision_config.image_size = model.image_size
-    _check_vocabulary(host, tokenizer)
+    _check_texts(model, host, tokenizer)
     return host, tokenizer
 
 
@@ -72,8 +72,10 @@ def _tokenizer(model: VlpModelConfig, captions: Iterable[str]) -> Any:
     return tokenizer
 
 
-def _check_vocabulary(host: Any, tokenizer: Any) -> None:
-    words = host.config.text_config.vocab_size
+def _check_texts(model: VlpModelConfig, host: Any, tokenizer: Any) -> None:
+    longest, words = host.config.text_config.max_position_embeddings, host.config.text_config.vocab_size
+    if model.max_text_tokens > longest:
+        raise UserError(f"model.max_text_tokens is {model.max_text_tokens}; the checkpoint has {longest} positions.")
     if len(tokenizer) > words:
         raise UserError(
             f"The tokenizer has {len(tokenizer)} tokens, and the checkpoint embeds {words}; leave model.tokenizer out, "

@@ -39,14 +39,14 @@ def tiny_host(host: str = "blip", **changes: Any) -> tuple[PreTrainedModel, Bert
     return model.eval(), tokenizer
 
 
-def tiny_run(data: Path, output_dir: Path, host: str = "blip", **sections: dict[str, Any]) -> VlpConfig:
-    """A run of four short steps, with changes by section; plain keys go under `run`."""
+def tiny_run(clips: Path, output_dir: Path, host: str = "blip", **sections: dict[str, Any]) -> VlpConfig:
+    """A run of four short steps on the clips of a directory, with changes by section; plain keys go under `run`."""
     config = VlpConfig(
         output_dir=str(output_dir),
         model=tiny_model(host, max_text_tokens=12),
         losses=VlpLossesConfig(queue=10, momentum=0.9, alpha_steps=3),
         data=DataConfig(
-            dataset="mini", root=str(data), num_frames=2, train_sampling="uniform", num_workers=0, check_counts=False
+            dataset="mini", root=str(clips), num_frames=2, train_sampling="uniform", num_workers=0, check_counts=False
         ),
         training=VlpTrainingConfig(
             max_steps=4,

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_shards import samples, write_shard
 from tiny_vlp import tiny_run
 from transformers import AutoTokenizer
 
+from evlvideo.config.data import SourceConfig
 from evlvideo.config.vlp import VlpConfig
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.inference.embed_run import embed_run
@@ -205,6 +207,28 @@ def test_features_for_retrieval(host: str, guide: str, rerank: int, runs: dict[s
     ]
     assert shared
     np.testing.assert_allclose(*zip(*shared, strict=True), rtol=1e-4, atol=1e-5)
+
+
+def test_shards_are_trained_on_beside_other_clips(clips: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    write_shard(tmp_path / "shards" / "00000.tar", samples(range(8)))
+    sources = [
+        SourceConfig(dataset="mini", root=str(clips), ratio=1),
+        SourceConfig(dataset="shards", root=str(tmp_path / "shards"), ratio=3),
+    ]
+    data = {"sources": sources, "num_frames": 1}
+    config = tiny_run(clips, tmp_path / "run", data=data, model={"tokenizer": str(runs["blip"])})
+    assert np.isfinite(lines(pretrain(config))[-1]["validation_loss"])
+    nameless = tiny_run(clips, tmp_path / "other", data=data)
+    with pytest.raises(UserError, match="words of shards are not read for a tokenizer"):
+        pretrain(nameless)
+
+
+def test_texts_longer_than_a_checkpoints_positions_are_refused(
+    clips: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    model = {"checkpoint": str(runs["clip"]), "max_text_tokens": 78}
+    with pytest.raises(UserError, match="max_text_tokens is 78; the checkpoint has 77 positions"):
+        pretrain(tiny_run(clips, tmp_path / "run", "clip", model=model))
 
 
 def test_what_is_no_run_cannot_embed(tmp_path: Path, clips: Path, runs: dict[str, Path]) -> None:
