@@ -50,6 +50,7 @@ OTHER: dict[str, Any] = {
     "model.merge_r": 3,
     "model.merge_to": 7,
     "model.pruning": {"begin": [1], "keep": [0.5]},
+    "model.visual_mask": "full",
     "model.lora_r": 2,
     "model.lora_alpha": 3,
     "model.lora_dropout": 0.1,
