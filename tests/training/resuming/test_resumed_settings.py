@@ -50,6 +50,7 @@ OTHER: dict[str, Any] = {
     "model.merge_r": 3,
     "model.merge_to": 7,
     "model.pruning": {"begin": [1], "keep": [0.5]},
+    "model.visual_mask": "full",
     "model.lora_r": 2,
     "model.lora_alpha": 3,
     "model.lora_dropout": 0.1,
@@ -148,6 +149,12 @@ OTHER: dict[str, Any] = {
     "contrastive.text_encoder": "simcse",
     "contrastive.width": 8,
     "contrastive.gradient": "full",
+    "representation.contrast_weight": 0.5,
+    "representation.matching_weight": 0.5,
+    "representation.generation_weight": 0.5,
+    "representation.tokenizer": "another/tokenizer",
+    "representation.text_tokens": 9,
+    "representation.width": 8,
 }
 """Every setting, with another value than the run's."""
 UNFREEZE = ("training.learning_rates.vision_tower", "training.learning_rates.language_model")
