@@ -11,6 +11,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar
 
 import torch
+from accelerate import skip_first_batches
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from evlvideo.errors import UserError
@@ -125,6 +126,28 @@ class RestartingBatches(Iterator[Batch], Generic[Batch]):
         exit.
         """
         end_workers(self._batches)
+
+
+def restarting_epoch(
+    loader: Any, batches: Iterator[Batch], *, epoch: int, skipped: int, tell: Callable[[str], object]
+) -> RestartingBatches[Batch]:
+    """Wrap the batches of an epoch of accelerate's loader, whose workers may end.
+
+    Args:
+        loader: accelerate's, over one that :func:`prepare_workers` has seen.
+        batches: of the epoch, after those that are skipped.
+        epoch: its index.
+        skipped: batches of the epoch before the first one.
+        tell: takes what happened.
+    """
+
+    def batches_after(taken: int) -> Iterator[Batch]:
+        loader.base_dataloader._iterator = None
+        rest = skip_first_batches(loader, skipped + taken)
+        rest.set_epoch(epoch)
+        return iter(rest)
+
+    return RestartingBatches(batches, batches_after, tell)
 
 
 def end_workers(batches: object) -> None:

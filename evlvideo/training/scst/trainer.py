@@ -18,7 +18,7 @@ from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.language import caption_loss
 from evlvideo.models.processing import IGNORED
-from evlvideo.training.collapse import Sign, bad_ending_share, repetition_share, signs_of_collapse
+from evlvideo.training.health.collapse import Sign, bad_ending_share, repetition_share, signs_of_collapse
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
 from evlvideo.training.scst.rewards import Reward
