@@ -3,7 +3,7 @@ import torch
 from sync_counter import SyncCounter
 
 from evlvideo.errors import UserError
-from evlvideo.training import finite
+from evlvideo.training.health import finite
 from evlvideo.training.health.finite import FiniteLosses
 
 
