@@ -43,9 +43,10 @@ def restore_random_state() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def restore_our_log() -> Iterator[None]:
-    """Put the handlers of our log back: a command that a test runs adds one for its log file."""
+    """Put our log back: a command that a test or a shared fixture runs sets its level and adds a handler."""
     ours = logging.getLogger("evlvideo")
     before = ours.handlers[:]
+    ours.setLevel(logging.NOTSET)
     yield
     ours.handlers[:] = before
 

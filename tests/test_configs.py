@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from evlvideo.assembly.architecture import run_architecture
+from evlvideo.assembly.stages import check_parts
 from evlvideo.config.loading import load_config
+from evlvideo.config.recipes.recipe import is_recipe, load_recipe
 from evlvideo.config.run import TOWERS, RunConfig
 from evlvideo.models.architecture import read_architecture
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -19,8 +21,9 @@ from evlvideo.training.arguments import training_arguments
 ROOT = Path(__file__).parents[1]
 EVLGEN_ARCHITECTURES = sorted((ROOT / "configs" / "architectures").glob("evlgen_*.yaml"))
 ARCHITECTURES = sorted((ROOT / "configs" / "architectures").rglob("*.y*ml"))
+RECIPES = sorted(path for path in (ROOT / "configs").rglob("*.y*ml") if is_recipe(path))
 ELIP = sorted((ROOT / "configs" / "elip").glob("*.yaml"))
-CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - {*ARCHITECTURES, *ELIP})
+CONFIGS = sorted(set((ROOT / "configs").rglob("*.y*ml")) - {*ARCHITECTURES, *RECIPES, *ELIP})
 EVLGEN_FORMS = {
     f"{form}_{language}"
     for form in ("concat", "mean", "image", "video", "scst")
@@ -50,13 +53,14 @@ def command(config: Path) -> list[str]:
 
 
 @cache
-def loaded(name: str) -> RunConfig:
+def loaded(name: str | Path) -> RunConfig:
+    """Load a config by its path, or its name in `configs`; tests do not change it."""
     return load_config(ROOT / "configs" / name)
 
 
 def with_architecture(run: RunConfig) -> RunConfig:
     """Of a run that starts from another config's run and names no architecture, that one's start."""
-    before = {other.output_dir: other for other in map(load_config, CONFIGS)}
+    before = {other.output_dir: other for other in map(loaded, CONFIGS)}
     return run if run.architecture or run.init not in before else replace(run, init=before[run.init].init)
 
 
@@ -75,30 +79,53 @@ class TestShippedConfig:
         load_config(config, command(config)[4:])
 
     def test_writes_to_its_own_directory(self, config: Path) -> None:
-        others = [load_config(other).output_dir for other in CONFIGS if other != config]
-        assert load_config(config).output_dir not in others
+        others = [loaded(other).output_dir for other in CONFIGS if other != config]
+        assert loaded(config).output_dir not in others
 
     def test_starts_from_the_package_towers_a_checkpoint_or_another_config(self, config: Path) -> None:
-        init = load_config(config).init
-        written = {load_config(other).output_dir for other in CONFIGS if other != config}
+        init = loaded(config).init
+        written = {loaded(other).output_dir for other in CONFIGS if other != config}
         assert init in ("mini", TOWERS) or init.startswith("checkpoints/") or init in written
 
     def test_builds_its_model(self, config: Path) -> None:
         """On the meta device: every size, name and combination, and no memory."""
-        architecture = run_architecture(with_architecture(load_config(config)))
+        architecture = run_architecture(with_architecture(loaded(config)))
         with torch.device("meta"):
             model = EvlVideoForCaptioning(architecture)
         assert any(weight.requires_grad for weight in model.parameters())
 
     def test_is_understood_by_the_trainer(self, config: Path, tmp_path: Path) -> None:
         arguments = training_arguments(load_config(config, [f"output_dir={tmp_path}"]), "fp32")
-        assert arguments.max_steps == load_config(config).training.max_steps
+        assert arguments.max_steps == loaded(config).training.max_steps
+
+
+def test_there_are_recipes() -> None:
+    names = {f"{path.parent.name}/{path.stem}" for path in RECIPES}
+    assert names >= {"alignment/four_stages", "alignment/llava15", "alignment/small", "mini/alignment"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+class TestShippedRecipe:
+    def test_opens_with_its_command(self, recipe: Path) -> None:
+        assert command(recipe) == ["#", "evlvideo", "train", str(recipe.relative_to(ROOT))]
+
+    def test_writes_to_its_own_directory(self, recipe: Path) -> None:
+        taken = {loaded(path).output_dir for path in CONFIGS}
+        taken |= {str(load_recipe(path).directory) for path in RECIPES if path != recipe}
+        assert str(load_recipe(recipe).directory) not in taken
+
+    def test_every_stage_trains_parts_that_its_model_has(self, recipe: Path) -> None:
+        check_parts(load_recipe(recipe))
+
+    def test_is_understood_by_the_trainer(self, recipe: Path, tmp_path: Path) -> None:
+        for stage in load_recipe(recipe, [f"output_dir={tmp_path}"]).stages:
+            assert training_arguments(stage.config, "fp32").max_steps == stage.config.training.max_steps
 
 
 @pytest.mark.parametrize("config", [path for path in CONFIGS if path.parent.name == "mini"], ids=lambda path: path.stem)
 def test_mini_configs_do_not_flip(config: Path) -> None:
     """A flipped clip contradicts captions that tell left from right."""
-    run = load_config(config)
+    run = loaded(config)
     assert (run.data.dataset, run.data.horizontal_flip) == ("mini", 0.0)
 
 
@@ -107,7 +134,7 @@ def test_mini_configs_do_not_flip(config: Path) -> None:
 )
 def test_mini_image_configs_do_not_flip(config: Path) -> None:
     """A flipped picture contradicts captions and questions that tell left from right."""
-    data = load_config(config).data
+    data = loaded(config).data
     assert (data.num_frames, data.horizontal_flip) == (1, 0.0)
 
 
@@ -202,7 +229,7 @@ SMALL = [path for path in CONFIGS if path.parent.name == "small"]
 
 @pytest.mark.parametrize("config", SMALL, ids=lambda path: path.stem)
 def test_small_configs_train_on_features_of_one_tower(config: Path) -> None:
-    run = load_config(config)
+    run = loaded(config)
     assert run.data.features == "features/clip"
     assert not run_architecture(run).needs_frames
     assert f"evlvideo features extract {config.relative_to(ROOT)}\n" in config.read_text() or run.stage == "scst"

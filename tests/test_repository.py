@@ -16,6 +16,7 @@ import pytest
 
 import evlvideo
 from evlvideo.config.run import RunConfig
+from evlvideo.config.vlp import ClassifierConfig, VlpConfig
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "evlvideo").rglob("*.py"))
@@ -111,6 +112,8 @@ def test_the_paper_map_names_functions_and_keys_that_exist() -> None:
             "scst",
             "answering",
             "contrastive",
+            "losses",
+            "representation",
             *(path.name for path in (ROOT / "evlvideo").iterdir() if path.is_dir()),
         ]
     )
@@ -121,7 +124,7 @@ def test_the_paper_map_names_functions_and_keys_that_exist() -> None:
 
 def is_config_key(name: str) -> bool:
     section, _, key = name.partition(".")
-    return hasattr(getattr(RunConfig(), section, None), key)
+    return any(hasattr(getattr(kind(), section, None), key) for kind in (RunConfig, VlpConfig, ClassifierConfig))
 
 
 def is_object(name: str) -> bool:

@@ -33,6 +33,7 @@ from evlvideo.models.blocks.pruning_options import NEEDS_FRAMES
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.towers import fingerprint
+from evlvideo.models.trainable import holds_some_of
 
 
 class TakesImages(Protocol):
@@ -176,8 +177,10 @@ def feature_key(data: DataConfig, model: EvlVideoForCaptioning, processor: EvlVi
     """
     tower = model.vision_tower
     computed_in = precision_of(tower.dtype)
+    # The fingerprint that was taken when the tower was loaded is of what it was before it was trained.
+    trained = holds_some_of("vision_tower", model.held_weights)
     return FeatureKey(
-        tower=model.tower_fingerprints.get("vision_tower") or fingerprint(tower),
+        tower=(None if trained else model.tower_fingerprints.get("vision_tower")) or fingerprint(tower),
         num_frames=data.num_frames,
         sampling=data.eval_sampling,
         keep_aspect=data.keep_aspect,

@@ -6,6 +6,7 @@ import torch
 
 from evlvideo.assembly.models import start_model
 from evlvideo.config.run import TOWERS, RunConfig
+from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.processing import EvlVideoProcessor
@@ -13,6 +14,7 @@ from evlvideo.models.representation.files import is_first_stage, read_text_branc
 from evlvideo.models.representation.model import RepresentationModel, TextSizes
 from evlvideo.models.representation.texts import PairTokenizer
 from evlvideo.models.towers import read_manifest
+from evlvideo.models.trainable import holds_some_of
 
 
 class FirstStage(NamedTuple):
@@ -41,6 +43,11 @@ def start_first_stage(config: RunConfig, *, tower_dtype: torch.dtype) -> FirstSt
     """
     tokenizer = PairTokenizer(config.representation.tokenizer, config.representation.text_tokens)
     captioner, processor = start_model(config, tower_dtype=tower_dtype, language_model=False)
+    if holds_some_of("language_model", captioner.held_weights):
+        raise UserError(
+            f"{config.init} holds a language model that was trained, which the first stage would leave out; start from "
+            "a checkpoint whose language model stayed frozen."
+        )
     model = RepresentationModel(captioner, text_sizes(config, tokenizer))
     directory = None if config.init == TOWERS else checkpoint_directory(config.init)
     known = {} if directory is None else read_manifest(directory)

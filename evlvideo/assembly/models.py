@@ -13,6 +13,7 @@ from evlvideo.assembly.architecture import changed_by_run, compared_keys, run_ar
 from evlvideo.assembly.fitted_guide import check_guide
 from evlvideo.assembly.new_connector import scale_to_words, warn_if_alike
 from evlvideo.assembly.precision import DTYPES, resolve_precision
+from evlvideo.assembly.trained import trained_by
 from evlvideo.config.run import REPRESENTATION, TOWERS, RunConfig
 from evlvideo.errors import UserError, first_line, first_ten
 from evlvideo.files import read_json
@@ -24,6 +25,7 @@ from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.models.representation.files import NEW_IN_SECOND_STAGE, is_first_stage
 from evlvideo.models.text.visual_mask import FULL_WITH_QUESTION
 from evlvideo.models.towers import read_text_config
+from evlvideo.models.trainable import trained_part
 from evlvideo.processes import is_main
 from evlvideo.progress import timed
 
@@ -41,15 +43,19 @@ def start_model(
 
     Args:
         config: the run.
-        tower_dtype: dtype of the frozen towers.
+        tower_dtype: dtype of what is frozen of the towers.
         language_model: if False, leave it out, which saves memory; the model then only encodes.
 
     Raises:
-        UserError: the architecture or a checkpoint is missing or wrong, or `prompt_scale` or `fit_clips` is asked of a
-            connector that is not new.
+        UserError: the architecture or a checkpoint is missing or wrong, `prompt_scale` or `fit_clips` is asked of a
+            connector that is not new, or the run would train nothing.
     """
     architecture, directory = _start_of(config)
-    opening: dict[str, Any] = {"tower_dtype": tower_dtype, "language_model": language_model}
+    opening: dict[str, Any] = {
+        "trained": trained_by(config),
+        "tower_dtype": tower_dtype,
+        "language_model": language_model,
+    }
     # What is wrong with the texts is told before a tower is loaded.
     if directory is None:
         processor = EvlVideoProcessor.for_language_model(architecture, **_text_changes(config))
@@ -69,6 +75,7 @@ def start_model(
             )
             outcome.append(_size(model))
         check_finite(model, config.init)
+    _check_trains(model, config)
     _give_opening(model, processor)
     if config.prompt_scale is not None and language_model:
         scale_to_words(model)
@@ -145,6 +152,7 @@ def open_model(
         model = EvlVideoForCaptioning.from_pretrained(
             directory,
             config=architecture,
+            trained=trained_by(config),
             tower_dtype=DTYPES[resolve_precision(config.training.precision)],
             language_model=language_model,
         )
@@ -207,6 +215,18 @@ def check_finite(model: EvlVideoForCaptioning, name: Path | str) -> None:
             f"{len(wrong)} weights of the checkpoint {name} hold NaN or infinity ({first_ten(wrong)}), as of a run "
             "that diverged. Take an earlier checkpoint; `evlvideo inspect` tells more of this one."
         )
+
+
+def _check_trains(model: EvlVideoForCaptioning, config: RunConfig) -> None:
+    """Refuse a run all of whose parts with a learning rate above 0 are missing from its model."""
+    if any(weight.requires_grad for weight in model.parameters()):
+        return
+    given = {part: rate for part, rate in asdict(config.training.learning_rates).items() if rate != 0}
+    found = sorted({trained_part(name) for name, _ in model.named_parameters()})
+    raise UserError(
+        f"The run trains nothing: the model has none of the parts with a learning rate, {', '.join(given)}; it has "
+        f"{', '.join(found)}. Give one of them a rate in training.learning_rates."
+    )
 
 
 def _text_changes(config: RunConfig) -> dict[str, Any]:

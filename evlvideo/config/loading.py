@@ -18,6 +18,8 @@ from evlvideo.config.settings import flat_settings, text_keys
 from evlvideo.errors import ProblemsError, raise_problems
 from evlvideo.yaml_values import literal, parse_overrides, read_values
 
+TEXTS = frozenset(text_keys(RunConfig))
+"""Keys of a run whose values are text."""
 Config = TypeVar("Config")
 
 
@@ -51,8 +53,20 @@ def config_of(overrides: list[str]) -> RunConfig:
     Raises:
         UserError: there are unknown keys or wrong values; all of them are listed.
     """
-    values = parse_overrides(overrides, texts=frozenset(text_keys(RunConfig)))
-    return _checked(RunConfig, values, "The list of overrides")
+    return checked_run(parse_overrides(overrides, texts=TEXTS), "The list of overrides")
+
+
+def checked_run(given: dict[str, Any], where: str) -> RunConfig:
+    """Make a run of nested values.
+
+    Args:
+        given: as in a YAML; what is missing has its default.
+        where: source of the values, for errors.
+
+    Raises:
+        ProblemsError: there are unknown keys or wrong values; all of them are listed.
+    """
+    return _checked(RunConfig, given, where)
 
 
 def _checked(kind: type[Config], given: dict[str, Any], where: str) -> Config:

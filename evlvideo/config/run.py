@@ -102,6 +102,16 @@ class RunConfig:
                 "data.features holds the outputs of the vision tower, which in-tower contextualizers change; set "
                 "model.contextualizer to none or merged, or data.features to null"
             )
+        if self.data.features is not None and self.training.learning_rates.vision_tower:
+            yield (
+                "data.features holds the outputs of the vision tower, which training.learning_rates.vision_tower="
+                f"{self.training.learning_rates.vision_tower:g} changes; set that to 0, or data.features to null"
+            )
+        if self.contrastive.beta and self.training.learning_rates.projections == 0:
+            yield (
+                f"contrastive.beta is {self.contrastive.beta}, but its projections learn at "
+                "training.learning_rates.projections, which is 0; set one of them"
+            )
         if self.data.features is not None and self.model.connector == "videochat":
             yield (
                 "data.features holds the output of the vision tower's last block, but model.connector=videochat reads "
@@ -130,6 +140,12 @@ class RunConfig:
 
     def _contradictions_of_representation(self) -> Iterator[str]:
         """Name what the stage does not have: captions, a language model, and parts inside the tower."""
+        for part in ("vision_tower", "language_model"):
+            if rate := getattr(self.training.learning_rates, part):
+                yield (
+                    f"training.learning_rates.{part} is {rate:g}, but the {REPRESENTATION} stage trains the Q-Former "
+                    "alone; set it to 0"
+                )
         model, training = self.model, self.training
         refused: dict[str, tuple[Any, Any, str]] = {
             "model.connector": (model.connector, "blip2", "trains a Q-Former"),

@@ -1,7 +1,7 @@
 """Optimisation, the contrastive term beside cross-entropy, and BLIP-2's first stage."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evlvideo.config.settings import setting
@@ -11,16 +11,23 @@ from evlvideo.models.choices import GRADIENTS, PRECISIONS
 
 @dataclass
 class LearningRatesConfig:
-    """Peak learning rates of parts of the model. `None` is `training.learning_rate`; a missing part is ignored."""
+    """Peak learning rates of parts of the model.
 
-    connector: float | None = setting(None, above=0)
+    `None` is `training.learning_rate`, and 0 freezes the part; one that the model does not have is ignored.
+    """
+
+    connector: float | None = setting(None, least=0)
     """The connector, which may start from a BERT or a trained Q-Former."""
-    projections: float | None = setting(None, above=0)
+    projections: float | None = setting(None, least=0)
     """The linear layers from the tower to the connector and on to the language model, and the tower's norm."""
-    contextualizers: float | None = setting(None, above=0)
+    contextualizers: float | None = setting(None, least=0)
     """Contextualizers with their frame positions, and VideoChat's relations. They start from random weights."""
-    lora: float | None = setting(None, above=0)
+    lora: float | None = setting(None, least=0)
     """LoRA on the language model."""
+    vision_tower: float = setting(0.0, least=0)
+    """The vision tower, or its last `training.vision_blocks`. Published: frozen."""
+    language_model: float = setting(0.0, least=0)
+    """The whole language model. Published: frozen."""
 
 
 @dataclass
@@ -37,7 +44,12 @@ class TrainingConfig:
     """Peak learning rate."""
     learning_rates: LearningRatesConfig = field(default_factory=LearningRatesConfig)
     """Peak learning rates of parts of the model that differ from `learning_rate`. Their warm-up and decay are in
-    proportion: at every step, each is at the same fraction of its peak. The published recipe has one rate for all."""
+    proportion: at every step, each is at the same fraction of its peak. The published recipe has one rate for all.
+    Weights of towers that are trained are in float32, whatever `precision` is; checkpoints hold them, and later runs
+    keep them so."""
+    vision_blocks: int | None = setting(None, least=1)
+    """Last blocks of the vision tower that `learning_rates.vision_tower` trains, with its final norm, if it is kept.
+    Defaults to the whole tower."""
     min_learning_rate: float = setting(1e-6, least=0)
     """Learning rate at the end of the cosine, for a peak of `learning_rate`."""
     schedule: str = setting("cosine", choices=("cosine", "staircase"))
@@ -83,8 +95,18 @@ class TrainingConfig:
                 f"training.min_learning_rate is {self.min_learning_rate}, more than training.learning_rate, "
                 f"{self.learning_rate}"
             )
+        yield from self._contradictions_of_parts()
         yield from self._contradictions_of_schedule()
         yield from problems_of_arguments(self.arguments, "training.arguments")
+
+    def _contradictions_of_parts(self) -> Iterator[str]:
+        if not any(rate is None or rate > 0 for rate in asdict(self.learning_rates).values()):
+            yield "training.learning_rates are all 0, so that nothing is trained; give a part a rate above 0"
+        if self.vision_blocks is not None and not self.learning_rates.vision_tower:
+            yield (
+                f"training.vision_blocks is {self.vision_blocks}, but the vision tower is frozen; set "
+                "training.learning_rates.vision_tower, such as 1e-6, or training.vision_blocks to null"
+            )
 
     def _contradictions_of_schedule(self) -> Iterator[str]:
         if self.schedule == "staircase" and self.schedule_steps is None:

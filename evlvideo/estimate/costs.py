@@ -34,14 +34,22 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.representation.model import RepresentationModel, TextSizes
 from evlvideo.models.text.draft import DRAFT_TOKENS
-from evlvideo.models.towers import read_text_config
-from evlvideo.models.trainable import is_contextualizer, is_of_training, part_of, tower_of
+from evlvideo.models.towers import convert_towers, read_text_config
+from evlvideo.models.trainable import Trained, is_contextualizer, is_of_training, part_of, tower_of, trained_part
 
 _ADAMW_MOMENTS = 2
 _META = "meta"
+_DEFAULT_PARTS = Trained()
 
 
-def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
+def estimate(
+    config: EvlVideoConfig,
+    workload: Workload,
+    trained: Trained = _DEFAULT_PARTS,
+    *,
+    held: tuple[str, ...] = (),
+    before: tuple[Trained, ...] = (),
+) -> Estimate:
     """Estimate what training and captioning cost.
 
     The real model is built without values and run on inputs without values, so that no formula can differ from the
@@ -50,28 +58,35 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
     Args:
         config: the architecture. Without `text_config`, the sizes of its language model are read from the model.
         workload: what is asked of it.
+        trained: what is trained.
+        held: prefixes of the towers' own weights that were trained before, and so are in float32.
+        before: what earlier stages train, after that.
 
     Raises:
         UserError: the workload has too many frames or tokens for the architecture, or features that training changes;
             or the cost of an operation is unknown.
     """
-    model = _build(config, workload)
+    model = _build(config, workload, (*before, trained), held)
     weights = dict(model.named_parameters())
-    trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    of_training = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    tied = set(model.all_tied_weights_keys)
     saved = {
-        name: value for name, value in model.state_dict().items() if tower_of(name) is None and not is_of_training(name)
+        name: value
+        for name, value in model.state_dict().items()
+        if tower_of(name, model.held_weights) is None and name not in tied and not is_of_training(name)
     }
     counted = _count(model, workload)
     with _without_values():
         pruning = pruning_costs(model, workload, _META)
     # Last, since moving the model separates weights that are shared.
     kept = _kept_by_precision(model, workload)
-    memory = {precision: _memory(weights, precision, size) for precision, size in kept.items()}
+    memory = {precision: _memory(weights, model.held_weights, precision, size) for precision, size in kept.items()}
     return Estimate(
         workload=workload,
         soft_tokens=counted.soft_tokens,
         parameters=_numbers(weights),
-        trained=_numbers(trained),
+        trained=_numbers(of_training),
+        trained_parts=tuple(sorted({trained_part(name) for name in of_training})),
         saved=_numbers(saved),
         training_batch=counted.training_batch,
         captioning_clip=counted.captioning_clip,
@@ -80,18 +95,18 @@ def estimate(config: EvlVideoConfig, workload: Workload) -> Estimate:
         memory=memory[workload.precision],
         other_memory=memory.get(workload.other_precision or ""),
         cached_token_bytes=counted.cached_values * DTYPES[workload.precision].itemsize,
-        feature_bytes=_feature_bytes(model, model.config, workload),
+        feature_bytes=None if model.needs_frames else _feature_bytes(model, model.config, workload),
         pruning=pruning,
     )
 
 
-def multiply_adds(config: EvlVideoConfig, workload: Workload) -> MultiplyAdds:
+def multiply_adds(config: EvlVideoConfig, workload: Workload, trained: Trained = _DEFAULT_PARTS) -> MultiplyAdds:
     """Count the multiply-adds of :func:`estimate`, without its memory, which takes as long.
 
     Raises:
         UserError: as in :func:`estimate`.
     """
-    return _count(_build(config, workload), workload)
+    return _count(_build(config, workload, (trained,)), workload)
 
 
 def estimate_first_stage(config: EvlVideoConfig, workload: Workload, sizes: TextSizes) -> Estimate:
@@ -113,7 +128,7 @@ def estimate_first_stage(config: EvlVideoConfig, workload: Workload, sizes: Text
     if workload.cached_features:
         training = replace(training, vision_tower=0)
     memory = {
-        precision: _memory(weights, precision, size)
+        precision: _memory(weights, (), precision, size)
         for precision, size in _kept_in_first_stage(model, workload).items()
     }
     return Estimate(
@@ -160,7 +175,7 @@ def _kept_in_first_stage(model: RepresentationModel, workload: Workload) -> dict
             module.to_empty(device=activations.DEVICE, recurse=False)
         for name in precisions:
             dtype = DTYPES[name]
-            _convert_towers(model, dtype)
+            convert_towers(model, dtype)
             features = make_features(model, workload, activations.DEVICE)
             kept[name] = activations.saved_bytes(
                 model,
@@ -178,7 +193,9 @@ def _with_text(config: EvlVideoConfig) -> EvlVideoConfig:
     return EvlVideoConfig.from_dict({**config.to_dict(), "text_config": text.to_dict()})
 
 
-def _build(config: EvlVideoConfig, workload: Workload) -> EvlVideoForCaptioning:
+def _build(
+    config: EvlVideoConfig, workload: Workload, stages: tuple[Trained, ...], held: tuple[str, ...] = ()
+) -> EvlVideoForCaptioning:
     """Build the model on the meta device, and check that the workload fits it."""
     config = _with_text(config)
     if workload.cached_features and config.needs_frames:
@@ -190,6 +207,9 @@ def _build(config: EvlVideoConfig, workload: Workload) -> EvlVideoForCaptioning:
         raise UserError(f"{NEEDS_FRAMES}.")
     with torch.device("meta"):
         model = EvlVideoForCaptioning(config)
+    model.held_weights = held
+    for trained in stages:
+        model.choose_trained(trained)
     _check_positions(model, workload)
     if workload.contrast is not None:
         give_contrast(model, workload.contrast)
@@ -309,13 +329,13 @@ def _kept_by_precision(model: EvlVideoForCaptioning, workload: Workload) -> dict
 
 
 def _kept(model: EvlVideoForCaptioning, workload: Workload, dtype: torch.dtype) -> int:
-    _convert_towers(model, dtype)
+    convert_towers(model, dtype, model.held_weights)
     device = activations.DEVICE
     texts = make_texts(workload, device)
     # A tower in which nothing is trained keeps nothing.
     given = (
         {"pixel_values": make_frames(model, workload, device)}
-        if model.config.needs_frames
+        if model.needs_frames
         else {"features": make_features(model, workload, device)}
     )
     kept = activations.saved_bytes(
@@ -328,18 +348,12 @@ def _kept(model: EvlVideoForCaptioning, workload: Workload, dtype: torch.dtype) 
     return kept + kept_by_contrast(model.contrastive, _soft_tokens(model, workload), workload)
 
 
-def _convert_towers(model: nn.Module, dtype: torch.dtype) -> None:
-    for name, weight in model.named_parameters():
-        if tower_of(name) is not None:
-            weight.data = weight.data.to(dtype)
-
-
-def _memory(weights: Mapping[str, Tensor], precision: str, kept: int) -> Memory:
+def _memory(weights: Mapping[str, Tensor], held: tuple[str, ...], precision: str, kept: int) -> Memory:
     dtype = DTYPES[precision]
     trained_bytes = torch.float32.itemsize * sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     return Memory(
         weights=sum(
-            weight.numel() * (torch.float32 if tower_of(name) is None else dtype).itemsize
+            weight.numel() * (torch.float32 if tower_of(name, held) is None else dtype).itemsize
             for name, weight in weights.items()
         ),
         gradients=trained_bytes,

@@ -28,7 +28,7 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors.qformer import look
 from evlvideo.models.language import SoftPrompt
 from evlvideo.models.representation.model import RepresentationModel
-from evlvideo.models.tokens.contextualizers import InTowerContextualizer, MergedContextualizer
+from evlvideo.models.tokens.contextualizers import MergedContextualizer
 
 _MULTIPLIES = re.compile(r"(mm|mv|dot|conv\w*|attention\w*|bilinear\w*|cdist\w*|lstm\w*|gru\w*|_linear\w*)$")
 
@@ -124,12 +124,13 @@ def count_passes(
     tower_forward, features = count_multiply_adds(lambda: model.vision_tower(pixels))
     features_in = features.detach().requires_grad_(features.requires_grad)
     connector_forward, prompt = count_multiply_adds(lambda: model.features_to_prompt(features_in))
-    prompt_in = prompt.detach().requires_grad_()
+    prompt_in = prompt.detach().requires_grad_(prompt.requires_grad)
     text_forward, loss = count_multiply_adds(lambda: loss_of_texts(model, prompt_in, texts, workload))
 
     text_backward, _ = count_multiply_adds(lambda: loss.backward())
-    connector_backward, _ = count_multiply_adds(lambda: prompt.backward(prompt_in.grad))
-    tower_backward = 0
+    connector_backward = tower_backward = 0
+    if prompt.requires_grad:
+        connector_backward, _ = count_multiply_adds(lambda: prompt.backward(prompt_in.grad))
     if features.requires_grad:
         tower_backward, _ = count_multiply_adds(lambda: features.backward(features_in.grad))
 
@@ -239,12 +240,11 @@ def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int
     tower = model.vision_tower
     shape = (batch, frames, tower.num_tokens, tower.dim)
     in_tower = merged = _Passes(0, 0)
-    modules = [module for module in tower.modules() if isinstance(module, InTowerContextualizer)]
-    if modules:
-        # Nothing before the first is trained, so its input needs no gradient. The others are alike.
-        others = _count_alone(modules[-1], shape, input_gradient=True)
-        in_tower = _count_alone(modules[0], shape, input_gradient=False)
-        in_tower += _Passes(*(number * (len(modules) - 1) for number in others))
+    blocks = [index for index, block in enumerate(tower.vit.blocks) if hasattr(block, "temporal_merge")]
+    gradients = [_trains_before(tower.vit, index) for index in blocks]
+    for gradient in set(gradients):
+        alone = _count_alone(tower.vit.blocks[blocks[-1]].temporal_merge, shape, input_gradient=gradient)  # all alike
+        in_tower += _Passes(*(number * gradients.count(gradient) for number in alone))
     if tower.video_relations is not None:
         in_tower += _count_relations(model, shape)
     over_merged = [module for module in model.connector.modules() if isinstance(module, MergedContextualizer)]
@@ -256,21 +256,33 @@ def _count_contextualizers(model: EvlVideoForCaptioning, batch: int, frames: int
 
 
 def _count_relations(model: EvlVideoForCaptioning, shape: tuple[int, ...]) -> _Passes:
-    """Count VideoChat's relations. Their inputs need gradients only if the tower has contextualizers."""
+    """Count VideoChat's relations. Their inputs need gradients only if something in the tower is trained."""
     relations = model.vision_tower.video_relations
     assert relations is not None
-    in_tower = model.config.contextualizer == "in_tower"
+    trains = any(weight.requires_grad for weight in model.vision_tower.vit.parameters())
     device = next(relations.parameters()).device
     blocks = [
-        torch.empty(shape, device=device, requires_grad=in_tower) for _ in range(model.config.options.relation_blocks)
+        torch.empty(shape, device=device, requires_grad=trains) for _ in range(model.config.options.relation_blocks)
     ]
     forward, token = count_multiply_adds(lambda: relations(blocks))
-    backward, _ = count_multiply_adds(lambda: token.sum().backward())
-    return _Passes(forward, backward)
+    return _Passes(forward, _count_backward(token))
 
 
 def _count_alone(module: nn.Module, shape: tuple[int, ...], *, input_gradient: bool) -> _Passes:
     tokens = torch.empty(shape, device=next(module.parameters()).device, requires_grad=input_gradient)
     forward, output = count_multiply_adds(lambda: module(tokens))
-    backward, _ = count_multiply_adds(lambda: output.sum().backward())
-    return _Passes(forward, backward)
+    return _Passes(forward, _count_backward(output))
+
+
+def _count_backward(output: Tensor) -> int:
+    return count_multiply_adds(lambda: output.sum().backward())[0] if output.requires_grad else 0
+
+
+def _trains_before(vit: nn.Module, index: int) -> bool:
+    """Whether anything is trained before the contextualizer of a block, so that its input needs a gradient."""
+    for name, weight in vit.named_parameters():
+        of_block = int(name.split(".")[1]) if name.startswith("blocks.") else -1
+        before = of_block < index or (of_block == index and ".temporal_merge." not in name)
+        if before and weight.requires_grad and not name.startswith("norm."):
+            return True
+    return False

@@ -90,13 +90,13 @@ class ByPart:
     """
 
     vision_tower: int
-    """The frozen tower."""
+    """The tower itself."""
     connector: int
     """`ln_vision`, the projections and the connector itself, with its frozen weights."""
     contextualizer: int
     """Contextualizers, in the tower or over merged tokens, or relations; 0 without them."""
     language_model: int
-    """The frozen language model, with its word embeddings."""
+    """The language model, with its word embeddings."""
     contrast: int = 0
     """The contrastive term of training, with its frozen encoder of captions; 0 without one."""
 
@@ -155,7 +155,7 @@ class Memory:
     """
 
     weights: int
-    """Towers in the precision of the workload, the rest in float32."""
+    """What is frozen of the towers in the precision of the workload, the rest in float32."""
     gradients: int
     """Gradients of the trained weights, in float32."""
     optimizer: int
@@ -203,6 +203,8 @@ class Estimate:
     or it prunes by drafts, so that features cannot be stored."""
     pruning: PruningCosts | None = None
     """What pruning in the tower saves; None if it prunes nothing."""
+    trained_parts: tuple[str, ...] = ()
+    """Parts with learning rates of their own that are trained, sorted."""
 
     @property
     def training_clip(self) -> ByPart:

@@ -8,6 +8,7 @@ from evlvideo.assembly.architecture import run_architecture
 from evlvideo.assembly.first_stage import text_sizes
 from evlvideo.assembly.models import check_first_stage
 from evlvideo.assembly.precision import resolve_precision
+from evlvideo.assembly.trained import held_at_start, trained_by
 from evlvideo.config.run import REPRESENTATION, RunConfig
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.estimate.costs import estimate, estimate_first_stage, first_stage_multiply_adds, multiply_adds
@@ -16,6 +17,7 @@ from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import MAX_TEXT_TOKENS
 from evlvideo.models.representation.model import TextSizes
 from evlvideo.models.representation.texts import PairTokenizer
+from evlvideo.models.trainable import Trained
 
 _OTHER_MEANING = {"fp32": "bf16", "bf16": "fp32"}
 """What `auto` can mean on other devices."""
@@ -36,7 +38,24 @@ def estimate_run(config: RunConfig) -> Estimate:
     Raises:
         UserError: the architecture cannot be read, or does not fit what the run asks.
     """
-    return _estimate(_architecture(config).to_json_string(), _workload(config), _text_sizes(config))
+    trained = trained_by(config), held_at_start(config)
+    return _estimate(_architecture(config).to_json_string(), workload_of(config), *trained, _text_sizes(config))
+
+
+def estimate_stage(
+    config: RunConfig, architecture: EvlVideoConfig, *, held: tuple[str, ...], before: tuple[Trained, ...]
+) -> Estimate:
+    """Estimate a stage of a recipe as :func:`estimate_run` does a run.
+
+    Args:
+        config: the stage's run.
+        architecture: its model.
+        held: prefixes of the towers' own weights that were trained before the first stage.
+        before: what earlier stages train.
+    """
+    if (sizes := _text_sizes(config)) is not None:
+        return estimate_first_stage(architecture, workload_of(config), sizes)
+    return estimate(architecture, workload_of(config), trained_by(config), held=held, before=before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +81,15 @@ def clip_costs(config: RunConfig) -> ClipCosts:
     """
     # Without what makes no difference, so that more runs are alike.
     workload = replace(
-        _workload(config),
+        workload_of(config),
         precision="fp32",
         other_precision=None,
         clips_captioned=1,
         cached_features=False,
         gradient_checkpointing=False,
     )
-    counted = _multiply_adds(_architecture(config).to_json_string(), workload, _text_sizes(config))
+    architecture = _architecture(config).to_json_string()
+    counted = _multiply_adds(architecture, workload, trained_by(config), _text_sizes(config))
     training = (counted.training_batch // workload.batch_size).total
     answering = None if counted.answering_question is None else counted.answering_question.total
     return ClipCosts(counted.soft_tokens, training, counted.captioning_clip.total, answering)
@@ -90,7 +110,8 @@ def splits_with_features(config: RunConfig) -> dict[str, int | None]:
     return sizes | {data.train_split: data.train_clips or sizes[data.train_split]}
 
 
-def _workload(config: RunConfig) -> Workload:
+def workload_of(config: RunConfig) -> Workload:
+    """Return what a run asks of its model in a forward pass, and in captioning."""
     data, training, generation, answering = config.data, config.training, config.generation, config.answering
     contrast = config.contrastive
     auto = training.precision == "auto"
@@ -142,12 +163,18 @@ def _text_sizes(config: RunConfig) -> TextSizes | None:
 
 # Runs of a sweep, of several seeds or of one table are alike, and running a model takes seconds.
 @lru_cache(maxsize=64)
-def _estimate(architecture: str, workload: Workload, sizes: TextSizes | None) -> Estimate:
+def _estimate(
+    architecture: str, workload: Workload, trained: Trained, held: tuple[str, ...], sizes: TextSizes | None
+) -> Estimate:
     config = EvlVideoConfig.from_dict(json.loads(architecture))
-    return estimate(config, workload) if sizes is None else estimate_first_stage(config, workload, sizes)
+    if sizes is not None:
+        return estimate_first_stage(config, workload, sizes)
+    return estimate(config, workload, trained, held=held)
 
 
 @lru_cache(maxsize=64)
-def _multiply_adds(architecture: str, workload: Workload, sizes: TextSizes | None) -> MultiplyAdds:
+def _multiply_adds(architecture: str, workload: Workload, trained: Trained, sizes: TextSizes | None) -> MultiplyAdds:
     config = EvlVideoConfig.from_dict(json.loads(architecture))
-    return multiply_adds(config, workload) if sizes is None else first_stage_multiply_adds(config, workload, sizes)
+    if sizes is not None:
+        return first_stage_multiply_adds(config, workload, sizes)
+    return multiply_adds(config, workload, trained)

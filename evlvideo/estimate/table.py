@@ -61,9 +61,9 @@ def estimate_table(estimate: Estimate, splits: Mapping[str, int | None] | None =
 
 def _by_part(title: str, columns: Mapping[str, ByPart]) -> Iterator[RenderableType]:
     """Yield a title with the unit of all columns, and a table."""
-    power = _power(max(numbers.total for numbers in columns.values()))
+    power = power_of(max(numbers.total for numbers in columns.values()))
     yield _titled(title, _UNITS[power])
-    table = _table(list(columns))
+    table = plain_table(list(columns))
     parts = [part for part in _PARTS if part != "contrast" or any(numbers.contrast for numbers in columns.values())]
     cells = [_column([getattr(numbers, part) for part in parts], numbers.total, power) for numbers in columns.values()]
     for name, *row in zip((*(_PARTS[part] for part in parts), "all"), *cells, strict=True):
@@ -71,7 +71,7 @@ def _by_part(title: str, columns: Mapping[str, ByPart]) -> Iterator[RenderableTy
     yield table
 
 
-def _power(largest: int) -> int:
+def power_of(largest: int) -> int:
     """Return the index of the unit that shows the largest of some numbers with few digits."""
     return next((power for power in range(len(_UNITS)) if largest < _LARGEST * 1000**power), len(_UNITS) - 1)
 
@@ -98,7 +98,7 @@ def _number(number: float, decimals: int) -> str:
 def _memory(title: str, memory: Memory) -> Iterator[RenderableType]:
     unit, size = _binary_unit(memory.total)
     yield _titled(title, unit)
-    table = _table([""])
+    table = plain_table([""])
     for name in (field.name for field in fields(Memory)):
         table.add_row(name, f"{getattr(memory, name) / size:,.2f}")
     table.add_row("all", f"{memory.total / size:,.2f}", style="bold")
@@ -111,9 +111,9 @@ def _features(estimate: Estimate, splits: Mapping[str, int | None]) -> Iterator[
     sizes = {name: clips for name, clips in splits.items() if clips is not None}
     if len(sizes) < max(1, len(splits)):
         sizes[f"{_SOME_CLIPS:,} clips"] = _SOME_CLIPS
-    power = _power(encoding * max(sizes.values()))
+    power = power_of(encoding * max(sizes.values()))
     yield Text(f"Features, {estimate.workload.precision}, extracted once")
-    table = _table(["clips", "GB on disk", f"multiply-adds ({_UNITS[power]})"])
+    table = plain_table(["clips", "GB on disk", f"multiply-adds ({_UNITS[power]})"])
     gigabytes = [a_clip * clips / _GB for clips in sizes.values()]
     decimals = _decimals(min(gigabytes))
     for (name, clips), size in zip(sizes.items(), gigabytes, strict=True):
@@ -126,7 +126,8 @@ def _titled(title: str, unit: str) -> Text:
     return Text(f"{title} ({unit})" if unit else title)
 
 
-def _table(columns: list[str]) -> Table:
+def plain_table(columns: list[str]) -> Table:
+    """Return an empty table, whose first column has names and no title."""
     table = Table(header_style="bold", box=SIMPLE_HEAD, padding=0, show_edge=False, show_header=any(columns))
     table.add_column("", min_width=14)
     for column in columns:
@@ -201,15 +202,15 @@ def _remarks_on_memory(estimate: Estimate) -> Iterator[str]:
     if other is not None:
         yield (
             f"training.precision=auto is {asked.precision} on this machine; where it is {asked.other_precision}, "
-            f"training takes {_binary(other.total)} in all."
+            f"training takes {binary(other.total)} in all."
         )
     if asked.samples:
-        yield f"While captions are sampled, their keys and values take up to {_binary(estimate.sampling_cache)}."
+        yield f"While captions are sampled, their keys and values take up to {binary(estimate.sampling_cache)}."
     if asked.first_stage:
         return
     yield (
         f"While {_counted(asked.clips_captioned, 'clip')} are captioned at once, keys and values take up to "
-        f"{_binary(estimate.captioning_cache)} beside the weights."
+        f"{binary(estimate.captioning_cache)} beside the weights."
     )
 
 
@@ -221,6 +222,13 @@ def _binary_unit(number: int) -> tuple[str, int]:
     return ("GiB", _GIB) if number >= _GIB else ("MiB", _MIB)
 
 
-def _binary(number: int) -> str:
+def number_in(number: int, *, power: int) -> str:
+    """Return a number with its unit, such as `1.3 P`; see :func:`power_of`."""
+    scaled = number / 1000**power
+    return f"{_number(scaled, _decimals(scaled) if power else 0)} {_UNITS[power]}".rstrip()
+
+
+def binary(number: int) -> str:
+    """Return a number of bytes in GiB or MiB."""
     unit, size = _binary_unit(number)
     return f"{number / size:,.2f} {unit}"

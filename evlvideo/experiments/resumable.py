@@ -45,7 +45,14 @@ def check_settings(configs: Iterable[RunConfig]) -> None:
             )
 
 
-def train_unfinished(config: RunConfig, title: str, whole: str, console: Console | None) -> None:
+def train_unfinished(
+    config: RunConfig,
+    title: str,
+    whole: str,
+    console: Console | None,
+    *,
+    advice: str = "the same command goes on",
+) -> None:
     """Train a run, or resume it from its newest checkpoint; leave a trained run as it is.
 
     Args:
@@ -53,6 +60,7 @@ def train_unfinished(config: RunConfig, title: str, whole: str, console: Console
         title: what log lines call it.
         whole: what messages call the command, such as `study`.
         console: where progress is drawn.
+        advice: how to go on after a signal.
 
     Raises:
         UserError: the run cannot be trained.
@@ -67,7 +75,7 @@ def train_unfinished(config: RunConfig, title: str, whole: str, console: Console
     try:
         train(config, resume=resume, console=console)
     except Interrupted as error:
-        raise Interrupted(f"The {whole} was stopped at {title}; the same command goes on.") from error
+        raise Interrupted(f"The {whole} was stopped at {title}; {advice}.") from error
 
 
 def finished_evaluation(config: RunConfig, split: str, title: str) -> EvaluationResult | None:

@@ -89,10 +89,10 @@ def extract_features(
     model, processor = start_model(
         config, tower_dtype=DTYPES[resolve_precision(config.training.precision)], language_model=False
     )
-    if model.config.needs_frames:
+    if model.needs_frames:
         raise UserError(
-            "The run trains contextualizers or relations inside the vision tower, so its outputs change and cannot be "
-            "stored; train on videos."
+            "The run trains inside the vision tower (its weights, contextualizers or relations), so its outputs change "
+            "and cannot be stored; train on videos."
         )
     key = feature_key(config.data, model, processor)
     key = replace(key, stored_in=dtype or key.stored_in, frames=ALL_FRAMES if all_frames else key.frames)

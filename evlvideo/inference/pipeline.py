@@ -1,7 +1,7 @@
 """Run a model over batches of clips, for captioning, feature extraction and baselines."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch.utils.data import Dataset
@@ -50,8 +50,8 @@ def run_batches(
         for each batch, the outcome of each clip, in order.
     """
 
-    def load(done: int) -> Iterator[tuple[list[tuple[str, str | None]], Any]]:
-        return iter(batch_loader(dataset, batches[done:], _Collator(collate), num_workers=num_workers))
+    def load(done: int) -> Iterable[tuple[list[tuple[str, str | None]], Any]]:
+        return batch_loader(dataset, batches[done:], _Collator(collate), num_workers=num_workers)
 
     loaded = RestartingBatches(load(0), load, logger.warning)
     try:

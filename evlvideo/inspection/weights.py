@@ -30,10 +30,14 @@ def weights_of(model: EvlVideoForCaptioning, frozen_towers: Collection[str]) -> 
     """
     by_part: dict[str, dict[str, nn.Parameter]] = {part: {} for part in PARTS}
     for name, weight in model.named_parameters():
-        by_part[tower_of(name) or trained_part(name)][name] = weight
+        by_part[trained_part(name)][name] = weight
     words: Any = model.language_model.get_input_embeddings()
     return WeightsSeen(
-        parts=[_part(part, weights, frozen_towers) for part, weights in by_part.items() if weights],
+        parts=[
+            _part(part, weights, _saved(weights, model.held_weights, frozen_towers))
+            for part, weights in by_part.items()
+            if weights
+        ],
         norms=list(_norms(by_part)),
         words_norm=mean_norm(words.weight),
         gates=list(_gates(model)),
@@ -41,7 +45,11 @@ def weights_of(model: EvlVideoForCaptioning, frozen_towers: Collection[str]) -> 
     )
 
 
-def _part(name: str, weights: dict[str, nn.Parameter], frozen_towers: Collection[str]) -> PartWeights:
+def _saved(weights: dict[str, nn.Parameter], held: tuple[str, ...], frozen_towers: Collection[str]) -> int:
+    return _count(value for name, value in weights.items() if tower_of(name, held) not in frozen_towers)
+
+
+def _part(name: str, weights: dict[str, nn.Parameter], saved: int) -> PartWeights:
     values = weights.values()
     parameters = _count(values)
     # In float64, as billions of squares are beyond the digits of float32.
@@ -50,7 +58,7 @@ def _part(name: str, weights: dict[str, nn.Parameter], frozen_towers: Collection
         name=name,
         parameters=parameters,
         trained=_count(value for value in values if value.requires_grad),
-        saved=_count(value for key, value in weights.items() if tower_of(key) not in frozen_towers),
+        saved=saved,
         dtype=" and ".join(sorted({str(value.dtype).removeprefix("torch.") for value in values})),
         rms=math.sqrt(squares / parameters),
         not_finite=sum(int((~torch.isfinite(value)).sum()) for value in values),

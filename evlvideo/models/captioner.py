@@ -1,4 +1,4 @@
-"""The captioner: frozen vision tower, trained connector, frozen language model.
+"""The captioner: vision tower, connector, language model; the towers are frozen unless a run trains them.
 
 Source: EVLGen (Jian et al., ACL 2024). Notation: `B` clips, `T` frames, `N` tokens of a frame, `D` channels of the
 tower, `H` channels and `M` output tokens of the connector (of a frame or of a clip), `P` soft tokens of a clip (`M`, or
@@ -43,15 +43,18 @@ from evlvideo.models.text.draft import draft_guide
 from evlvideo.models.towers import (
     check_towers,
     give_towers,
+    read_held_weights,
     read_manifest,
     read_text_config,
     take_pixels,
     write_manifest,
 )
-from evlvideo.models.trainable import is_of_training, is_trained, tower_of
+from evlvideo.models.trainable import Trained, holds_some_of, is_of_training, is_trained, joined, tower_of
 from evlvideo.models.vision import VisionTower, check_takes_features
 
 _ADDED_BY_AUTO_MODEL = ("trust_remote_code", "adapter_kwargs")
+_SHARD_SIZE = "5GB"
+_DEFAULT_PARTS = Trained()
 
 
 class EvlVideoForCaptioning(PreTrainedModel):
@@ -89,6 +92,11 @@ class EvlVideoForCaptioning(PreTrainedModel):
         self.language_projection = nn.Linear(self.connector.output_dim, width)
         self.contrastive: ContrastiveTerm | None = None  # given by a training that has the term
         self.tower_fingerprints: dict[str, str | None] = {}
+        self.trained = _DEFAULT_PARTS
+        self.trained_in_towers: tuple[str, ...] = ()
+        """Prefixes of the towers' own weights that are trained."""
+        self.held_weights: tuple[str, ...] = ()
+        """Prefixes of those that are, or were, so that checkpoints hold them."""
         self.post_init()
         # After the initialisation above, which would overwrite LoRA's zeros.
         prepare_language_model(self.language_model, config)
@@ -96,19 +104,30 @@ class EvlVideoForCaptioning(PreTrainedModel):
 
     def freeze_towers(self) -> None:
         """Let exactly the weights that :func:`~evlvideo.models.trainable.is_trained` calls trained take gradients."""
-        frozen = self.config.frozen_weights
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(is_trained(name, frozen))
+            parameter.requires_grad_(is_trained(name, self.config.frozen_weights, self.trained, self.trained_in_towers))
         self.train(self.training)
 
+    def choose_trained(self, trained: Trained) -> None:
+        """Choose what is trained. Towers that are loaded afterwards keep it in float32."""
+        self.trained, self.trained_in_towers = trained, trained.in_towers(len(self.vision_tower.vit.blocks))
+        self.held_weights = joined((*self.held_weights, *self.trained_in_towers))
+        self.freeze_towers()
+
+    @property
+    def needs_frames(self) -> bool:
+        """Whether something inside the vision tower is trained, so that stored features cannot replace frames."""
+        return self.config.needs_frames or holds_some_of("vision_tower", self.trained_in_towers)
+
     def train(self, mode: bool = True) -> "EvlVideoForCaptioning":
-        """Set the mode of the trained parts. Frozen towers stay in eval mode, except LoRA's dropout."""
+        """Set the mode of what is trained. What is frozen of the towers stays in eval mode, except LoRA's dropout."""
         super().train(mode)
         if hasattr(self, "language_model"):
             self.language_model.train(False)
-            for name, module in self.language_model.named_modules():
-                if ".lora_dropout." in name:
-                    module.train(mode)
+            of_towers = self.trained_in_towers if self.trained.dropout else ()
+            for name, module in self.named_modules():
+                if ".lora_dropout." in name or f"{name}.".startswith(of_towers):
+                    module.training = mode
         return self
 
     def _set_gradient_checkpointing(
@@ -172,7 +191,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         if features is None:
             assert pixel_values is not None, "give pixel_values, features or soft_prompt"
             return self.vision_tower(pixel_values, draft_guide(self, pixel_values))
-        check_takes_features(self.config, training=self.training)
+        check_takes_features(self.config, trains_tower=self.needs_frames, training=self.training)
         return features
 
     @in_own_precision
@@ -294,7 +313,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         )
 
     def save_pretrained(self, save_directory: str | Path, *, full: bool = False, **kwargs: Any) -> None:  # type: ignore[override]
-        """Write configuration, trained weights, and the manifest of the frozen towers.
+        """Write configuration, trained weights (in several files if they are large), and the manifest of the towers.
 
         Args:
             save_directory: made if missing.
@@ -304,9 +323,10 @@ class EvlVideoForCaptioning(PreTrainedModel):
         state = kwargs.pop("state_dict", None) or self.state_dict()
         state = {name: value for name, value in state.items() if not is_of_training(name)}
         if not full:
-            state = {name: value for name, value in state.items() if tower_of(name) is None}
+            state = {name: value for name, value in state.items() if tower_of(name, self.held_weights) is None}
         # transformers would give weights of some language models the names of their published files.
-        super().save_pretrained(save_directory, state_dict=state, **{"save_original_format": False, **kwargs})
+        options = {"save_original_format": False, "max_shard_size": _SHARD_SIZE, **kwargs}
+        super().save_pretrained(save_directory, state_dict=state, **options)
         if kwargs.get("is_main_process", True):
             directory = Path(save_directory)
             make_weights_readable(directory)
@@ -318,6 +338,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         pretrained_model_name_or_path: str | Path,
         *,
         config: EvlVideoConfig | None = None,
+        trained: Trained = _DEFAULT_PARTS,
         tower_dtype: torch.dtype | None = None,
         language_model: bool = True,
         may_be_missing: AbstractSet[str] = frozenset(),
@@ -329,7 +350,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
             pretrained_model_name_or_path: a directory, a hub name, or `mini`.
             config: a changed configuration, for example with a contextualizer that the checkpoint does not have yet;
                 its new weights are initialised.
-            tower_dtype: dtype of the frozen towers. Defaults to float32.
+            trained: what is to be trained.
+            tower_dtype: dtype of what is frozen of the towers. Defaults to float32.
             language_model: if False, the language model is left without weights and memory; the model encodes, but
                 neither captions nor trains.
             may_be_missing: weights that the checkpoint need not hold; they are initialised.
@@ -352,6 +374,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
             config.image_mean, config.image_std = saved.image_mean, saved.image_std
         manifest = read_manifest(directory)
         model = cls(config, empty_language_model=not language_model or "language_model" in manifest)
+        model.held_weights = read_held_weights(directory)
+        model.choose_trained(trained)
         new, left_out = changed_weights(cls, saved, config) if config is not saved else (set(), set())
         check_pixels_are_known(config, directory)
         give_towers(model, manifest, tower_dtype, language_model=language_model)
@@ -367,6 +391,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         config: EvlVideoConfig,
         *,
         bert: str | None = None,
+        trained: Trained = _DEFAULT_PARTS,
         tower_dtype: torch.dtype | None = None,
         language_model: bool = True,
     ) -> "EvlVideoForCaptioning":
@@ -376,7 +401,8 @@ class EvlVideoForCaptioning(PreTrainedModel):
             config: the architecture. If its `text_config` is None, it is read from the language model; `image_mean` and
                 `image_std` default to those of the source of the vision tower's weights, or else to timm's.
             bert: BERT checkpoint for the connector, by hub name or folder. If None, the connector is random.
-            tower_dtype: dtype of the frozen towers. Defaults to float32.
+            trained: what is to be trained.
+            tower_dtype: dtype of what is frozen of the towers. Defaults to float32.
             language_model: see :meth:`from_pretrained`.
         """
         check_towers(config)
@@ -384,6 +410,7 @@ class EvlVideoForCaptioning(PreTrainedModel):
         if config.text_config is None:
             config.text_config = read_text_config(config.language_model)
         model = cls(config, empty_language_model=True)
+        model.choose_trained(trained)
         config.image_mean, config.image_std = list(model.vision_tower.image_mean), list(model.vision_tower.image_std)
         give_towers(model, None, tower_dtype, language_model=language_model)
         if bert is not None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from evlvideo.errors import UserError
 from evlvideo.files import at_home, give_ordinary_permissions, inside, read_json
 from evlvideo.models.configuration import EvlVideoConfig
-from evlvideo.models.towers import PACKAGE_PREFIX, read_manifest, resolve_source
+from evlvideo.models.towers import PACKAGE_PREFIX, read_held_weights, read_manifest, resolve_source
 from evlvideo.models.trainable import is_of_guide, is_of_training, part_of, tower_of, without_lora
 from evlvideo.models.weights import copy_weights, read_weights
 
@@ -80,24 +80,29 @@ def weights_file(directory: Path) -> Path:
     return index if index.is_file() and not (directory / WEIGHTS_NAME).is_file() else directory / WEIGHTS_NAME
 
 
+def weights_files(directory: Path) -> list[Path]:
+    """Return the file or files of a checkpoint's weights; whether they are there is not looked at.
+
+    Raises:
+        UserError: the index of several is broken or none.
+    """
+    file = weights_file(directory)
+    if file.name != INDEX_NAME:
+        return [file]
+    content = read_json(file)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f"{file} is not an index of files of weights: it has no weight_map of their names.")
+    return [inside(directory, name) for name in sorted(set(names.values()))]
+
+
 def read_all_weights(directory: Path) -> dict[str, Tensor]:
     """Read the weights of a checkpoint from its file or files.
 
     Raises:
         UserError: one is missing or broken, or the index is none.
     """
-    file = weights_file(directory)
-    if file.name != INDEX_NAME:
-        return read_weights(file)
-    content = read_json(file)
-    names = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise UserError(f"{file} is not an index of files of weights: it has no weight_map of their names.")
-    return {
-        weight: value
-        for name in sorted(set(names.values()))
-        for weight, value in read_weights(inside(directory, name)).items()
-    }
+    return {weight: value for file in weights_files(directory) for weight, value in read_weights(file).items()}
 
 
 def read_configuration(directory: Path) -> EvlVideoConfig:
@@ -181,11 +186,11 @@ def load_trained_weights(
             len(of_connector),
             model.config.connector,
         )
-    towers = read_manifest(directory)
+    towers, held = read_manifest(directory), read_held_weights(directory)
     # A tied weight is stored once, under the name of the one it is tied to.
     tied = set(model.all_tied_weights_keys)
     kept = {name: value for name, value in model.state_dict().items() if not is_of_training(name)}
-    own = {name: value for name, value in kept.items() if tower_of(name) not in towers}
+    own = {name: value for name, value in kept.items() if tower_of(name, held) not in towers}
     own = {without_lora(name): value for name, value in own.items() if name not in tied}
     state = {without_lora(name): value for name, value in state.items()}
     if not language_model:

@@ -1,7 +1,8 @@
 """The dtype of a captioner's computation: that of its frozen towers.
 
-Trained weights are in float32. A model enters autocast to its towers' dtype by itself and overrides its caller's, so
-that training, validation, captioning and attention maps compute the same soft prompt from the same frames, bit for bit.
+Trained weights are in float32, those of towers too, so that no step is lost to rounding. A
+model enters autocast to its towers' dtype by itself and overrides its caller's, so that training, validation,
+captioning and attention maps compute the same soft prompt from the same frames, bit for bit.
 """
 
 from collections.abc import Callable
@@ -16,11 +17,16 @@ from torch.nn import functional as F
 _HALF = (torch.bfloat16, torch.float16)
 
 
-def autocast_by(weight: Tensor) -> AbstractContextManager[Any]:
-    """Autocast to the dtype of a frozen weight, on its device, if that is half precision; else switch autocast off."""
+def autocast_by(weight: Tensor, dtype: torch.dtype | None = None) -> AbstractContextManager[Any]:
+    """Autocast to the dtype of a weight, on its device, if that is half precision; else switch autocast off.
+
+    Args:
+        weight: a tower's.
+        dtype: what the tower computes in, if its weights are trained and so in float32. Defaults to that of `weight`.
+    """
     if weight.is_meta:  # as in estimates
         return nullcontext()
-    device, dtype = weight.device.type, weight.dtype
+    device, dtype = weight.device.type, dtype or weight.dtype
     wanted, on = dtype in _HALF, torch.is_autocast_enabled(device)
     grad = torch.is_grad_enabled()
     if wanted == on and (not on or (grad and torch.get_autocast_dtype(device) == dtype)):

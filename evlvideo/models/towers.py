@@ -1,7 +1,8 @@
-"""Frozen towers: the source of their weights, the manifest that names them, and their fingerprints.
+"""Towers: the source of their weights, the manifest that names them, and their fingerprints.
 
 A checkpoint holds what was trained. Its manifest, `towers.json`, names the frozen towers that it was trained with, each
-with a fingerprint, so that loading it beside other weights is an error and not a worse caption.
+with a fingerprint, so that loading it beside other weights is an error and not a worse caption. If weights of towers
+were trained too, the manifest lists their prefixes. A tower of which some were trained is named as it was before.
 """
 
 import hashlib
@@ -22,7 +23,14 @@ from evlvideo.models.language import prepare_language_model
 from evlvideo.models.sources.facts import FOLDER_PREFIX, TIMM, check_vision_source, take_pixels_of_source
 from evlvideo.models.sources.language import check_language_model
 from evlvideo.models.sources.loading import load_vision_weights
-from evlvideo.models.trainable import is_trained_inside, tower_of, without_lora
+from evlvideo.models.trainable import (
+    held_weights_of,
+    holds_all_of,
+    is_trained_inside,
+    part_of,
+    tower_of,
+    without_lora,
+)
 from evlvideo.models.vision import VisionTower
 from evlvideo.progress import timed
 
@@ -34,6 +42,8 @@ PACKAGE_PREFIX = "package:"
 
 _PACKAGE_ASSETS = Path(__file__).parents[1] / "assets"
 _FINGERPRINT_VALUES = 1024
+_HELD = "trained_weights"
+"""Key of the manifest with the prefixes of the towers' own weights that were trained, if there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,21 @@ def read_manifest(directory: Path) -> dict[str, TowerRecord]:
         raise UserError(f"{directory / MANIFEST_NAME} is not a manifest of frozen towers: {error!r}.") from error
 
 
+def read_held_weights(directory: Path) -> tuple[str, ...]:
+    """Read which of the towers' own weights a checkpoint holds because they were trained, as prefixes of their names.
+
+    Raises:
+        UserError: there is no manifest, or it is malformed.
+    """
+    towers, listed = read_manifest(directory), read_json(directory / MANIFEST_NAME).get(_HELD, [])
+    if not isinstance(listed, list) or not all(isinstance(prefix, str) and part_of(prefix) for prefix in listed):
+        raise UserError(
+            f"{directory / MANIFEST_NAME} has {_HELD}={listed!r}; it must be a list of beginnings of names of the "
+            "towers' weights, such as language_model."
+        )
+    return held_weights_of(listed, towers)
+
+
 def write_manifest(directory: Path, model: Any, *, full: bool) -> None:
     """Name a captioner's frozen towers beside its weights.
 
@@ -78,7 +103,7 @@ def write_manifest(directory: Path, model: Any, *, full: bool) -> None:
         model: an :class:`~evlvideo.models.captioner.EvlVideoForCaptioning`.
         full: whether the checkpoint holds its towers.
     """
-    config, known = model.config, model.tower_fingerprints
+    config, known, held = model.config, model.tower_fingerprints, model.held_weights
     sources = {
         "vision_tower": f"timm/{config.vision_tower}" if config.vision_weights == TIMM else config.vision_weights,
         "language_model": config.language_model,
@@ -86,8 +111,9 @@ def write_manifest(directory: Path, model: Any, *, full: bool) -> None:
     towers = {
         name: TowerRecord(sources[name], known[name] if name in known else fingerprint(getattr(model, name))).to_json()
         for name in (() if full else TOWERS)
+        if not holds_all_of(name, held)
     }
-    write_json(directory / MANIFEST_NAME, {"frozen_towers": towers})
+    write_json(directory / MANIFEST_NAME, {"frozen_towers": towers, **({_HELD: list(held)} if held else {})})
 
 
 def fingerprint(tower: nn.Module) -> str:
@@ -220,12 +246,14 @@ def read_language_model(name: str) -> PreTrainedModel:
 def give_towers(
     model: Any, manifest: Mapping[str, TowerRecord] | None, dtype: torch.dtype | None, *, language_model: bool
 ) -> None:
-    """Load a captioner's frozen towers in place, convert them to a dtype, and note their fingerprints.
+    """Load a captioner's towers in place, convert what is frozen of them to a dtype, and note their fingerprints.
+
+    What was trained of them, or is to be, is in float32.
 
     Args:
         model: an :class:`~evlvideo.models.captioner.EvlVideoForCaptioning`.
         manifest: as :func:`load_towers` takes it.
-        dtype: of all towers. Defaults to float32.
+        dtype: of the frozen weights. Defaults to float32.
         language_model: if False, the language model is left out.
     """
     found, model.tower_fingerprints = load_towers(
@@ -234,6 +262,14 @@ def give_towers(
     if found is not None:
         model.language_model = found
         prepare_language_model(found, model.config)
+    dtype = dtype or torch.float32
+    convert_towers(model, dtype, model.held_weights)
+    if holds_all_of("vision_tower", model.held_weights):
+        model.vision_tower.computed_in = dtype
+
+
+def convert_towers(model: nn.Module, dtype: torch.dtype, held: tuple[str, ...] = ()) -> None:
+    """Convert what is frozen of a model's towers to a dtype, and what was trained of them (`held`) to float32."""
     for name, parameter in model.named_parameters():
         if tower_of(name) is not None:
-            parameter.data = parameter.data.to(dtype or torch.float32)
+            parameter.data = parameter.data.to(torch.float32 if tower_of(name, held) is None else dtype)

@@ -27,16 +27,21 @@ from evlvideo.models.tokens.contextualizers import InTowerContextualizer
 from evlvideo.models.tokens.pruning import tokens_by_block
 
 
-def check_takes_features(config: EvlVideoConfig, *, training: bool) -> None:
+def check_takes_features(config: EvlVideoConfig, *, trains_tower: bool, training: bool) -> None:
     """Check that stored outputs of the tower can stand for frames.
+
+    Args:
+        config: the architecture.
+        trains_tower: whether something inside the tower is trained: its weights, contextualizers or relations.
+        training: whether the model is in training mode.
 
     Raises:
         UserError: something inside the tower is trained, or captions depend on a first draft.
     """
-    if config.needs_frames:
+    if trains_tower:
         raise UserError(
-            "The model has contextualizers or relations inside the vision tower, so that features made without them "
-            "are not its own; give it frames (data.features=null)."
+            "The model trains inside the vision tower, its weights, contextualizers or relations, so that stored "
+            "features are not its own; give it frames (data.features=null)."
         )
     if config.drafts and not training:
         raise UserError(f"{NEEDS_FRAMES}.")
@@ -78,10 +83,10 @@ def _scaled(branch: Tensor, scale: nn.Module | Tensor | None) -> Tensor:
 
 
 class VisionTower(nn.Module):
-    """A frozen timm ViT, `(B, T, 3, height, width)` → `(B, T, N, D)`.
+    """A timm ViT, `(B, T, 3, height, width)` → `(B, T, N, D)`, frozen unless the captioner says otherwise.
 
-    It is always in eval mode and its weights take no gradient. Contextualizers in its blocks and video relations are
-    trained.
+    By itself it is in eval mode and its weights take no gradient. Contextualizers in its blocks and video relations
+    are trained.
 
     Modifications: timm's blocks run in a loop, which adds contextualizers between attention and MLP, lets relations
     read the last blocks, and checkpoints gradients in eval mode too. Names of weights stay timm's.
@@ -134,6 +139,8 @@ class VisionTower(nn.Module):
         self.pruning_guide: PruningGuide | None = None
         self._checkpoint: Checkpoint | None = None
         self._checkpoint_every = 1
+        self.computed_in: torch.dtype | None = None
+        """What it computes in, if its first weights are trained and so in float32. If None, their type."""
         self.vit.requires_grad_(False)
         self.eval()
 
@@ -179,8 +186,8 @@ class VisionTower(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights, of the computation, and of the tokens."""
-        return self._weight.dtype
+        """Type of the frozen weights, of the computation, and of the tokens."""
+        return self.computed_in or self._weight.dtype
 
     @property
     def device(self) -> torch.device:
@@ -194,7 +201,7 @@ class VisionTower(nn.Module):
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Autocast to the tower's type, for the tower and the captioner around it."""
-        return autocast_by(self._weight)
+        return autocast_by(self._weight, self.computed_in)
 
     @property
     def dim(self) -> int:
@@ -327,7 +334,7 @@ class VisionTower(nn.Module):
         self._checkpoint, self._checkpoint_every = checkpoint, every
 
     def train(self, mode: bool = True) -> "VisionTower":
-        """Set the mode of the relations. The tower stays in eval mode: no dropout, no updated statistics."""
+        """Set the mode of the relations. The tower stays in eval mode; the captioner sets what is trained of it."""
         super().train(False)
         if self.video_relations is not None:
             self.video_relations.train(mode)
@@ -352,8 +359,9 @@ class VisionTower(nn.Module):
         """
         images = self._images(pixel_values)
         batch, frames = pixel_values.shape[:2]
-        # Without contextualizers nothing in the tower is trained, and keeping its activations would be waste.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.has_contextualizers):
+        # If nothing in the tower is trained, keeping its activations would be waste.
+        trains = any(weight.requires_grad for weight in self.vit.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trains):
             tokens, outputs = self._run(images, frames, guide)
         # On a GPU, a norm gives float32 under autocast.
         tokens = tokens.to(self.dtype).unflatten(0, (batch, frames))

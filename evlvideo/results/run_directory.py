@@ -1,5 +1,6 @@
 """The layout of a run's directory, and its lock."""
 
+import logging
 import os
 import re
 import tempfile
@@ -14,9 +15,11 @@ from filelock import FileLock, Timeout
 from evlvideo.config.data import DataConfig
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
-from evlvideo.errors import UserError
+from evlvideo.errors import UserError, first_ten
 from evlvideo.files import remove_leftovers
 from evlvideo.mini.rendered import SCHEME
+
+logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "config.yaml"
 """The whole config of the run."""
@@ -168,3 +171,12 @@ def sole_use(run: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def cleared(directory: Path) -> Iterator[None]:
+    """Take a run's directory for this process, without what a killed one was writing."""
+    with sole_use(directory):
+        if removed := remove_unfinished(directory):
+            logger.info("%s: removed %s, which a killed process left unfinished", directory, first_ten(removed))
+        yield

@@ -1,15 +1,37 @@
-"""Groups trained weights by part for the optimizer, each with its learning rate and weight decay; and a schedule."""
+"""The optimizer of trained weights, which groups them by part with learning rate and weight decay; and a schedule."""
 
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
+from transformers import Trainer, TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from evlvideo.config.training import LearningRatesConfig, TrainingConfig
+from evlvideo.errors import UserError
 from evlvideo.models.trainable import is_decayed, trained_part
+
+
+def chosen_optimizer(args: TrainingArguments, model: nn.Module) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    """Return the class of the optimizer that transformers' arguments name, and its own arguments.
+
+    Raises:
+        UserError: it is not installed, or chooses the weights it trains by itself.
+    """
+    wrong = f"training.arguments.optim is {OptimizerNames(args.optim).value}"
+    try:
+        optimizer_class, arguments = Trainer.get_optimizer_cls_and_kwargs(args, cast(Any, model))
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{wrong}: {error}") from error
+    if not isinstance(optimizer_class, type) or arguments.keys() & {"params", "model", "optimizer_dict"}:
+        raise UserError(
+            f"{wrong}, which chooses the weights it trains by itself; use one that takes groups of weights with "
+            "learning rates of their own, such as adamw_torch_fused, adafactor or sgd."
+        )
+    return optimizer_class, arguments
 
 
 def peak_rates(model: nn.Module, learning_rate: float, own: LearningRatesConfig) -> dict[str, float]:

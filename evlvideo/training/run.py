@@ -1,8 +1,8 @@
 """Trains one run, from its config to the run's directory."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
 from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.media.errors import DecodeError
-from evlvideo.errors import Interrupted, UserError, first_ten
+from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json, write_json
 from evlvideo.metrics.names import format_score
 from evlvideo.metrics.remarks import cider_remarks, script_remarks
@@ -42,14 +42,13 @@ from evlvideo.results.run_directory import (
     SUMMARY_NAME,
     TRAINING_LOG_NAME,
     check_writable,
-    remove_unfinished,
-    sole_use,
+    cleared,
 )
 from evlvideo.terminal import log_file
 from evlvideo.training.arguments import training_arguments
 from evlvideo.training.callbacks import RunFiles
-from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.contrast import Contrast
+from evlvideo.training.health.collapse import signs_of_validation
 from evlvideo.training.parameter_groups import staircase_share
 from evlvideo.training.representation.trainer import RepresentationTrainer
 from evlvideo.training.resuming.checkpoints import (
@@ -113,22 +112,13 @@ def train(config: RunConfig, *, resume: bool = False, console: Console | None = 
     trainer = _make_trainer(config, arguments, DTYPES[precision], sources, validation_clips)
     with ExitStack() as held:
         # One process takes the directory; a refusal is raised in all, or the others would wait for it.
-        on_main_process(lambda: held.enter_context(_cleared(directory)))
+        on_main_process(lambda: held.enter_context(cleared(directory)))
         # Look again: another process may have trained in the directory until now.
         checkpoint = checkpoint_to_resume(directory, resume)
         with log_file(directory / TRAINING_LOG_NAME):
             record = RunRecord(config) if checkpoint is None else _resume(trainer, config, checkpoint)
             _train(trainer, record, checkpoint, console or Console(stderr=True))
     return directory
-
-
-@contextmanager
-def _cleared(directory: Path) -> Iterator[None]:
-    """Take a run's directory for this process, without what a killed one was writing."""
-    with sole_use(directory):
-        if removed := remove_unfinished(directory):
-            logger.info("%s: removed %s, which a killed process left unfinished", directory, first_ten(removed))
-        yield
 
 
 def _resume(trainer: CaptionTrainer, config: RunConfig, checkpoint: Path) -> RunRecord:

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from evlvideo.config.training import TrainingConfig
 from evlvideo.processes import signals_to_catch
-from evlvideo.training.collapse import signs_of_validation
+from evlvideo.training.health.collapse import signs_of_validation
 
 LogHistory = Sequence[Mapping[str, Any]]
 """Entries of a run's log, including those before an interruption."""

@@ -1,27 +1,23 @@
 """Trains by cross-entropy on transformers' Trainer, and validates by the captions that the model generates."""
 
 import logging
-import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
-from accelerate import skip_first_batches
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
-from transformers import Trainer, TrainingArguments
+from torch.utils.data import Dataset
+from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.training_args import OptimizerNames
 
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
-from evlvideo.data.loading.loader import RestartingBatches, batch_loader, end_workers, prepare_workers
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.inference.captions import name_special_tokens
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -31,10 +27,11 @@ from evlvideo.models.text.cut_texts import CutTexts
 from evlvideo.results.validation_records import Sample, ValidationRecord
 from evlvideo.training.arguments import use_one_gpu
 from evlvideo.training.callbacks import EpochOfDataset, Resumed, StartOfRun
-from evlvideo.training.collapse import signs_of_validation
 from evlvideo.training.contrast import Contrast
-from evlvideo.training.finite import FiniteLosses, check_weights
-from evlvideo.training.parameter_groups import parameter_groups, peak_rates, rates_of_step, take_rates
+from evlvideo.training.health.collapse import signs_of_validation
+from evlvideo.training.health.finite import FiniteLosses, check_weights
+from evlvideo.training.ordered_batches import OrderedTrainer
+from evlvideo.training.parameter_groups import chosen_optimizer, parameter_groups, peak_rates, rates_of_step, take_rates
 from evlvideo.training.resuming.checkpoints import processes_of, state_of, told_if_not_written
 from evlvideo.training.resuming.log_interval import LogInterval, read_interval, write_interval
 from evlvideo.training.resuming.record import RunRecord
@@ -48,7 +45,7 @@ logger = logging.getLogger(__name__)
 TEXT_INPUTS = ("input_ids", "attention_mask", "labels")
 
 
-class CaptionTrainer(Trainer):
+class CaptionTrainer(OrderedTrainer):
     """Trains by cross-entropy, and validates by the CIDEr of generated captions.
 
     Takes batches from :class:`evlvideo.data.loading.collate.CaptionCollator`. Precision, accumulation, several
@@ -144,8 +141,6 @@ class CaptionTrainer(Trainer):
         self._group_peaks: list[float] = []
         self._losses = FiniteLosses()
         self._cut_texts = CutTexts(processor.max_text_tokens)
-        self._train_loader: DataLoader | None = None
-        self._epoch: tuple[Iterator[dict[str, Any]], RestartingBatches[dict[str, Any]]] | None = None
         self._clock = 0.0
         self._validation_seconds = 0.0
         self._seconds_before_resuming = 0.0
@@ -165,57 +160,6 @@ class CaptionTrainer(Trainer):
         """The model's processor."""
         assert isinstance(self.processing_class, EvlVideoProcessor)
         return self.processing_class
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Make the loader of this process's batches."""
-        loader: Any = super().get_train_dataloader()
-        # Accelerate's loader wraps this one.
-        inside: DataLoader = loader.base_dataloader
-        prepare_workers(inside)
-        # It samples a seed whenever workers start, which happens at other times in a resumed run or with persistent
-        # workers. A separate generator leaves training's random state alone.
-        inside.generator = torch.Generator()
-        self._train_loader = inside
-        return cast(DataLoader, loader)
-
-    def batches_before_training(self, items: int) -> Iterable[dict[str, Any]]:
-        """Load the first items outside training, whose random state and order of clips stay as they are."""
-        items, size = min(items, len(cast(Sized, self.train_dataset))), self.args.per_device_train_batch_size
-        batches = [range(first, min(first + size, items)) for first in range(0, items, size)]
-        return batch_loader(
-            cast("Dataset[Any]", self.train_dataset),
-            batches,
-            self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-        )
-
-    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
-        # The dataset is shuffled already. A random sampler would undo the proportions of a mixture, and hold the order
-        # of all items in memory.
-        return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
-    ) -> tuple[list[dict[str, Any]], Tensor | int | None]:
-        """Take the batches of one optimizer step; workers that the system ended are started again."""
-        if self._epoch is None or self._epoch[0] is not epoch_iterator:
-            self._epoch = (epoch_iterator, self._restarting(epoch_iterator))
-        return super().get_batch_samples(self._epoch[1], num_batches, device)
-
-    def _restarting(self, epoch_iterator: Iterator[dict[str, Any]]) -> RestartingBatches[dict[str, Any]]:
-        """Wrap the batches of an epoch, or of the rest of it in a resumed run."""
-        loader: Any = self.callback_handler.train_dataloader
-        accumulated = self.args.gradient_accumulation_steps
-        epoch, steps = divmod(self.state.global_step, math.ceil(len(loader) / accumulated))
-        skipped = 0 if self.args.ignore_data_skip else steps * accumulated
-
-        def batches_after(taken: int) -> Iterator[dict[str, Any]]:
-            loader.base_dataloader._iterator = None
-            rest = skip_first_batches(loader, skipped + taken)
-            rest.set_epoch(epoch)
-            return iter(rest)
-
-        return RestartingBatches(epoch_iterator, batches_after, logger.warning)
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -362,12 +306,7 @@ class CaptionTrainer(Trainer):
             self._cut_texts.tell(finished=True)
             return result
         finally:
-            if self._epoch is not None:
-                self._epoch[1].close()
-            if self._train_loader is not None:
-                # Persistent workers live until their loader drops them, and the program would wait for them at exit.
-                end_workers(self._train_loader._iterator)
-                self._train_loader._iterator = None
+            self.end_loading()
 
     def restore(self, checkpoint: Path) -> None:
         """Restore the weights and state of a checkpoint that needs no more training."""
@@ -440,7 +379,7 @@ class CaptionTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, with learning rates and weight decay by group."""
         if self.optimizer is None:
-            optimizer_class, arguments = self._chosen_optimizer()
+            optimizer_class, arguments = chosen_optimizer(self.args, self.trained)
             groups = parameter_groups(model or self.trained, self._peaks, self.args.weight_decay)
             self._group_peaks = [group["lr"] for group in groups]
             try:
@@ -461,16 +400,3 @@ class CaptionTrainer(Trainer):
             self.lr_scheduler = LambdaLR(optimizer, self._schedule)
             self._created_lr_scheduler = True
         return self.lr_scheduler
-
-    def _chosen_optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        wrong = f"training.arguments.optim is {OptimizerNames(self.args.optim).value}"
-        try:
-            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, cast(Any, self.trained))
-        except (ValueError, ImportError) as error:
-            raise UserError(f"{wrong}: {error}") from error
-        if not isinstance(optimizer_class, type) or arguments.keys() & {"params", "model", "optimizer_dict"}:
-            raise UserError(
-                f"{wrong}, which chooses the weights it trains by itself; use one that takes groups of weights with "
-                "learning rates of their own, such as adamw_torch_fused, adafactor or sgd."
-            )
-        return optimizer_class, arguments

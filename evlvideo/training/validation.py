@@ -28,7 +28,7 @@ from evlvideo.models.tokens.prompt_statistics import (
     token_moments,
 )
 from evlvideo.results.validation_records import Sample
-from evlvideo.training.collapse import bad_ending_share
+from evlvideo.training.health.collapse import bad_ending_share
 
 SELECTION_TOKENIZER = "python"
 """The default. Selects the same checkpoint on machines with and without Java."""

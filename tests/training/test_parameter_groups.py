@@ -53,6 +53,8 @@ def test_every_part_has_its_key() -> None:
         "projections",
         "contextualizers",
         "lora",
+        "vision_tower",
+        "language_model",
     }
 
 

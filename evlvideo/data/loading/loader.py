@@ -5,12 +5,13 @@ import pickle
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
+from accelerate import skip_first_batches
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from evlvideo.errors import UserError
@@ -72,16 +73,17 @@ class RestartingBatches(Iterator[Batch], Generic[Batch]):
     """Batches of a loader, whose workers are started again if the system ends them, as it does when memory is short.
 
     Args:
-        batches: an iterator over the loader.
-        batches_after: makes a new one, over the batches after a given number. Items must not depend on the worker.
+        loader: all batches. Its workers start with the first one.
+        loader_after: makes a loader of the batches after a given number. Items must not depend on the worker.
         tell: takes a line when workers start again.
     """
 
     def __init__(
-        self, batches: Iterator[Batch], batches_after: Callable[[int], Iterator[Batch]], tell: Callable[[str], object]
+        self, loader: Iterable[Batch], loader_after: Callable[[int], Iterable[Batch]], tell: Callable[[str], object]
     ) -> None:
-        self._batches = batches
-        self._batches_after = batches_after
+        self._loader = loader
+        self._loader_after = loader_after
+        self._batches: Iterator[Batch] | None = None
         self._tell = tell
         self._restarts = self._taken = 0
 
@@ -93,8 +95,11 @@ class RestartingBatches(Iterator[Batch], Generic[Batch]):
         """
         while True:
             try:
-                # torch's handler would raise wherever this process is when a worker ends, even inside a step.
+                # torch's handler would raise wherever this process is when a worker ends, even inside a step. It is set
+                # when workers start, and they may end while they do.
                 with keeping_handler(signal.SIGCHLD):
+                    if self._batches is None:
+                        self._batches = iter(self._loader)
                     batch = next(self._batches)
             except RuntimeError as error:
                 if not _ENDED.search(str(error)):
@@ -105,8 +110,9 @@ class RestartingBatches(Iterator[Batch], Generic[Batch]):
             else:
                 self._taken += 1
                 return batch
-            # Outside the handler, whose traceback keeps the old workers.
-            self._batches = self._batches_after(self._taken)
+            # Outside the `except` clause, whose traceback keeps the old workers.
+            self._batches = None
+            self._loader = self._loader_after(self._taken)
 
     def _note_end(self, reason: str) -> None:
         self._restarts += 1
@@ -124,7 +130,30 @@ class RestartingBatches(Iterator[Batch], Generic[Batch]):
         After an error or a signal, its traceback would keep the iterator, and the program would wait for its workers at
         exit.
         """
-        end_workers(self._batches)
+        if self._batches is not None:
+            end_workers(self._batches)
+
+
+def restarting_epoch(
+    loader: Any, batches: Iterator[Batch], *, epoch: int, skipped: int, tell: Callable[[str], object]
+) -> RestartingBatches[Batch]:
+    """Wrap the batches of an epoch of accelerate's loader, whose workers may end.
+
+    Args:
+        loader: accelerate's, over one that :func:`prepare_workers` has seen.
+        batches: of the epoch, after those that are skipped.
+        epoch: its index.
+        skipped: batches of the epoch before the first one.
+        tell: takes what happened.
+    """
+
+    def loader_after(taken: int) -> Iterable[Batch]:
+        loader.base_dataloader._iterator = None
+        rest = skip_first_batches(loader, skipped + taken)
+        rest.set_epoch(epoch)
+        return cast(Iterable[Batch], rest)
+
+    return RestartingBatches(batches, loader_after, tell)
 
 
 def end_workers(batches: object) -> None:

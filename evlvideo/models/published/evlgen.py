@@ -156,6 +156,11 @@ def to_published(model: EvlVideoForCaptioning) -> dict[str, Tensor]:
         UserError: the published code cannot run the model.
     """
     _check_publishable(model.config)
+    if model.held_weights:
+        raise UserError(
+            f"The published code loads the towers' own weights, but those of this model were trained "
+            f"({', '.join(model.held_weights)}); export a model whose towers stayed frozen."
+        )
     return {name: value.detach().cpu() for name, value in _published_state(model).items()}
 
 

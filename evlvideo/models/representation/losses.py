@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evlvideo.models.contrast.gather import gathered
+from evlvideo.models.vlp.losses import IGNORED
 
 LABEL_SMOOTHING = 0.1
 """Of contrast and generation, as published."""
-IGNORED = -100
 
 
 class Contrast(NamedTuple):
@@ -69,18 +69,6 @@ def _all(x: Tensor, *, across: bool, constant: bool) -> Tensor:
     if across:
         return gathered(x, constant=constant)
     return x.detach() if constant else x
-
-
-def matching_loss(logits: Tensor, pairs: int) -> Tensor:
-    """Compute the cross-entropy of two classes, 1 for pairs that belong together.
-
-    Args:
-        logits: of each pair, `(K·B, 2)`; those that belong together come first.
-        pairs: `B`.
-    """
-    targets = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
-    targets[:pairs] = 1
-    return F.cross_entropy(logits.float(), targets)
 
 
 def generation_loss(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:

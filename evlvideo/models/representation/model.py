@@ -30,10 +30,10 @@ from evlvideo.models.representation.losses import (
     causal_attention,
     contrast,
     generation_loss,
-    matching_loss,
     pair_attention,
     text_attention,
 )
+from evlvideo.models.vlp.losses import matching_loss
 from evlvideo.models.vlp.negatives import draw_negatives
 
 NEGATIVE_FLOOR = 1e-4

@@ -14,7 +14,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 
 from evlvideo.errors import UserError, why_not_written
 from evlvideo.files import read_json
-from evlvideo.models.checkpoint import CONFIG_NAME, WEIGHTS_NAME
+from evlvideo.models.checkpoint import CONFIG_NAME, weights_files
 from evlvideo.models.towers import read_manifest
 from evlvideo.processes import is_main
 from evlvideo.results.run_directory import CHECKPOINTS_NAME, SUMMARY_NAME
@@ -94,15 +94,15 @@ def problem_of_checkpoint(checkpoint: Path) -> str | None:
     try:
         read_json(checkpoint / CONFIG_NAME)
         read_manifest(checkpoint)
-        processes = read_interval(checkpoint).processes
+        files = list(_files(checkpoint, read_interval(checkpoint).processes))
     except UserError as error:
         return str(error).removesuffix(".")
-    return next(filter(None, map(_problem_of_file, _files(checkpoint, processes))), None)
+    return next(filter(None, map(_problem_of_file, files)), None)
 
 
 def _files(checkpoint: Path, processes: int | None) -> Iterator[Path]:
     """Name the binary files that resuming needs."""
-    yield checkpoint / WEIGHTS_NAME
+    yield from weights_files(checkpoint)
     yield from sorted(checkpoint.glob("*.safetensors"))
     # DeepSpeed keeps the optimizer, and sometimes the schedule, in a folder of its own.
     if not any(checkpoint.glob("global_step*")):
@@ -131,8 +131,11 @@ def _problem_of_file(path: Path) -> str | None:
 
 
 def problem_of_weights(checkpoint: Path) -> str | None:
-    """Say what is wrong with the file of a checkpoint's weights, or None."""
-    return _problem_of_file(checkpoint / WEIGHTS_NAME)
+    """Say what is wrong with the files of a checkpoint's weights, or None."""
+    try:
+        return next(filter(None, map(_problem_of_file, weights_files(checkpoint))), None)
+    except UserError as error:
+        return str(error).removesuffix(".")
 
 
 def processes_of(checkpoint: Path) -> int:

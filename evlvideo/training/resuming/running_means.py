@@ -15,8 +15,9 @@ class RunningMeans:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
-        """Add `count` values with the sum `total`: scalars on one device, or numbers."""
-        both = torch.stack([torch.as_tensor(value).detach().float() for value in (total, count)])
+        """Add `count` values with the sum `total`: scalars, which stay on the device of the total, or numbers."""
+        device = total.device if isinstance(total, Tensor) else None
+        both = torch.stack([torch.as_tensor(value, device=device).detach().float() for value in (total, count)])
         known = self._sums.get(name)
         # Sums that were restored are on the CPU.
         self._sums[name] = both if known is None else known.to(both.device) + both

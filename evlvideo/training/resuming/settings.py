@@ -15,7 +15,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.config.settings import flat_settings
 from evlvideo.errors import UserError
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import WEIGHTS_NAME, read_configuration
+from evlvideo.models.checkpoint import read_configuration, weights_files
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.towers import check_same_tower, read_manifest
 from evlvideo.processes import is_main
@@ -35,13 +35,16 @@ RATES = (
     "training.learning_rates.projections",
     "training.learning_rates.contextualizers",
     "training.learning_rates.lora",
+    "training.learning_rates.vision_tower",
+    "training.learning_rates.language_model",
     "training.min_learning_rate",
     "training.schedule",
     "training.schedule_steps",
     "training.warmup_steps",
     "training.warmup_learning_rate",
 )
-"""The schedule of the learning rates, which goes on from the step that it has reached."""
+"""The schedule of the learning rates, which goes on from the step that it has reached. A part that is frozen stays so,
+and one that is trained goes on being trained."""
 LIMITS = (
     "training.max_steps",
     "training.patience",
@@ -108,6 +111,7 @@ _SAME_CONTENT = (
 _SHARED_OUT = ("training.batch_size", "training.gradient_accumulation_steps")
 """May change if as many clips remain in a step."""
 _ARGUMENTS = "training.arguments."
+_RATE_OF_PART = "training.learning_rates."
 _NOT_OF_THE_ARCHITECTURE = frozenset(
     {"model_type", "sub_configs", "text_config", "bert_config", "vision_weights", "language_model"}
 )
@@ -261,6 +265,8 @@ def _general(key: str) -> str:
 def _may_change(key: str, change: Change) -> bool:
     if key.startswith(_ARGUMENTS):
         return key.removeprefix(_ARGUMENTS).partition(".")[0] in ARGUMENTS_THAT_MAY_CHANGE
+    if key.startswith(_RATE_OF_PART):
+        return (change.before == 0) == (change.now == 0)
     if key in _SAME_CONTENT:
         return change.before is not None and change.now is not None and _same_content(change.before, change.now)
     return _general(key) in MAY_CHANGE or key in _SHARED_OUT
@@ -276,9 +282,11 @@ def _same_content(before: str, now: str) -> bool:
         return False
     if old.samefile(new):
         return True
-    if old.is_dir():
-        old, new = old / WEIGHTS_NAME, new / WEIGHTS_NAME
-    return old.is_file() and new.is_file() and filecmp.cmp(old, new, shallow=False)
+    files = [weights_files(path) if path.is_dir() else [path] for path in (old, new)]
+    return len(files[0]) == len(files[1]) and all(
+        first.is_file() and second.is_file() and filecmp.cmp(first, second, shallow=False)
+        for first, second in zip(*files, strict=True)
+    )
 
 
 def _changes_of_steps(before: RunConfig, now: RunConfig, checkpoint: Path) -> dict[str, Change]:

@@ -18,7 +18,7 @@ from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import UserError
 from evlvideo.models.language import caption_loss
 from evlvideo.models.processing import IGNORED
-from evlvideo.training.collapse import Sign, bad_ending_share, repetition_share, signs_of_collapse
+from evlvideo.training.health.collapse import Sign, bad_ending_share, repetition_share, signs_of_collapse
 from evlvideo.training.scst.baselines import BASELINES, advantages
 from evlvideo.training.scst.policy_loss import masked_sum, policy_loss
 from evlvideo.training.scst.rewards import Reward
@@ -96,7 +96,7 @@ class SelfCriticalTrainer(CaptionTrainer):
         captioner, alone = self.captioner, len(batches) == 1
         with torch.set_grad_enabled(alone):
             for batch in batches:
-                if not captioner.config.needs_frames and "pixel_values" in batch:
+                if not captioner.needs_frames and "pixel_values" in batch:
                     batch["features"] = captioner.vision_tower(batch.pop("pixel_values"))
             prompt = captioner.read_prompt(
                 torch.cat([captioner.encode(**visual_inputs(batch)) for batch in batches])  # (B, P, E)

@@ -1,7 +1,7 @@
 """Batches of images and captions, in an order that depends on the seed alone."""
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from accelerate import PartialState
@@ -74,8 +74,8 @@ def steps_of(
         ]
         batches = [range(start, start + size) for start in places]
 
-        def after(taken: int, batches: list[range] = batches) -> Iterator[dict[str, Any]]:
-            return iter(batch_loader(dataset, batches[taken:], collator, num_workers=num_workers))
+        def after(taken: int, batches: list[range] = batches) -> Iterable[dict[str, Any]]:
+            return batch_loader(dataset, batches[taken:], collator, num_workers=num_workers)
 
         restarting = RestartingBatches(after(0), after, logger.warning)
         try:

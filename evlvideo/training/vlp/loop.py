@@ -27,7 +27,8 @@ from evlvideo.processes import is_main, on_main_process
 from evlvideo.progress import Progress
 from evlvideo.results.provenance import git_commit
 from evlvideo.results.run_directory import CHECKPOINTS_NAME, CONFIG_NAME, LOG_NAME, SUMMARY_NAME
-from evlvideo.training.finite import FiniteLosses, check_weights
+from evlvideo.training.health.finite import FiniteLosses, check_weights
+from evlvideo.training.resuming.running_means import RunningMeans
 from evlvideo.training.seeds import seed_of_step, seed_process
 from evlvideo.training.stopping import GracefulStop
 from evlvideo.training.vlp.batches import steps_of
@@ -78,9 +79,7 @@ class Loop:
         self._model: nn.Module = self._distributed()
         self._losses = FiniteLosses()
         self._step = 0
-        self._sums: dict[str, Tensor] = {}
-        """Sums over the passes since the last log line, by loss."""
-        self._passes = 0
+        self._means = RunningMeans()
         self._log: list[dict[str, Any]] = []
         self._seconds = 0.0
         self._best: tuple[int, float] | None = None
@@ -181,22 +180,18 @@ class Loop:
     def _note(self, losses: Mapping[str, Tensor], clip_ids: list[str]) -> None:
         self._losses.note(losses["loss"], self._step + 1, clip_ids)
         for name, loss in losses.items():
-            found = loss.detach().double()
-            self._sums[name] = self._sums[name] + found if name in self._sums else found
-        self._passes += 1
+            self._means.add(name, loss, 1)
 
     def _write_line(self, norm: Tensor | None) -> None:
         """Log the mean losses since the last line, over all processes."""
         self._losses.look()
-        means = {name: reduce(total, "mean").item() / self._passes for name, total in self._sums.items()}
         temperature = getattr(self._pretraining, "temp", None)
         self._add_line(
-            means
+            self._means.take()
             | {"learning_rate": learning_rate_of(self._step - 1, self._config.training)}
             | ({} if temperature is None else {"temperature": temperature.item()})
             | ({} if norm is None else {"grad_norm": norm.item()})
         )
-        self._sums, self._passes = {}, 0
 
     def _validate(self) -> None:
         self._losses.look()
@@ -223,8 +218,7 @@ class Loop:
             "step": self._step,
             "optimizer": self._optimizer.state_dict(),
             "random": gather_object([self._random_state()]),
-            "sums": gather_object([{name: total.cpu() for name, total in self._sums.items()}]),
-            "passes": self._passes,
+            "sums": self._means.sums(),
             "log": self._log,
             "seconds": self._seconds,
             "best": self._best,
@@ -243,15 +237,15 @@ class Loop:
     def _resume(self, checkpoint: Path) -> None:
         state = load_checkpoint(checkpoint, self._pretraining)
         self._optimizer.load_state_dict(state["optimizer"])
-        self._step, self._passes, self._log = state["step"], state["passes"], state["log"]
+        self._step, self._log = state["step"], state["log"]
         self._seconds, self._best = state["seconds"], state["best"]
+        if is_main():
+            self._means.restore(state["sums"])
         index, count = self._processes.process_index, self._processes.num_processes
         if len(state["random"]) != count:
             # Other processes have no states to go on from. Those of the run's start would repeat its dropout.
             seed_process(seed_of_step(self._config.seed, self._step), index)
-            self._sums, self._passes = {}, 0
             return
-        self._sums = {name: total.to(self._device) for name, total in state["sums"][index].items()}
         torch.set_rng_state(state["random"][index]["cpu"])
         if "cuda" in state["random"][index] and self._device.type == "cuda":
             torch.cuda.set_rng_state(state["random"][index]["cuda"], self._device)

@@ -1,6 +1,5 @@
 """Pre-trains one model, from its config to the run's directory."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,15 +21,13 @@ from evlvideo.inference.embed_run import ImageSize
 from evlvideo.inference.embedding import texts_of
 from evlvideo.models.vlp.images import read_guidance
 from evlvideo.processes import join_processes, on_main_process
-from evlvideo.results.run_directory import TRAINING_LOG_NAME, check_writable, remove_unfinished, sole_use
+from evlvideo.results.run_directory import TRAINING_LOG_NAME, check_writable, cleared
 from evlvideo.terminal import log_file
 from evlvideo.training.seeds import seed_process
 from evlvideo.training.vlp.batches import PairCollator
 from evlvideo.training.vlp.checkpoints import check_same_config, checkpoint_to_resume
 from evlvideo.training.vlp.loop import Loop
 from evlvideo.training.vlp.validation import retrieval_validation
-
-logger = logging.getLogger(__name__)
 
 
 def pretrain(config: VlpConfig, *, resume: bool = False, console: Console | None = None) -> Path:
@@ -105,15 +102,9 @@ def run_loop(loop: Loop, seed: int, directory: Path, *, resume: bool, console: C
     # Dropout must differ between processes. New weights, which must be equal, have been sampled before.
     seed_process(seed, PartialState().process_index)
     with ExitStack() as held:
-        on_main_process(lambda: _take(held, directory))
+        on_main_process(lambda: held.enter_context(cleared(directory)))
         with log_file(directory / TRAINING_LOG_NAME):
             loop.train(checkpoint_to_resume(directory, resume), console or Console(stderr=True))
-
-
-def _take(held: ExitStack, directory: Path) -> None:
-    """Take a run's directory for this process, without what a killed one was writing."""
-    held.enter_context(sole_use(directory))
-    remove_unfinished(directory)
 
 
 def _captions(config: VlpConfig, sources: Mapping[str, Sequence[CaptionedClip] | ShardClips]) -> Iterator[str]:

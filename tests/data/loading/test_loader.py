@@ -4,7 +4,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -91,9 +91,8 @@ def test_a_worker_ends_when_its_parent_says_so() -> None:
 
 
 def restarting(loader: DataLoader[int], told: list[str]) -> RestartingBatches[Any]:
-    def after(taken: int) -> Iterator[Any]:
-        rest = batch_loader(loader.dataset, [[number] for number in range(taken, 40)], list, num_workers=2)
-        return iter(rest)
+    def after(taken: int) -> Iterable[Any]:
+        return batch_loader(loader.dataset, [[number] for number in range(taken, 40)], list, num_workers=2)
 
     return RestartingBatches(after(0), after, told.append)
 
@@ -116,6 +115,29 @@ def test_workers_that_end_again_and_again_are_a_user_error() -> None:
     with pytest.raises(UserError, match=r"ended 6 times.*data\.num_workers"):
         list(restarting(DataLoader(Ends()), told))
     assert len(told) == MOST_RESTARTS
+
+
+class Starting:
+    """A loader that starts workers as torch does, and one of them ends before the last has started."""
+
+    def __init__(self, ends: int) -> None:
+        self.ends = ends
+
+    def __iter__(self) -> Iterator[list[int]]:
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        if self.ends:
+            self.ends -= 1
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        return iter([[0], [1]])
+
+
+@pytest.mark.parametrize("ends", [1, 3])
+def test_workers_that_end_while_others_start_are_started_again(ends: int) -> None:
+    told: list[str] = []
+    loader = Starting(ends)
+    assert list(RestartingBatches(loader, lambda taken: loader, told.append)) == [[0], [1]]
+    assert len(told) == ends
+    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
 
 
 def test_an_end_of_a_worker_does_not_disturb_what_the_parent_does_meanwhile() -> None:

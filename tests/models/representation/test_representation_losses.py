@@ -9,11 +9,11 @@ from evlvideo.models.representation.losses import (
     causal_attention,
     contrast,
     generation_loss,
-    matching_loss,
     pair_attention,
     similarities,
     text_attention,
 )
+from evlvideo.models.vlp.losses import matching_loss
 
 PAIRS, QUERIES, WIDTH = 3, 2, 4
 IMAGES = F.normalize(chirp(PAIRS, QUERIES, WIDTH), dim=-1)

@@ -50,6 +50,7 @@ OTHER: dict[str, Any] = {
     "model.merge_r": 3,
     "model.merge_to": 7,
     "model.pruning": {"begin": [1], "keep": [0.5]},
+    "model.visual_mask": "full",
     "model.lora_r": 2,
     "model.lora_alpha": 3,
     "model.lora_dropout": 0.1,
@@ -90,6 +91,9 @@ OTHER: dict[str, Any] = {
     "training.learning_rates.projections": 0.02,
     "training.learning_rates.contextualizers": 0.02,
     "training.learning_rates.lora": 0.02,
+    "training.learning_rates.vision_tower": 0.02,
+    "training.learning_rates.language_model": 0.02,
+    "training.vision_blocks": 1,
     "training.min_learning_rate": 1e-4,
     "training.schedule": "staircase",
     "training.schedule_steps": 2,
@@ -145,8 +149,16 @@ OTHER: dict[str, Any] = {
     "contrastive.text_encoder": "simcse",
     "contrastive.width": 8,
     "contrastive.gradient": "full",
+    "representation.contrast_weight": 0.5,
+    "representation.matching_weight": 0.5,
+    "representation.generation_weight": 0.5,
+    "representation.tokenizer": "another/tokenizer",
+    "representation.text_tokens": 9,
+    "representation.width": 8,
 }
 """Every setting, with another value than the run's."""
+UNFREEZE = ("training.learning_rates.vision_tower", "training.learning_rates.language_model")
+"""Rates that may change, but not from 0."""
 
 
 def keys_of(section: type, prefix: str = "") -> list[str]:
@@ -199,7 +211,7 @@ def test_a_setting_may_change_and_is_told_or_is_refused_by_name(
     shown += ".num_queries" if key == "model.connector_options" else ""
     if key in _SHARED_OUT:
         shown = r"training\.batch_size × training\.gradient_accumulation_steps × processes"
-    if key not in MAY_CHANGE:
+    if key not in MAY_CHANGE or key in UNFREEZE:
         with pytest.raises(UserError, match=f"cannot resume with .*{shown}".replace("[0]", r"\[0\]")):
             resumed_record(changed, trained, newest(trained))
         return

@@ -14,6 +14,13 @@ def test_means_are_of_all_values_since_they_were_last_taken() -> None:
     assert means.take() == {"reward": 7.0}
 
 
+def test_a_number_of_values_goes_where_their_sum_is() -> None:
+    means = RunningMeans()
+    for _ in range(2):
+        means.add("contrastive_loss", torch.zeros((), device="meta"), 1)
+    assert means._sums["contrastive_loss"].is_meta
+
+
 def test_of_nothing_there_is_no_mean() -> None:
     means = RunningMeans()
     means.add("reward", 0.0, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from resumed_run import config_of, newest, quietly
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from toy_run import Toy
 
 from evlvideo.errors import UserError
@@ -168,3 +168,21 @@ def test_a_clock_that_was_set_back_costs_no_new_checkpoint(toy: Toy, run: Path) 
     quietly(config_of(toy, run, training={"max_steps": 8, "keep_checkpoints": 1}), resume=True)
     assert (run / "checkpoints" / "checkpoint-8").is_dir()
     assert len(list((run / "checkpoints").iterdir())) == 2
+
+
+def test_weights_in_several_files_are_whole_if_all_are(run: Path) -> None:
+    """As they are saved where towers are trained and large."""
+    checkpoint = newest(run)
+    weights = load_file(checkpoint / "model.safetensors")
+    (checkpoint / "model.safetensors").unlink()
+    names = sorted(weights)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, held in shards.items():
+        save_file({name: weights[name] for name in held}, checkpoint / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, held in shards.items() for name in held}}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert problem_of_checkpoint(checkpoint) is None
+    cut(checkpoint / "model-00002-of-00002.safetensors")
+    assert problem_of_checkpoint(checkpoint) == "model-00002-of-00002.safetensors is cut short or broken"
+    (checkpoint / "model-00002-of-00002.safetensors").unlink()
+    assert problem_of_checkpoint(checkpoint) == "model-00002-of-00002.safetensors is missing"

@@ -28,6 +28,7 @@ class Albef(MatchingHost):
     """
 
     negative_floor = 0.0
+    fuses_states = True
     untaught: tuple[str, ...] = ("itm_head",)
     _tied_weights_keys = {  # noqa: RUF012  (transformers')
         "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -47,8 +48,9 @@ class Albef(MatchingHost):
         states: Tensor = self.text_encoder.embeddings(input_ids)
         return self._run(slice(None, self.fusion_layer), states, attention_mask)
 
-    def fused_states(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
+    def fused_states(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor | None, tokens: Tensor) -> Tensor:
         """Let the states of texts read images in the upper layers; `input_ids` are not used."""
+        assert states is not None
         return self.fused_over(attention_mask, states, (tokens,))
 
     def fused_over(self, attention_mask: Tensor, states: Tensor, images: Sequence[Tensor]) -> Tensor:

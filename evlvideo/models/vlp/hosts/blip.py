@@ -25,6 +25,7 @@ class Blip(MatchingHost):
     """
 
     negative_floor = 1e-4
+    fuses_states = False
     untaught = ("text_decoder", "itm_head")
     _tied_weights_keys = {  # noqa: RUF012  (transformers')
         "text_decoder.cls.predictions.decoder.bias": "text_decoder.cls.predictions.bias",
@@ -54,7 +55,7 @@ class Blip(MatchingHost):
         states: Tensor = self.text_encoder(input_ids, attention_mask=attention_mask).last_hidden_state
         return states
 
-    def fused_states(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
+    def fused_states(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor | None, tokens: Tensor) -> Tensor:
         """Let texts that begin with [ENC] read images; `states` are not used."""
         fused: Tensor = self.text_encoder(
             first_replaced(input_ids, self._enc), attention_mask=attention_mask, encoder_hidden_states=tokens

@@ -101,5 +101,6 @@ class Encoder:
         with self._autocast():
             text = self.texts(captions)
             tokens = tokens.to(host.device).expand(len(captions), -1, -1)
-            logits = host.matching_logits(host.fused_states(**text, states=host.text_states(**text), tokens=tokens))
+            states = host.text_states(**text) if host.fuses_states else None
+            logits = host.matching_logits(host.fused_states(**text, states=states, tokens=tokens))
             return logits[:, 1].float()

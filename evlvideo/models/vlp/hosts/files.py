@@ -62,8 +62,9 @@ def _complete(model: Blip, missing: set[str]) -> set[str]:
         (encoder, decoder, "text_encoder.", of_encoder),
         (decoder, encoder, "text_decoder.bert.", of_decoder),
     ):
-        weights = other.state_dict()
-        part.load_state_dict({name: weights[name] for name in (n.removeprefix(prefix) for n in names)}, strict=False)
+        own, weights = part.state_dict(), other.state_dict()
+        for name in (name.removeprefix(prefix) for name in names):
+            own[name].copy_(weights[name])
     model.share()
     return missing - of_encoder - of_decoder
 

@@ -26,6 +26,8 @@ class MatchingHost(BlipPreTrainedModel):
 
     negative_floor: float
     """Added to the weights of hard negatives."""
+    fuses_states: bool
+    """Whether texts that read images go on from their states alone, or are read anew."""
     untaught: tuple[str, ...]
     """Parts that the momentum teacher does not have."""
 
@@ -44,13 +46,13 @@ class MatchingHost(BlipPreTrainedModel):
         """Encode texts alone, `(B, S)` → `(B, S, H)`. The class feature is the first."""
 
     @abstractmethod
-    def fused_states(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
+    def fused_states(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor | None, tokens: Tensor) -> Tensor:
         """Let texts read images.
 
         Args:
             input_ids: `(B, S)`.
             attention_mask: `(B, S)`.
-            states: of :meth:`text_states`, `(B, S, H)`.
+            states: of :meth:`text_states`, `(B, S, H)`. None if the host does not fuse them.
             tokens: of the images, `(B, N, D)`.
 
         Returns:

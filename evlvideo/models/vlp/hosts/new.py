@@ -54,10 +54,7 @@ class Sizes:
 def matching_config(sizes: Sizes, ids: SpecialIds) -> BlipConfig:
     """Configure a new BLIP or ALBEF, as published but for its sizes."""
     vision = BlipVisionConfig(
-        hidden_size=sizes.width,
-        intermediate_size=_MLP_RATIO * sizes.width,
-        num_hidden_layers=sizes.depth,
-        num_attention_heads=sizes.heads,
+        **_layers(sizes.width, sizes.depth, sizes.heads),
         image_size=sizes.image_size,
         patch_size=sizes.patch_size,
         layer_norm_eps=_VISION_EPS,
@@ -65,10 +62,7 @@ def matching_config(sizes: Sizes, ids: SpecialIds) -> BlipConfig:
     )
     text = BlipTextConfig(
         vocab_size=ids.vocabulary,
-        hidden_size=sizes.text_width,
-        intermediate_size=_MLP_RATIO * sizes.text_width,
-        num_hidden_layers=sizes.text_depth,
-        num_attention_heads=sizes.text_heads,
+        **_layers(sizes.text_width, sizes.text_depth, sizes.text_heads),
         max_position_embeddings=max(512, sizes.max_text_tokens),
         layer_norm_eps=_TEXT_EPS,
         hidden_dropout_prob=sizes.dropout,
@@ -85,13 +79,19 @@ def matching_config(sizes: Sizes, ids: SpecialIds) -> BlipConfig:
     return config
 
 
+def _layers(width: int, depth: int, heads: int) -> dict[str, Any]:
+    return {
+        "hidden_size": width,
+        "intermediate_size": _MLP_RATIO * width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+    }
+
+
 def new_clip(sizes: Sizes, ids: SpecialIds) -> CLIPModel:
     """Make a CLIP with random weights."""
     vision = CLIPVisionConfig(
-        hidden_size=sizes.width,
-        intermediate_size=_MLP_RATIO * sizes.width,
-        num_hidden_layers=sizes.depth,
-        num_attention_heads=sizes.heads,
+        **_layers(sizes.width, sizes.depth, sizes.heads),
         image_size=sizes.image_size,
         patch_size=sizes.patch_size,
         hidden_act=_CLIP_ACTIVATION,
@@ -99,10 +99,7 @@ def new_clip(sizes: Sizes, ids: SpecialIds) -> CLIPModel:
     )
     text = CLIPTextConfig(
         vocab_size=ids.vocabulary,
-        hidden_size=sizes.text_width,
-        intermediate_size=_MLP_RATIO * sizes.text_width,
-        num_hidden_layers=sizes.text_depth,
-        num_attention_heads=sizes.text_heads,
+        **_layers(sizes.text_width, sizes.text_depth, sizes.text_heads),
         max_position_embeddings=max(77, sizes.max_text_tokens),
         hidden_act=_CLIP_ACTIVATION,
         projection_dim=sizes.embed_dim,

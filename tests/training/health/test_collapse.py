@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from evlvideo.training.collapse import bad_ending_share, repetition_share, signs_of_collapse, signs_of_validation
+from evlvideo.training.health.collapse import bad_ending_share, repetition_share, signs_of_collapse, signs_of_validation
 
 HEALTHY = {
     "sample_tokens": 9.0,

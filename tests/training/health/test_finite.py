@@ -3,8 +3,8 @@ import torch
 from sync_counter import SyncCounter
 
 from evlvideo.errors import UserError
-from evlvideo.training import finite
-from evlvideo.training.finite import FiniteLosses
+from evlvideo.training.health import finite
+from evlvideo.training.health.finite import FiniteLosses
 
 
 def test_noting_a_loss_waits_for_nothing_and_looking_waits_once() -> None:

@@ -1,0 +1,1 @@
+"""Recipes: training in stages, in one YAML."""

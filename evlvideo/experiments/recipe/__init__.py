@@ -1,0 +1,1 @@
+"""Recipes: the stages of one training, each a run."""

@@ -1,0 +1,113 @@
+"""Trains a recipe, stage by stage; each is a run with its own directory, checkpoints, log and evaluation."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from accelerate.utils import release_memory
+from rich.console import Console
+
+from evlvideo.assembly.clips import read_clips, read_training_clips
+from evlvideo.assembly.models import check_start
+from evlvideo.assembly.stages import check_parts, steps_of_epochs
+from evlvideo.config.recipes.recipe import Recipe, Stage
+from evlvideo.config.run import REPRESENTATION, RunConfig
+from evlvideo.errors import UserError, first_ten
+from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.experiments.recipe.record import first_to_train, read_record, write_record
+from evlvideo.experiments.resumable import finished_evaluation, log, train_unfinished
+from evlvideo.processes import is_main, join_processes, on_main_process
+from evlvideo.results.run_directory import SUMMARY_NAME, check_writable, sole_use
+from evlvideo.training.run import trains_on_captions
+
+logger = logging.getLogger(__name__)
+
+
+def train_recipe(
+    recipe: Recipe, *, resume: bool = False, start: str | None = None, console: Console | None = None
+) -> Path:
+    """Train the stages of a recipe in turn, and evaluate each on its validation split.
+
+    All stages are checked before the first one is trained.
+
+    Args:
+        recipe: the stages.
+        resume: keep finished stages, and go on with the one that was stopped.
+        start: name of the stage to start again from; it and those after it are replaced.
+        console: where progress is drawn.
+
+    Returns:
+        the directory of the last stage's run.
+
+    Raises:
+        UserError: a stage cannot be trained, the recipe has changed since, or something would be overwritten; nothing
+            has been written.
+        Interrupted: a signal stopped it.
+    """
+    join_processes()
+    check_writable(recipe.directory)
+    first = first_to_train(recipe, resume=resume, start=start)
+    for stage in recipe.stages[: first if start is not None else 0]:
+        if not (stage.directory / SUMMARY_NAME).is_file():
+            raise UserError(
+                f"{stage.name} is not finished, so the recipe cannot start again after it; go on with --resume."
+            )
+    check_start(recipe.stages[0].config)
+    check_parts(recipe)
+    configs = [_checked(stage, again=index >= first) for index, stage in enumerate(recipe.stages)]
+    with ExitStack() as held:
+        on_main_process(lambda: held.enter_context(_taken(recipe, first)))
+        for number, (stage, config) in enumerate(zip(recipe.stages, configs, strict=True), start=1):
+            _finish(stage, config, f"stage {stage.name} ({number} of {len(configs)})", console)
+    return recipe.stages[-1].directory
+
+
+def _checked(stage: Stage, *, again: bool) -> RunConfig:
+    """Read a stage's clips, as far as it is to be trained, and count its steps."""
+    config = stage.config
+    if (stage.directory / SUMMARY_NAME).is_file() and not again:
+        return config
+    try:
+        sources = read_training_clips(config.data)
+        read_clips(config.data, config.data.validation_split)
+        if stage.epochs is None:
+            return config
+        return stage.of_steps(steps_of_epochs(config, sources, stage.epochs, per_caption=trains_on_captions(config)))
+    except UserError as error:
+        raise UserError(f"Nothing was trained; stage {stage.name}: {error}") from error
+
+
+@contextmanager
+def _taken(recipe: Recipe, first: int) -> Iterator[None]:
+    """Take a recipe's directory for this process, without the stages that are trained again."""
+    with sole_use(recipe.directory):
+        replaced = _replaced(recipe, first)
+        if replaced:
+            logger.warning("Starting again from %s: %s replaced", recipe.stages[first].name, first_ten(replaced))
+        for directory in replaced:
+            shutil.rmtree(directory)
+        write_record(recipe)
+        yield
+
+
+def _replaced(recipe: Recipe, first: int) -> list[Path]:
+    """List the directories of the stages from `first` on, also of those that the recipe had before."""
+    before = list(read_record(recipe.directory) or {})
+    names = [f"{index + 1:02d}-{name}" for index, name in enumerate(before) if index >= first]
+    found = [recipe.directory / name for name in names] + [stage.directory for stage in recipe.stages[first:]]
+    return [directory for directory in dict.fromkeys(found) if directory.is_dir()]
+
+
+def _finish(stage: Stage, config: RunConfig, title: str, console: Console | None) -> None:
+    """Train and evaluate a stage, or what is left of it."""
+    release_memory()  # of the stage before
+    train_unfinished(config, title, "recipe", console, advice="give the same command with --resume to go on")
+    if config.stage == REPRESENTATION:
+        return  # its model does not caption
+    split = config.data.validation_split
+    if finished_evaluation(config, split, title) is None:
+        result = evaluate(stage.directory, split=split)
+        if is_main():
+            log("%s: %s CIDEr %.1f", title, split, 100 * result.scores["cider"])
