@@ -1,4 +1,4 @@
-"""What every test gets: random state as it was; a GPU where it needs one and one was asked for, and else none.
+"""What every test gets: random state as it was, no network, and a GPU where it needs one and one was asked for.
 
 Most tests compare bit for bit, or with what a CPU computed, and would fail on the GPU that they find. Those that need
 one are run by themselves: `EVLVIDEO_REQUIRE_CUDA=1 make test ARGS="-m needs_cuda"`.
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 if not os.environ.get("EVLVIDEO_REQUIRE_CUDA"):
     # Before anything asks for it, and for the processes that tests start too.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# A name that is no directory is looked up on the hub, again and again where there is no network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 if hasattr(signal, "SIGHUP"):
     # Under `nohup` it is ignored, here and in what tests start.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -146,9 +146,8 @@ def test_the_oldest_checkpoints_are_removed_and_the_best_is_kept(clips: Path, tm
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(
-    host: str, sections: dict[str, Any], message: str, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: str, sections: dict[str, Any], message: str, clips: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match=message):
         pretrain(tiny_run(clips, tmp_path / "run", host, **sections))
     assert not (tmp_path / "run").exists()
