@@ -8,17 +8,20 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from evlvideo.config.data import SHARDS, DataConfig, SourceConfig
+from evlvideo.config.data import QUESTIONS, SHARDS, DataConfig, SourceConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import facts_of, media_root
+from evlvideo.data.annotation.questions.answered import read_answered
+from evlvideo.data.annotation.questions.facts import question_facts
+from evlvideo.data.annotation.questions.splits import question_media_root
 from evlvideo.data.annotation.sample import sample_clips
 from evlvideo.data.annotation.split_cache import read_cached_split
 from evlvideo.data.annotation.splits import CAPTIONING, check_media, dataset_root
 from evlvideo.data.loading.shards.clips import ShardClips, find_shards
 from evlvideo.data.video.quarantine import read_quarantine, without_quarantined
 from evlvideo.errors import UserError
-from evlvideo.mini.rendered import resolved
+from evlvideo.mini.rendered import resolved, root_of
 from evlvideo.processes import on_main_process, wait_for_all
 from evlvideo.progress import timed
 
@@ -61,14 +64,19 @@ def _reader(data: DataConfig, split: str, count: int | None, purpose: str) -> Ca
         check_counts=data.check_counts,
         purpose=purpose,
     )
+    return _drawing(read, count, f"{data.dataset}:{split}", media_root(facts_of(data.dataset), root, video_root))
+
+
+def _drawing(read: Callable[..., ClipTable], count: int | None, name: str, media: Path) -> Callable[..., ClipTable]:
+    """Return a function that draws so many of the clips that another reads; that one itself if `count` is None."""
     if count is None:
         return read
 
     def read_sample(check_files: bool = True) -> ClipTable:
         # Files of clips that are not drawn may be missing.
-        clips = sample_clips(read(check_files=False), count, f"{data.dataset}:{split}")
+        clips = sample_clips(read(check_files=False), count, name)
         if check_files:
-            check_media(clips, media_root(facts_of(data.dataset), root, video_root))
+            check_media(clips, media)
         return clips
 
     return read_sample
@@ -102,7 +110,7 @@ def read_training_clips(data: DataConfig, *, purpose: str = CAPTIONING) -> dict[
         purpose: see :func:`evlvideo.data.annotation.splits.read_split`.
     """
     clips: dict[str, ClipTable | ShardClips] = {
-        f"sources[{place}], {source.dataset}:{source.split}": _read_source(data, source, purpose)
+        f"sources[{place}], {_name(source)}": _read_source(data, source, purpose)
         for place, source in enumerate(data.sources)
     }
     if not data.sources:
@@ -116,13 +124,31 @@ def read_training_clips(data: DataConfig, *, purpose: str = CAPTIONING) -> dict[
     }
 
 
+def _name(source: SourceConfig) -> str:
+    return f"{'questions of ' if source.kind == QUESTIONS else ''}{source.dataset}:{source.split}"
+
+
 def _read_source(data: DataConfig, source: SourceConfig, purpose: str) -> ClipTable | ShardClips:
+    if source.kind == QUESTIONS:
+        return _read_questions(data, source)
     if source.dataset != SHARDS:
         of_source = replace(data, dataset=source.dataset, root=source.root, video_root=source.video_root)
         return read_clips(of_source, source.split, source.clips, purpose=purpose)
     if source.root is None:
         raise UserError("A source of shards has no root; set its root to the directory that holds the .tar files.")
     return ShardClips(find_shards(resolved(Path(source.root))))
+
+
+def _read_questions(data: DataConfig, source: SourceConfig) -> ClipTable:
+    """Read the questions of a source as clips whose captions are the answers."""
+    root = root_of(source.dataset, Path(source.root) if source.root else None)
+    media_root = Path(source.video_root) if source.video_root else None
+    read = partial(read_answered, source.dataset, source.split, root, media_root, check_counts=data.check_counts)
+    name, media = _name(source), question_media_root(question_facts(source.dataset), root, media_root)
+    with timed(f"the {name}", logger.info) as outcome:
+        clips = _read_checked(_drawing(read, source.clips, name, media))
+        outcome.append(f"{len(clips):,} questions with {int(clips.caption_counts().sum()):,} answers")
+    return clips
 
 
 def references_of(clips: Iterable[CaptionedClip]) -> dict[str, list[str]]:

@@ -5,18 +5,25 @@ from dataclasses import dataclass, field
 
 from evlvideo.config.settings import place, setting
 from evlvideo.data.annotation.facts import DATASETS
+from evlvideo.data.annotation.questions.facts import QUESTION_DATASETS
 from evlvideo.data.video.sampling import SAMPLERS
 
 SHARDS = "shards"
 """The dataset of a source that is tar files."""
+CAPTIONS, QUESTIONS = KINDS = ("captions", "questions")
+"""What a dataset holds; some names are of both."""
 
 
 @dataclass
 class SourceConfig:
     """One of several datasets that a run trains on."""
 
-    dataset: str = setting("jsonl", choices=(*DATASETS, SHARDS))
-    """Its name, as in `data.dataset`, or `shards`: tar files under `root`, as img2dataset and webdataset write them."""
+    kind: str = setting(CAPTIONS, choices=KINDS)
+    """`captions`, or `questions`: `dataset` is one of questions, each answer is an item, and the loss is on the answer
+    alone, behind the question as `answering.prompt`, `answering.clean` and `answering.max_prompt_tokens` word it."""
+    dataset: str = setting("jsonl", choices=(*dict.fromkeys((*DATASETS, SHARDS, *QUESTION_DATASETS)),))
+    """Its name, as in `data.dataset`; `shards`: tar files under `root`, as img2dataset and webdataset write them; or
+    that of a dataset of questions, such as `pathvqa`, `vqav2` or `jsonl_qa` (your own)."""
     root: str | None = place(None)
     """Its directory; `rendered:mini_images/shards` is a folder of a dataset that is rendered on first use."""
     video_root: str | None = place(None)
@@ -24,7 +31,7 @@ class SourceConfig:
     split: str = "train"
     """The split to train on."""
     clips: int | None = setting(None, least=1)
-    """Train on only this many of its clips, as `data.train_clips` does."""
+    """Train on only this many of its clips or questions, as `data.train_clips` does."""
     ratio: float = setting(1.0, above=0)
     """How often it is sampled, relative to the ratios of the other sources."""
 
@@ -92,7 +99,14 @@ class DataConfig:
         if self.features is not None:
             yield from self._contradictions_of_features()
 
+    @property
+    def has_questions(self) -> bool:
+        """Whether the run trains on questions, or on captions and questions."""
+        return any(source.kind == QUESTIONS for source in self.sources)
+
     def _contradictions_of_sources(self) -> Iterator[str]:
+        for index, source in enumerate(self.sources):
+            yield from _contradictions_of_kind(index, source)
         if self.sources and self.train_clips is not None:
             yield (
                 f"data.train_clips is {self.train_clips}, of data.train_split, which data.sources replaces; set clips "
@@ -113,3 +127,15 @@ class DataConfig:
             yield f"{reason} data.augment=false; it is true"
         if self.sources:
             yield "data.features cannot be used with data.sources; train on one dataset"
+
+
+def _contradictions_of_kind(index: int, source: SourceConfig) -> Iterator[str]:
+    """Name a dataset that holds something else than its kind says."""
+    key = f"data.sources[{index}]"
+    if source.kind == QUESTIONS and source.dataset not in QUESTION_DATASETS:
+        yield (
+            f"{key}.kind is {QUESTIONS}, but {key}.dataset is {source.dataset!r}; datasets of questions are "
+            f"{', '.join(QUESTION_DATASETS)}"
+        )
+    if source.kind == CAPTIONS and source.dataset not in (*DATASETS, SHARDS):
+        yield f"{key}.dataset is {source.dataset!r}, a dataset of questions; set {key}.kind={QUESTIONS}"

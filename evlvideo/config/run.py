@@ -92,6 +92,8 @@ class RunConfig:
             yield from self._contradictions_of_scst()
         if self.stage == REPRESENTATION:
             yield from self._contradictions_of_representation()
+        if self.data.has_questions:
+            yield from self._contradictions_of_questions()
         if self.model.visual_mask == VISUAL_MASKS[-1] and self.text.bos_in_loss:
             yield (
                 f"text.bos_in_loss is true, but with model.visual_mask={VISUAL_MASKS[-1]} soft tokens see the BOS "
@@ -122,6 +124,15 @@ class RunConfig:
             yield (
                 "data.features holds the outputs of the vision tower, which model.pruning.guide=draft prunes by a "
                 "draft of each clip's caption; set guide to class or predicted, or data.features to null"
+            )
+
+    def _contradictions_of_questions(self) -> Iterator[str]:
+        if self.stage != "caption":
+            yield f"stage is {self.stage}, but questions are trained on in stage=caption alone; leave their sources out"
+        if self.contrastive.beta:
+            yield (
+                f"contrastive.beta is {self.contrastive.beta}, but an answer does not describe its image; set it to 0, "
+                "or leave the sources of questions out"
             )
 
     def _contradictions_of_scst(self) -> Iterator[str]:

@@ -196,6 +196,8 @@ class VlpConfig:
         model = self.model
         if self.data.features is not None:
             yield "data.features is set, but pre-training trains the vision tower; set it to null"
+        if self.data.has_questions:
+            yield "data.sources has questions, but pre-training compares images with captions; leave them out"
         if model.checkpoint is not None and (model.vision_init or model.text_init):
             yield "model.vision_init and model.text_init start a new model, but model.checkpoint is set; give one"
         if model.host == "clip" and (model.vision_init or model.text_init):

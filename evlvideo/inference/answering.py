@@ -30,6 +30,24 @@ def asked(question: str, answering: AnsweringConfig) -> str:
     return answering.prompt.replace(QUESTION, clean_question(question) if answering.clean else question)
 
 
+def answer_texts(
+    processor: EvlVideoProcessor, answering: AnsweringConfig, captions: Sequence[str], questions: Sequence[str | None]
+) -> dict[str, Tensor]:
+    """Tokenize answers to train on, behind their questions as :func:`answer_batches` asks them.
+
+    Args:
+        processor: tokenizes them.
+        answering: the prompt.
+        captions: `B` answers, and captions among them.
+        questions: the question of each answer, as it stands in its file; None for a caption.
+
+    Returns:
+        as :meth:`EvlVideoProcessor.text`.
+    """
+    prompts = [None if question is None else asked(question, answering) for question in questions]
+    return processor.text(captions, prompts, max_prompt_tokens=answering.max_prompt_tokens)
+
+
 def check_asks(processor: EvlVideoProcessor, answering: AnsweringConfig) -> None:
     """Check that a checkpoint's texts have a place for questions, before anything is decoded.
 

@@ -207,28 +207,51 @@ class EvlVideoProcessor(ProcessorMixin):
         Raises:
             UserError: the template has no place for a prompt behind the soft prompt, or a cut would lose its turns.
         """
-        if self.layout is not None:
-            check_asks(self.layout, max_tokens)
-        room = None if max_tokens is None else max_tokens - (self.bos_token_id is not None)
-        rows = [self._tokenize(self._parts(prompt).opening)[:room] for prompt in prompts]
+        rows = [self._question_ids(prompt, max_tokens) for prompt in prompts]
         length = max(map(len, rows))
         return {
             "prompt_ids": torch.tensor([[self.pad_token_id] * (length - len(row)) + row for row in rows]),
             "prompt_mask": torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows]),
         }
 
-    def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """Tokenize captions.
+    def _question_ids(self, prompt: str, max_tokens: int | None) -> list[int]:
+        """Tokenize what stands between the BOS token and an answer."""
+        if self.layout is not None:
+            check_asks(self.layout, max_tokens)
+        room = None if max_tokens is None else max_tokens - (self.bos_token_id is not None)
+        return self._tokenize(self._parts(prompt).opening)[:room]
+
+    def text(
+        self,
+        captions: Sequence[str],
+        prompts: Sequence[str | None] | None = None,
+        *,
+        max_prompt_tokens: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Tokenize captions, or answers behind what is asked.
 
         Args:
-            captions: `B` captions.
+            captions: `B` captions or answers.
+            prompts: what is asked for each, as in :meth:`questions`; None for a caption, behind the processor's own
+                prompt. An answer has as much room as a caption, however long its question is. Defaults to captions.
+            max_prompt_tokens: `max_tokens` of :meth:`questions`.
 
         Returns:
             `input_ids`, `attention_mask`, `labels`, each `(B, L)`, padded on the right, of what follows the soft
             prompt. The caption and its ending are targets, and the BOS token if nothing else stands before the caption.
+
+        Raises:
+            UserError: as :meth:`questions`.
         """
-        opening = self.opening_ids()
-        rows = [[*opening, *self._caption_ids(caption)][: self.max_text_tokens] for caption in captions]
+        own = self.opening_ids()
+        prompts = [None] * len(captions) if prompts is None else prompts
+        bos = [] if self.bos_token_id is None else [self.bos_token_id]
+        openings = [own if text is None else [*bos, *self._question_ids(text, max_prompt_tokens)] for text in prompts]
+        room = self.max_text_tokens - len(own)
+        rows = [
+            [*opening, *self._caption_ids(caption, prompt)][: len(opening) + room]
+            for opening, caption, prompt in zip(openings, captions, prompts, strict=True)
+        ]
         length = max(len(row) for row in rows)
         input_ids = torch.full((len(rows), length), self.pad_token_id)
         attention_mask = torch.zeros_like(input_ids)
@@ -236,13 +259,15 @@ class EvlVideoProcessor(ProcessorMixin):
             input_ids[index, : len(row)] = torch.tensor(row)
             attention_mask[index, : len(row)] = 1
         labels = input_ids.masked_fill(attention_mask == 0, IGNORED)
-        if self.prompt_ids() is not None or not self.bos_in_loss:
-            labels[:, : len(opening)] = IGNORED
+        own_is_target = self.prompt_ids() is None and self.bos_in_loss
+        for index, (opening, prompt) in enumerate(zip(openings, prompts, strict=True)):
+            if prompt is not None or not own_is_target:
+                labels[index, : len(opening)] = IGNORED
         return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
-    def _caption_ids(self, caption: str) -> list[int]:
+    def _caption_ids(self, caption: str, prompt: str | None = None) -> list[int]:
         """Tokenize a caption and its ending. It is put on one line, as a line break may end it."""
-        parts = self._parts()
+        parts = self._parts(prompt)
         text = parts.space + " ".join(caption.split()) + self.end_of_text
         if self.layout is None:
             return self._tokenize(text)

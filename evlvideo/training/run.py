@@ -28,6 +28,7 @@ from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json, write_json
+from evlvideo.inference.answering import answer_texts, check_asks
 from evlvideo.metrics.names import format_score
 from evlvideo.metrics.remarks import cider_remarks, script_remarks
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -268,7 +269,11 @@ def _caption_trainer(
     """Make the trainer of a stage that captions."""
     contrast = Contrast(model, config.contrastive) if config.contrastive.beta else None
     sentences = None if contrast is None else contrast.encoder.tokenize
-    collator = CaptionCollator(processor, config.data.captions_per_clip, sentences=sentences)
+    answers = None
+    if config.data.has_questions:
+        check_asks(processor, config.answering)
+        answers = partial(answer_texts, processor, config.answering)
+    collator = CaptionCollator(processor, config.data.captions_per_clip, sentences=sentences, answers=answers)
     common |= {"model": model, "processor": processor, "data_collator": collator}
     if config.stage != "scst":
         trainer = CaptionTrainer(**common)

@@ -25,6 +25,8 @@ class CaptionedClip:
     """Start in the file. If None, the start of the file."""
     end_seconds: float | None = None
     """End in the file. If None, the end of the file."""
+    question: str | None = None
+    """A question about it, as it stands in its file, whose answers the captions are. None for captions."""
 
 
 def evidence_subsets(clips: Iterable[CaptionedClip]) -> dict[str, list[str]]:

@@ -16,9 +16,17 @@ from safetensors.numpy import save_file
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.packed_strings import PackedStrings, PackedStringsBuilder
 
-_NONE: dict[str, float] = {"category": -(2**63), "evidence_of": -1, "start_seconds": np.nan, "end_seconds": np.nan}
+_NONE: dict[str, float] = {
+    "category": -(2**63),
+    "evidence_of": -1,
+    "question_of": -1,
+    "start_seconds": np.nan,
+    "end_seconds": np.nan,
+}
 """Optional columns, and the value that stands for None."""
-_TEXTS = ("ids", "folders", "names", "captions", "evidences")
+_SHARED_TEXTS = {"evidence_of": ("evidence", "evidences"), "question_of": ("question", "questions")}
+"""Columns that hold an index into texts → the field of the clip, and the texts."""
+_TEXTS = ("ids", "folders", "names", "captions", "evidences", "questions")
 _NUMBERS = ("folder_of", "caption_ends", *_NONE)
 _FORMAT = "evlvideo-clips-1"
 
@@ -92,7 +100,8 @@ class ClipTable(Sequence[CaptionedClip]):
         for name, none, column in self._optional:
             value = column[row]
             if value != none and value == value:  # NaN is not equal to itself.
-                yield (name, value) if name != "evidence_of" else ("evidence", self._texts["evidences"][value])
+                field, texts = _SHARED_TEXTS.get(name, (name, None))
+                yield field, value if texts is None else self._texts[texts][value]
 
     def take(self, numbers: np.ndarray) -> "ClipTable":
         """Return a view of the clips at these indices, in this order."""
@@ -157,7 +166,9 @@ class ClipTable(Sequence[CaptionedClip]):
         if metadata.pop("format", None) != _FORMAT:
             raise ValueError(f"{path} is not a table of clips in the format {_FORMAT}")
         table = cls.__new__(cls)
-        texts = {name: PackedStrings(arrays[f"{name}.bytes"], arrays[f"{name}.ends"]) for name in _TEXTS}
+        # Older files have no questions.
+        known = [name for name in _TEXTS if f"{name}.bytes" in arrays]
+        texts = {name: PackedStrings(arrays[f"{name}.bytes"], arrays[f"{name}.ends"]) for name in known}
         table._set(texts, {name: arrays[name] for name in _NUMBERS if name in arrays}, path)
         return table, metadata
 
@@ -185,7 +196,7 @@ class ClipTableBuilder:
         self.folder_of, self.caption_ends = array("I"), array("Q")
         self.rest: dict[str, array[Any]] = {}
         self._folders: dict[str, int] = {}
-        self._evidences: dict[str, int] = {}
+        self._shared: dict[str, dict[str, int]] = {texts: {} for _, texts in _SHARED_TEXTS.values()}
 
     def append(self, clip: CaptionedClip) -> None:
         """Append a clip."""
@@ -196,11 +207,11 @@ class ClipTableBuilder:
         for caption in clip.captions:
             self.texts["captions"].append(caption)
         self.caption_ends.append(len(self.texts["captions"]))
-        evidence = (
-            None if clip.evidence is None else _number_of(clip.evidence, self._evidences, self.texts["evidences"])
-        )
         self._append_rest("category", "q", clip.category)
-        self._append_rest("evidence_of", "i", evidence)
+        for column, (field, texts) in _SHARED_TEXTS.items():
+            text = getattr(clip, field)
+            number = None if text is None else _number_of(text, self._shared[texts], self.texts[texts])
+            self._append_rest(column, "i", number)
         self._append_rest("start_seconds", "d", clip.start_seconds)
         self._append_rest("end_seconds", "d", clip.end_seconds)
 

@@ -29,7 +29,8 @@ class CaptionDataset(Dataset[dict[str, Any]]):
     """Decoded clips with their captions.
 
     An item is a dict of `clip_id`, `pixel_values` (uint8 of shape (frames, 3, height, width)), `captions` (all of the
-    clip's) and, if items are captions, `caption` and `caption_place`, its index among them. What is random in an item
+    clip's), `question` if the captions answer one and, if items are captions, `caption` and `caption_place`, its index
+    among them. What is random in an item
     depends on the seed, the walk and the item's index alone, not on the number of workers or on resuming. A walk is one
     pass through the items; :class:`evlvideo.data.loading.mixture.Mixture` counts them.
 
@@ -122,7 +123,8 @@ class CaptionDataset(Dataset[dict[str, Any]]):
                 continue  # It would fail again, at worst after the whole time limit.
             clip = self.clips[number]
             try:
-                return clip_item(clip, caption, {"pixel_values": self._pixel_values(clip, entropy)})
+                asked = {} if clip.question is None else {"question": clip.question}
+                return clip_item(clip, caption, {"pixel_values": self._pixel_values(clip, entropy), **asked})
             except DecodeError as error:
                 self._note(number, error)
                 if self.on_bad_clip == "skip":

@@ -28,6 +28,14 @@ class TextProcessor(Protocol):
         ...
 
 
+class AnswerTexts(Protocol):
+    """Tokenizes answers behind their questions, and captions beside them."""
+
+    def __call__(self, captions: list[str], questions: list[str | None]) -> dict[str, Tensor]:
+        """Tokenize B captions or answers, as :meth:`TextProcessor.text` does; a caption has no question."""
+        ...
+
+
 class CaptionCollator:
     """Collates items of :class:`evlvideo.data.loading.caption_dataset.CaptionDataset` into training batches.
 
@@ -40,6 +48,7 @@ class CaptionCollator:
         captions_per_clip: captions of a clip to train on: the item's, and the next ones in the clip's list.
         sentences: makes further tensors of the B captions that items have, for what else reads them. If None, there are
             none.
+        answers: tokenizes batches in which some items have a `question`. If None, items have none.
     """
 
     def __init__(
@@ -48,10 +57,12 @@ class CaptionCollator:
         captions_per_clip: int = 1,
         *,
         sentences: Callable[[list[str]], dict[str, Tensor]] | None = None,
+        answers: AnswerTexts | None = None,
     ) -> None:
         self.processor = processor
         self.captions_per_clip = captions_per_clip
         self.sentences = sentences
+        self.answers = answers
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Make one batch."""
@@ -61,10 +72,17 @@ class CaptionCollator:
             "captions": [item["captions"] for item in items],
         }
         if "caption" in items[0]:
-            batch.update(self.processor.text([caption for item in items for caption in self._targets(item)]))
+            batch.update(self._text(items))
             if self.sentences is not None:
                 batch.update(self.sentences([item["caption"] for item in items]))
         return batch
+
+    def _text(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        captions = [caption for item in items for caption in self._targets(item)]
+        if not any("question" in item for item in items):
+            return self.processor.text(captions)
+        assert self.answers is not None, "items have questions"
+        return self.answers(captions, [item.get("question") for item in items for _ in range(self.captions_per_clip)])
 
     def _targets(self, item: dict[str, Any]) -> list[str]:
         if self.captions_per_clip == 1:

@@ -77,7 +77,7 @@ MAY_CHANGE: dict[str, str] = {
     "generation.min_new_tokens": _SCORES,
     "generation.length_penalty": _SCORES,
     "generation.repetition_penalty": _SCORES,
-    # Questions, which training does not ask.
+    # Questions, unless the run trains on them.
     **dict.fromkeys((f"answering.{entry.name}" for entry in fields(AnsweringConfig)), ""),
     # Places, of what is the same elsewhere.
     "output_dir": "",
@@ -108,6 +108,8 @@ _SAME_CONTENT = (
     "representation.tokenizer",
 )
 """Files and checkpoints that a run starts from; another name for the same content is no change."""
+_OF_TRAINED_QUESTIONS = ("answering.prompt", "answering.clean", "answering.max_prompt_tokens")
+"""May not change if a run trains on questions, whose texts they make."""
 _SHARED_OUT = ("training.batch_size", "training.gradient_accumulation_steps")
 """May change if as many clips remain in a step."""
 _ARGUMENTS = "training.arguments."
@@ -150,6 +152,8 @@ def resumed_record(config: RunConfig, directory: Path, checkpoint: Path) -> RunR
         return RunRecord(config)
     changes = _changes(record.config, config)
     refused = {key: change for key, change in changes.items() if not _may_change(key, change)}
+    if config.data.has_questions:
+        refused |= {key: change for key, change in changes.items() if key in _OF_TRAINED_QUESTIONS}
     refused |= _changes_of_steps(record.config, config, checkpoint)
     if refused:
         raise UserError(
