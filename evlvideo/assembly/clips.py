@@ -47,7 +47,8 @@ def read_clips(data: DataConfig, split: str, count: int | None = None, *, purpos
     with timed(f"the clips of {name}", logger.info) as outcome:
         clips = _read_checked(_reader(data, split, count, purpose))
         of_all = "" if count is None else f", drawn from all of {name}"
-        outcome.append(f"{len(clips):,} clips with {int(clips.caption_counts().sum()):,} captions{of_all}")
+        made = f" ({clips.generated})" if clips.generated else ""
+        outcome.append(f"{len(clips):,} clips with {int(clips.caption_counts().sum()):,} captions{made}{of_all}")
     return clips
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from evlvideo.config.data import DataConfig
 from evlvideo.config.run import RunConfig
 from evlvideo.config.vlp import VlpConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.loading.caption_dataset import CaptionDataset
 from evlvideo.data.loading.features.dataset import FeatureDataset
 from evlvideo.data.loading.features.key import ALL_FRAMES, MEAN_FRAME, FeatureKey
@@ -70,6 +71,24 @@ def training_dataset(
         items_per_step=training.batch_size * training.gradient_accumulation_steps * PartialState().num_processes,
         one_source_a_step=config.data.batches == "one_source",
     )
+
+
+def describe_sources(mixture: Mixture) -> dict[str, dict[str, Any]]:
+    """Say what a run trains on, for its record.
+
+    Returns:
+        source → its number of `clips` and `captions` and, by model, how many of these were `generated`; of shards,
+        whose captions are read as they are trained on, the clips alone.
+    """
+    tables: list[Any] = [cast(Any, source).clips for source in mixture.sources]
+    return {
+        name: {"clips": len(clips), **(_describe_captions(clips) if isinstance(clips, ClipTable) else {})}
+        for name, clips in zip(mixture.names, tables, strict=True)
+    }
+
+
+def _describe_captions(clips: ClipTable) -> dict[str, Any]:
+    return {"captions": int(clips.caption_counts().sum()), "generated": clips.captions_by_maker()}
 
 
 def _source_dataset(

@@ -58,6 +58,8 @@ class SplitReport:
     """If frames are decoded: clips that end more than `MOST_LATE_SECONDS` later than their file."""
     units: tuple[str, str] = ("clips", "captions")
     """What is counted: clips with captions, or questions with answers."""
+    generated: str = ""
+    """How many of the captions models made, and which; empty if people made all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,8 @@ def _check_split(
     files = _check_files(counted, media, open_file)
     captions = clips.caption_counts().tolist()
     each = min(captions, default=0), max(captions, default=0)
-    return SplitReport(split, len(clips), facts.expected_clips(split), sum(captions), each, *files)
+    expected, generated = facts.expected_clips(split), clips.generated
+    return SplitReport(split, len(clips), expected, sum(captions), each, *files, generated=generated)
 
 
 class _Files(NamedTuple):
@@ -386,4 +389,5 @@ def _summary(report: SplitReport) -> str:
     times = {"outside": report.outside, "beyond the end": report.late}
     parts = "".join(f"; {len(names)} parts {kind}" for kind, names in times.items() if names)
     units, texts = report.units
-    return f"{report.split}: {clips} {units}, {report.captions} {texts} ({each}); files: {files}{parts}"
+    made = f", {report.generated}" if report.generated else ""
+    return f"{report.split}: {clips} {units}, {report.captions} {texts} ({each}{made}); files: {files}{parts}"

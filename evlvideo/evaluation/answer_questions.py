@@ -31,7 +31,7 @@ from evlvideo.inference.pipeline import Outcome
 from evlvideo.metrics.answers.measures import MEASURES
 from evlvideo.metrics.answers.scores import AnswerMetric, Lemmatizer, score_answers
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory, weights_files
+from evlvideo.models.checkpoint import checkpoint_directory, weights_digest
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import is_main, join_processes, on_main_process, wait_for_all
 from evlvideo.progress import Progress
@@ -175,12 +175,8 @@ def _log_facts(
 ) -> dict[str, Any]:
     """Collect what answers depend on. Answers that depend on something else are not continued."""
     texts = hashlib.sha256(repr([(one.question_id, one.clip_id, one.text) for one in questions]).encode())
-    weights = hashlib.sha256()
-    for path in weights_files(checkpoint):
-        with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: weights)
     return {
-        "weights": weights.hexdigest(),
+        "weights": weights_digest(checkpoint),
         "data": str(asked),
         "questions": texts.hexdigest(),
         **answering_facts(config),

@@ -20,9 +20,10 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.errors import UserError
-from evlvideo.evaluation.split_scores import decoding_facts, score_and_write, score_split
+from evlvideo.evaluation.split_scores import score_and_write, score_split
 from evlvideo.inference.baselines.video import VideoDataset
 from evlvideo.inference.baselines.video_text import VideoTextModel, VideoTextProcessor
+from evlvideo.inference.captioning import decoding_facts
 from evlvideo.inference.pipeline import batches_of, run_batches
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.processes import join_processes, on_main_process

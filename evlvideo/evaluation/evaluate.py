@@ -21,9 +21,9 @@ from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.errors import UserError, first_ten
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
-from evlvideo.evaluation.split_scores import decoding_facts, score_and_write, score_split
+from evlvideo.evaluation.split_scores import score_and_write, score_split
 from evlvideo.files import read_json
-from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.captioning import decoding_facts, generate_captions
 from evlvideo.inference.captions import count_special_tokens, name_special_tokens, texts_of
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS

@@ -16,7 +16,8 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
 from evlvideo.evaluation.evaluate import check_same_model, evaluate
-from evlvideo.evaluation.split_scores import decoding_facts, score_and_write, score_split
+from evlvideo.evaluation.split_scores import score_and_write, score_split
+from evlvideo.inference.captioning import decoding_facts
 from evlvideo.metrics.names import METRICS, format_score
 from evlvideo.metrics.references_digest import references_digest
 from evlvideo.models.checkpoint import checkpoint_directory, weights_file

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from evlvideo.data.annotation.captioned_clip import CaptionedClip, evidence_subs
 from evlvideo.data.annotation.facts import deviations_of, facts_of
 from evlvideo.errors import UserError
 from evlvideo.evaluation.result import make_result
+from evlvideo.inference.captioning import decoding_facts
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.scoring import score_captions
@@ -71,18 +71,6 @@ def score_split(
         seed=config.seed,
         **{"decoding": decoding_facts(config), **facts},
     )
-
-
-def decoding_facts(config: RunConfig) -> dict[str, Any]:
-    """Return what captions depend on beside the model. Leaves out the batch size."""
-    of_beams, of_sampling = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
-    without = {"batch_size"} | (of_beams if config.generation.do_sample else of_sampling)
-    if config.generation.repetition_penalty == 1:
-        without.add(
-            "repetition_penalty"
-        )  # so that decoding without one compares equal with results from before the key
-    generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
-    return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}
 
 
 def score_and_write(

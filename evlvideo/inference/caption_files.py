@@ -15,7 +15,9 @@ from evlvideo.errors import UserError
 from evlvideo.inference.captioning import stream_captions
 from evlvideo.inference.captions import Caption
 from evlvideo.inference.pipeline import Outcome
+from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory
+from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import join_processes
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
 
@@ -61,12 +63,49 @@ def caption_files(
         UserError: there are no videos, a file is missing, captions_per_video is below 1 or above the number of beams,
             or there is no checkpoint.
     """
-    if captions_per_video < 1:
-        raise UserError(f"The number of captions a video is {captions_per_video}; it must be at least 1.")
+    check_captions(captions_per_video)
     check_files(videos)
     join_processes()
     directory = checkpoint_directory(checkpoint)
     config = config or checkpoint_config(directory, overrides)
+    model, processor = open_captioner(directory, config, captions_per_video, prompt)
+    set_seed(config.seed)
+    dataset = video_dataset(config.data, processor, [CaptionedClip(video.name, video, ()) for video in videos])
+    captioned = stream_captions(
+        model,
+        processor,
+        dataset,
+        config.generation,
+        num_workers=config.data.num_workers,
+        captions_per_clip=captions_per_video,
+    )
+    return (_captioned(video, item) for video, item in zip(videos, captioned, strict=True))
+
+
+def check_captions(captions_per_video: int) -> None:
+    """Check the number of captions of each video.
+
+    Raises:
+        UserError: it is below 1.
+    """
+    if captions_per_video < 1:
+        raise UserError(f"The number of captions a video is {captions_per_video}; it must be at least 1.")
+
+
+def open_captioner(
+    directory: Path, config: RunConfig, captions_per_video: int, prompt: str | None
+) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
+    """Open a checkpoint that makes so many captions of each video, which continue a prompt.
+
+    Args:
+        directory: of the checkpoint.
+        config: frames and decoding.
+        captions_per_video: captions of each video.
+        prompt: text that every caption continues. Defaults to the checkpoint's.
+
+    Raises:
+        UserError: there are fewer beams, or the checkpoint cannot be opened.
+    """
     generation = config.generation
     if captions_per_video > generation.num_beams and not generation.do_sample:
         raise UserError(
@@ -74,19 +113,7 @@ def caption_files(
             f"{generation.num_beams}; increase it, or set generation.do_sample=true."
         )
     model, processor = open_model(directory, config)
-    if prompt is not None:
-        processor = processor.changed(model.config, prompt=prompt)
-    set_seed(config.seed)
-    dataset = video_dataset(config.data, processor, [CaptionedClip(video.name, video, ()) for video in videos])
-    captioned = stream_captions(
-        model,
-        processor,
-        dataset,
-        generation,
-        num_workers=config.data.num_workers,
-        captions_per_clip=captions_per_video,
-    )
-    return (_captioned(video, item) for video, item in zip(videos, captioned, strict=True))
+    return model, processor if prompt is None else processor.changed(model.config, prompt=prompt)
 
 
 def check_files(videos: Sequence[Path]) -> None:

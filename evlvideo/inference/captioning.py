@@ -1,6 +1,8 @@
 """Caption every clip of a dataset, in one process or several."""
 
+import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence, Sized
+from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -12,10 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from evlvideo.config.generation import GenerationConfig
+from evlvideo.config.run import RunConfig
 from evlvideo.data.loading.collate import stack_visual_inputs
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.inference.captions import Caption
 from evlvideo.inference.pipeline import Outcome, batches_of, run_batches
+from evlvideo.inference.scores import mean_log_probabilities
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.language import SoftPrompt
 from evlvideo.models.processing import EvlVideoProcessor
@@ -91,6 +95,8 @@ def stream_captions(
     *,
     num_workers: int = 0,
     captions_per_clip: int = 1,
+    scored: bool = False,
+    batch_seed: int | None = None,
 ) -> Iterator[Outcome[list[Caption]]]:
     """Caption clips as :func:`generate_captions` does, and yield each as soon as its batch is done.
 
@@ -101,12 +107,27 @@ def stream_captions(
         generation: as there.
         num_workers: as there.
         captions_per_clip: captions of each clip, the likeliest first; beam search needs at least as many beams.
+        scored: whether captions have scores.
+        batch_seed: seeds each batch by this and its clips, so that sampled captions do not depend on the number of
+            processes or on earlier batches. If None, the random state goes on from batch to batch.
 
     Yields:
         the captions of each clip, in the order of the dataset, in every process. Only a few batches are in memory.
     """
+
+    def seed(batch: EncodedBatch) -> None:
+        digest = hashlib.sha256(repr([batch_seed, *batch.clip_ids]).encode("utf-8", "surrogateescape")).digest()
+        torch.manual_seed(int.from_bytes(digest[:7], "little"))
+
     mine = _caption_batches(
-        model, processor, dataset, generation, num_workers=num_workers, captions_per_clip=captions_per_clip
+        model,
+        processor,
+        dataset,
+        generation,
+        num_workers=num_workers,
+        captions_per_clip=captions_per_clip,
+        observe=None if batch_seed is None else seed,
+        scored=scored,
     )
     yield from gather_stream(mine, dataset, generation.batch_size)
 
@@ -131,11 +152,12 @@ def _caption_batches(
     num_workers: int,
     captions_per_clip: int = 1,
     observe: Callable[[EncodedBatch], None] | None = None,
+    scored: bool = False,
 ) -> Generator[list[Outcome[list[Caption]]]]:
     """Caption this process's share of the batches.
 
     Batches do not depend on the number of processes, so neither do greedy and beam search. Sampled captions depend on
-    the batch size, the number of processes and earlier batches.
+    the batch size, the number of processes and earlier batches, unless `observe` seeds each batch.
     """
     arguments = {**decoding_arguments(generation), "num_return_sequences": captions_per_clip}
 
@@ -143,9 +165,11 @@ def _caption_batches(
         prompt = model.read_prompt(soft_prompt)
         if observe is not None:
             observe(EncodedBatch(clip_ids, soft_prompt, prompt))
-        tokens = model.generate(prompt=prompt, prompt_ids=processor.prompt_ids(), **arguments).cpu()
-        texts, special = processor.captions(tokens), processor.special_tokens(tokens)
-        captions = [Caption(text, tuple(found)) for text, found in zip(texts, special, strict=True)]
+        generated = model.generate(prompt=prompt, prompt_ids=processor.prompt_ids(), **arguments)
+        scores = mean_log_probabilities(model, processor, prompt, generated) if scored else [None] * len(generated)
+        tokens = generated.cpu()
+        made = zip(processor.captions(tokens), processor.special_tokens(tokens), scores, strict=True)
+        captions = [Caption(text, tuple(found), score) for text, found, score in made]
         return [captions[first : first + captions_per_clip] for first in range(0, len(captions), captions_per_clip)]
 
     return encode_batches(model, dataset, caption, batch_size=generation.batch_size, num_workers=num_workers)
@@ -220,3 +244,15 @@ def decoding_arguments(generation: GenerationConfig) -> dict[str, Any]:
     if generation.num_beams > 1:
         return {**common, "num_beams": generation.num_beams, "length_penalty": generation.length_penalty}
     return common
+
+
+def decoding_facts(config: RunConfig) -> dict[str, Any]:
+    """Return what captions depend on beside the model. Leaves out the batch size."""
+    of_beams, of_sampling = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
+    without = {"batch_size"} | (of_beams if config.generation.do_sample else of_sampling)
+    if config.generation.repetition_penalty == 1:
+        without.add(
+            "repetition_penalty"
+        )  # so that decoding without one compares equal with results from before the key
+    generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
+    return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}

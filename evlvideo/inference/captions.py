@@ -13,6 +13,9 @@ class Caption:
     text: str
     special_tokens: tuple[str, ...] = ()
     """Special tokens that the model generated inside the caption. The text is without them."""
+    score: float | None = None
+    """Mean log-probability of its tokens; see :func:`evlvideo.inference.scores.mean_log_probabilities`. None if it was
+    not asked for."""
 
 
 def texts_of(captions: Mapping[str, Caption]) -> dict[str, str]:

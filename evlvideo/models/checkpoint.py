@@ -1,5 +1,6 @@
 """Checkpoints on disk: finding them, and loading exactly the weights that should be there."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -78,6 +79,19 @@ def weights_file(directory: Path) -> Path:
     """Return the file of a checkpoint's weights, or the index of its files if they were saved in several."""
     index = directory / INDEX_NAME
     return index if index.is_file() and not (directory / WEIGHTS_NAME).is_file() else directory / WEIGHTS_NAME
+
+
+def weights_digest(directory: Path) -> str:
+    """Return the SHA-256 of a checkpoint's weights, as hexadecimal digits.
+
+    Raises:
+        UserError: as :func:`weights_files`.
+    """
+    digest = hashlib.sha256()
+    for path in weights_files(directory):
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def weights_files(directory: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -13,7 +13,7 @@ from rich.console import Console
 from transformers import TrainingArguments, set_seed
 
 from evlvideo.assembly.clips import read_clips, read_training_clips, references_of
-from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
+from evlvideo.assembly.datasets import describe_sources, evaluation_dataset, training_dataset
 from evlvideo.assembly.first_stage import start_first_stage
 from evlvideo.assembly.fitted_guide import GUIDE_CLIPS, fit_guide, needs_fit
 from evlvideo.assembly.fitted_start import fit_to_clips
@@ -24,6 +24,7 @@ from evlvideo.config.reward_names import parse_reward
 from evlvideo.config.run import REPRESENTATION, TOWERS, RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.loading.collate import CaptionCollator
+from evlvideo.data.loading.mixture import Mixture
 from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import Interrupted, UserError
@@ -344,6 +345,7 @@ def _finish(record: RunRecord, trainer: CaptionTrainer, directory: Path) -> None
             "init": config.init,
             "seed": config.seed,
             "changes": list(record.changes),
+            "sources": describe_sources(cast(Mixture, trainer.train_dataset)),
             "commit": git_commit(),
             "steps": state.global_step,
             "ended_by": ended_by,

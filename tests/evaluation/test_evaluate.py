@@ -27,9 +27,8 @@ from evlvideo.evaluation import split_scores
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.evaluation.score import score_lines
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
-from evlvideo.evaluation.split_scores import decoding_facts
 from evlvideo.files import read_json, write_json
-from evlvideo.inference.captioning import generate_captions
+from evlvideo.inference.captioning import decoding_facts, generate_captions
 from evlvideo.inference.captions import Caption
 from evlvideo.metrics.names import METRICS
 from evlvideo.metrics.references_digest import references_digest

@@ -167,3 +167,25 @@ def test_a_split_without_answers_is_refused(toy: Toy, questions: Path, tmp_path:
     (questions / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bare))
     with pytest.raises(UserError, match="jsonl_qa:train has questions without answers"):
         read_training_clips(config_of(toy, tmp_path / "run", [source(toy, questions)]).data)
+
+
+def test_a_run_records_what_each_source_holds_and_which_model_made_it(
+    toy: Toy, questions: Path, tmp_path: Path
+) -> None:
+    made = {"model": "captioner", "weights": "0123", "scores": [-1.0]}
+    about = {"split": "train", "captions": ["a ball rolls"]}
+    lines = [
+        {"video": str(clip.video.relative_to(toy.data)), **about, **({"generated": made} if number else {})}
+        for number, clip in enumerate(toy.clips("train"))
+    ]
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made/captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sources = [
+        SourceConfig(dataset="jsonl", root=str(tmp_path / "made"), video_root=str(toy.data)),
+        source(toy, questions),
+    ]
+    run = train_toy(config_of(toy, tmp_path / "run", sources, training={"max_steps": 1}))
+    assert json.loads((run / "training.json").read_text())["sources"] == {
+        "sources[0], jsonl:train": {"clips": 8, "captions": 8, "generated": {"captioner (0123)": 7}},
+        "sources[1], questions of jsonl_qa:train": {"clips": 16, "captions": 32, "generated": {}},
+    }

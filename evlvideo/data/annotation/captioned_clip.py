@@ -27,6 +27,8 @@ class CaptionedClip:
     """End in the file. If None, the end of the file."""
     question: str | None = None
     """A question about it, as it stands in its file, whose answers the captions are. None for captions."""
+    generated_by: str | None = None
+    """The model that made the captions, with a digest of its weights. None for people."""
 
 
 def evidence_subsets(clips: Iterable[CaptionedClip]) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from evlvideo.files import write_text
 from evlvideo.progress import Progress
 
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-"""Suffixes of files that are checked, in lower case."""
+"""Suffixes of files that are looked for, in lower case."""
 PROGRESS_NAME = "check-progress.jsonl"
 QUARANTINE_NAME = "quarantine.jsonl"
 
@@ -88,7 +88,7 @@ def check_videos(
         raise UserError(f"{root} is not a directory; name the one that holds the videos.")
     if processes < 1 or (frames is not None and frames < 1):
         raise UserError(f"processes is {processes} and frames {frames}; both must be at least 1.")
-    paths = list(_files(root))
+    paths = list(media_files(root))
     if not paths:
         raise UserError(f"{root} holds no videos; files with these endings are checked: {', '.join(sorted(SUFFIXES))}.")
     known = _read_progress(out / PROGRESS_NAME)
@@ -108,8 +108,11 @@ def check_videos(
     return report
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Yield the paths to check, sorted, including non-files with a video's suffix, such as named pipes."""
+def media_files(root: Path) -> Iterator[Path]:
+    """Yield the videos and images under a directory, sorted, and what else has such a suffix, such as named pipes.
+
+    Hidden files are left out. Linked files are there; linked directories are not entered.
+    """
     for directory, directories, names in os.walk(root):
         directories.sort()
         for name in sorted(names):

@@ -5,7 +5,8 @@
 
 `video` or `image`, `captions` and `split` are required, the rest is optional. Paths are relative to the media root. A
 clip without an `id` gets its path without the suffix and, if given, its times: `clips/a_2.5_7.0`. A clip may have a
-line for each caption, one after the other.
+line for each caption, one after the other. Lines of `evlvideo caption --out` also have `generated`: the `model` that
+made the captions, its `weights`, and more. Lines of `evlvideo data filter` have `filtered`.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.annotation.messages import shown
 from evlvideo.data.annotation.readers.fields import (
     all_captions,
     check_keys,
@@ -28,7 +30,8 @@ from evlvideo.errors import UserError
 
 FILE = "captions.jsonl"
 SPLITS = ("train", "validate", "test")
-KEYS = ("video", "image", "captions", "split", "start_seconds", "end_seconds", "category", "id")
+KEYS = ("video", "image", "captions", "split", "start_seconds", "end_seconds", "category", "id", "generated",
+        "filtered")  # fmt: skip
 
 
 def files(root: Path, split: str) -> tuple[Path]:
@@ -47,11 +50,16 @@ def read(root: Path, media_root: Path, split: str) -> Iterator[CaptionedClip]:
         UserError: the file is missing, a line is malformed, or an id occurs twice in the split otherwise.
     """
     lines = read_json_lines(*files(root, split))
-    clips = ((place, _clip(place, entry, media_root), entry["split"]) for place, entry in lines)
+    clips = ((place, clip_of(place, entry, media_root), entry["split"]) for place, entry in lines)
     return joined((place, clip) for place, clip, of_split in clips if of_split == split)
 
 
-def _clip(place: str, entry: dict[str, Any], media_root: Path) -> CaptionedClip:
+def clip_of(place: str, entry: dict[str, Any], media_root: Path) -> CaptionedClip:
+    """Read the clip of a line.
+
+    Raises:
+        UserError: the line is malformed.
+    """
     check_keys(place, entry, KEYS, SPLITS)
     name = entry["video"] if "video" in entry else entry["image"]
     file = media_file(place, media_root, name)
@@ -66,4 +74,16 @@ def _clip(place: str, entry: dict[str, Any], media_root: Path) -> CaptionedClip:
         category=topic(place, entry),
         start_seconds=start,
         end_seconds=end,
+        generated_by=_generated_by(place, entry),
     )
+
+
+def _generated_by(place: str, entry: dict[str, Any]) -> str | None:
+    """Name the model that made the captions of an entry, with the digest of its weights; None for people."""
+    made = entry.get("generated")
+    if made is None:
+        return None
+    if not isinstance(made, dict) or not isinstance(made.get("model"), str):
+        raise UserError(f"{place}: generated is {shown(made)}; it must name the 'model'.")
+    weights = f" ({made['weights']})" if "weights" in made else ""
+    return f"{made['model']}{weights}"

@@ -76,8 +76,8 @@ def joined(entries: Iterable[tuple[str, CaptionedClip]]) -> Iterator[CaptionedCl
         for other_place, other in others:
             if replace(other, captions=clip.captions) != clip:
                 raise UserError(
-                    f"{other_place}: the clip {shown(clip_id)} is listed a second time, with another file, times or "
-                    "category than before; give each clip an id of its own."
+                    f"{other_place}: the clip {shown(clip_id)} is listed a second time, with another file, model, "
+                    "times or category than before; give each clip an id of its own."
                 )
             captions += other.captions
         ids.add(place, clip_id)

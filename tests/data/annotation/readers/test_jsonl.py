@@ -128,3 +128,27 @@ def test_it_is_read_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a.mp4").touch()
     assert len(read_split("jsonl", "train", tmp_path)) == 1
+
+
+def test_the_model_that_made_captions_is_named_with_its_weights(tmp_path: Path) -> None:
+    lines = [{**LINE, "video": f"{name}.mp4"} for name in "abc"]
+    lines[1]["generated"], lines[2]["generated"] = {"model": "run", "weights": "01ab"}, {"model": "other"}
+    write(tmp_path, *lines)
+    assert [clip.generated_by for clip in read(tmp_path)] == [None, "run (01ab)", "other"]
+    assert read_split("jsonl", "train", tmp_path, check_files=False).captions_by_maker() == {
+        "run (01ab)": 2,
+        "other": 2,
+    }
+
+
+@pytest.mark.parametrize("made", ["run", {"weights": "01ab"}, {"model": 7}])
+def test_what_made_captions_must_be_named(tmp_path: Path, made: Any) -> None:
+    write(tmp_path, {**LINE, "generated": made})
+    with pytest.raises(UserError, match=r"line 1: generated is .*; it must name the 'model'"):
+        read(tmp_path)
+
+
+def test_captions_of_people_and_of_models_are_not_joined(tmp_path: Path) -> None:
+    write(tmp_path, LINE, {**LINE, "generated": {"model": "run"}})
+    with pytest.raises(UserError, match="with another file, model, times or category"):
+        read(tmp_path)
