@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from evlvideo.cli.options import INCOMPLETE, CheckCounts
+from evlvideo.cli.options import INCOMPLETE, Changes, CheckCounts
+from evlvideo.errors import UserError
 from evlvideo.mini.rendered import resolved, root_of
+from evlvideo.processes import is_main
 from evlvideo.terminal import prepare
 
 data = typer.Typer(help="Check and index datasets.", no_args_is_help=True)
@@ -101,4 +103,59 @@ def index(
         f"{sum(shard.made for shard in found)} indexes were made, {len(bad)} failed."
     )
     if bad:
+        raise typer.Exit(INCOMPLETE)
+
+
+@data.command("filter")
+def filter_(
+    file: Annotated[Path, typer.Argument(help="A captions.jsonl, such as `evlvideo caption --out` writes.")],
+    out: Annotated[Path, typer.Option(help="File to write: the captions that are kept, with their scores.")],
+    matching: Annotated[
+        str | None,
+        typer.Option(
+            help="Score captions against their images or videos: a run of `evlvideo pretrain`, or a hub name or folder "
+            "of a CLIP or BLIP."
+        ),
+    ] = None,
+    agreement: Annotated[
+        bool,
+        typer.Option("--agreement", help="Score each caption by its CIDEr against the other captions of its clip."),
+    ] = False,
+    least: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep captions with at least this score: a probability of BLIP or ALBEF, a cosine of CLIP, or CIDEr."
+        ),
+    ] = None,
+    share: Annotated[float | None, typer.Option(help="Keep this share of all captions, the best.")] = None,
+    video_root: Annotated[
+        Path | None, typer.Option(help="Directory of the videos or images. Defaults to the file's own.")
+    ] = None,
+    changes: Changes = None,
+) -> None:
+    """Keep the captions that match their images, or agree with other captions of their clip. Drop clips without any."""
+    if agreement == (matching is not None):
+        raise UserError("Name what to filter by: either --matching MODEL or --agreement.")
+    console = prepare(f"{file}: filtering")
+    from evlvideo.inference.filtering.filter_captions import filter_captions
+
+    kept = filter_captions(
+        file,
+        out,
+        model=matching,
+        least=least,
+        share=share,
+        media_root=video_root,
+        overrides=changes,
+        console=console,
+    )
+    if is_main():
+        typer.echo(
+            f"{out}: {kept.captions:,} of {kept.of_captions:,} captions and {kept.clips:,} of {kept.of_clips:,} clips "
+            f"are kept; {kept.of_clips - kept.clips:,} clips have none left and are dropped."
+        )
+    if kept.bad:
+        if is_main():
+            names = ", ".join(name.partition(":")[2] for name in list(kept.bad)[:10])
+            typer.echo(f"{len(kept.bad)} of the clips that are dropped cannot be decoded: {names}.", err=True)
         raise typer.Exit(INCOMPLETE)

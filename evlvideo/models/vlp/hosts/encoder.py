@@ -85,7 +85,6 @@ class Encoder:
             assert isinstance(host, CLIPModel)
             return clip_text_features(host, **text)
 
-    @torch.no_grad()
     def match(self, tokens: Tensor, captions: Sequence[str]) -> Tensor:
         """Score pairs of an image and a text by matching.
 
@@ -96,6 +95,14 @@ class Encoder:
         Returns:
             `(B,)`, float32; higher is more alike.
         """
+        return self._matching_logits(tokens, captions)[:, 1]
+
+    def match_probabilities(self, tokens: Tensor, captions: Sequence[str]) -> Tensor:
+        """Return how probable it is that pairs match, `(B,)`, float32, from 0 to 1; arguments as :meth:`match`."""
+        return self._matching_logits(tokens, captions).softmax(dim=-1)[:, 1]
+
+    @torch.no_grad()
+    def _matching_logits(self, tokens: Tensor, captions: Sequence[str]) -> Tensor:
         host = self.host
         assert isinstance(host, MatchingHost), "the host has no matching"
         with self._autocast():
@@ -103,4 +110,4 @@ class Encoder:
             tokens = tokens.to(host.device).expand(len(captions), -1, -1)
             states = host.text_states(**text) if host.fuses_states else None
             logits = host.matching_logits(host.fused_states(**text, states=states, tokens=tokens))
-            return logits[:, 1].float()
+            return logits.float()
