@@ -43,6 +43,8 @@ def read_clips(data: DataConfig, split: str, count: int | None = None, *, purpos
     Raises:
         UserError: the split cannot be read, has fewer clips, or files are missing; in every process.
     """
+    if data.kind == QUESTIONS:
+        return _read_questions(data, data, split, count)
     name = f"{data.dataset}:{split}"
     with timed(f"the clips of {name}", logger.info) as outcome:
         clips = _read_checked(_reader(data, split, count, purpose))
@@ -131,23 +133,26 @@ def _name(source: SourceConfig) -> str:
 
 def _read_source(data: DataConfig, source: SourceConfig, purpose: str) -> ClipTable | ShardClips:
     if source.kind == QUESTIONS:
-        return _read_questions(data, source)
+        return _read_questions(data, source, source.split, source.clips)
     if source.dataset != SHARDS:
-        of_source = replace(data, dataset=source.dataset, root=source.root, video_root=source.video_root)
+        of_source = replace(
+            data, kind=source.kind, dataset=source.dataset, root=source.root, video_root=source.video_root
+        )
         return read_clips(of_source, source.split, source.clips, purpose=purpose)
     if source.root is None:
         raise UserError("A source of shards has no root; set its root to the directory that holds the .tar files.")
     return ShardClips(find_shards(resolved(Path(source.root))))
 
 
-def _read_questions(data: DataConfig, source: SourceConfig) -> ClipTable:
-    """Read the questions of a source as clips whose captions are the answers."""
-    root = root_of(source.dataset, Path(source.root) if source.root else None)
-    media_root = Path(source.video_root) if source.video_root else None
-    read = partial(read_answered, source.dataset, source.split, root, media_root, check_counts=data.check_counts)
-    name, media = _name(source), question_media_root(question_facts(source.dataset), root, media_root)
+def _read_questions(data: DataConfig, of: SourceConfig | DataConfig, split: str, count: int | None) -> ClipTable:
+    """Read questions as clips whose captions are the answers."""
+    root = root_of(of.dataset, Path(of.root) if of.root else None)
+    media_root = Path(of.video_root) if of.video_root else None
+    read = partial(read_answered, of.dataset, split, root, media_root, check_counts=data.check_counts)
+    media = question_media_root(question_facts(of.dataset), root, media_root)
+    name = f"questions of {of.dataset}:{split}"
     with timed(f"the {name}", logger.info) as outcome:
-        clips = _read_checked(_drawing(read, source.clips, name, media))
+        clips = _read_checked(_drawing(read, count, name, media))
         outcome.append(f"{len(clips):,} questions with {int(clips.caption_counts().sum()):,} answers")
     return clips
 

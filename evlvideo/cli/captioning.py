@@ -64,9 +64,9 @@ def _write(
     changes: list[str] | None,
 ) -> None:
     console = prepare(f"{checkpoint}: captioning into {out}")
-    from evlvideo.data.annotation.readers.jsonl import FILE, SPLITS
+    from evlvideo.data.annotation.readers.jsonl import SPLITS
     from evlvideo.inference.caption_collection import caption_collection
-    from evlvideo.results.generated_captions import bad_path_of
+    from evlvideo.results.generated_captions import bad_path_of, how_to_train
 
     if split not in SPLITS:
         raise UserError(f"The split is {split!r}; allowed: {', '.join(SPLITS)}.")
@@ -85,10 +85,8 @@ def _write(
     earlier = f", {made.earlier:,} of them by an earlier call" if made.earlier else ""
     typer.echo(f"{out}: {made.captions:,} captions of {made.clips:,} files{earlier}.")
     if made.clips:
-        named = "" if out.name == FILE else f" once it is named {FILE}"
-        inside = made.media_root == out.parent.absolute()
-        place = "" if inside else f", video_root: {made.media_root}"
-        typer.echo(f"Train on it{named} with dataset: jsonl, root: {out.parent}{place}.")
+        typer.echo(how_to_train(out, made.media_root))
     if made.bad:
-        typer.echo(f"{len(made.bad)} files have no captions; {bad_path_of(out)} says why.", err=True)
+        files = "1 file has" if len(made.bad) == 1 else f"{len(made.bad):,} files have"
+        typer.echo(f"{files} no captions; {bad_path_of(out)} says why.", err=True)
         raise typer.Exit(INCOMPLETE)

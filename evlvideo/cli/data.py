@@ -138,6 +138,7 @@ def filter_(
         raise UserError("Name what to filter by: either --matching MODEL or --agreement.")
     console = prepare(f"{file}: filtering")
     from evlvideo.inference.filtering.filter_captions import filter_captions
+    from evlvideo.results.generated_captions import how_to_train
 
     kept = filter_captions(
         file,
@@ -154,6 +155,7 @@ def filter_(
             f"{out}: {kept.captions:,} of {kept.of_captions:,} captions and {kept.clips:,} of {kept.of_clips:,} clips "
             f"are kept; {kept.of_clips - kept.clips:,} clips have none left and are dropped."
         )
+        typer.echo(how_to_train(out, kept.media_root))
     if kept.bad:
         if is_main():
             names = ", ".join(name.partition(":")[2] for name in list(kept.bad)[:10])

@@ -40,7 +40,10 @@ class SourceConfig:
 class DataConfig:
     """Clips, and how frames are sampled from them."""
 
-    dataset: str = setting("msrvtt", choices=tuple(DATASETS))
+    kind: str = setting(CAPTIONS, choices=KINDS)
+    """What `dataset` holds: `captions`, or `questions`. A run then validates by the share of right answers instead of
+    CIDEr, decoded as `answering` says, and trains on questions, unless it has `sources`; see `kind` of a source."""
+    dataset: str = setting("msrvtt", choices=(*dict.fromkeys((*DATASETS, *QUESTION_DATASETS)),))
     """A dataset by name, such as `msrvtt`, `jsonl` (your own) or `mini` (rendered on first use); see datasets/."""
     root: str | None = place(None)
     """Directory of the dataset. `mini` and `mini_images` default to one in the cache."""
@@ -95,6 +98,7 @@ class DataConfig:
 
     def contradictions(self) -> Iterator[str]:
         """Name keys that do not fit together."""
+        yield from _contradictions_of_kind("data", self)
         yield from self._contradictions_of_sources()
         if self.features is not None:
             yield from self._contradictions_of_features()
@@ -102,11 +106,11 @@ class DataConfig:
     @property
     def has_questions(self) -> bool:
         """Whether the run trains on questions, or on captions and questions."""
-        return any(source.kind == QUESTIONS for source in self.sources)
+        return QUESTIONS in ([source.kind for source in self.sources] or [self.kind])
 
     def _contradictions_of_sources(self) -> Iterator[str]:
         for index, source in enumerate(self.sources):
-            yield from _contradictions_of_kind(index, source)
+            yield from _contradictions_of_kind(f"data.sources[{index}]", source)
         if self.sources and self.train_clips is not None:
             yield (
                 f"data.train_clips is {self.train_clips}, of data.train_split, which data.sources replaces; set clips "
@@ -127,11 +131,12 @@ class DataConfig:
             yield f"{reason} data.augment=false; it is true"
         if self.sources:
             yield "data.features cannot be used with data.sources; train on one dataset"
+        if self.kind == QUESTIONS:
+            yield f"data.features cannot be used with data.kind={QUESTIONS}; set it to null"
 
 
-def _contradictions_of_kind(index: int, source: SourceConfig) -> Iterator[str]:
+def _contradictions_of_kind(key: str, source: SourceConfig | DataConfig) -> Iterator[str]:
     """Name a dataset that holds something else than its kind says."""
-    key = f"data.sources[{index}]"
     if source.kind == QUESTIONS and source.dataset not in QUESTION_DATASETS:
         yield (
             f"{key}.kind is {QUESTIONS}, but {key}.dataset is {source.dataset!r}; datasets of questions are "

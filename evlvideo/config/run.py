@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from evlvideo.config.data import SHARDS, DataConfig
+from evlvideo.config.data import QUESTIONS, SHARDS, DataConfig
 from evlvideo.config.generation import AnsweringConfig, GenerationConfig
 from evlvideo.config.model import ModelConfig
 from evlvideo.config.scst import ScstConfig
@@ -92,7 +92,7 @@ class RunConfig:
             yield from self._contradictions_of_scst()
         if self.stage == REPRESENTATION:
             yield from self._contradictions_of_representation()
-        if self.data.has_questions:
+        if self.data.has_questions or self.data.kind == QUESTIONS:
             yield from self._contradictions_of_questions()
         if self.model.visual_mask == VISUAL_MASKS[-1] and self.text.bos_in_loss:
             yield (
@@ -128,7 +128,7 @@ class RunConfig:
 
     def _contradictions_of_questions(self) -> Iterator[str]:
         if self.stage != "caption":
-            yield f"stage is {self.stage}, but questions are trained on in stage=caption alone; leave their sources out"
+            yield f"stage is {self.stage}, but questions are trained on in stage=caption alone; leave them out"
         if self.contrastive.beta:
             yield (
                 f"contrastive.beta is {self.contrastive.beta}, but an answer does not describe its image; set it to 0, "

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from evlvideo.config.data import DataConfig
+from evlvideo.config.data import QUESTIONS, DataConfig
 from evlvideo.config.run import MOST_SEED
 from evlvideo.config.settings import expand_home, place, problems_of_bounds, setting
 from evlvideo.data.annotation.statements.statement import ENTAILMENT, TASKS
@@ -196,8 +196,8 @@ class VlpConfig:
         model = self.model
         if self.data.features is not None:
             yield "data.features is set, but pre-training trains the vision tower; set it to null"
-        if self.data.has_questions:
-            yield "data.sources has questions, but pre-training compares images with captions; leave them out"
+        if self.data.has_questions or self.data.kind == QUESTIONS:
+            yield "data names a dataset of questions, but pre-training compares images with captions; leave it out"
         if model.checkpoint is not None and (model.vision_init or model.text_init):
             yield "model.vision_init and model.text_init start a new model, but model.checkpoint is set; give one"
         if model.host == "clip" and (model.vision_init or model.text_init):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evlvideo.config.data import DataConfig
+from evlvideo.config.data import CAPTIONS, DataConfig
 from evlvideo.config.loading import config_of, save_config
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.facts import facts_of
@@ -14,7 +14,7 @@ from evlvideo.mini.rendered import RENDERED
 from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.results.run_directory import CONFIG_NAME, run_config
 
-_OF_A_DATASET = ("root", "video_root", "check_counts", "quarantine", "features", "scoring_tokenizer")
+_OF_A_DATASET = ("kind", "root", "video_root", "check_counts", "quarantine", "features", "scoring_tokenizer")
 """Keys under `data` whose values belong to one dataset at one place."""
 
 
@@ -70,7 +70,7 @@ def _other_data(data: DataConfig, dataset: str | None, root: Path | None, given:
     dataset = dataset or data.dataset
     facts_of(dataset)
     place = None if root is None else str(root)
-    if dataset == data.dataset and place in (None, data.root):
+    if data.kind == CAPTIONS and dataset == data.dataset and place in (None, data.root):
         return data
     if place is None and dataset not in RENDERED and "data.root" not in given:
         raise UserError(f"The dataset {dataset!r} has no root; name the directory that holds it with --root.")

@@ -16,6 +16,7 @@ from evlvideo.assembly.architecture import changed_by_run
 from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.datasets import evaluation_dataset
 from evlvideo.assembly.models import open_model
+from evlvideo.config.data import QUESTIONS
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import facts_of
@@ -179,6 +180,11 @@ def _prepare(run: Path, split: str, config: RunConfig | None, out: Path | None, 
     join_processes()
     checkpoint = checkpoint_directory(str(run))
     config = config or run_config(run)
+    if config.data.kind == QUESTIONS:
+        raise UserError(
+            f"{run} was validated on questions, which `evlvideo evaluate-answers {run} --dataset "
+            f"{config.data.dataset}` answers; to caption, name a dataset of captions with --dataset."
+        )
     if out is None:
         check_same_model(checkpoint, config)
         out = run

@@ -48,6 +48,29 @@ def answer_texts(
     return processor.text(captions, prompts, max_prompt_tokens=answering.max_prompt_tokens)
 
 
+class Questionnaire:
+    """Asks a question about each clip, and tokenizes its answers.
+
+    Args:
+        processor: tokenizes them.
+        answering: the prompt.
+        questions: clip id → its question, as it stands in its file.
+    """
+
+    def __init__(self, processor: EvlVideoProcessor, answering: AnsweringConfig, questions: Mapping[str, str]) -> None:
+        self._processor, self._answering, self._questions = processor, answering, questions
+
+    def ask(self, clip_ids: Sequence[str]) -> dict[str, Tensor]:
+        """Tokenize the questions of clips, as :meth:`EvlVideoProcessor.questions` does."""
+        prompts = [asked(self._questions[clip_id], self._answering) for clip_id in clip_ids]
+        return self._processor.questions(prompts, max_tokens=self._answering.max_prompt_tokens)
+
+    def answers(self, texts: Sequence[str], clip_ids: Sequence[str]) -> dict[str, Tensor]:
+        """Tokenize an answer to the question of each clip, as :func:`answer_texts` does."""
+        questions = [self._questions[clip_id] for clip_id in clip_ids]
+        return answer_texts(self._processor, self._answering, texts, questions)
+
+
 def check_asks(processor: EvlVideoProcessor, answering: AnsweringConfig) -> None:
     """Check that a checkpoint's texts have a place for questions, before anything is decoded.
 

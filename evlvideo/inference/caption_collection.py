@@ -25,7 +25,7 @@ from evlvideo.models.checkpoint import checkpoint_directory, weights_digest
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import is_main, join_processes, on_main_process, wait_for_all
 from evlvideo.progress import Progress
-from evlvideo.results.generated_captions import GeneratedCaptions, sole_writer
+from evlvideo.results.generated_captions import GeneratedCaptions, place_of, sole_writer
 
 NOT_SHOWN = "its name cannot be shown; rename it"
 NOTHING_SAID = "the model gave it empty captions"
@@ -101,7 +101,7 @@ def caption_collection(
         **_changes(overrides),
         "text": processor.shown,
         "decoding": _decoding(config, captions_per_video),
-        **_place(media_root, out),
+        **place_of(media_root, out),
     }
     with ExitStack() as held:
         on_main_process(lambda: held.enter_context(sole_writer(out)))
@@ -158,12 +158,6 @@ def _changes(overrides: Sequence[str] | None) -> dict[str, list[str]]:
 def _decoding(config: RunConfig, captions_per_video: int) -> dict[str, Any]:
     facts = {**decoding_facts(config), "captions": captions_per_video, "seed": config.seed}
     return {**facts, "precision": resolve_precision(config.training.precision)}
-
-
-def _place(media_root: Path, out: Path) -> dict[str, str]:
-    """Return what names of files are relative to, from the folder of `out`, if it is another one."""
-    place = os.path.relpath(media_root, os.path.abspath(out.parent))  # noqa: PTH100
-    return {} if place == "." else {"media_root": place}
 
 
 def _missing(names: Sequence[str], kept: GeneratedCaptions, config: RunConfig) -> list[str]:

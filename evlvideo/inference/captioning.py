@@ -47,6 +47,7 @@ def generate_captions(
     num_workers: int = 0,
     console: Console | None = None,
     observe: Callable[[EncodedBatch], None] | None = None,
+    ask: Callable[[Sequence[str]], dict[str, Tensor]] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Caption]:
     """Caption clips. Processes share them; call this in every process.
@@ -59,6 +60,8 @@ def generate_captions(
         num_workers: upper bound of processes that decode video.
         console: where to draw a progress bar. If None, only lines are logged.
         observe: called with each batch of this process before it is captioned, in eval mode, without gradient.
+        ask: returns what each clip is asked, by their ids, as :meth:`EvlVideoProcessor.questions` does; captions are
+            the answers. Defaults to the processor's prompt.
         stop: called after each batch; whether to leave out the others. The processes meet all the same.
 
     Returns:
@@ -70,7 +73,9 @@ def generate_captions(
     """
     mine: list[list[Outcome[list[Caption]]]] = []
     stopped = False
-    captioned = _caption_batches(model, processor, dataset, generation, num_workers=num_workers, observe=observe)
+    captioned = _caption_batches(
+        model, processor, dataset, generation, num_workers=num_workers, observe=observe, ask=ask
+    )
     with Progress("captioning", sum(map(len, share_of(dataset, generation.batch_size))), console=console) as progress:
         for batch in progress.track(captioned, count=len):
             mine.append(batch)
@@ -152,6 +157,7 @@ def _caption_batches(
     num_workers: int,
     captions_per_clip: int = 1,
     observe: Callable[[EncodedBatch], None] | None = None,
+    ask: Callable[[Sequence[str]], dict[str, Tensor]] | None = None,
     scored: bool = False,
 ) -> Generator[list[Outcome[list[Caption]]]]:
     """Caption this process's share of the batches.
@@ -165,7 +171,8 @@ def _caption_batches(
         prompt = model.read_prompt(soft_prompt)
         if observe is not None:
             observe(EncodedBatch(clip_ids, soft_prompt, prompt))
-        generated = model.generate(prompt=prompt, prompt_ids=processor.prompt_ids(), **arguments)
+        given: dict[str, Any] = {"prompt_ids": processor.prompt_ids()} if ask is None else ask(clip_ids)
+        generated = model.generate(prompt=prompt, **given, **arguments)
         scores = mean_log_probabilities(model, processor, prompt, generated) if scored else [None] * len(generated)
         tokens = generated.cpu()
         made = zip(processor.captions(tokens), processor.special_tokens(tokens), scores, strict=True)

@@ -16,11 +16,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from evlvideo.config.settings import flat_settings
+from evlvideo.data.annotation.readers.jsonl import FILE
 from evlvideo.errors import UserError
 from evlvideo.files import parse_object
 
 GENERATED = "generated"
 """Key of what made the captions of a line."""
+MEDIA_ROOT = "media_root"
+"""Key of what names of files are relative to, from the folder of the file, if it is another one."""
 SCORES = "scores"
 """Key of what differs from line to line: a score of each caption."""
 
@@ -127,6 +130,19 @@ class GeneratedCaptions:
         if self._writes:
             with _told_if_not_written(file), file.open("a", encoding="utf-8") as opened:
                 opened.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def place_of(media_root: Path, file: Path) -> dict[str, str]:
+    """Return what the names in a file are relative to, from its folder, as `media_root`; nothing if it is that."""
+    place = os.path.relpath(media_root.absolute(), file.parent.absolute())
+    return {} if place == "." else {MEDIA_ROOT: place}
+
+
+def how_to_train(file: Path, media_root: Path) -> str:
+    """Say how a run trains on a file."""
+    named = "" if file.name == FILE else f" once it is named {FILE}"
+    place = f", video_root: {media_root}" if place_of(media_root, file) else ""
+    return f"Train on it{named} with dataset: jsonl, root: {file.parent}{place}."
 
 
 def bad_path_of(path: Path) -> Path:

@@ -13,6 +13,7 @@ from accelerate.utils import DynamoBackend, parse_flag_from_env
 from transformers import TrainingArguments
 from transformers import trainer as transformers_trainer
 
+from evlvideo.config.data import QUESTIONS
 from evlvideo.config.run import REPRESENTATION, RunConfig
 from evlvideo.errors import UserError
 from evlvideo.results.run_directory import CHECKPOINTS_NAME
@@ -88,7 +89,7 @@ def _from_config(config: RunConfig) -> dict[str, Any]:
         "save_steps": training.eval_steps,
         # transformers would sort checkpoints by the time of their files; the run removes old ones itself.
         "save_total_limit": None,
-        "metric_for_best_model": "loss" if config.stage == REPRESENTATION else "cider",
+        "metric_for_best_model": _selecting_metric(config),
         "greater_is_better": config.stage != REPRESENTATION,
         "logging_steps": training.log_steps,
         "logging_nan_inf_filter": False,
@@ -99,6 +100,12 @@ def _from_config(config: RunConfig) -> dict[str, Any]:
         "seed": config.seed,
         "data_seed": config.seed,
     }
+
+
+def _selecting_metric(config: RunConfig) -> str:
+    if config.stage == REPRESENTATION:
+        return "loss"
+    return "accuracy" if config.data.kind == QUESTIONS else "cider"
 
 
 def _from_precision(config: RunConfig, precision: str) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from evlvideo.data.loading.shards.clips import ShardClips
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.files import read_json, write_json
-from evlvideo.inference.answering import answer_texts, check_asks
 from evlvideo.metrics.names import format_score
 from evlvideo.metrics.remarks import cider_remarks, script_remarks
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -52,6 +51,8 @@ from evlvideo.training.callbacks import RunFiles
 from evlvideo.training.contrast import Contrast
 from evlvideo.training.health.collapse import signs_of_validation
 from evlvideo.training.parameter_groups import staircase_share
+from evlvideo.training.questions.texts import answers_of, questionnaire_of
+from evlvideo.training.questions.trainer import AnswerTrainer
 from evlvideo.training.representation.trainer import RepresentationTrainer
 from evlvideo.training.resuming.checkpoints import (
     checkpoint_to_resume,
@@ -256,7 +257,11 @@ def _make_trainer(
     }
     if first_stage is not None:
         return RepresentationTrainer(first_stage=first_stage, weights=config.representation, **common)
-    _warn_of_scores(config, "validation", common["validation_references"])
+    common["questionnaire"] = questionnaire_of(config, processor, validation_clips)
+    if common["questionnaire"] is None:
+        _warn_of_scores(config, "validation", common["validation_references"])
+    else:
+        common["generation"] = config.answering
     return _caption_trainer(config, model, processor, sources, common)
 
 
@@ -270,14 +275,11 @@ def _caption_trainer(
     """Make the trainer of a stage that captions."""
     contrast = Contrast(model, config.contrastive) if config.contrastive.beta else None
     sentences = None if contrast is None else contrast.encoder.tokenize
-    answers = None
-    if config.data.has_questions:
-        check_asks(processor, config.answering)
-        answers = partial(answer_texts, processor, config.answering)
+    answers = answers_of(config, processor)
     collator = CaptionCollator(processor, config.data.captions_per_clip, sentences=sentences, answers=answers)
     common |= {"model": model, "processor": processor, "data_collator": collator}
     if config.stage != "scst":
-        trainer = CaptionTrainer(**common)
+        trainer = (CaptionTrainer if common["questionnaire"] is None else AnswerTrainer)(**common)
         trainer.contrast = contrast
         return trainer
     clips = (clip for of_source in sources.values() for clip in of_source if isinstance(clip, CaptionedClip))
@@ -372,7 +374,8 @@ def _finish(record: RunRecord, trainer: CaptionTrainer, directory: Path) -> None
 
 def _shown_best(trainer: CaptionTrainer, best: float | None) -> str:
     if not trainer.lower_is_better:
-        return f"CIDEr {format_score(best)}"
+        what = "CIDEr" if trainer.validation_key == CaptionTrainer.validation_key else "share of right answers"
+        return f"{what} {format_score(best)}"
     return "loss –" if best is None else f"loss {best:.3f}"
 
 

@@ -38,6 +38,7 @@ _SHOWN = {
     "validation_image_to_text_r1": "R@1 {:.0%} image to text",
     "validation_text_to_image_r1": "{:.0%} text to image",
     "validation_cider": "validation CIDEr {}",
+    "validation_accuracy": "right answers {:.1%}",
     "validation_distinct": "distinct {:.0%}",
     "validation_bad_endings": "bad endings {:.0%}",
     "validation_prompt_between": "prompts {:.3g} apart between clips",

@@ -47,9 +47,10 @@ def reached_limit(training: TrainingConfig, state: TrainerState) -> str | None:
 
 
 def validations_since_best(log_history: LogHistory) -> int:
-    """Count the latest validations that did not improve on the best before them."""
-    ciders = [entry["validation_cider"] for entry in log_history if "validation_cider" in entry]
-    return len(ciders) - 1 - ciders.index(max(ciders)) if ciders else 0
+    """Count the latest validations that did not improve on the best before them, in CIDEr or in right answers."""
+    keys = ("validation_cider", "validation_accuracy")
+    scores = [entry[key] for entry in log_history for key in keys if key in entry]
+    return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
 def has_collapsed(log_history: LogHistory) -> bool:

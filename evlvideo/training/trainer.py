@@ -19,6 +19,7 @@ from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.training import LearningRatesConfig
 from evlvideo.data.loading.collate import visual_inputs
 from evlvideo.errors import Interrupted, UserError
+from evlvideo.inference.answering import Questionnaire
 from evlvideo.inference.captions import name_special_tokens
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import load_trained_weights
@@ -64,6 +65,7 @@ class CaptionTrainer(OrderedTrainer):
         learning_rates: peaks of parts that differ from the one in `args`.
         schedule: share of its peak that every learning rate has at a step, counted from 0. Defaults to that of `args`.
         scoring_tokenizer: splits validation captions and references into words.
+        questionnaire: asks a question about each clip in `eval_dataset`. If None, they are captioned.
 
     Raises:
         UserError: FSDP or ZeRO-3 would split the model over processes.
@@ -87,6 +89,7 @@ class CaptionTrainer(OrderedTrainer):
         learning_rates: LearningRatesConfig,
         schedule: Callable[[int], float] | None = None,
         scoring_tokenizer: str = SELECTION_TOKENIZER,
+        questionnaire: Questionnaire | None = None,
     ) -> None:
         use_one_gpu(args)
         super().__init__(
@@ -130,6 +133,7 @@ class CaptionTrainer(OrderedTrainer):
             generation,
             num_workers=args.dataloader_num_workers,
             tokenizer=scoring_tokenizer,
+            questionnaire=questionnaire,
         )
         """Captions the validation clips and measures their soft prompts."""
         self.asked_to_stop: Callable[[], bool] = lambda: False
@@ -243,7 +247,7 @@ class CaptionTrainer(OrderedTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Caption the validation clips, score them, and name what is wrong; `eval_cider` selects the best checkpoint.
+        """Caption the validation clips, score them, and name what is wrong; the score selects the best checkpoint.
 
         Raises:
             UserError: the run has diverged.
@@ -264,7 +268,7 @@ class CaptionTrainer(OrderedTrainer):
         self._validation_seconds += time.perf_counter() - started
         special = name_special_tokens(list(validation.captions.values()))
         self._log_validation(values, validation.samples(self.validator.references), [special] if special else [])
-        metrics = {"eval_cider": validation.cider}
+        metrics = {f"eval_{self.validation_key.removeprefix('validation_')}": values[self.validation_key]}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

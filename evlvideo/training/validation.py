@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from evlvideo.config.generation import GenerationConfig
+from evlvideo.inference.answering import Questionnaire
 from evlvideo.inference.captioning import EncodedBatch, encode_batches, generate_captions
 from evlvideo.inference.captions import Caption, count_special_tokens, texts_of
+from evlvideo.metrics.answers.normalization import normalized, one_line
 from evlvideo.metrics.scoring import score_tokenized
 from evlvideo.metrics.tokenized_references import TokenizedReferences
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -52,11 +54,17 @@ class Validation:
     """Mean cross-entropy over the target tokens of all clips in eval mode. `None` if no clip has a reference."""
     spread: PromptSpread
     """Spread of the soft prompts."""
+    accuracy: float | None = None
+    """Share of the captions that are right answers; None if they answer no questions."""
 
     def log_values(self) -> dict[str, float]:
         """Return the values of a validation's line in the log, by key. CIDEr and shares are fractions."""
         texts = [caption.text for caption in self.captions.values()]
         loss = {} if self.loss is None else {"validation_loss": self.loss}
+        spread = spread_values(self.spread, len(texts))
+        if self.accuracy is not None:
+            # Good answers are often equal, unlike good captions, so that signs of collapse would mislead.
+            return {"validation_accuracy": self.accuracy, **loss, **spread}
         return {
             "validation_cider": self.cider,
             **loss,
@@ -64,7 +72,7 @@ class Validation:
             "validation_empty": texts.count("") / len(texts),
             "validation_bad_endings": bad_ending_share(texts),
             "validation_special_tokens": count_special_tokens(self.captions.values()).total(),
-            **spread_values(self.spread, len(texts)),
+            **spread,
         }
 
     def samples(self, references: Mapping[str, Sequence[str]]) -> tuple[Sample, ...]:
@@ -99,6 +107,7 @@ class Validator:
         generation: how to decode.
         num_workers: upper bound of processes that decode video.
         tokenizer: splits captions and references into words.
+        questionnaire: asks a question about each clip, whose answers its references are. If None, clips are captioned.
     """
 
     def __init__(
@@ -110,7 +119,9 @@ class Validator:
         *,
         num_workers: int,
         tokenizer: str = SELECTION_TOKENIZER,
+        questionnaire: Questionnaire | None = None,
     ) -> None:
+        self._questionnaire = questionnaire
         self._captioner = captioner
         self._processor = processor
         self.references = references
@@ -144,6 +155,7 @@ class Validator:
             self._generation,
             num_workers=self._num_workers,
             observe=observe,
+            ask=None if self._questionnaire is None else self._questionnaire.ask,
             stop=stop,
         )
         words = self._tokenized.tokenize(texts_of(captions))
@@ -154,6 +166,7 @@ class Validator:
             cider=scores.corpus["cider"],
             loss=sums / targets if targets else None,
             spread=spread_of(joined_moments(gather_object(moments))),
+            accuracy=None if self._questionnaire is None else right_share(texts_of(captions), self.references),
         )
 
     def values_at_start(self, dataset: Dataset[dict[str, Any]]) -> dict[str, float]:
@@ -173,9 +186,21 @@ class Validator:
         """Tokenize the first `k` references of each clip in turn, `(k·B, L)`; missing ones have no targets."""
         given = [(*self.references[clip_id], *[None] * REFERENCES_IN_LOSS)[:REFERENCES_IN_LOSS] for clip_id in clip_ids]
         texts = [text for of_clip in given for text in of_clip]
-        batch = self._processor.text([text or "" for text in texts])
+        words = [text or "" for text in texts]
+        owners = [clip_id for clip_id in clip_ids for _ in range(REFERENCES_IN_LOSS)]
+        asked = self._questionnaire
+        batch = self._processor.text(words) if asked is None else asked.answers(words, owners)
         batch["labels"][[text is None for text in texts]] = IGNORED
         return batch
+
+
+def right_share(answers: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> float:
+    """Return the share of answers that are one of their references, but for case, articles and punctuation."""
+    right = [
+        normalized(one_line(answer)) in {normalized(one_line(text)) for text in references[question]}
+        for question, answer in answers.items()
+    ]
+    return sum(right) / len(right)
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ def test_a_folder_becomes_a_dataset_that_is_filtered(
         f"{out}: 10 captions of 5 files.",
         f"Train on it with dataset: jsonl, root: {folder}.",
     ]
-    assert f"1 files have no captions; {folder / 'captions.bad.jsonl'} says why." in said.err
+    assert f"1 file has no captions; {folder / 'captions.bad.jsonl'} says why." in said.err
     before = out.read_bytes()
     assert run(monkeypatch, *command) == 1
     assert "10 captions of 5 files, 5 of them by an earlier call." in capsys.readouterr().out

@@ -17,8 +17,12 @@ from evlvideo.config.run import RunConfig
 from evlvideo.config.text import TextConfig
 from evlvideo.config.training import ContrastiveConfig
 from evlvideo.errors import UserError
+from evlvideo.evaluation.answer_questions import QuestionSet, answer_questions
+from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.inference.answering import answer_texts, asked
 from evlvideo.models.processing import IGNORED, EvlVideoProcessor
+from evlvideo.training.run import train
+from evlvideo.training.validation import right_share
 
 CHAT = "<s>User: {video}{prompt}\nModel: {caption}</s>"
 TEXTS = {
@@ -189,3 +193,57 @@ def test_a_run_records_what_each_source_holds_and_which_model_made_it(
         "sources[0], jsonl:train": {"clips": 8, "captions": 8, "generated": {"captioner (0123)": 7}},
         "sources[1], questions of jsonl_qa:train": {"clips": 16, "captions": 32, "generated": {}},
     }
+
+
+def asking(toy: Toy, questions: Path, directory: Path, **sections: Any) -> RunConfig:
+    data = {"kind": "questions", "dataset": "jsonl_qa", "root": str(questions), "video_root": str(toy.data)}
+    return toy.config(directory, data={**data, **sections.pop("data", {})}, **sections)
+
+
+def test_a_run_on_questions_alone_validates_by_its_answers(toy: Toy, questions: Path, tmp_path: Path) -> None:
+    config = asking(toy, questions, tmp_path / "run", run={"answering": AnsweringConfig(num_beams=1)})
+    run = train_toy(config)
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    validations = [line for line in lines if "validation_accuracy" in line]
+    assert [line["step"] for line in validations] == [2, 4, 6]
+    assert all(line["validation_loss"] > 0 and "validation_cider" not in line for line in validations)
+    summary = json.loads((run / "training.json").read_text())
+    assert summary["best_accuracy"] == max(line["validation_accuracy"] for line in validations)
+    assert list(summary["sources"]) == ["jsonl_qa:train"]
+    asked_of = QuestionSet("jsonl_qa", questions, "validate", toy.data)
+    best = next(line for line in validations if line["step"] == summary["best_step"])
+    _, result = answer_questions(str(run), asked_of)
+    assert result is not None
+    assert result.scores["exact_match"].value == pytest.approx(best["validation_accuracy"])
+    with pytest.raises(UserError, match="was validated on questions, which `evlvideo evaluate-answers"):
+        evaluate(run, split="validate")
+
+
+def test_right_answers_are_told_from_wrong_ones() -> None:
+    references = {"1": ["a red ball", "ball"], "2": ["yes"], "3": ["no"]}
+    assert right_share({"1": "Red ball.", "2": "no", "3": "No"}, references) == 2 / 3
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"dataset": "msrvtt"}, r"data\.kind is questions, but data\.dataset is 'msrvtt'"),
+        ({"kind": "captions"}, r"data\.dataset is 'jsonl_qa', a dataset of questions; set data\.kind=questions"),
+        (
+            {"features": "features", "train_sampling": "uniform", "augment": False},
+            r"data\.features cannot be used with data\.kind=questions",
+        ),
+    ],
+)
+def test_a_dataset_of_another_kind_is_refused(
+    toy: Toy, questions: Path, tmp_path: Path, data: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        asking(toy, questions, tmp_path, data=data)
+
+
+def test_a_resumed_run_asks_what_it_asked(toy: Toy, questions: Path, tmp_path: Path) -> None:
+    run = train_toy(asking(toy, questions, tmp_path / "run", training={"max_steps": 2}))
+    changed = asking(toy, questions, run, run={"answering": AnsweringConfig(prompt="Q: {} A:")})
+    with pytest.raises(UserError, match=r"cannot resume with answering\.prompt"):
+        train(changed, resume=True)

@@ -12,14 +12,18 @@ from rich.console import Console
 from evlvideo.assembly.clips import read_clips, read_training_clips
 from evlvideo.assembly.models import check_start
 from evlvideo.assembly.stages import check_parts, steps_of_epochs
+from evlvideo.config.data import QUESTIONS
 from evlvideo.config.recipes.recipe import Recipe, Stage
 from evlvideo.config.run import REPRESENTATION, RunConfig
 from evlvideo.errors import UserError, first_ten
+from evlvideo.evaluation.answer_questions import QuestionSet, answer_questions
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.recipe.record import first_to_train, read_record, write_record
 from evlvideo.experiments.resumable import finished_evaluation, log, train_unfinished
+from evlvideo.metrics.answers.measures import title_of
+from evlvideo.mini.rendered import root_of
 from evlvideo.processes import is_main, join_processes, on_main_process
-from evlvideo.results.run_directory import SUMMARY_NAME, check_writable, sole_use
+from evlvideo.results.run_directory import ANSWERS_NAME, RESULT_NAME, SUMMARY_NAME, check_writable, sole_use
 from evlvideo.training.run import trains_on_captions
 
 logger = logging.getLogger(__name__)
@@ -106,8 +110,26 @@ def _finish(stage: Stage, config: RunConfig, title: str, console: Console | None
     train_unfinished(config, title, "recipe", console, advice="give the same command with --resume to go on")
     if config.stage == REPRESENTATION:
         return  # its model does not caption
+    if config.data.kind == QUESTIONS:
+        _answer(stage, config, title)
+        return
     split = config.data.validation_split
     if finished_evaluation(config, split, title) is None:
         result = evaluate(stage.directory, split=split)
         if is_main():
             log("%s: %s CIDEr %.1f", title, split, 100 * result.scores["cider"])
+
+
+def _answer(stage: Stage, config: RunConfig, title: str) -> None:
+    """Answer the validation questions of a stage, unless an earlier call has."""
+    data = config.data
+    split = data.validation_split
+    if (stage.directory / ANSWERS_NAME / f"{data.dataset}-{split}" / RESULT_NAME).is_file():
+        log("%s: answered already", title)
+        return
+    root = root_of(data.dataset, Path(data.root) if data.root else None)
+    media_root = Path(data.video_root) if data.video_root else None
+    asked = QuestionSet(data.dataset, root, split, media_root, check_counts=data.check_counts)
+    _, result = answer_questions(str(stage.directory), asked)
+    scores = {} if result is None else {title_of(name): 100 * score.value for name, score in result.scores.items()}
+    log("%s: %s %s", title, split, ", ".join(f"{name} {score:.1f}" for name, score in scores.items()))

@@ -18,7 +18,7 @@ from evlvideo.files import write_text
 from evlvideo.inference.filtering.agreement import agreement
 from evlvideo.inference.filtering.matching import matching
 from evlvideo.processes import join_processes, on_main_process
-from evlvideo.results.generated_captions import GENERATED, SCORES
+from evlvideo.results.generated_captions import GENERATED, MEDIA_ROOT, SCORES, place_of
 
 FILTERED = "filtered"
 """Key of the filters that a line has passed: a list of what each scored by, what it kept, and the scores."""
@@ -34,6 +34,8 @@ class Filtered(NamedTuple):
     of_captions: int
     bad: dict[str, str]
     """Clip → why it could not be decoded, and has no scores."""
+    media_root: Path
+    """What names of files are relative to."""
 
 
 class _Line(NamedTuple):
@@ -76,7 +78,7 @@ def filter_captions(
     """
     join_processes()
     on_main_process(lambda: _check(file, out, least, share))
-    lines = _read(file, media_root)
+    media_root, lines = _read(file, media_root)
     clips = _joined(lines)
     bad: dict[str, str] = {}
     if model is None:
@@ -87,7 +89,7 @@ def filter_captions(
     of_lines = _by_line(lines, clips, scores)
     kept = _chosen(of_lines, least, share)
     rule = {"least": least} if share is None else {"share": share}
-    facts = {"by": "agreement" if model is None else model, **rule}
+    facts = {"by": "agreement" if model is None else model, **rule, **place_of(media_root, out)}
     written = [
         _filtered(line.entry, places, values, facts)
         for line, places, values in zip(lines, kept, of_lines, strict=True)
@@ -97,7 +99,7 @@ def filter_captions(
         raise UserError(f"No caption of {file} would be kept; {_best_of(of_lines)}. Nothing is written.")
     on_main_process(lambda: _write(out, written))
     left = {line.key for line, places in zip(lines, kept, strict=True) if places}
-    return Filtered(len(left), len(clips), sum(map(len, kept)), sum(map(len, of_lines)), bad)
+    return Filtered(len(left), len(clips), sum(map(len, kept)), sum(map(len, of_lines)), bad, media_root)
 
 
 def _check(file: Path, out: Path, least: float | None, share: float | None) -> None:
@@ -112,20 +114,23 @@ def _check(file: Path, out: Path, least: float | None, share: float | None) -> N
         raise UserError(f"{out} {what}, and is not written over; name another --out.")
 
 
-def _read(file: Path, media_root: Path | None) -> list[_Line]:
+def _read(file: Path, media_root: Path | None) -> tuple[Path, list[_Line]]:
+    """Read the lines of a file, and what their names are relative to."""
     lines = []
     for place, entry in read_json_lines(file):
-        clip = clip_of(place, entry, media_root or _media_root(file, entry))
+        media_root = media_root or _media_root(file, entry)
+        clip = clip_of(place, entry, media_root)
         lines.append(_Line(entry, clip, f"{entry['split']}:{clip.clip_id}"))
-    if not lines:
+    if media_root is None or not lines:
         raise UserError(f"{file} holds no captions; name a file that does.")
-    return lines
+    return media_root, lines
 
 
 def _media_root(file: Path, entry: Mapping[str, Any]) -> Path:
-    """Return what the names of files are relative to: what `evlvideo caption` wrote, or the file's folder."""
-    made = entry.get(GENERATED)
-    return Path(os.path.normpath(file.parent / str((made if isinstance(made, dict) else {}).get("media_root", "."))))
+    """Return what names are relative to, as the command that wrote a line says; else the file's folder."""
+    wrote = [entry.get(GENERATED), *(entry.get(FILTERED) or [])][-1]
+    place = wrote.get(MEDIA_ROOT, ".") if isinstance(wrote, dict) else "."
+    return Path(os.path.normpath(file.parent / str(place)))
 
 
 def _joined(lines: Sequence[_Line]) -> dict[str, CaptionedClip]:

@@ -235,3 +235,24 @@ def test_epochs_are_counted_in_captions_and_steps(toy: Toy, tmp_path: Path) -> N
     quietly(recipe)
     summary = json.loads((recipe.stages[0].directory / "training.json").read_text())
     assert summary["steps"] == round(0.5 * -(-captions // 4))
+
+
+def test_a_stage_on_questions_is_validated_and_evaluated_by_its_answers(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        {"video": str(clip.video.relative_to(toy.data)), "question": "What moves?", "answers": "a ball", "split": split}
+        for split in ("train", "validate")
+        for clip in toy.clips(split)
+    ]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = {"kind": "questions", "dataset": "jsonl_qa", "root": str(tmp_path), "video_root": str(toy.data)}
+    stages = [{"name": "align"}, {"name": "questions", "data": data}]
+    recipe = write_recipe(toy, tmp_path / "asked.yaml", stages, max_steps=1)
+    last = quietly(recipe)
+    assert (recipe.stages[0].directory / "evaluation/mini-validate/result.json").is_file()
+    assert "best_accuracy" in json.loads((last / "training.json").read_text())
+    result = json.loads((last / "answers/jsonl_qa-validate/result.json").read_text())
+    assert result["questions"] == 4
+    monkeypatch.setattr("evlvideo.experiments.recipe.run.answer_questions", lambda *_: pytest.fail("answered twice"))
+    assert quietly(recipe, resume=True) == last

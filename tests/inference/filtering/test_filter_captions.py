@@ -80,6 +80,7 @@ def test_the_best_share_is_kept_and_filters_add_up(tmp_path: Path) -> None:
     once, twice = tmp_path / "once/captions.jsonl", tmp_path / "twice/captions.jsonl"
     assert filter_captions(path, once, share=0.7)[2:4] == (4, 6)
     assert filter_captions(once, twice, share=0.5).captions == 2
+    assert [one["media_root"] for one in lines_of(twice)[0]["filtered"]] == [".."] * 2
     assert [len(one["scores"]) for one in lines_of(twice)[0]["filtered"]] == [len(lines_of(twice)[0]["captions"])] * 2
 
 
@@ -87,7 +88,7 @@ def test_a_line_for_each_caption_is_a_clip_of_several(tmp_path: Path) -> None:
     path = tmp_path / "captions.jsonl"
     lines = [{"video": "b.mp4", "captions": text, "split": "train"} for text in CAPTIONS["b"]]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert filter_captions(path, tmp_path / "out.jsonl", share=0.5) == Filtered(1, 1, 1, 2, {})
+    assert filter_captions(path, tmp_path / "out.jsonl", share=0.5) == Filtered(1, 1, 1, 2, {}, tmp_path)
 
 
 @pytest.mark.parametrize(

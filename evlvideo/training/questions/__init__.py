@@ -1,0 +1,1 @@
+"""Training that is validated by answers to questions."""

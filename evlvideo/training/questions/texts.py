@@ -1,0 +1,37 @@
+"""What a run that trains or validates on questions asks, as its config words it."""
+
+from collections.abc import Iterable
+from functools import partial
+
+from evlvideo.config.data import QUESTIONS
+from evlvideo.config.run import RunConfig
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.data.loading.collate import AnswerTexts
+from evlvideo.inference.answering import Questionnaire, answer_texts, check_asks
+from evlvideo.models.processing import EvlVideoProcessor
+
+
+def answers_of(config: RunConfig, processor: EvlVideoProcessor) -> AnswerTexts | None:
+    """Return what tokenizes the answers that a run trains on; None if it trains on captions alone.
+
+    Raises:
+        UserError: the checkpoint's texts have no place for questions.
+    """
+    if not config.data.has_questions:
+        return None
+    check_asks(processor, config.answering)
+    return partial(answer_texts, processor, config.answering)
+
+
+def questionnaire_of(
+    config: RunConfig, processor: EvlVideoProcessor, clips: Iterable[CaptionedClip]
+) -> Questionnaire | None:
+    """Return what asks a run's validation questions; None if it validates by captions.
+
+    Raises:
+        UserError: the checkpoint's texts have no place for questions.
+    """
+    if config.data.kind != QUESTIONS:
+        return None
+    check_asks(processor, config.answering)
+    return Questionnaire(processor, config.answering, {clip.clip_id: str(clip.question) for clip in clips})
