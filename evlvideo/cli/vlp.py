@@ -9,13 +9,15 @@ from evlvideo.cli.options import Changes, CheckCounts, Overrides, RunFile, Split
 from evlvideo.errors import UserError
 from evlvideo.terminal import prepare, say
 
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue from the run's newest whole checkpoint, with the same config.")
+]
+
 
 def pretrain(
     config: RunFile,
     overrides: Overrides = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the run's newest whole checkpoint, with the same config.")
-    ] = False,
+    resume: Resume = False,
 ) -> None:
     """Pre-train a vision-language model (BLIP, ALBEF or CLIP), with or without pruning by ELIP."""
     from evlvideo.config.loading import load_config_of
@@ -128,9 +130,7 @@ def prune_pictures(
 def classify(
     config: RunFile,
     overrides: Overrides = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the run's newest whole checkpoint, with the same config.")
-    ] = False,
+    resume: Resume = False,
 ) -> None:
     """Train an ALBEF to classify statements about images: visual entailment (SNLI-VE), or NLVR2's pairs."""
     from evlvideo.config.loading import load_config_of

@@ -18,11 +18,13 @@ from evlvideo.assembly.datasets import evaluation_dataset
 from evlvideo.assembly.models import open_model
 from evlvideo.assembly.precision import resolve_precision
 from evlvideo.config.run import RunConfig
+from evlvideo.config.settings import flat_settings
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.data.annotation.question import Question
 from evlvideo.data.annotation.questions.facts import question_facts
 from evlvideo.data.annotation.questions.splits import read_questions
 from evlvideo.errors import UserError, first_ten
+from evlvideo.evaluation.model_facts import check_same_model, model_facts
 from evlvideo.evaluation.score_answers import answer_result
 from evlvideo.inference.answering import Answer, answer_batches, check_asks
 from evlvideo.inference.caption_files import checkpoint_config
@@ -32,6 +34,7 @@ from evlvideo.metrics.answers.measures import MEASURES
 from evlvideo.metrics.answers.scores import AnswerMetric, Lemmatizer, score_answers
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.checkpoint import checkpoint_directory, weights_digest
+from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.processes import is_main, join_processes, on_main_process, wait_for_all
 from evlvideo.progress import Progress
@@ -115,6 +118,8 @@ def answer_questions(
     state = join_processes()
     checkpoint = checkpoint_directory(run)
     config = config or checkpoint_config(checkpoint, overrides)
+    if out is None:
+        check_same_model(checkpoint, config)
     directory = out or _default_directory(run, asked)
     questions = _read(asked, check_files=config.data.features is None)
     _check_scoring(questions, metrics or question_facts(asked.dataset).metrics, lemmatizer)
@@ -132,7 +137,7 @@ def answer_questions(
         made = _answer(model, processor, dataset, by_clip, config, log, console)
         found = {**log.entries, **made}
         return directory, on_main_process(
-            lambda: _write(directory, asked, questions, found, config, run, metrics, lemmatizer)
+            lambda: _write(directory, asked, questions, found, config, run, model.config, metrics, lemmatizer)
         )
 
 
@@ -179,6 +184,7 @@ def _log_facts(
         "weights": weights_digest(checkpoint),
         "data": str(asked),
         "questions": texts.hexdigest(),
+        **flat_settings({"model": asdict(config.model)}),
         **answering_facts(config),
         "seed": config.seed,
         "precision": resolve_precision(config.training.precision),
@@ -270,6 +276,7 @@ def _write(
     found: Mapping[str, Any],
     config: RunConfig,
     run: str,
+    evaluated: EvlVideoConfig,
     metrics: Sequence[AnswerMetric],
     lemmatizer: Lemmatizer | None,
 ) -> AnswerResult | None:
@@ -299,6 +306,7 @@ def _write(
         seed=config.seed,
         checkpoint=run,
         data=asked.place,
+        **model_facts(checkpoint_directory(run), evaluated),
     )
     if lost:
         result.deviations.append(missing)

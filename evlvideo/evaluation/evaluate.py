@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console
 from torch.utils.data import Dataset
 
-from evlvideo.assembly.architecture import changed_by_run
 from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.datasets import evaluation_dataset
 from evlvideo.assembly.models import open_model
@@ -21,6 +20,7 @@ from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.clip_table import ClipTable
 from evlvideo.data.annotation.facts import facts_of
 from evlvideo.errors import UserError, first_ten
+from evlvideo.evaluation.model_facts import check_same_model, model_facts
 from evlvideo.evaluation.shuffled_frames import ShuffledFrames
 from evlvideo.evaluation.split_scores import score_and_write, score_split
 from evlvideo.files import read_json
@@ -29,10 +29,8 @@ from evlvideo.inference.captions import count_special_tokens, name_special_token
 from evlvideo.metrics.meteor import MeteorProcess
 from evlvideo.metrics.names import METRICS
 from evlvideo.models.captioner import EvlVideoForCaptioning
-from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
-from evlvideo.models.configuration import EvlVideoConfig
+from evlvideo.models.checkpoint import checkpoint_directory
 from evlvideo.models.processing import EvlVideoProcessor
-from evlvideo.models.text.visual_mask import CAUSAL
 from evlvideo.processes import is_main, join_processes, on_main_process
 from evlvideo.progress import timed
 from evlvideo.results.prediction_files import write_predictions, write_submission
@@ -227,39 +225,10 @@ def _facts(run: Path, config: RunConfig, model: EvlVideoForCaptioning, shuffle_f
     return {
         "checkpoint": str(run),
         "decoding": decoding_facts(config) | shuffled,
-        "pruning": pruning_facts(read_configuration(checkpoint_directory(str(run))), model.config),
+        **model_facts(checkpoint_directory(str(run)), model.config),
         "trained_parameters": model.num_parameters(only_trainable=True),
-        "visual_mask": None if model.config.visual_mask == CAUSAL else model.config.visual_mask,
         "training_seconds": _training_seconds(run),
     }
-
-
-def pruning_facts(trained: EvlVideoConfig, evaluated: EvlVideoConfig) -> dict[str, Any] | None:
-    """Return how a tower pruned when its model was trained and evaluated, or None if it never did."""
-    if trained.tower_pruning is None and evaluated.tower_pruning is None:
-        return None
-    return {
-        **(evaluated.pruning or {}),
-        "guide": evaluated.pruning_guide,
-        "guide_in_training": trained.guide_in_training,
-    }
-
-
-def check_same_model(checkpoint: Path, config: RunConfig) -> None:
-    """Check that a config leaves a checkpoint's model as it is; another model's result would replace the run's own.
-
-    Raises:
-        UserError: it changes the model.
-    """
-    saved = read_configuration(checkpoint)
-    # A config may name some of the options that a checkpoint holds.
-    asked = changed_by_run(saved, config)
-    changed = [f"model.{name}" for name in asdict(config.model) if getattr(asked, name) != getattr(saved, name)]
-    if changed:
-        raise UserError(
-            f"{', '.join(changed)} would make another model of {checkpoint}, and replace the run's own result. "
-            "`evlvideo sweep --evaluate-only` evaluates a checkpoint with other values, in directories of their own."
-        )
 
 
 def _training_seconds(run: Path) -> float | None:

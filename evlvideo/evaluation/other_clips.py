@@ -15,7 +15,8 @@ from evlvideo.assembly.clips import read_clips, references_of
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.errors import UserError
-from evlvideo.evaluation.evaluate import check_same_model, evaluate
+from evlvideo.evaluation.evaluate import evaluate
+from evlvideo.evaluation.model_facts import check_same_model
 from evlvideo.evaluation.split_scores import score_and_write, score_split
 from evlvideo.inference.captioning import decoding_facts
 from evlvideo.metrics.names import METRICS, format_score

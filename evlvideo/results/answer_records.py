@@ -59,6 +59,10 @@ class AnswerResult:
     """Seed of the run."""
     checkpoint: str | None = None
     """Where the weights came from."""
+    pruning: dict[str, Any] | None = None
+    """How the tower pruned, as in a result of captions."""
+    visual_mask: str | None = None
+    """Who sees whom in the language model, as in a result of captions."""
 
     def save(self, path: Path) -> None:
         """Write the result as JSON, whole or not at all."""

@@ -1,6 +1,7 @@
 """A run's answers to a dataset of questions: made once, kept, continued, scored, the same however shared out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -104,6 +105,19 @@ def test_answers_made_with_another_prompt_are_not_continued(
     config = toy.config(run, run={"answering": AnsweringConfig(prompt="{} A:")})
     with pytest.raises(UserError, match=r"other settings; name another --out[\s\S]*prompt: 'Question: \{\} Short"):
         answer_questions(str(run), asked, config=config)
+
+
+def test_answers_of_another_mask_are_not_continued_and_say_so(
+    toy: Toy, run: Path, asked: QuestionSet, answered: tuple[Path, AnswerResult], tmp_path: Path
+) -> None:
+    config = toy.config(run, model={"visual_mask": "full"})
+    with pytest.raises(UserError, match=r"model\.visual_mask would make another model"):
+        answer_questions(str(run), asked, config=config)
+    shutil.copytree(answered[0], tmp_path / "out")
+    with pytest.raises(UserError, match=r"other settings[\s\S]*model\.visual_mask: None there, 'full' asked for"):
+        answer_questions(str(run), asked, config=config, out=tmp_path / "out")
+    _, result = answer_questions(str(run), asked, config=config, out=tmp_path / "other")
+    assert result is not None and (result.visual_mask, answered[1].visual_mask) == ("full", None)
 
 
 def test_answers_are_written_before_they_are_scored(
