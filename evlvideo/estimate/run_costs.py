@@ -123,7 +123,7 @@ def workload_of(config: RunConfig) -> Workload:
         num_beams=1 if generation.do_sample else generation.num_beams,
         new_tokens=generation.max_new_tokens,
         clips_captioned=generation.batch_size,
-        question_tokens=answering.max_prompt_tokens or MAX_TEXT_TOKENS,
+        question_tokens=_question_tokens(config),
         answer_beams=1 if answering.do_sample else answering.num_beams,
         answer_tokens=answering.max_new_tokens,
         contrast=Contrasted(contrast.text_encoder, contrast.width, contrast.beta) if contrast.beta else None,
@@ -135,12 +135,18 @@ def workload_of(config: RunConfig) -> Workload:
     )
 
 
+def _question_tokens(config: RunConfig) -> int:
+    return config.answering.max_prompt_tokens or MAX_TEXT_TOKENS
+
+
 def _texts(config: RunConfig) -> dict[str, int]:
     """Return how many captions of a clip train, how long their texts are, and how many of them are sampled."""
     scst, references = config.scst, config.data.captions_per_clip
     if config.stage == REPRESENTATION:
         return {"captions_per_clip": 1, "text_tokens": config.representation.text_tokens}
     most = config.text.max_tokens or MAX_TEXT_TOKENS
+    if config.data.has_questions:
+        most += _question_tokens(config)  # an answer behind its question has the room of a caption
     if config.stage != "scst":
         return {"captions_per_clip": references, "text_tokens": most}
     sampled = {"samples": scst.num_samples, "sample_tokens": scst.max_new_tokens}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy_run import Toy, train_toy
 
 from evlvideo.assembly.clips import read_training_clips
@@ -15,12 +16,14 @@ from evlvideo.config.data import SourceConfig
 from evlvideo.config.generation import AnsweringConfig
 from evlvideo.config.run import RunConfig
 from evlvideo.config.text import TextConfig
-from evlvideo.config.training import ContrastiveConfig
+from evlvideo.config.training import ContrastiveConfig, LearningRatesConfig
 from evlvideo.errors import UserError
+from evlvideo.estimate.run_costs import workload_of
 from evlvideo.evaluation.answer_questions import QuestionSet, answer_questions
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.inference.answering import answer_texts, asked
 from evlvideo.models.processing import IGNORED, EvlVideoProcessor
+from evlvideo.models.trainable import without_lora
 from evlvideo.training.run import train
 from evlvideo.training.validation import right_share
 
@@ -217,6 +220,33 @@ def test_a_run_on_questions_alone_validates_by_its_answers(toy: Toy, questions: 
     assert result.scores["exact_match"].value == pytest.approx(best["validation_accuracy"])
     with pytest.raises(UserError, match="was validated on questions, which `evlvideo evaluate-answers"):
         evaluate(run, split="validate")
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_checkpoint_is_adapted_with_its_whole_language_model_or_a_lora(
+    toy: Toy, questions: Path, tmp_path: Path, lora: bool
+) -> None:
+    """From a stage that has trained the language model, as a recipe's does."""
+    whole = {"learning_rates": LearningRatesConfig(language_model=1e-3)}
+    steps = {"max_steps": 1, "warmup_steps": 0}
+    stage = train_toy(toy.config(tmp_path / "stage", training={**steps, **whole}))
+    sections: dict[str, Any] = {"model": {"lora_r": 2, "lora_alpha": 4}} if lora else {}
+    training = steps if lora else {**steps, **whole}
+    run = train_toy(asking(toy, questions, tmp_path / "run", init=stage, training=training, **sections))
+    before, after = (load_file(directory / "model.safetensors") for directory in (stage, run))
+    words = [name for name in before if name.startswith("language_model.")]
+    assert words
+    found = {without_lora(name): weight for name, weight in after.items()}
+    moved = [name for name in words if not torch.equal(before[name], found[name])]
+    assert bool(moved) != lora
+    assert any(".lora_B." in name for name in after) == lora
+
+
+def test_an_estimate_counts_the_questions(toy: Toy, questions: Path, tmp_path: Path) -> None:
+    alone = workload_of(toy.config(tmp_path)).text_tokens
+    assert workload_of(asking(toy, questions, tmp_path)).text_tokens == alone + 32
+    cut = asking(toy, questions, tmp_path, run={"answering": AnsweringConfig(max_prompt_tokens=20)})
+    assert workload_of(cut).text_tokens == alone + 20
 
 
 def test_right_answers_are_told_from_wrong_ones() -> None:
