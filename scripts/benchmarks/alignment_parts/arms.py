@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from evlvideo.assembly.clips import read_clips, references_of
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
 from evlvideo.config.recipes.recipe import Recipe, Stage, load_recipe
-from evlvideo.estimate.stages import StageEstimate, estimate_stages
+from evlvideo.config.run import TOWERS
+from evlvideo.data.annotation.captioned_clip import CaptionedClip
+from evlvideo.estimate.run_costs import clip_costs
 from evlvideo.experiments.resumable import check_settings, train_unfinished
 from evlvideo.files import read_json, write_json, write_text
 from evlvideo.inference.captioning import generate_captions
@@ -66,12 +68,11 @@ class Arm:
 
     def result(self, sizes: Sizes) -> dict[str, Any]:
         """Test the last stage, and gather what the stages logged and cost."""
-        costs = estimate_stages(self.recipe)
         return {
             "arm": self.name,
             "seed": self.seed,
-            "stages": [_described(of_stage) for of_stage in costs],
-            "multiply_adds": sum(of_stage.whole or 0 for of_stage in costs),
+            "stages": [{"name": stage.name, "steps": stage.config.training.max_steps} for stage in self.recipe.stages],
+            "multiply_adds": multiply_adds(self.recipe),
             "training_seconds": round(sum(_seconds(stage) for stage in self.recipe.stages), 1),
             "cider": round(_cider(self.last, sizes.test_split), 4),
             "curve": list(curve(self.recipe.stages)),
@@ -86,15 +87,15 @@ def recipe_of(directory: Path, seed: int, stages: Sequence[Mapping[str, Any]], s
         seed: of all stages.
         stages: with `name` and `steps`, the stage of the config that they are trained as (`like`), and further keys.
         sizes: how much is trained.
-        changes: sections whose keys replace those of the config.
+        changes: values that replace those of the config, and sections whose keys do.
     """
     values = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     known = {stage.pop("name"): stage for stage in values.pop("stages")}
     training = {"eval_steps": sizes.eval_steps, "batch_size": sizes.batch_size}
     for section, keys in {"data": dict(sizes.data), "training": training}.items():
         values[section] |= keys
-    for section, keys in changes.items():
-        values[section] = {**values.get(section, {}), **keys}
+    for key, value in changes.items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
     values |= {"seed": seed, "output_dir": str(directory), "stages": [_stage(stage, known) for stage in stages]}
     path = directory.with_suffix(".yaml")
     write_text(path, yaml.safe_dump(values, sort_keys=False))
@@ -120,20 +121,40 @@ def curve(stages: Sequence[Stage]) -> Iterator[dict[str, float]]:
 
 
 def _cider(stage: Stage, split: str) -> float:
-    """Score a stage's captions of a split, which are made once."""
-    data, path = stage.config.data, stage.directory / CAPTIONS_NAME
-    clips = read_clips(data, split)
+    """Score a stage's captions of a split."""
+    clips = read_clips(stage.config.data, split)
+    captions = captions_of(stage, clips, CAPTIONS_NAME)
+    return score_captions(captions, references_of(clips), ("cider",), "python").corpus["cider"]
+
+
+def captions_of(stage: Stage, clips: Sequence[CaptionedClip], name: str) -> dict[str, str]:
+    """Caption clips with a stage's model, unless a file of its directory has the captions."""
+    path = stage.directory / name
     if not path.is_file():
         model, processor = open_model(stage.directory, stage.config)
-        captions = generate_captions(model, processor, video_dataset(data, processor, clips), stage.config.generation)
-        write_json(path, texts_of(captions))
-    return score_captions(read_json(path), references_of(clips), ("cider",), "python").corpus["cider"]
+        dataset = video_dataset(stage.config.data, processor, clips)
+        write_json(path, texts_of(generate_captions(model, processor, dataset, stage.config.generation)))
+    found: dict[str, str] = read_json(path)
+    return found
 
 
-def _described(costs: StageEstimate) -> dict[str, Any]:
-    return {"name": costs.stage.name, "steps": costs.stage.config.training.max_steps, "trains": costs.trains}
+def two_stages(steps: int, share: float) -> list[dict[str, Any]]:
+    """Plan the alignment for a share of the steps, and training with the language model in the others."""
+    aligned = round(share * steps)
+    by_name = {FROZEN: aligned, UNFROZEN: steps - aligned}
+    return [{"name": name, "like": name, "steps": count} for name, count in by_name.items() if count]
 
 
 def _seconds(stage: Stage) -> float:
     found: float = read_json(stage.directory / SUMMARY_NAME)["training_seconds"]
+    return found
+
+
+def multiply_adds(recipe: Recipe) -> int:
+    """Count the multiply-adds of all steps, with texts of the maximum length."""
+    architecture, found = recipe.stages[0].config.architecture, 0
+    for stage in recipe.stages:
+        # As if it were the first one, since the checkpoint before need not be there yet.
+        costs = clip_costs(replace(stage.config, init=TOWERS, architecture=architecture))
+        found += costs.training * stage.config.training.batch_size * stage.config.training.max_steps
     return found

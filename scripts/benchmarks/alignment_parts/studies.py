@@ -1,13 +1,10 @@
 """The studies: which arms each has on a seed. Arms of several studies that are equal are trained once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from alignment_parts.arms import ALL, FROZEN, UNFROZEN, Arm, Sizes, recipe_of
-
+from alignment_parts.arms import ALL, FROZEN, UNFROZEN, Arm, Sizes, multiply_adds, recipe_of, two_stages
 from evlvideo.config.recipes.recipe import Recipe
-from evlvideo.estimate.stages import estimate_stages
 from evlvideo.models.choices import VISUAL_MASKS
 
 SHARES = (0.5, 0.0, 0.25, 0.75, 1.0)
@@ -30,12 +27,12 @@ def stages(seed: int, directory: Path, sizes: Sizes) -> Iterator[Arm]:
     """Plan the four stages, and one stage of as many multiply-adds, which trains all or the connector alone."""
     four = four_stages(seed, directory, sizes)
     yield Arm("four stages", seed, four)
-    budget = _multiply_adds(four)
+    budget = multiply_adds(four)
     for name, like in (("one stage, all", ALL), ("one stage, connector", FROZEN)):
         place = directory / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
         # The peak rate of every part is the highest that the four stages have.
         stage = {"name": "whole", "like": like, "training": {"learning_rate": 1e-3}}
-        one = _multiply_adds(recipe_of(place, seed, [{**stage, "steps": 1}], sizes))
+        one = multiply_adds(recipe_of(place, seed, [{**stage, "steps": 1}], sizes))
         yield Arm(name, seed, recipe_of(place, seed, [{**stage, "steps": max(1, round(budget / one))}], sizes))
 
 
@@ -47,14 +44,5 @@ def four_stages(seed: int, directory: Path, sizes: Sizes) -> Recipe:
 
 
 def _two_stages(seed: int, directory: Path, sizes: Sizes, share: float, mask: str = VISUAL_MASKS[0]) -> Recipe:
-    aligned = round(share * sizes.steps)
-    steps: Mapping[str, int] = {FROZEN: aligned, UNFROZEN: sizes.steps - aligned}
-    found: list[dict[str, Any]] = [
-        {"name": name, "like": name, "steps": count} for name, count in steps.items() if count
-    ]
-    place = directory / f"aligned-{aligned}-{mask}-{seed}"
-    return recipe_of(place, seed, found, sizes, model={"visual_mask": mask})
-
-
-def _multiply_adds(recipe: Recipe) -> int:
-    return sum(of_stage.whole or 0 for of_stage in estimate_stages(recipe))
+    place = directory / f"aligned-{round(share * sizes.steps)}-{mask}-{seed}"
+    return recipe_of(place, seed, two_stages(sizes.steps, share), sizes, model={"visual_mask": mask})
