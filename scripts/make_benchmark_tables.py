@@ -8,7 +8,7 @@ The programs in `scripts/benchmarks` write the JSON files; no number is typed by
 import argparse
 from pathlib import Path
 
-from benchmark_page import connectors, demo, elip, gpu, pruning, scale, self_critical, shards, speed, stages
+from benchmark_page import alignment, connectors, demo, elip, gpu, pruning, scale, self_critical, shards, speed, stages
 
 from evlvideo.files import read_json, write_text
 
@@ -17,6 +17,7 @@ SECTIONS = {
     "mini_seeds": demo.mini_seeds,
     "connectors": connectors.connectors,
     "stages": stages.stages,
+    "alignment-*": alignment.alignment,
     "merging_sweep": connectors.merging_sweep,
     "pruned_captioning": pruning.pruned_captioning,
     "connector_costs": connectors.connector_costs,

@@ -8,7 +8,9 @@ import torch
 from accelerate import PartialState
 
 from evlvideo.assembly.architecture import changed_by_run, run_architecture
+from evlvideo.assembly.clips import read_training_clips
 from evlvideo.assembly.trained import trained_by
+from evlvideo.config.data import DataConfig
 from evlvideo.config.recipes.recipe import Recipe, Stage
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.clip_table import ClipTable
@@ -84,6 +86,23 @@ class _Sized:
 
     def item(self, index: int, walk: int) -> dict[str, Any]:
         raise NotImplementedError
+
+
+ClipsRead = dict[str, dict[str, ClipTable | ShardClips]]
+"""Settings of data → the clips to train on, by source."""
+
+
+def read_once(data: DataConfig, read: ClipsRead) -> dict[str, ClipTable | ShardClips]:
+    """Read the clips to train on, unless a stage before has the same settings and left them in `read`."""
+    key = repr(data)
+    if key not in read:
+        read[key] = read_training_clips(data)
+    return read[key]
+
+
+def trains_on_captions(config: RunConfig) -> bool:
+    """Whether training items are captions with their clip, rather than clips."""
+    return config.stage != "scst" or config.scst.cross_entropy_weight > 0
 
 
 def steps_of_epochs(

@@ -18,7 +18,7 @@ from evlvideo.assembly.precision import DTYPES
 from evlvideo.errors import UserError
 from evlvideo.estimate import activations
 from evlvideo.estimate.contrast import count_contrast, give_contrast, kept_by_contrast
-from evlvideo.estimate.counting import count_first_stage, count_generation, count_passes
+from evlvideo.estimate.counting import count_first_stage, count_generation, count_passes, count_start
 from evlvideo.estimate.passes import (
     HasTower,
     loss_of_pairs,
@@ -80,7 +80,10 @@ def estimate(
         pruning = pruning_costs(model, workload, _META)
     # Last, since moving the model separates weights that are shared.
     kept = _kept_by_precision(model, workload)
-    memory = {precision: _memory(weights, model.held_weights, precision, size) for precision, size in kept.items()}
+    memory = {
+        precision: _memory(weights, model.held_weights, precision, size, start=workload.divergence)
+        for precision, size in kept.items()
+    }
     return Estimate(
         workload=workload,
         soft_tokens=counted.soft_tokens,
@@ -270,6 +273,8 @@ def _count(model: EvlVideoForCaptioning, workload: Workload) -> MultiplyAdds:
         if model.config.drafts:
             of_clip = with_draft(model, of_clip, once, soft_tokens)
             of_question = of_question and with_draft(model, of_question, once, soft_tokens)
+        if workload.divergence:
+            training += count_start(model, workload)
         if model.contrastive is not None:
             training = replace(training, contrast=count_contrast(model.contrastive, soft_tokens, workload))
     if workload.cached_features:
@@ -348,7 +353,9 @@ def _kept(model: EvlVideoForCaptioning, workload: Workload, dtype: torch.dtype) 
     return kept + kept_by_contrast(model.contrastive, _soft_tokens(model, workload), workload)
 
 
-def _memory(weights: Mapping[str, Tensor], held: tuple[str, ...], precision: str, kept: int) -> Memory:
+def _memory(
+    weights: Mapping[str, Tensor], held: tuple[str, ...], precision: str, kept: int, *, start: bool = False
+) -> Memory:
     dtype = DTYPES[precision]
     trained_bytes = torch.float32.itemsize * sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     return Memory(
@@ -359,6 +366,7 @@ def _memory(weights: Mapping[str, Tensor], held: tuple[str, ...], precision: str
         gradients=trained_bytes,
         optimizer=_ADAMW_MOMENTS * trained_bytes,
         activations=kept,
+        start=trained_bytes if start else 0,
     )
 
 

@@ -12,6 +12,7 @@ it books the tower under the language model.
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from evlvideo.errors import UserError
-from evlvideo.estimate.passes import loss_of_pairs, loss_of_texts
+from evlvideo.estimate.passes import loss_of_pairs, loss_of_texts, make_frames, make_texts
 from evlvideo.estimate.records import ByPart, Workload
 from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.connectors.qformer import look
@@ -143,6 +144,15 @@ def count_passes(
     }
     both = ByPart(**{part: passes.forward + passes.backward for part, passes in parts.items()})
     return both, ByPart(**{part: passes.forward for part, passes in parts.items()})
+
+
+def count_start(model: EvlVideoForCaptioning, workload: Workload) -> ByPart:
+    """Count the pass over the samples of the model that a self-critical run started from, with its own soft prompts."""
+    samples = replace(workload, captions_per_clip=workload.samples, text_tokens=workload.sample_tokens)
+    device = str(model.device)
+    _, forward = count_passes(model, make_frames(model, samples, device), make_texts(samples, device), samples)
+    # A frozen tower has encoded the clips for the other passes.
+    return forward if model.needs_frames else replace(forward, vision_tower=0)
 
 
 class Generation(NamedTuple):

@@ -75,7 +75,9 @@ def _loss_of_samples(
     read: dict[str, Any] = {name: texts[name] for name in ("input_ids", "attention_mask")} | {"opening_tokens": 0}
     logits = model(prompt=model.read_prompt(soft_prompt), logits_to_keep=kept, **read).logits
     by_clip = logits.unflatten(0, (workload.batch_size, -1))  # (B, k, kept, V)
-    loss: Tensor = _TermsOfSamples.apply(by_clip[:, :samples, : workload.sample_tokens].flatten(0, 1))
+    of_samples = by_clip[:, :samples, : workload.sample_tokens].flatten(0, 1)
+    start = torch.empty_like(of_samples) if workload.divergence else None
+    loss: Tensor = _TermsOfSamples.apply(of_samples, start)
     if references:
         labels = texts["labels"][: workload.batch_size * references]
         loss = loss + caption_loss(by_clip[:, samples:].flatten(0, 1), labels)
@@ -86,11 +88,11 @@ class _TermsOfSamples(torch.autograd.Function):
     """Keeps the logits and computes all else from them again in the backward pass, as the loss of samples does."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor) -> Tensor:
-        ctx.save_for_backward(logits)
+    def forward(ctx: Any, logits: Tensor, start: Tensor | None) -> Tensor:
+        ctx.save_for_backward(logits, start)
         return logits.new_empty((), dtype=torch.float32)
 
     @staticmethod
-    def backward(ctx: Any, _: Tensor) -> Tensor:
-        (logits,) = ctx.saved_tensors
-        return torch.empty_like(logits)
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        logits, _ = ctx.saved_tensors
+        return torch.empty_like(logits), None

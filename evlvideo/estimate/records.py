@@ -50,6 +50,8 @@ class Workload:
     """Captions sampled of a clip in a self-critical step; 0 for cross-entropy. A greedy one is generated with them."""
     sample_tokens: int = 0
     """Tokens of a sampled caption, with EOS; its text is BOS and all of them but the last."""
+    divergence: bool = False
+    """Whether the model that the run started from reads the samples too, for `scst.kl_weight`."""
     question_tokens: int = 0
     """Tokens of a question in its prompt, with BOS; 0 if no question is asked."""
     answer_beams: int = 1
@@ -104,6 +106,9 @@ class ByPart:
     def total(self) -> int:
         """Return the sum over all parts."""
         return sum(getattr(self, field.name) for field in fields(self))
+
+    def __add__(self, other: "ByPart") -> "ByPart":
+        return ByPart(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     def __floordiv__(self, divisor: int) -> "ByPart":
         return ByPart(*(getattr(self, field.name) // divisor for field in fields(self)))
@@ -162,11 +167,13 @@ class Memory:
     """AdamW's two moments of each trained weight, in float32."""
     activations: int
     """Tensors kept for the backward pass of a batch, with autocast's half-precision copies of trained weights."""
+    start: int = 0
+    """What is trained, as the run started, in float32: for `scst.kl_weight`."""
 
     @property
     def total(self) -> int:
         """Return the sum."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.gradients + self.optimizer + self.activations + self.start
 
 
 @dataclass(frozen=True, slots=True)

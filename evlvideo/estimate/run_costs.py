@@ -120,6 +120,7 @@ def workload_of(config: RunConfig) -> Workload:
         num_frames=data.num_frames,
         batch_size=training.batch_size,
         **_texts(config),
+        divergence=config.stage == "scst" and config.scst.kl_weight > 0,
         num_beams=1 if generation.do_sample else generation.num_beams,
         new_tokens=generation.max_new_tokens,
         clips_captioned=generation.batch_size,

@@ -7,7 +7,13 @@ from functools import partial
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from evlvideo.assembly.stages import stage_architectures
+from evlvideo.assembly.stages import (
+    ClipsRead,
+    read_once,
+    stage_architectures,
+    steps_of_epochs,
+    trains_on_captions,
+)
 from evlvideo.assembly.trained import held_at_start, trained_by
 from evlvideo.config.recipes.recipe import Recipe, Stage
 from evlvideo.errors import UserError
@@ -23,6 +29,8 @@ class StageEstimate:
 
     stage: Stage
     costs: Estimate
+    steps: int | None
+    """Optimizer steps; None if the stage has epochs, and the clips to count them by are not there."""
 
     @property
     def trains(self) -> str:
@@ -32,9 +40,10 @@ class StageEstimate:
     @property
     def length(self) -> str:
         """Return its steps or epochs."""
-        if self.stage.epochs is None:
-            return f"{self.stage.config.training.max_steps:,} steps"
-        return f"{self.stage.epochs:g} epoch{'' if self.stage.epochs == 1 else 's'}"
+        steps = [] if self.steps is None else [f"{self.steps:,} steps"]
+        if self.stage.epochs is not None:
+            steps.insert(0, f"{self.stage.epochs:g} epoch{'' if self.stage.epochs == 1 else 's'}")
+        return ", ".join(steps)
 
     @property
     def step(self) -> int:
@@ -45,26 +54,39 @@ class StageEstimate:
 
     @property
     def whole(self) -> int | None:
-        """Return the multiply-adds of all steps; None if they depend on the number of clips."""
-        return None if self.stage.epochs is not None else self.step * self.stage.config.training.max_steps
+        """Return the multiply-adds of all steps; None if their number is not known."""
+        return None if self.steps is None else self.step * self.steps
 
 
 def estimate_stages(recipe: Recipe) -> list[StageEstimate]:
-    """Estimate every stage of a recipe.
+    """Estimate every stage of a recipe. Epochs are counted in steps if the clips are there.
 
     Raises:
         UserError: a stage's model or workload does not fit; the message begins with the stage.
     """
     held, before = held_at_start(recipe.stages[0].config), tuple[Trained, ...]()
+    read: ClipsRead = {}
     found = []
     for stage, architecture in zip(recipe.stages, stage_architectures(recipe), strict=True):
         try:
             costs = estimate_stage(stage.config, architecture, held=held, before=before)
         except UserError as error:
             raise UserError(f"{stage.name}: {error}") from error
-        found.append(StageEstimate(stage, costs))
+        found.append(StageEstimate(stage, costs, _steps(stage, read)))
         before = (*before, trained_by(stage.config))
     return found
+
+
+def _steps(stage: Stage, read: ClipsRead) -> int | None:
+    """Return the steps of a stage; None if its clips are not there."""
+    config = stage.config
+    if stage.epochs is None:
+        return config.training.max_steps
+    try:
+        sources = read_once(config.data, read)
+    except UserError:
+        return None
+    return steps_of_epochs(config, sources, stage.epochs, per_caption=trains_on_captions(config))
 
 
 def stages_table(stages: Sequence[StageEstimate]) -> RenderableType:

@@ -100,6 +100,8 @@ def _memory(title: str, memory: Memory) -> Iterator[RenderableType]:
     yield _titled(title, unit)
     table = plain_table([""])
     for name in (field.name for field in fields(Memory)):
+        if name == "start" and not memory.start:
+            continue
         table.add_row(name, f"{getattr(memory, name) / size:,.2f}")
     table.add_row("all", f"{memory.total / size:,.2f}", style="bold")
     yield table
@@ -163,6 +165,8 @@ def _remarks(estimate: Estimate) -> Iterator[str]:
             f"A step samples {_counted(asked.samples, 'caption')} of {_counted(asked.sample_tokens, 'token')} and a "
             "greedy one for every clip, before it trains."
         )
+    if asked.divergence:
+        yield "The model that the run started from reads the samples too, and its trained weights are kept."
     if asked.cached_features:
         yield "Training reads features: the vision tower is loaded and does not run. Captioning a new clip runs it."
     if asked.gradient_checkpointing:

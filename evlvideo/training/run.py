@@ -19,6 +19,7 @@ from evlvideo.assembly.fitted_guide import GUIDE_CLIPS, fit_guide, needs_fit
 from evlvideo.assembly.fitted_start import fit_to_clips
 from evlvideo.assembly.models import check_start, start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
+from evlvideo.assembly.stages import trains_on_captions
 from evlvideo.config.loading import save_config
 from evlvideo.config.reward_names import parse_reward
 from evlvideo.config.run import REPRESENTATION, TOWERS, RunConfig
@@ -298,11 +299,6 @@ def _warn_of_scores(config: RunConfig, what: str, references: Mapping[str, Seque
     of_script = [] if chosen else script_remarks(references, SELECTION_TOKENIZER)
     for remark in [*of_script, *cider_remarks(references)]:
         logger.warning("Scores of %s: %s", what, remark)
-
-
-def trains_on_captions(config: RunConfig) -> bool:
-    """Whether training items are captions with their clip, rather than clips."""
-    return config.stage != "scst" or config.scst.cross_entropy_weight > 0
 
 
 def _make_reward(config: RunConfig, references: dict[str, list[str]]) -> Reward:

@@ -42,9 +42,14 @@ def trainer_and_batch(config: RunConfig) -> tuple[SelfCriticalTrainer, dict[str,
     return trainer, trainer.data_collator(items)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_training_and_sampling_equal_a_count_of_a_real_step(toy: Toy, tmp_path: Path, form: str) -> None:
-    config = config_of(toy, tmp_path, form)
+@pytest.mark.parametrize(
+    ("form", "changes"),
+    [*((form, {}) for form in FORMS), *((form, {"kl_weight": 0.1}) for form in ("mean", "in_tower"))],
+)
+def test_training_and_sampling_equal_a_count_of_a_real_step(
+    toy: Toy, tmp_path: Path, form: str, changes: dict[str, Any]
+) -> None:
+    config = config_of(toy, tmp_path, form, **changes)
     trainer, batch = trainer_and_batch(config)
     trainer._batches = [batch]
     counted, _ = count_multiply_adds(lambda: trainer.training_step(trainer.model, batch))
@@ -54,7 +59,7 @@ def test_training_and_sampling_equal_a_count_of_a_real_step(toy: Toy, tmp_path: 
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("changes", [{}, {"cross_entropy_weight": 0.2}])
+@pytest.mark.parametrize("changes", [{}, {"cross_entropy_weight": 0.2}, {"kl_weight": 0.1}])
 def test_what_is_kept_is_what_a_real_step_keeps(
     toy: Toy, tmp_path: Path, form: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +76,14 @@ def test_what_is_kept_is_what_a_real_step_keeps(
     real = saved_bytes(trainer.captioner, lambda: trainer.compute_loss(trainer.model, batch), None)
     # Beside them, a real step keeps the tokens and its few numbers for each of them.
     assert estimate_run(config).memory.activations == pytest.approx(real, rel=0.005)
+
+
+def test_the_weights_that_a_divergence_compares_with_are_in_memory(toy: Toy, tmp_path: Path) -> None:
+    plain, compared = (estimate_run(config_of(toy, tmp_path, "mean", kl_weight=weight)) for weight in (0.0, 0.1))
+    trainer, _ = trainer_and_batch(config_of(toy, tmp_path, "mean", kl_weight=0.1))
+    held = sum(weight.numel() * weight.element_size() for weight in trainer._start.values())
+    assert (plain.memory.start, compared.memory.start) == (0, held) and held > 0
+    assert compared.memory.total >= plain.memory.total + held
 
 
 def test_captioning_is_that_of_an_evaluation(toy: Toy, tmp_path: Path) -> None:

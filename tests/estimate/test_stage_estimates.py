@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from toy_run import Toy
 
 from evlvideo.config.recipes.recipe import Recipe, load_recipe
 from evlvideo.errors import UserError
@@ -13,7 +14,7 @@ from evlvideo.estimate.stages import StageEstimate, estimate_stages, stages_tabl
 TEXT = """
 output_dir: runs/estimated
 training: {max_steps: 10, batch_size: 4, gradient_accumulation_steps: 2, precision: bf16}
-data: {dataset: mini, num_frames: 2}
+data: {dataset: mini, root: nowhere, num_frames: 2}
 stages:
   - name: align
   - name: language
@@ -53,6 +54,14 @@ def test_steps_and_epochs_of_a_stage(stages: list[StageEstimate]) -> None:
     assert language.step > align.step and again.whole is None
     assert (align.length, again.length) == ("10 steps", "2 epochs")
     assert reward.costs.sampling_clip is not None and reward.step > 2 * reward.costs.training_batch.total
+
+
+def test_epochs_are_counted_in_steps_where_the_clips_are(toy: Toy, tmp_path: Path) -> None:
+    again = estimate_stages(recipe_of(tmp_path, TEXT.replace("root: nowhere", f"root: {toy.data}")))[2]
+    captions = sum(len(clip.captions) for clip in toy.clips("train"))
+    steps = 2 * -(-captions // 8)
+    assert (again.steps, again.length) == (steps, f"2 epochs, {steps} steps")
+    assert again.whole == steps * again.step
 
 
 def test_the_table_has_a_row_for_each_stage(stages: list[StageEstimate]) -> None:

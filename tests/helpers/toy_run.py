@@ -20,6 +20,7 @@ from evlvideo.assembly.clips import read_clips, references_of
 from evlvideo.assembly.datasets import evaluation_dataset, training_dataset
 from evlvideo.assembly.models import start_model
 from evlvideo.assembly.precision import DTYPES, resolve_precision
+from evlvideo.assembly.stages import trains_on_captions
 from evlvideo.cli.app import main
 from evlvideo.config.data import DataConfig
 from evlvideo.config.generation import GenerationConfig
@@ -37,7 +38,6 @@ from evlvideo.models.captioner import EvlVideoForCaptioning
 from evlvideo.models.configuration import EvlVideoConfig
 from evlvideo.models.processing import EvlVideoProcessor
 from evlvideo.training.arguments import training_arguments
-from evlvideo.training.run import trains_on_captions
 from evlvideo.training.scst.rewards import CiderReward, Reward
 from evlvideo.training.scst.trainer import SelfCriticalTrainer
 from evlvideo.training.trainer import CaptionTrainer

@@ -9,9 +9,9 @@ from pathlib import Path
 from accelerate.utils import release_memory
 from rich.console import Console
 
-from evlvideo.assembly.clips import read_clips, read_training_clips
+from evlvideo.assembly.clips import read_clips
 from evlvideo.assembly.models import check_start
-from evlvideo.assembly.stages import check_parts, steps_of_epochs
+from evlvideo.assembly.stages import ClipsRead, check_parts, read_once, steps_of_epochs, trains_on_captions
 from evlvideo.config.data import QUESTIONS
 from evlvideo.config.recipes.recipe import Recipe, Stage
 from evlvideo.config.run import REPRESENTATION, RunConfig
@@ -20,11 +20,13 @@ from evlvideo.evaluation.answer_questions import QuestionSet, answer_questions
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.experiments.recipe.record import first_to_train, read_record, write_record
 from evlvideo.experiments.resumable import finished_evaluation, log, train_unfinished
+from evlvideo.files import read_json
 from evlvideo.metrics.answers.measures import title_of
 from evlvideo.mini.rendered import root_of
 from evlvideo.processes import is_main, join_processes, on_main_process
 from evlvideo.results.run_directory import ANSWERS_NAME, RESULT_NAME, SUMMARY_NAME, check_writable, sole_use
-from evlvideo.training.run import trains_on_captions
+from evlvideo.training.run import train
+from evlvideo.training.stopping import COLLAPSED
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +56,14 @@ def train_recipe(
     check_writable(recipe.directory)
     first = first_to_train(recipe, resume=resume, start=start)
     for stage in recipe.stages[: first if start is not None else 0]:
-        if not (stage.directory / SUMMARY_NAME).is_file():
+        if not _is_finished(stage):
             raise UserError(
                 f"{stage.name} is not finished, so the recipe cannot start again after it; go on with --resume."
             )
     check_start(recipe.stages[0].config)
     check_parts(recipe)
-    configs = [_checked(stage, again=index >= first) for index, stage in enumerate(recipe.stages)]
+    read: ClipsRead = {}
+    configs = [_checked(stage, read, again=index >= first) for index, stage in enumerate(recipe.stages)]
     with ExitStack() as held:
         on_main_process(lambda: held.enter_context(_taken(recipe, first)))
         for number, (stage, config) in enumerate(zip(recipe.stages, configs, strict=True), start=1):
@@ -68,19 +71,32 @@ def train_recipe(
     return recipe.stages[-1].directory
 
 
-def _checked(stage: Stage, *, again: bool) -> RunConfig:
-    """Read a stage's clips, as far as it is to be trained, and count its steps."""
+def _checked(stage: Stage, read: ClipsRead, *, again: bool) -> RunConfig:
+    """Read a stage's clips, as far as it is to be trained and none before has the same, and count its steps."""
     config = stage.config
-    if (stage.directory / SUMMARY_NAME).is_file() and not again:
+    if _is_finished(stage) and not again:
         return config
+    is_known = repr(config.data) in read
     try:
-        sources = read_training_clips(config.data)
-        read_clips(config.data, config.data.validation_split)
+        sources = read_once(config.data, read)
+        if not is_known:
+            read_clips(config.data, config.data.validation_split)
         if stage.epochs is None:
             return config
         return stage.of_steps(steps_of_epochs(config, sources, stage.epochs, per_caption=trains_on_captions(config)))
     except UserError as error:
         raise UserError(f"Nothing was trained; stage {stage.name}: {error}") from error
+
+
+def _is_finished(stage: Stage) -> bool:
+    """Whether a stage is trained to its end; the next one does not begin from one that collapsed."""
+    return (stage.directory / SUMMARY_NAME).is_file() and not _collapsed(stage)
+
+
+def _collapsed(stage: Stage) -> bool:
+    """Whether `training.stop_on_collapse` ended a stage."""
+    path = stage.directory / SUMMARY_NAME
+    return path.is_file() and read_json(path).get("ended_by") == COLLAPSED
 
 
 @contextmanager
@@ -107,6 +123,8 @@ def _replaced(recipe: Recipe, first: int) -> list[Path]:
 def _finish(stage: Stage, config: RunConfig, title: str, console: Console | None) -> None:
     """Train and evaluate a stage, or what is left of it."""
     release_memory()  # of the stage before
+    if _collapsed(stage):
+        train(config, resume=True, console=console)  # is told again, unless stop_on_collapse was taken back
     train_unfinished(config, title, "recipe", console, advice="give the same command with --resume to go on")
     if config.stage == REPRESENTATION:
         return  # its model does not caption

@@ -2,8 +2,12 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
 import pytest
@@ -11,13 +15,17 @@ import torch
 import yaml
 from rich.console import Console
 from safetensors.torch import load_file
-from toy_run import Toy
+from toy_run import Toy, environment, program, start
 
+from evlvideo.assembly import stages
+from evlvideo.assembly.clips import read_training_clips
+from evlvideo.config.data import DataConfig
 from evlvideo.config.recipes.recipe import Recipe, load_recipe
 from evlvideo.errors import UserError
 from evlvideo.experiments.recipe.run import train_recipe
 from evlvideo.metrics import java
 from evlvideo.models.trainable import trained_part
+from evlvideo.training.health import collapse
 
 STAGES: list[dict[str, Any]] = [
     {"name": "align"},
@@ -25,6 +33,11 @@ STAGES: list[dict[str, Any]] = [
     {"name": "tower", "training": {"learning_rates": {"vision_tower": 1e-3}, "vision_blocks": 1}},
     {"name": "reward", "stage": "scst"},
 ]
+
+NO_JAVA = """
+from evlvideo.metrics import java
+java._java_on_path = java._java_of_package = lambda: None
+"""
 
 
 def write_recipe(toy: Toy, path: Path, stages: list[dict[str, Any]] = STAGES, **training: Any) -> Recipe:
@@ -124,6 +137,30 @@ def test_a_recipe_killed_in_a_stage_ends_as_one_that_was_not(
         assert same(stage.directory, other.directory), stage.name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [(SIGTERM, SIGKILL, SIGTERM, SIGKILL), (SIGKILL, SIGTERM, SIGKILL, SIGTERM)])
+def test_a_recipe_that_signals_end_in_each_stage_ends_as_one_that_was_not(
+    toy: Toy, tmp_path: Path, signals: tuple[Signals, ...]
+) -> None:
+    whole, recipe = (write_recipe(toy, tmp_path / f"{name}.yaml", max_steps=6, eval_steps=2) for name in "ab")
+    quietly(whole)
+    options: tuple[str, ...] = ()
+    for stage, number in zip(recipe.stages, signals, strict=True):
+        process = start("train", str(tmp_path / "b.yaml"), *options, setup=NO_JAVA)
+        while not (stage.directory / "checkpoints" / "checkpoint-2").exists():
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate()
+        if number == SIGTERM:
+            assert f"The recipe was stopped at stage {stage.name}" in said and "with --resume to go on" in said
+        assert not (stage.directory / "training.json").exists()
+        options = ("--resume",)
+    quietly(recipe, resume=True)
+    for stage, other in zip(whole.stages, recipe.stages, strict=True):
+        assert same(stage.directory, other.directory), stage.name
+
+
 def test_a_recipe_starts_again_from_a_stage(trained: Recipe, copied: Recipe, caplog: pytest.LogCaptureFixture) -> None:
     before = (copied.stages[1].directory / "training.json").stat().st_mtime_ns
     with caplog.at_level("INFO", "evlvideo"):
@@ -204,6 +241,22 @@ def test_what_a_later_stage_lacks_is_said_before_the_first_one_trains(
     assert not recipe.directory.exists()
 
 
+def test_clips_that_stages_share_are_read_once_before_the_first_one_trains(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe(toy, tmp_path / "shared.yaml", [*STAGES, {"name": "b", "data": {"root": "nowhere"}}])
+    read: list[str | None] = []
+
+    def note(data: DataConfig) -> Any:
+        read.append(data.root)
+        return read_training_clips(data)
+
+    monkeypatch.setattr(stages, "read_training_clips", note)
+    with pytest.raises(UserError, match="Nothing was trained; stage b: "):
+        quietly(recipe)
+    assert read == [str(toy.data), "nowhere"]
+
+
 @pytest.mark.parametrize("options", [{"resume": True}, {"start": "align"}])
 def test_there_must_be_something_to_go_on_from(toy: Toy, tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="holds no stages of a recipe to go on from; train without --"):
@@ -214,6 +267,27 @@ def test_a_stage_before_the_one_to_start_from_must_be_finished(copied: Recipe) -
     unfinish(copied.stages[1].directory, 1)
     with pytest.raises(UserError, match="language is not finished"):
         quietly(copied, start="reward")
+
+
+def test_a_recipe_does_not_go_on_from_a_stage_that_collapsed(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "collapsed.yaml"
+    stages = [STAGES[0], STAGES[3]]
+    recipe = write_recipe(toy, path, stages, stop_on_collapse=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(collapse, "_FEWEST_DISTINCT", 2.0)  # no captions are as different
+        with pytest.raises(UserError, match=r"01-align has collapsed .* ended it at step 1 of 2"):
+            quietly(recipe)
+        with pytest.raises(UserError, match=r"01-align has collapsed .* go on in spite of it with --resume"):
+            quietly(recipe, resume=True)
+        with pytest.raises(UserError, match="align is not finished"):
+            quietly(recipe, start="reward")
+        assert not recipe.stages[1].directory.exists()
+        quietly(write_recipe(toy, path, stages), resume=True)
+    summary = json.loads((recipe.stages[0].directory / "training.json").read_text())
+    assert (summary["steps"], summary["ended_by"]) == (2, "training.max_steps")
+    assert (recipe.stages[1].directory / "training.json").is_file()
 
 
 def test_a_run_that_is_no_recipe_is_not_overwritten(toy: Toy, tmp_path: Path) -> None:
@@ -227,6 +301,48 @@ def test_a_stage_without_its_recipe_is_not_taken_for_trained(copied: Recipe) -> 
     (copied.directory / "recipe.json").unlink()
     with pytest.raises(UserError, match="01-align is there already and is of no recipe"):
         quietly(copied)
+
+
+def test_a_recipe_gives_the_same_weights_on_two_processes_and_with_accumulation(toy: Toy, tmp_path: Path) -> None:
+    model = {"connector_dropout": 0.0}
+    stages = [{"model": model, **stage} for stage in STAGES[:2]]
+    shares = {"alone": (4, 1), "accumulated": (2, 2), "together": (2, 1)}
+    recipes = {
+        name: write_recipe(
+            toy, tmp_path / f"{name}.yaml", stages, batch_size=size, gradient_accumulation_steps=times, eval_steps=2
+        )
+        for name, (size, times) in shares.items()
+    }
+    quietly(recipes["alone"])
+    quietly(recipes["accumulated"])
+    train_on_two_processes(tmp_path / "together.yaml")
+    before = weights(toy.checkpoint)
+    for place, stage in enumerate(recipes["alone"].stages):
+        one = weights(stage.directory)
+        assert max(float((one[name] - before[name]).abs().max()) for name in before) > 1e-3
+        for other in ("accumulated", "together"):
+            found = weights(recipes[other].stages[place].directory)
+            assert found.keys() == one.keys()
+            for name in one:
+                # Keys' biases have no gradient but rounding, which Adam makes into steps.
+                if not name.endswith(("key.bias", "k_proj.bias")):
+                    # A hundredth of a step.
+                    torch.testing.assert_close(found[name], one[name], atol=1e-4, rtol=1e-4, msg=f"{other} {name}")
+
+
+def train_on_two_processes(recipe: Path) -> None:
+    file = recipe.with_name("program.py")
+    file.write_text(program(setup=NO_JAVA)[-1])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, str(file), "train", str(recipe)],
+        env=environment(ACCELERATE_USE_CPU="true"),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
 
 
 def test_epochs_are_counted_in_captions_and_steps(toy: Toy, tmp_path: Path) -> None:

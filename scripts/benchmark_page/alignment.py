@@ -1,0 +1,157 @@
+"""The studies of staged alignment: one table each, with intervals over seeds, and what they tell."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from benchmark_page.tables import table
+
+_QUANTILES = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""Student's t at 97.5 %, by the number of seeds."""
+_START = (
+    "from random weights between the packaged towers on the mini images, by stages of "
+    "`configs/mini/image/alignment.yaml`"
+)
+_ALIKE = "not told apart from"
+_TOO_SMALL = (
+    " Where rows are not told apart, the packaged language model, of a million weights, or the number of seeds may be "
+    "too small to show a difference."
+)
+_STUDIES = {
+    "masks": (
+        "Alignment: who sees whom",
+        "the three values of `model.visual_mask`; the connector is aligned for half of the steps, then trained with "
+        "the language model. The paper (arXiv 2503.19508) finds that visual tokens should not be masked from each "
+        "other",
+    ),
+    "captions": (
+        "Alignment: captions by people and by a model",
+        "captions of the same 200 pictures by people and by a captioner that has seen the other 200; half of the steps "
+        "align the connector, and the others train the language model too; validation and test captions are people's. "
+        "The captioner is the packaged one, trained on for half as many steps on another seed. The paper finds that "
+        "captions made by models teach faster than people's",
+    ),
+    "length": (
+        "Alignment: how long",
+        "the share of the steps in which the connector is aligned with a frozen language model, which is trained too "
+        "in the others. The paper finds that the alignment deserves more work",
+    ),
+    "stages": (
+        "Alignment: four stages against one",
+        "four stages (the connector twice, with the language model, with both towers) against one stage of as many "
+        "multiply-adds, which trains all or the connector alone. The paper trains in four stages",
+    ),
+}
+
+
+def alignment(report: dict[str, Any]) -> list[str]:
+    """Make the section of a study."""
+    title, compared = _STUDIES[report["study"]]
+    said, sizes = report["conditions"], report["sizes"]
+    by_name = _by_name(report["arms"])
+    return [
+        f"## {title}",
+        "",
+        f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}, batches of "
+        f"{sizes['batch_size']}, seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread"
+        f"{f', {said}' if said else ''}. Numbers are means over seeds with 95 % intervals (Student's t), and each "
+        f"seed's in parentheses; differences are from the first row on the same seed. CIDEr × 100 on the "
+        f"{sizes['test_split']} "
+        "split, greedy; the loss is that of validation captions in eval mode, after the last step.",
+        "",
+        *_table(by_name),
+        "",
+        *_told(by_name),
+        *(_over_steps(by_name) if report["study"] == "captions" else []),
+    ]
+
+
+def _over_steps(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Tabulate validations over steps; arms have theirs at the same ones."""
+    steps = [point["step"] for point in next(iter(by_name.values()))[0]["curve"]]
+    rows = [
+        [
+            name,
+            title,
+            *(f"{mean(scale * arm['curve'][place][key] for arm in arms):.{digits}f}" for place in range(len(steps))),
+        ]
+        for key, title, scale, digits in (("loss", "loss", 1, 2), ("cider", "CIDEr", 100, 1))
+        for name, arms in by_name.items()
+    ]
+    return [
+        "",
+        "![Validation loss and CIDEr over steps](benchmarks/alignment-captions.svg)",
+        "",
+        "Validation over steps, means over seeds:",
+        "",
+        *table(["", "", *(f"step {step}" for step in steps)], rows),
+    ]
+
+
+def _by_name(arms: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for arm in arms:
+        found.setdefault(arm["arm"], []).append(arm)
+    return found
+
+
+def _table(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    first = next(iter(by_name))
+    rows = [
+        [
+            name,
+            " + ".join(f"{stage['name']} {stage['steps']}" for stage in arms[0]["stages"]),
+            f"{arms[0]['multiply_adds'] / 1e12:.2f}",
+            cell(ciders(arms)),
+            "" if name == first else cell(differences(arms, by_name[first]), "{:+.1f}"),
+            cell([arm["curve"][-1]["loss"] for arm in arms], "{:.2f}"),
+            f"{mean(arm['training_seconds'] for arm in arms):.0f}",
+        ]
+        for name, arms in by_name.items()
+    ]
+    return table(
+        ["", "stages, steps", "T multiply-adds", "CIDEr", "difference", "validation loss", "training, s"], rows
+    )
+
+
+def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Say which rows differ from the first one by more than their interval."""
+    first, *others = by_name
+    apart: dict[str, list[str]] = {"above": [], "below": [], _ALIKE: []}
+    for name in others:
+        found = differences(by_name[name], by_name[first])
+        half = half_width(found)
+        place = _ALIKE if half is None or abs(mean(found)) <= half else "above"
+        apart["below" if place == "above" and mean(found) < 0 else place].append(name)
+    said = [
+        f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} {how} {first}"
+        for how, names in apart.items()
+        if names
+    ]
+    seeds = len(by_name[first])
+    return [f"By these intervals over {seeds} seeds, {'; '.join(said)} in CIDEr.{_TOO_SMALL if apart[_ALIKE] else ''}"]
+
+
+def ciders(arms: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return CIDEr × 100 by seed."""
+    return [100 * arm["cider"] for arm in arms]
+
+
+def differences(arms: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the differences in CIDEr × 100, by seed."""
+    of_others = {arm["seed"]: 100 * arm["cider"] for arm in others}
+    return [100 * arm["cider"] - of_others[arm["seed"]] for arm in arms]
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Return half of the 95 % interval of a mean; None for one value."""
+    if len(values) not in _QUANTILES:
+        return None
+    return _QUANTILES[len(values)] * stdev(values) / len(values) ** 0.5
+
+
+def cell(values: Sequence[float], form: str = "{:.1f}") -> str:
+    """Format a mean, its interval, and the values."""
+    half = half_width(values)
+    interval = "" if half is None else f" ± {form.replace('+', '').format(half)}"
+    return f"{form.format(mean(values))}{interval} ({', '.join(map(form.format, values))})"

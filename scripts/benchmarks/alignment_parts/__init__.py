@@ -1,0 +1,1 @@
+"""Parts of `alignment.py`: arms, and the studies that plan them."""
