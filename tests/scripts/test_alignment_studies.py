@@ -33,6 +33,8 @@ def test_masks_differ_in_the_mask_alone(tmp_path: Path) -> None:
     found = arms("masks", tmp_path)
     assert [arm.last.config.model.visual_mask for arm in found] == [arm.name for arm in found]
     assert len({repr((arm.last.config.training, arm.last.config.data, steps(arm))) for arm in found}) == 1
+    # Else the mean of the loss would have one more target, and an easy one, under two of the masks.
+    assert {arm.last.config.text.bos_in_loss for arm in found} == {False}
 
 
 def test_lengths_of_the_alignment_share_one_budget(tmp_path: Path) -> None:
