@@ -18,9 +18,6 @@ CAPTIONS, QUESTIONS = KINDS = ("captions", "questions")
 class SourceConfig:
     """One of several datasets that a run trains on."""
 
-    kind: str = setting(CAPTIONS, choices=KINDS)
-    """`captions`, or `questions`: `dataset` is one of questions, each answer is an item, and the loss is on the answer
-    alone, behind the question as `answering.prompt`, `answering.clean` and `answering.max_prompt_tokens` word it."""
     dataset: str = setting("jsonl", choices=(*dict.fromkeys((*DATASETS, SHARDS, *QUESTION_DATASETS)),))
     """Its name, as in `data.dataset`; `shards`: tar files under `root`, as img2dataset and webdataset write them; or
     that of a dataset of questions, such as `pathvqa`, `vqav2` or `jsonl_qa` (your own)."""
@@ -34,6 +31,9 @@ class SourceConfig:
     """Train on only this many of its clips or questions, as `data.train_clips` does."""
     ratio: float = setting(1.0, above=0)
     """How often it is sampled, relative to the ratios of the other sources."""
+    kind: str = setting(CAPTIONS, choices=KINDS)
+    """`captions`, or `questions`: `dataset` is one of questions, each answer is an item, and the loss is on the answer
+    alone, behind the question as `answering.prompt`, `answering.clean` and `answering.max_prompt_tokens` word it."""
 
 
 @dataclass

@@ -85,7 +85,7 @@ def of_both_starts(form: str, size: int, videos: Path, most_items: int) -> dict[
         (directory / "data").mkdir()
         WRITERS[form](directory / "data", size)
         os.environ["EVLVIDEO_CACHE"] = str(directory / "cache")
-        source = SourceConfig(form, str(directory / "data"), str(videos))
+        source = SourceConfig(dataset=form, root=str(directory / "data"), video_root=str(videos))
         first, second = (in_process(measure, source, items) for items in (BATCH, most_items))
     return {"first_start": first, "second_start": second}
 
@@ -96,6 +96,7 @@ def in_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict
     receiver, sender = context.Pipe()
     process = context.Process(target=lambda: sender.send(function(*arguments)))
     process.start()
+    sender.close()  # so that the end of a process that fails is an error here
     found: dict[str, Any] = receiver.recv()
     process.join()
     return found
