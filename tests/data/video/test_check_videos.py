@@ -83,7 +83,7 @@ def test_files_of_every_format_that_is_decoded_are_checked(tmp_path: Path) -> No
     names = ["a.AVIF", "a.apng", "a.divx", "a.heic", "a.jp2", "a.m2v", "a.mjpeg", "a.mkv", "a.mxf", "a.rmvb", "a.y4m"]
     for name in [*names, "a.m3u8", "a.ffconcat", "a.txt", "a.json", "a.srt"]:
         (tmp_path / name).touch()
-    assert [path.name for path in module._files(tmp_path)] == names
+    assert [path.name for path in module.media_files(tmp_path)] == names
 
 
 def test_a_second_check_decodes_nothing(root: Path, tmp_path: Path, checked: list[str]) -> None:

@@ -61,6 +61,7 @@ OTHER: dict[str, Any] = {
     "text.end_of_text": "</s>",
     "text.bos_in_loss": False,
     "text.max_tokens": 20,
+    "data.kind": "questions",
     "data.dataset": "jsonl",
     "data.root": "elsewhere",
     "data.video_root": "elsewhere",
