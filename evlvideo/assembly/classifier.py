@@ -21,7 +21,7 @@ from evlvideo.models.vlp.hosts.albef import Albef
 from evlvideo.models.vlp.hosts.classifier import AlbefClassifier, classifier_of
 from evlvideo.models.vlp.hosts.files import open_tokenizer
 from evlvideo.processes import on_main_process
-from evlvideo.results.run_directory import CONFIG_NAME
+from evlvideo.results.run_directory import config_of_finished
 
 logger = logging.getLogger(__name__)
 
@@ -120,18 +120,12 @@ def open_classifier(run: Path, overrides: list[str] | None = None) -> tuple[Clas
     Raises:
         UserError: there is no such run, it has not finished, or it is of another task.
     """
-    path = run / CONFIG_NAME
-    if not path.is_file():
-        raise UserError(
-            f"{run} holds no {CONFIG_NAME}, so it is not a run of `evlvideo classify`; name a finished run."
-        )
+    path = config_of_finished(run, "`evlvideo classify`")
     trained, config = load_config_of(ClassifierConfig, path), load_config_of(ClassifierConfig, path, overrides)
     if trained.task != config.task or trained.model.image_size != config.model.image_size:
         raise UserError(
             f"{run} was trained for {trained.task} at {trained.model.image_size} pixels; leave both as they are."
         )
-    if not (run / "model.safetensors").is_file():
-        raise UserError(f"{run} holds no model yet; let its training finish, with --resume if it was interrupted.")
     kind: Any = AlbefClassifier
     try:
         model = kind.from_pretrained(run, dtype=torch.float32)

@@ -11,10 +11,9 @@ from evlvideo.assembly.vlp import encoder_of, start_host
 from evlvideo.config.loading import load_config_of
 from evlvideo.config.vlp import VlpConfig
 from evlvideo.data.annotation.splits import RETRIEVAL
-from evlvideo.errors import UserError
 from evlvideo.inference.embedding import embed
 from evlvideo.processes import join_processes, on_main_process
-from evlvideo.results.run_directory import CONFIG_NAME, check_writable
+from evlvideo.results.run_directory import check_writable, config_of_finished
 
 EMBEDDINGS_NAME = "embeddings"
 """Directory of the features in a run's directory, one file per dataset and split."""
@@ -74,12 +73,7 @@ def open_run(run: Path, overrides: list[str] | None = None) -> tuple[VlpConfig, 
     Raises:
         UserError: there is no such run, or it has not finished.
     """
-    path = run / CONFIG_NAME
-    if not path.is_file():
-        raise UserError(f"{run} holds no {CONFIG_NAME}, so it is not a run of pre-training; name a finished run.")
-    config = load_config_of(VlpConfig, path, overrides)
-    if not (run / "model.safetensors").is_file():
-        raise UserError(f"{run} holds no model yet; let its training finish, with --resume if it was interrupted.")
+    config = load_config_of(VlpConfig, config_of_finished(run, "pre-training"), overrides)
     trained = replace(config.model, checkpoint=str(run), tokenizer=None, vision_init=None, text_init=None)
     host, tokenizer = start_host(trained, ())
     return config, host.eval(), tokenizer

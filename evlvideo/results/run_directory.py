@@ -110,6 +110,24 @@ def run_config(run: Path, overrides: list[str] | None = None) -> RunConfig:
     return load_config(path, overrides)
 
 
+def config_of_finished(run: Path, made_by: str) -> Path:
+    """Return the place of the config of a finished run of pre-training, or of a classifier.
+
+    Args:
+        run: its directory.
+        made_by: what writes such a run, for the message.
+
+    Raises:
+        UserError: there is no such run, or it has not finished.
+    """
+    path = run / CONFIG_NAME
+    if not path.is_file():
+        raise UserError(f"{run} holds no {CONFIG_NAME}, so it is not a run of {made_by}; name a finished run.")
+    if not (run / "model.safetensors").is_file():
+        raise UserError(f"{run} holds no model yet; let its training finish, with --resume if it was interrupted.")
+    return path
+
+
 def check_writable(run: Path, advice: str = "name another output_dir") -> None:
     """Check that a run's directory can be made and written to, before any work is done for it. Leaves nothing there.
 

@@ -1,4 +1,4 @@
-"""Study staged alignment on the mini images: five questions, each one command.
+"""Study staged alignment on the mini images: four questions, each one command.
 
     python scripts/benchmarks/alignment.py masks       # do soft tokens see each other in the language model?
     python scripts/benchmarks/alignment.py captions    # do generated captions teach faster than human ones?

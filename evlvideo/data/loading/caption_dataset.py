@@ -30,9 +30,9 @@ class CaptionDataset(Dataset[dict[str, Any]]):
 
     An item is a dict of `clip_id`, `pixel_values` (uint8 of shape (frames, 3, height, width)), `captions` (all of the
     clip's), `question` if the captions answer one and, if items are captions, `caption` and `caption_place`, its index
-    among them. What is random in an item
-    depends on the seed, the walk and the item's index alone, not on the number of workers or on resuming. A walk is one
-    pass through the items; :class:`evlvideo.data.loading.mixture.Mixture` counts them.
+    among them. What is random in an item depends on the seed, the walk and the item's index alone, not on the number of
+    workers or on resuming. A walk is one pass through the items; :class:`evlvideo.data.loading.mixture.Mixture` counts
+    them.
 
     Args:
         clips: the clips, as :func:`evlvideo.data.annotation.splits.read_split` gives them; others are made a table.

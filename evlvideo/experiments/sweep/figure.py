@@ -13,13 +13,14 @@ from evlvideo.experiments.sweep.table import Outcome, Point
 from evlvideo.files import replacing
 
 _COLORS = ("#1f5fa8", "#b3541e")
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "evlvideo",
 }
+"""Matplotlib's settings for figures on a page."""
 _ON_WHITE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 _CLOSE = 0.1
 """Share of the axis that a label takes."""
@@ -37,7 +38,7 @@ def draw_figure(outcome: Outcome, paths: Sequence[Path]) -> None:
         outcome: has at least one point.
         paths: files; their suffix tells SVG or PNG.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.4), layout="constrained", dpi=150)
         figure.suptitle(outcome.title, fontsize=10, wrap=True)
         left, right = figure.subplots(1, 2)

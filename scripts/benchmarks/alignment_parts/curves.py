@@ -9,16 +9,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evlvideo.experiments.sweep.figure import STYLE
 from evlvideo.files import replacing
 
 _COLORS = ("#1f5fa8", "#6fa3d8", "#b3541e", "#5a8a3c")
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "evlvideo",
-}
 
 
 def draw_curves(arms: Sequence[dict[str, Any]], path: Path) -> None:
@@ -28,7 +22,7 @@ def draw_curves(arms: Sequence[dict[str, Any]], path: Path) -> None:
         arms: the arms of a report, which are validated at the same steps.
         path: the file.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.4), layout="constrained", dpi=150)
         left, right = figure.subplots(1, 2)
         _panel(left, arms, "loss", 1.0, "validation loss")

@@ -30,8 +30,8 @@ from evlvideo.errors import UserError
 
 FILE = "captions.jsonl"
 SPLITS = ("train", "validate", "test")
-KEYS = ("video", "image", "captions", "split", "start_seconds", "end_seconds", "category", "id", "generated",
-        "filtered")  # fmt: skip
+_TIMES = ("start_seconds", "end_seconds")
+KEYS = ("video", "image", "captions", "split", *_TIMES, "category", "id", "generated", "filtered")
 
 
 def files(root: Path, split: str) -> tuple[Path]:
