@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from evlvideo.config.data import QUESTIONS
 from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.config.settings import flat_settings
@@ -24,6 +25,19 @@ from evlvideo.training.resuming.checkpoints import newest_checkpoint
 from evlvideo.training.run import train
 
 logger = logging.getLogger(__name__)
+
+
+def check_captions(config: RunConfig) -> None:
+    """Check that a run is evaluated by captions, which studies and sweeps score.
+
+    Raises:
+        UserError: it is validated on questions.
+    """
+    if config.data.kind == QUESTIONS:
+        raise UserError(
+            f"data.kind is {QUESTIONS}, but captions are compared here; train each run by itself, and answer with "
+            "`evlvideo evaluate-answers`. Questions in data.sources, beside a dataset of captions, may be trained on."
+        )
 
 
 def check_settings(configs: Iterable[RunConfig]) -> None:

@@ -8,7 +8,7 @@ from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError, raise_problems
 from evlvideo.estimate.run_costs import clip_costs
-from evlvideo.experiments.resumable import check_settings
+from evlvideo.experiments.resumable import check_captions, check_settings
 
 _OWN = ("seed", "output_dir")
 """Keys that the study sets."""
@@ -96,6 +96,7 @@ def plan_study(configs: Sequence[Path], seeds: Sequence[int], out: Path, *, sett
     for path in configs:
         try:
             config = load_config(path, list(settings))
+            check_captions(config)
             # Builds the model without weights, to find what does not fit together before hours of training.
             clip_costs(config)
             runs.append(config)

@@ -10,7 +10,7 @@ from evlvideo.config.loading import load_config
 from evlvideo.config.run import RunConfig
 from evlvideo.errors import UserError, raise_problems
 from evlvideo.estimate.run_costs import clip_costs
-from evlvideo.experiments.resumable import check_settings
+from evlvideo.experiments.resumable import check_captions, check_settings
 from evlvideo.experiments.sweep.merged_tokens import Merging, merging_of
 from evlvideo.models.checkpoint import checkpoint_directory, read_configuration
 from evlvideo.yaml_values import parse_overrides
@@ -92,6 +92,7 @@ def plan_sweep(config: Path, settings: Sequence[str], out: Path, *, checkpoint: 
     variants, problems = [], []
     for text, run in zip(texts, runs, strict=True):
         try:
+            check_captions(run)
             if checkpoint is not None:
                 _check_weights(checkpoint, run)
             variants.append(_variant(key, text, run))

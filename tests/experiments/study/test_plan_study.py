@@ -51,6 +51,11 @@ def test_what_the_study_sets_is_no_setting(plan: Any, configs: list[Path], setti
         plan(configs, (5,), setting)
 
 
+def test_runs_that_are_validated_on_questions_are_refused(plan: Any, configs: list[Path]) -> None:
+    with pytest.raises(UserError, match=r"mean\.yaml: data\.kind is questions, but captions are compared here"):
+        plan(configs, (5,), "data.kind=questions", "data.dataset=mini_images")
+
+
 def test_every_config_that_is_wrong_is_named(plan: Any, configs: list[Path]) -> None:
     for path, change in zip(configs, ("model.merge_r=[1,2,3]", "init=nowhere/at/all"), strict=True):
         save_config(load_config(path, [change]), path)

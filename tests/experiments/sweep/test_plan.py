@@ -96,6 +96,7 @@ def test_tokens_to_leave_can_be_swept(plan: Any) -> None:
         (["data.num_frame=1,2"], "unknown key data.num_frame; did you mean data.num_frames"),
         (["data.num_frames=1,0"], "data.num_frames is 0; it must be at least 1"),
         (["output_dir=a,b"], "output_dir cannot be swept"),
+        (["r=0,4", "data.kind=questions", "data.dataset=mini_images"], "data.kind is questions, but captions are"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_trained(plan: Any, tmp_path: Path, settings: Any, said: str) -> None:
