@@ -142,10 +142,13 @@ def test_processes_that_do_not_find_each_other_are_a_user_error(monkeypatch: pyt
 
 
 def launch(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Launch a program that says how many processes have joined."""
+    """Launch a program whose processes say, each in a file of its own, how many have joined."""
     program = tmp_path / "program.py"
     program.write_text(
-        "from evlvideo.processes import join_processes\nprint(join_processes().num_processes, 'joined')\n"
+        "from pathlib import Path\n"
+        "from evlvideo.processes import join_processes\n"
+        "state = join_processes()\n"
+        "Path(__file__).with_name(f'{state.process_index}.joined').write_text(str(state.num_processes))\n"
     )
     return subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", *options, "--num_processes", "2", str(program)],
@@ -166,7 +169,9 @@ def test_accelerate_launch_that_started_one_process_of_several_is_told(tmp_path:
 
 @pytest.mark.usefixtures("alone", "fresh_state")
 def test_accelerate_launch_with_multi_gpu_joins_processes_on_cpus(tmp_path: Path) -> None:
-    assert launch(tmp_path, "--multi_gpu", "--main_process_port", "0").stdout.count("2 joined") == 2
+    done = launch(tmp_path, "--multi_gpu", "--main_process_port", "0")
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / f"{index}.joined").read_text() for index in (0, 1)] == ["2", "2"]
 
 
 @pytest.mark.usefixtures("alone")
