@@ -1,8 +1,9 @@
-"""Study staged alignment on the mini images: four questions, each one command.
+"""Study staged alignment on the mini images: five questions, each one command.
 
     python scripts/benchmarks/alignment.py masks       # do soft tokens see each other in the language model?
     python scripts/benchmarks/alignment.py captions    # do generated captions teach faster than human ones?
     python scripts/benchmarks/alignment.py length      # how much of a budget should go to the alignment?
+    python scripts/benchmarks/alignment.py questions   # from which stage does it adapt to questions?
     python scripts/benchmarks/alignment.py stages      # four stages against one at equal multiply-adds
 
 All start from random weights between the packaged towers, by stages of `configs/mini/image/alignment.yaml`, on three
@@ -26,6 +27,7 @@ from alignment_parts import studies
 from alignment_parts.arms import ROOT, SMALL, WHOLE, Arm, Sizes
 from alignment_parts.captions import captions
 from alignment_parts.curves import draw_curves
+from alignment_parts.questions import questions
 
 from evlvideo.files import write_json
 from evlvideo.results.provenance import git_commit, versions
@@ -34,6 +36,7 @@ STUDIES: dict[str, Callable[[int, Path, Sizes], Iterator[Arm]]] = {
     "masks": studies.masks,
     "captions": captions,
     "length": studies.length,
+    "questions": questions,
     "stages": studies.stages,
 }
 

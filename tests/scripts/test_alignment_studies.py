@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "scripts" / "benchmarks"), str(ROOT / "scripts")]
 
 import alignment as benchmark  # noqa: E402
+from alignment_parts import studies  # noqa: E402
 from alignment_parts.arms import SMALL, WHOLE, Arm, multiply_adds  # noqa: E402
 from benchmark_page import alignment as page  # noqa: E402
 
@@ -41,8 +42,8 @@ def test_lengths_of_the_alignment_share_one_budget(tmp_path: Path) -> None:
     found = arms("length", tmp_path)
     assert {sum(steps(arm)) for arm in found} == {WHOLE.steps}
     assert sorted(stage.config.training.max_steps for arm in found for stage in arm.recipe.stages) == [
-        *[30, 30, 60, 60, 90, 90],
-        *[120, 120],
+        *[60, 60, 120, 120, 180, 180],
+        *[240, 240],
     ]
     # The first is the first of the masks.
     assert found[0].recipe == arms("masks", tmp_path)[0].recipe
@@ -54,6 +55,22 @@ def test_one_stage_has_the_multiply_adds_of_four(tmp_path: Path) -> None:
     spent = [multiply_adds(arm.recipe) for arm in (four, *ones)]
     assert max(spent) / min(spent) < 1.02
     assert spent[0] == sum(stage.whole or 0 for stage in estimate_stages(four.recipe))
+
+
+def test_adaptations_differ_in_their_start_and_in_what_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Arm, "train", lambda arm: None)
+    found = arms("questions", tmp_path)
+    stages = ["no stage", *(stage.name for stage in studies.four_stages(1, tmp_path, WHOLE).stages)]
+    assert [arm.name for arm in found] == [f"{stage} ({state})" for stage in stages for state in ("frozen", "trained")]
+    inits = [arm.last.config.init for arm in found]
+    assert inits[:2] == ["towers"] * 2
+    assert [Path(init).name for init in inits[2::2]] == ["01-align", "02-align-more", "03-unfreeze", "04-finetune"]
+    assert inits[::2] == inits[1::2]
+    assert {arm.last.config.data.kind for arm in found} == {"questions"}
+    assert [arm.last.config.training.learning_rates.language_model for arm in found] == [0.0, 2e-4] * 5
+    assert multiply_adds(found[0].recipe) < multiply_adds(found[1].recipe)
 
 
 def arm(name: str, seed: int, cider: float) -> dict[str, Any]:
@@ -83,6 +100,19 @@ def test_the_page_says_what_the_runs_gave() -> None:
     assert any("| +20.0 ± 2.5 (+20.0, +21.0, +19.0) |" in line for line in lines)
     told = "By these intervals over 3 seeds, full is above causal; other is not told apart from causal in CIDEr."
     assert lines[-1].startswith(f"{told} Where rows are not told apart, ")
+
+
+def test_the_page_compares_what_is_trained_from_each_stage() -> None:
+    values = {"align (frozen)": (0.2, 0.3, 0.1), "align (trained)": (0.4, 0.51, 0.29)}
+    given = [
+        {key: value for key, value in arm(name, seed, 0.0).items() if key != "cider"} | {"accuracy": found}
+        for name, of_seeds in values.items()
+        for seed, found in enumerate(of_seeds)
+    ]
+    sizes = {"batch_size": 16, "test_split": "test"}
+    lines = page.alignment({"study": "questions", "seeds": [0, 1, 2], "conditions": "", "sizes": sizes, "arms": given})
+    assert any("VQA accuracy in percent on the test split" in line for line in lines)
+    assert lines[-1] == "What training the language model adds to freezing it: align +20.0 ± 2.5 (+20.0, +21.0, +19.0)."
 
 
 @pytest.mark.slow
