@@ -1,10 +1,12 @@
 """The studies of staged alignment: arms have equal budgets, and the page says what they gave."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "scripts" / "benchmarks"), str(ROOT / "scripts")]
@@ -71,6 +73,14 @@ def test_adaptations_differ_in_their_start_and_in_what_is_trained(
     assert {arm.last.config.data.kind for arm in found} == {"questions"}
     assert [arm.last.config.training.learning_rates.language_model for arm in found] == [0.0, 2e-4] * 5
     assert multiply_adds(found[0].recipe) < multiply_adds(found[1].recipe)
+
+
+def test_a_folder_replaces_the_packaged_language_model(tmp_path: Path) -> None:
+    found = list(benchmark.STUDIES["masks"](1, tmp_path, replace(WHOLE, language_model="somewhere/smollm2")))
+    architecture = yaml.safe_load(Path(str(found[0].recipe.stages[0].config.architecture)).read_text())
+    assert architecture["language_model"] == "somewhere/smollm2"
+    assert "text_config" not in architecture
+    assert architecture["vision_weights"] == "package:mini/vision_tower/model.safetensors"
 
 
 def arm(name: str, seed: int, cider: float) -> dict[str, Any]:
