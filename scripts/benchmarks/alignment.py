@@ -94,7 +94,8 @@ def measure(study: str, seeds: list[int], directory: Path, sizes: Sizes) -> dict
         "versions": versions(),
         "commit": git_commit(),
         "seeds": seeds,
-        "sizes": asdict(sizes),
+        # A folder's name, since others have theirs elsewhere.
+        "sizes": {**asdict(sizes), "language_model": sizes.language_model and Path(sizes.language_model).name},
         "arms": arms,
     }
 
