@@ -56,7 +56,7 @@ def alignment(report: dict[str, Any]) -> list[str]:
     """Make the section of a study."""
     title, compared = _STUDIES[report["study"]]
     said, sizes = report["conditions"], report["sizes"]
-    other = sizes["language_model"]
+    other = sizes.get("language_model")
     by_name = _by_name(report["arms"])
     measure = _measure(report["arms"])
     return [
@@ -64,8 +64,9 @@ def alignment(report: dict[str, Any]) -> list[str]:
         "",
         f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}"
         f"{f', but with the language model {other}' if other else ''}, batches of {sizes['batch_size']}, "
-        f"seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread"
-        f"{f', {said}' if said else ''}. Numbers are means over seeds with 95 % intervals (Student's t), and each "
+        f"seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread "
+        f""
+        f"of {report['machine']['cpus']}{f', {said}' if said else ''}. Numbers are means over seeds with 95 % intervals (Student's t), and each "
         f"seed's in parentheses; differences are from the first row on the same seed. {_MEASURES[measure]} on the "
         f"{sizes['test_split']} split, greedy; the loss is that of validation in eval mode, after the last step.",
         "",
