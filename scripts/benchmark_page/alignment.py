@@ -65,10 +65,9 @@ def alignment(report: dict[str, Any]) -> list[str]:
         f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}"
         f"{f', but with the language model {other}' if other else ''}, batches of {sizes['batch_size']}, "
         f"seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread "
-        f""
-        f"of {report['machine']['cpus']}{f', {said}' if said else ''}. Numbers are means over seeds with 95 % intervals "
-        f"(Student's t), and each seed's in parentheses; differences are from the first row on the same seed. "
-        f"{_MEASURES[measure]} on the "
+        f"of {report['machine']['cpus']}{f', {said}' if said else ''}. Numbers are means over seeds with 95 % "
+        f"intervals (Student's t), and each seed's in parentheses; differences are from the first row on the same "
+        f"seed. {_MEASURES[measure]} on the "
         f"{sizes['test_split']} split, greedy; the loss is that of validation in eval mode, after the last step.",
         "",
         *_table(by_name, measure),
