@@ -39,6 +39,7 @@ FLOORS = (
     ("comparison.page",),
     ("comparison",),
     ("experiments",),
+    ("app",),
     ("cli",),
     ("__main__",),
 )
