@@ -3,12 +3,14 @@
 from dataclasses import dataclass, replace
 
 from evlvideo.config.generation import AnsweringConfig, GenerationConfig
-from evlvideo.config.run import RunConfig
+from evlvideo.config.run import MOST_SEED, RunConfig
 from evlvideo.errors import UserError
 
 MOST_CAPTIONS = 10
 MOST_BEAMS = 10
 MOST_TOKENS = 100
+LEAST = 0.01
+"""Lowest temperature and top-p."""
 MOST_TEMPERATURE = 2.0
 MOST_CHARACTERS = 1000
 """Those of a prompt or a question."""
@@ -42,9 +44,9 @@ class Choices:
         _check("The number of captions", self.captions, 1, MOST_CAPTIONS)
         _check("The number of beams", self.num_beams, 1, MOST_BEAMS)
         _check("The longest caption, in tokens,", self.max_new_tokens or 1, 1, MOST_TOKENS)
-        _check("The temperature", self.temperature, 0.01, MOST_TEMPERATURE)
-        _check("Top-p", self.top_p, 0.01, 1)
-        _check("The seed", self.seed, 0, 2**32 - 1)
+        _check("The temperature", self.temperature, LEAST, MOST_TEMPERATURE)
+        _check("Top-p", self.top_p, LEAST, 1)
+        _check("The seed", self.seed, 0, MOST_SEED)
         _check("The number of characters of the prompt", len(self.prompt), 0, MOST_CHARACTERS)
         _check("The number of characters of the question", len(self.question), 0, MOST_CHARACTERS)
         if self.captions > self.num_beams and not self.do_sample:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evlvideo.app.choices import (
+    LEAST,
     MOST_BEAMS,
     MOST_CAPTIONS,
     MOST_CHARACTERS,
@@ -15,6 +16,7 @@ from evlvideo.app.choices import (
 )
 from evlvideo.app.explain import OpenCheckpoint, explain_all
 from evlvideo.app.result import to_heading, to_html, to_json, to_notice
+from evlvideo.config.run import MOST_SEED
 from evlvideo.errors import UserError
 
 TITLE = "evlvideo"
@@ -147,6 +149,7 @@ def _decoding(gradio: Any, first: OpenCheckpoint) -> list[Any]:
     """How to decode, as the first checkpoint was configured."""
     own = first.config.generation
     beams = min(own.num_beams, MOST_BEAMS)
+    temperature = min(max(own.temperature, LEAST), MOST_TEMPERATURE)
     with gradio.Accordion("Decoding", open=False):
         return [
             gradio.Slider(1, MOST_CAPTIONS, value=1, step=1, label="Captions", info="At most as many as beams."),
@@ -155,7 +158,7 @@ def _decoding(gradio: Any, first: OpenCheckpoint) -> list[Any]:
                 0, MOST_TOKENS, value=0, step=1, label="Longest caption, in tokens", info="0: as configured."
             ),
             gradio.Checkbox(own.do_sample, label="Sample instead of beam search"),
-            gradio.Slider(0.05, MOST_TEMPERATURE, value=own.temperature, step=0.05, label="Temperature of sampling"),
-            gradio.Slider(0.05, 1, value=own.top_p, step=0.05, label="Top-p of sampling"),
-            gradio.Number(first.config.seed, precision=0, minimum=0, maximum=2**32 - 1, label="Seed of sampling"),
+            gradio.Slider(LEAST, MOST_TEMPERATURE, value=temperature, step=0.01, label="Temperature of sampling"),
+            gradio.Slider(LEAST, 1, value=max(own.top_p, LEAST), step=0.01, label="Top-p of sampling"),
+            gradio.Number(first.config.seed, precision=0, minimum=0, maximum=MOST_SEED, label="Seed of sampling"),
         ]

@@ -104,7 +104,7 @@ def start_page(checkpoints: Sequence[Any], uploads: str, *, host: str, port: int
 
     page = build_page(checkpoints)
     page.launch(
-        server_name=host,
+        server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
         max_file_size=f"{upload_megabytes}mb",
         share=False,

@@ -15,6 +15,8 @@ import httpx
 from gradio_client import Client, handle_file
 
 from evlvideo.app.choices import Choices
+from evlvideo.app.serve import check_address, start_page
+from evlvideo.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +127,15 @@ def test_statistics_are_off(served) -> None:
 
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert not gradio.analytics.analytics_enabled()
+
+
+def test_an_address_of_ipv6_is_served_too(served) -> None:
+    try:
+        check_address("::1", 0)
+    except UserError:
+        pytest.skip("this machine has no IPv6")
+    page = start_page(served.checkpoints, str(served.uploads), host="::1", port=None, upload_megabytes=1)
+    try:
+        assert page.local_url.startswith("http://[::1]:") and httpx.get(page.local_url).status_code == 200
+    finally:
+        page.close(verbose=False)
