@@ -13,10 +13,12 @@ _START = (
     "`configs/mini/image/alignment.yaml`"
 )
 _ALIKE = "not told apart from"
-_TOO_SMALL = (
-    " Where rows are not told apart, the packaged language model, of a million weights, or the number of seeds may be "
-    "too small to show a difference."
-)
+_TOO_SMALL = " Where rows are not told apart, {} or the number of seeds may be too small to show a difference."
+_NAMES = {"cider": "CIDEr", "accuracy": "accuracy"}
+_MEASURES = {"cider": "CIDEr × 100", "accuracy": "VQA accuracy in percent"}
+_FROZEN, _TRAINED = " (frozen)", " (trained)"
+"""Ends of the names of arms that adapt to questions: what the language model is."""
+_SIGNED = "{:+.1f}"
 _STUDIES = {
     "masks": (
         "Alignment: who sees whom",
@@ -36,6 +38,12 @@ _STUDIES = {
         "the share of the steps in which the connector is aligned with a frozen language model, which is trained too "
         "in the others. The paper finds that the alignment deserves more work",
     ),
+    "questions": (
+        "Alignment: adaptation to questions",
+        "after each of the four stages, and after none, questions about the same pictures are trained on for half of "
+        "the other studies' steps, by `configs/mini/image/questions.yaml`, with the language model frozen and trained. "
+        "The paper finds that the aligned model adapts easily",
+    ),
     "stages": (
         "Alignment: four stages against one",
         "four stages (the connector twice, with the language model, with both towers) against one stage of as many "
@@ -48,20 +56,23 @@ def alignment(report: dict[str, Any]) -> list[str]:
     """Make the section of a study."""
     title, compared = _STUDIES[report["study"]]
     said, sizes = report["conditions"], report["sizes"]
+    other = sizes["language_model"]
     by_name = _by_name(report["arms"])
+    measure = _measure(report["arms"])
     return [
-        f"## {title}",
+        f"## {title}{f', with {other}' if other else ''}",
         "",
-        f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}, batches of "
-        f"{sizes['batch_size']}, seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread"
+        f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}"
+        f"{f', but with the language model {other}' if other else ''}, batches of {sizes['batch_size']}, "
+        f"seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread"
         f"{f', {said}' if said else ''}. Numbers are means over seeds with 95 % intervals (Student's t), and each "
-        f"seed's in parentheses; differences are from the first row on the same seed. CIDEr × 100 on the "
-        f"{sizes['test_split']} "
-        "split, greedy; the loss is that of validation captions in eval mode, after the last step.",
+        f"seed's in parentheses; differences are from the first row on the same seed. {_MEASURES[measure]} on the "
+        f"{sizes['test_split']} split, greedy; the loss is that of validation in eval mode, after the last step.",
         "",
-        *_table(by_name),
+        *_table(by_name, measure),
         "",
-        *_told(by_name),
+        *_told(by_name, measure, other or "the packaged language model, of a million weights,"),
+        *(_trained_against_frozen(by_name) if report["study"] == "questions" else []),
         *(_over_steps(by_name) if report["study"] == "captions" else []),
     ]
 
@@ -95,28 +106,41 @@ def _by_name(arms: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, A
     return found
 
 
-def _table(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+def _trained_against_frozen(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Compare the language model's two states from each stage, on the same seeds."""
+    starts = [name.removesuffix(_FROZEN) for name in by_name if name.endswith(_FROZEN)]
+    found = ((start, differences(by_name[start + _TRAINED], by_name[start + _FROZEN])) for start in starts)
+    return [
+        "",
+        f"What training the language model adds to freezing it: "
+        f"{'; '.join(f'{start} {cell(values, _SIGNED)}' for start, values in found)}.",
+    ]
+
+
+def _table(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> list[str]:
     first = next(iter(by_name))
     rows = [
         [
             name,
             " + ".join(f"{stage['name']} {stage['steps']}" for stage in arms[0]["stages"]),
             f"{arms[0]['multiply_adds'] / 1e12:.2f}",
-            cell(ciders(arms)),
-            "" if name == first else cell(differences(arms, by_name[first]), "{:+.1f}"),
+            cell(percents(arms)),
+            "" if name == first else cell(differences(arms, by_name[first]), _SIGNED),
             cell([arm["curve"][-1]["loss"] for arm in arms], "{:.2f}"),
             f"{mean(arm['training_seconds'] for arm in arms):.0f}",
         ]
         for name, arms in by_name.items()
     ]
     return table(
-        ["", "stages, steps", "T multiply-adds", "CIDEr", "difference", "validation loss", "training, s"], rows
+        ["", "stages, steps", "T multiply-adds", _NAMES[measure], "difference", "validation loss", "training, s"], rows
     )
 
 
-def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str, language_model: str) -> list[str]:
     """Say which rows differ from the first one by more than their interval."""
     first, *others = by_name
+    if len(by_name[first]) == 1:
+        return ["One seed says nothing about how far rows lie apart by chance."]
     apart: dict[str, list[str]] = {"above": [], "below": [], _ALIKE: []}
     for name in others:
         found = differences(by_name[name], by_name[first])
@@ -129,18 +153,25 @@ def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         if names
     ]
     seeds = len(by_name[first])
-    return [f"By these intervals over {seeds} seeds, {'; '.join(said)} in CIDEr.{_TOO_SMALL if apart[_ALIKE] else ''}"]
+    told = f"By these intervals over {seeds} seeds, {'; '.join(said)} in {_NAMES[measure]}."
+    return [f"{told}{_TOO_SMALL.format(language_model) if apart[_ALIKE] else ''}"]
 
 
-def ciders(arms: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return CIDEr × 100 by seed."""
-    return [100 * arm["cider"] for arm in arms]
+def percents(arms: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return CIDEr × 100, or the accuracy in percent, by seed."""
+    measure = _measure(arms)
+    return [100 * arm[measure] for arm in arms]
 
 
 def differences(arms: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the differences in CIDEr × 100, by seed."""
-    of_others = {arm["seed"]: 100 * arm["cider"] for arm in others}
-    return [100 * arm["cider"] - of_others[arm["seed"]] for arm in arms]
+    """Return the differences in :func:`percents`, by seed."""
+    of_others = dict(zip((arm["seed"] for arm in others), percents(others), strict=True))
+    return [value - of_others[arm["seed"]] for arm, value in zip(arms, percents(arms), strict=True)]
+
+
+def _measure(arms: Sequence[Mapping[str, Any]]) -> str:
+    """Name what arms were tested by."""
+    return next(name for name in _NAMES if name in arms[0])
 
 
 def half_width(values: Sequence[float]) -> float | None:

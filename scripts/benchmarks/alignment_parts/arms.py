@@ -11,19 +11,24 @@ import yaml
 from evlvideo.assembly.clips import read_clips, references_of
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
+from evlvideo.config.data import QUESTIONS
 from evlvideo.config.recipes.recipe import Recipe, Stage, load_recipe
 from evlvideo.config.run import TOWERS
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
 from evlvideo.estimate.run_costs import clip_costs
+from evlvideo.evaluation.answer_questions import QuestionSet, answer_questions
 from evlvideo.experiments.resumable import check_settings, train_unfinished
 from evlvideo.files import read_json, write_json, write_text
 from evlvideo.inference.captioning import generate_captions
 from evlvideo.inference.captions import texts_of
 from evlvideo.metrics.scoring import score_captions
+from evlvideo.mini.rendered import root_of
 from evlvideo.results.run_directory import LOG_NAME, SUMMARY_NAME
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "configs" / "mini" / "image" / "alignment.yaml"
+MEASURES = {"captions": "cider", QUESTIONS: "accuracy"}
+"""Kind of data → what a validation logs, and a test gives."""
 CAPTIONS_NAME = "test_captions.json"
 FROZEN, UNFROZEN, ALL = "align", "unfreeze", "finetune"
 """Stages of the config: they train the connector, the language model too, and the vision tower too."""
@@ -34,16 +39,18 @@ class Sizes:
     """How much is trained and looked at."""
 
     steps: int
-    """Of each arm, unless a study counts in multiply-adds."""
+    """Of each arm, unless a study says otherwise."""
     eval_steps: int
     batch_size: int
     data: Mapping[str, Any]
     """Further keys of `data`."""
     test_split: str
+    language_model: str | None = None
+    """A folder, instead of the packaged model."""
 
 
-WHOLE = Sizes(steps=120, eval_steps=30, batch_size=16, data={"validation_clips": 50}, test_split="test")
-SMALL = Sizes(steps=4, eval_steps=2, batch_size=2, data={"validation_clips": 2}, test_split="validate")
+WHOLE = Sizes(steps=240, eval_steps=60, batch_size=16, data={"validation_clips": 50}, test_split="test")
+SMALL = Sizes(steps=8, eval_steps=2, batch_size=2, data={"validation_clips": 2}, test_split="validate")
 
 
 @dataclass(frozen=True)
@@ -68,19 +75,21 @@ class Arm:
 
     def result(self, sizes: Sizes) -> dict[str, Any]:
         """Test the last stage, and gather what the stages logged and cost."""
+        measure = MEASURES[self.last.config.data.kind]
+        test = _cider if measure == "cider" else _accuracy
         return {
             "arm": self.name,
             "seed": self.seed,
             "stages": [{"name": stage.name, "steps": stage.config.training.max_steps} for stage in self.recipe.stages],
             "multiply_adds": multiply_adds(self.recipe),
             "training_seconds": round(sum(_seconds(stage) for stage in self.recipe.stages), 1),
-            "cider": round(_cider(self.last, sizes.test_split), 4),
-            "curve": list(curve(self.recipe.stages)),
+            measure: round(test(self.last, sizes.test_split), 4),
+            "curve": list(curve(self.recipe.stages, measure)),
         }
 
 
 def recipe_of(directory: Path, seed: int, stages: Sequence[Mapping[str, Any]], sizes: Sizes, **changes: Any) -> Recipe:
-    """Write a recipe beside its directory, and read it.
+    """Write a recipe by the stages of the config beside its directory, and read it.
 
     Args:
         directory: of the recipe's runs.
@@ -94,11 +103,26 @@ def recipe_of(directory: Path, seed: int, stages: Sequence[Mapping[str, Any]], s
     training = {"eval_steps": sizes.eval_steps, "batch_size": sizes.batch_size}
     for section, keys in {"data": dict(sizes.data), "training": training}.items():
         values[section] |= keys
+    if sizes.language_model is not None:
+        changes = {"architecture": _write_architecture(directory.parent, sizes.language_model), **changes}
     for key, value in changes.items():
         values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
-    values |= {"seed": seed, "output_dir": str(directory), "stages": [_stage(stage, known) for stage in stages]}
+    return write_recipe(directory, seed, {**values, "stages": [_stage(stage, known) for stage in stages]})
+
+
+def _write_architecture(directory: Path, language_model: str) -> str:
+    """Write the architecture of the mini towers with another language model, and return its path."""
+    values = yaml.safe_load((CONFIG.parents[2] / "architectures" / "mini.yaml").read_text(encoding="utf-8"))
+    del values["text_config"]
+    path = directory / "architecture.yaml"
+    write_text(path, yaml.safe_dump({**values, "language_model": language_model}, sort_keys=False))
+    return str(path)
+
+
+def write_recipe(directory: Path, seed: int, values: Mapping[str, Any]) -> Recipe:
+    """Write a recipe beside its directory, and read it."""
     path = directory.with_suffix(".yaml")
-    write_text(path, yaml.safe_dump(values, sort_keys=False))
+    write_text(path, yaml.safe_dump({**values, "seed": seed, "output_dir": str(directory)}, sort_keys=False))
     return load_recipe(path)
 
 
@@ -108,15 +132,15 @@ def _stage(asked: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> 
     return {"name": asked["name"], **own, "training": training}
 
 
-def curve(stages: Sequence[Stage]) -> Iterator[dict[str, float]]:
-    """Yield the validations of stages, in steps from the first one's start."""
+def curve(stages: Sequence[Stage], measure: str) -> Iterator[dict[str, float]]:
+    """Yield the validations of stages, each with its loss and a measure, in steps from the first one's start."""
     before = 0
     for stage in stages:
         for line in (stage.directory / LOG_NAME).read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
-            if "validation_cider" in entry:
-                loss, cider = (round(entry[f"validation_{name}"], 4) for name in ("loss", "cider"))
-                yield {"step": before + entry["step"], "loss": loss, "cider": cider}
+            if f"validation_{measure}" in entry:
+                found = {name: round(entry[f"validation_{name}"], 4) for name in ("loss", measure)}
+                yield {"step": before + entry["step"], **found}
         before += stage.config.training.max_steps
 
 
@@ -125,6 +149,15 @@ def _cider(stage: Stage, split: str) -> float:
     clips = read_clips(stage.config.data, split)
     captions = captions_of(stage, clips, CAPTIONS_NAME)
     return score_captions(captions, references_of(clips), ("cider",), "python").corpus["cider"]
+
+
+def _accuracy(stage: Stage, split: str) -> float:
+    """Score a stage's answers to the questions of a split, by VQA's accuracy."""
+    data = stage.config.data
+    asked = QuestionSet(data.dataset, root_of(data.dataset, None), split)
+    _, result = answer_questions(str(stage.directory), asked)
+    assert result is not None
+    return result.scores["vqa_accuracy"].value
 
 
 def captions_of(stage: Stage, clips: Sequence[CaptionedClip], name: str) -> dict[str, str]:
