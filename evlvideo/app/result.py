@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from evlvideo.app.explain import Explanation, Outcome
@@ -72,7 +73,12 @@ def _record(outcome: Outcome) -> Mapping[str, Any]:
         ],
         "frame_seconds": found.seconds.tolist(),
         "frame_attention": None if found.attention is None else list(found.attention.shares),
+        "merged_token_of_patch": None if found.merging is None else _listed(found.merging.groups),
     }
+
+
+def _listed(groups: np.ndarray | None) -> Any:
+    return None if groups is None else groups.tolist()
 
 
 @cache

@@ -26,7 +26,7 @@ def explained(text: str = "a dog", frames: int = 24) -> Explanation:
         file=metadata(frames),
         captions=(CaptionView(text, tokens, (text,)),),
         pruning=None,
-        merging=MergingView(17, 9, False, ()),
+        merging=MergingView(17, 9, False, (), np.array([[[0, 1]], [[0, 0]]])),
         attention=AttentionView("merged", (0.75, 0.25), ((0.75, 0.25),), 0.5),
     )
 
@@ -80,5 +80,6 @@ def test_programs_get_texts_tokens_and_times() -> None:
     assert first["captions"][0]["text"] == "a dog"
     assert first["captions"][0]["tokens"][1] == {"text": "\n", "probability": pytest.approx(0.26), "ends": True}
     assert (first["frame_seconds"], first["frame_attention"]) == ([0.0, 1.25], [0.75, 0.25])
+    assert first["merged_token_of_patch"] == [[[0, 1]], [[0, 0]]]
     assert second == {"checkpoint": "other", "error": "It is too small."}
     assert to_json(Path("a.mp4"), [], question="what?")["question"] == "what?"

@@ -1,5 +1,7 @@
 """What is shown of a caption is what other commands find, by ways of their own."""
 
+import base64
+import io
 import threading
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from evlvideo.app.choices import Choices
 from evlvideo.app.explain import Explanation, OpenCheckpoint, explain_all, open_all
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.comparison.page.inspect_models import inspect_models
+from evlvideo.comparison.page.token_groups import paint_groups
 from evlvideo.comparison.rows.system import System
 from evlvideo.data.video.decode import decode_frames
 from evlvideo.data.video.sampling import uniform
@@ -97,6 +100,17 @@ def test_what_is_inside_is_what_a_report_shows(toy: Toy, run: Path, checkpoint: 
     assert found.merging is not None and found.merging == expected.merging
     assert found.attention is not None and found.attention == expected.attention
     assert found.pruning is None
+
+
+def test_the_merged_token_of_each_patch_is_what_is_painted(checkpoint: OpenCheckpoint, video: Path) -> None:
+    found = checkpoint.explain(video, Choices())
+    assert found.merging is not None and found.merging.groups is not None
+    # The toy's frames have 4 × 4 patches; a class token is among the nine that are left.
+    assert found.merging.groups.shape == (FRAMES, 4, 4)
+    for frame, groups, painted in zip(found.frames, found.merging.groups, found.merging.painted, strict=True):
+        assert 1 < len(np.unique(groups)) <= found.merging.after - 1
+        data = base64.b64decode(painted.address.removeprefix("data:image/png;base64,"))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), paint_groups(frame, groups))
 
 
 def test_captions_continue_a_prompt_and_later_ones_do_not(run: Path, checkpoint: OpenCheckpoint, video: Path) -> None:
