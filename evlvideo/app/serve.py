@@ -108,6 +108,8 @@ def start_page(checkpoints: Sequence[Any], uploads: str, *, host: str, port: int
         server_port=port,
         max_file_size=f"{upload_megabytes}mb",
         share=False,
+        # Else Gradio gives up if the page does not answer within three seconds, as on a busy machine.
+        _frontend=False,
         inbrowser=False,
         quiet=True,
         prevent_thread_lock=True,
