@@ -40,6 +40,7 @@ FLOORS = (
     ("comparison.page",),
     ("comparison",),
     ("experiments",),
+    ("app",),
     ("cli",),
     ("__main__",),
 )

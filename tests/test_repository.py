@@ -37,6 +37,7 @@ HEAVY = (
     "matplotlib",
     "pyarrow",
     "pycocoevalcap",
+    "gradio",
 )
 
 
