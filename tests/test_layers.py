@@ -29,6 +29,7 @@ FLOORS = (
     ("results",),
     ("assembly",),
     ("inference",),
+    ("corpus",),
     ("estimate",),
     ("training",),
     ("training.scst",),

@@ -26,7 +26,18 @@ MODULES = [
     if not module.name.endswith("__main__")  # importing it runs the command line
 ]
 DOCUMENTS = [path for path in sorted(ROOT.rglob("*.md")) if not path.relative_to(ROOT).parts[0].startswith(".")]
-HEAVY = ("torch", "torchvision", "transformers", "timm", "accelerate", "decord", "av", "matplotlib", "pycocoevalcap")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "timm",
+    "accelerate",
+    "decord",
+    "av",
+    "matplotlib",
+    "pyarrow",
+    "pycocoevalcap",
+)
 
 
 @pytest.mark.parametrize("module", MODULES)
