@@ -34,7 +34,7 @@ def test_the_text_is_the_one_that_covers_most_time() -> None:
 
 
 def test_a_text_that_changes_word_by_word_is_not_joined_for_ever() -> None:
-    words = "a b c d e f g h i j".split()
+    words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
     texts = [" ".join([*"zyxwvutsrq"[:place], *words[place:]]) for place in range(10)]
     assert len(join_captions([Cue(10 * place, 10 * place + 10, text) for place, text in enumerate(texts)])) == 5
 

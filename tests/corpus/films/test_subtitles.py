@@ -16,7 +16,7 @@ from evlvideo.corpus.films.subtitles import LINE_WIDTH, WRITERS, to_srt, to_vtt
 
 Write = Callable[[Iterable[Cue]], str]
 EACH = pytest.mark.parametrize("suffix", WRITERS)
-FAMILY = "👨‍👩‍👧‍👦"  # noqa: RUF001
+FAMILY = "👨‍👩‍👧‍👦"
 ODD = [
     Cue(0, 1.5, "a <b>bold</b> & brave --> man, 1 < 2"),
     Cue(1.5, 2, "one\n\ntwo\r\n3\n00:00:01.000 --> 00:00:02.000\tend\0"),
