@@ -188,7 +188,8 @@ def disturbed(rng: random.Random, shot: np.ndarray, film: Film) -> np.ndarray:
         part[:] = part // 8
     else:
         light = np.interp(np.arange(count), [start - RATE, start, start + RATE], [1, 0.4, 1])
-        shot = (shot * light[:, None, None, None]).astype(np.uint8)
+        for picture, share in zip(shot, light.tolist(), strict=True):
+            picture[:] = picture * share
     return shot
 
 

@@ -25,8 +25,8 @@ _SIDE = RATE // 2
 """Pictures on either side of a hard cut."""
 _MOST = 24.0
 """Most that a value can differ by, of 0 … 255, so that a small object that comes or goes makes no great difference."""
-_PAIRS = ((1, 0), (2, 0), (3, 0), (1, 1), (1, 2), (2, 1))
-"""Places before and after a cut that differ all the same; the pictures on either side of a flash do not."""
+_PAIRS = (*((1, after) for after in range(RATE)), *((before, 0) for before in range(2, RATE + 1)), (2, 1))
+"""Places before and after a cut that all differ; what was there before a flash is there again within a second."""
 _STEP, _STANDS_OUT = 8.0, 2.5
 """Least difference at a hard cut, in 0 … 24, and how many times the usual step around it that step is."""
 _Shares = tuple[tuple[float, float], ...]
@@ -122,7 +122,7 @@ def resolve(cuts: Sequence[Cut], least: int) -> list[Cut]:
         else:
             middle = (last.place + cut.place) // 2
             place = middle if faded else max(last, cut, key=lambda one: one.difference).place
-            kept[-1] = Cut(place, _difference(last.before, cut.after), last.before, cut.after)
+            kept[-1] = _cut(place, last.before, cut.after)
     return kept
 
 
@@ -142,12 +142,17 @@ def _hard(flat: Floats) -> Iterator[Cut]:
     steps = _over(flat, 1, 0, 255)
     lasting = np.min([_over(flat, *pair, 255) for pair in _PAIRS], axis=0)
     scores = np.min([_differences(before, after), *(_over(flat, *pair, _MOST) for pair in _PAIRS)], axis=0)
-    usual = np.median(sliding_window_view(np.pad(steps, 2 * _SIDE, mode="edge"), 4 * _SIDE + 1), axis=-1)
+    usual = np.median(sliding_window_view(np.pad(steps, 2 * _SIDE, mode="symmetric"), 4 * _SIDE + 1), axis=-1)
     highest = sliding_window_view(np.pad(scores, _SIDE), 2 * _SIDE + 1).max(axis=-1)
     for place in np.flatnonzero((scores == highest) & (scores >= _STEP) & (lasting >= _STANDS_OUT * usual)).tolist():
         one, other = before[place], after[place]
         if not _is_same_in_other_light(one, other, _ALIKE):
-            yield Cut(place, _difference(one, other), one, other)
+            yield _cut(place, one, other)
+
+
+def _cut(place: int, before: Floats, after: Floats) -> Cut:
+    # Copies, since views would keep the pictures of the whole block in memory.
+    return Cut(place, _difference(before, after), before.copy(), after.copy())
 
 
 def _over(flat: Floats, before: int, after: int, most: float) -> Floats:
@@ -170,8 +175,7 @@ def _gradual(flat: Floats) -> Iterator[Cut]:
     for _, start, end in sorted(found, reverse=True):
         if all(end <= other_start or start >= other_end for other_start, other_end in taken):
             taken.append((start, end))
-            before, after = smooth[start], smooth[end]
-            yield Cut((start + end) // 2, _difference(before, after), before, after)
+            yield _cut((start + end) // 2, smooth[start], smooth[end])
 
 
 def _blends(flat: Floats, smooth: Floats, length: int, shares: _Shares) -> Iterator[tuple[float, int, int]]:
