@@ -3,7 +3,7 @@
 import hashlib
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, overload
 
@@ -102,9 +102,38 @@ class Rows(Sequence[Row]):
         for batch in self.table.to_batches(_CHUNK):
             yield from map(Row, *(column.to_pylist() for column in batch.columns))
 
-    def without(self, ids: pa.ChunkedArray) -> "Rows":
-        """Return the rows that have none of the ids, in order."""
-        return Rows(self.table.filter(pc.invert(pc.is_in(self.table["id"], value_set=ids))))
+    def beside(self, known: pa.Table) -> "Rows":
+        """Return the rows that are not among others, in order.
+
+        Args:
+            known: others, in columns as in :data:`SCHEMA`.
+
+        Raises:
+            UserError: an id stands for another row there; the first is named.
+        """
+        place = pc.index_in(self.table["id"], value_set=known["id"])
+        shared = self.table.filter(pc.is_valid(place))
+        there = known.select(SCHEMA.names).cast(SCHEMA).take(place.drop_null())
+        for name in SCHEMA.names[1:]:
+            nothing = "" if name == "path" else -1.0
+            differs = pc.not_equal(pc.fill_null(shared[name], nothing), pc.fill_null(there[name], nothing))
+            if pc.any(differs).as_py():
+                here, other = (
+                    Row(*table.filter(differs).slice(0, 1).to_pylist()[0].values()) for table in (shared, there)
+                )
+                raise UserError(
+                    f"The id {shown(here.id)} stands for several rows: {_told(other)} and {_told(here)}. Each row "
+                    "comes out once: give every row an id of its own."
+                )
+        return Rows(self.table.filter(pc.is_null(place)))
+
+    def joined(self, more: "Rows") -> "Rows":
+        """Return these rows and those of others that are new, in order.
+
+        Raises:
+            UserError: as :meth:`beside`.
+        """
+        return Rows(pa.concat_tables([self.table, more.beside(self.table).table]))
 
     def check_unique(self) -> "Rows":
         """Return these rows, if no two have the same id.
@@ -126,4 +155,9 @@ class Rows(Sequence[Row]):
 
 
 def _columns(rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-    return list(zip(*map(astuple, rows), strict=True))
+    return list(zip(*((row.id, row.path, row.start, row.end) for row in rows), strict=True))
+
+
+def _told(row: Row) -> str:
+    times = "" if row.start is None and row.end is None else f" from {row.start or 0:g} s to {row.end or 'its end'}"
+    return row.path + times

@@ -3,7 +3,6 @@
 import hashlib
 import pickle
 
-import pyarrow as pa
 import pytest
 
 from evlvideo.corpus.rows import Row, Rows, row_id
@@ -28,8 +27,19 @@ def test_rows_stand_in_columns_and_come_out_as_they_were() -> None:
         rows[3]
 
 
-def test_rows_that_are_done_are_left_out() -> None:
-    assert list(Rows.of(ROWS).without(pa.chunked_array([["b", "unknown"]], pa.large_string()))) == [ROWS[0], ROWS[2]]
+def test_rows_that_are_known_are_left_out() -> None:
+    rows = Rows.of(ROWS)
+    assert list(rows.beside(Rows.of([ROWS[1], Row("unknown", "/d.mp4")]).table)) == [ROWS[0], ROWS[2]]
+    assert list(rows.beside(Rows.of([]).table)) == ROWS
+    assert list(rows[:2].joined(rows[1:])) == ROWS
+
+
+@pytest.mark.parametrize(
+    "other", [Row("b", "/else.mp4", 1.5, 3), Row("b", "/clips/b.mp4"), Row("b", "/clips/b.mp4", 1.5)]
+)
+def test_an_id_that_is_known_for_something_else_is_refused(other: Row) -> None:
+    with pytest.raises(UserError, match=r"The id 'b' stands for several rows: .* and /clips/b.mp4 from 1.5 s to 3.0"):
+        Rows.of(ROWS).beside(Rows.of([other]).table)
 
 
 def test_an_id_of_two_rows_is_refused_by_name() -> None:
