@@ -15,6 +15,7 @@ import torch
 
 from evlvideo.config.data import DataConfig
 from evlvideo.config.run import RunConfig
+from evlvideo.corpus.films.length import check_length
 from evlvideo.corpus.output import Made
 from evlvideo.corpus.rows import Row
 from evlvideo.corpus.sources import IN_SHARD, SHARD_SUFFIX
@@ -83,6 +84,10 @@ class DecodeRows:
             if isinstance(media, TarMember) and str(media.shard) in str(error):
                 raise DecodeError(str(error)) from error
             raise
+        if row.start is None or row.end is None:
+            until = decoded.metadata.duration_seconds if row.end is None else row.end
+            if too_long := check_length(row.path, until - (row.start or 0.0)):
+                raise DecodeError(too_long)
         return {"pixel_values": self._transform(decoded.frames), "frames": len(set(decoded.indices))}
 
     def _choose(self, frames: int, seconds: np.ndarray) -> list[int]:

@@ -45,7 +45,7 @@ def to_srt(cues: Iterable[Cue]) -> str:
     return "\n".join(_blocks(cues, ",", escaped))
 
 
-WRITERS: dict[str, Callable[[Iterable[Cue]], str]] = {"srt": to_srt, "vtt": to_vtt}
+SUBTITLES: dict[str, Callable[[Iterable[Cue]], str]] = {"srt": to_srt, "vtt": to_vtt}
 """Forms of subtitles by their suffix."""
 
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evlvideo.corpus.films.joining import Cue
-from evlvideo.corpus.films.subtitles import LINE_WIDTH, WRITERS, to_srt, to_vtt
+from evlvideo.corpus.films.subtitles import LINE_WIDTH, SUBTITLES, to_srt, to_vtt
 
 Write = Callable[[Iterable[Cue]], str]
-EACH = pytest.mark.parametrize("suffix", WRITERS)
+EACH = pytest.mark.parametrize("suffix", SUBTITLES)
 FAMILY = "👨‍👩‍👧‍👦"
 ODD = [
     Cue(0, 1.5, "a <b>bold</b> & brave --> man, 1 < 2"),
@@ -44,7 +44,7 @@ def plain(text: str) -> str:
 @EACH
 def test_ffmpeg_reads_times_and_texts(suffix: str, tmp_path: Path) -> None:
     cues = [Cue(0, 9.5, "a dog runs"), Cue(9.5, 61.25, "a cat sleeps"), Cue(3_700, 3_710.04, "the end")]
-    assert read(WRITERS[suffix](cues), suffix, tmp_path) == [
+    assert read(SUBTITLES[suffix](cues), suffix, tmp_path) == [
         (0, 9_500, "a dog runs"),
         (9_500, 61_250, "a cat sleeps"),
         (3_700_000, 3_710_040, "the end"),
@@ -53,7 +53,7 @@ def test_ffmpeg_reads_times_and_texts(suffix: str, tmp_path: Path) -> None:
 
 @EACH
 def test_no_text_breaks_its_file(suffix: str, tmp_path: Path) -> None:
-    found = read(WRITERS[suffix](ODD), suffix, tmp_path)
+    found = read(SUBTITLES[suffix](ODD), suffix, tmp_path)
     times = [(0, 1_500), (1_500, 2_000), (2_000, 3_000), (3_000, 360_001_250), (360_001_250, 360_002_000)]
     assert [cue[:2] for cue in found] == times
     texts = [re.sub(r"\s+|→", "", plain(cue[2])).replace("-->", "") for cue in found]
@@ -89,7 +89,7 @@ def test_files_have_the_form_that_their_standards_show() -> None:
 @EACH
 def test_long_captions_are_broken_between_words(suffix: str) -> None:
     caption = "a man in a red shirt rides a brown horse along a wide river while people on the bridge watch"
-    lines = WRITERS[suffix]([Cue(0, 9, caption)]).strip().split("\n")
+    lines = SUBTITLES[suffix]([Cue(0, 9, caption)]).strip().split("\n")
     lines = lines[next(place for place, line in enumerate(lines) if "-->" in line) + 1 :]
     assert " ".join(lines) == caption
     assert len(lines) == 3
