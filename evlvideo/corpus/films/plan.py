@@ -10,7 +10,8 @@ from multiprocessing import get_context
 from typing import Any
 
 from evlvideo.corpus.films import cuts
-from evlvideo.corpus.films.shots import LEAST_SECONDS, MOST_SECONDS, find_shots
+from evlvideo.corpus.films.shots import LEAST_SECONDS, MOST_SECONDS
+from evlvideo.corpus.films.shots_cache import cached_shots
 from evlvideo.corpus.films.thumbnails import describe_film
 from evlvideo.corpus.films.windows import Part, check_windows, windows
 from evlvideo.corpus.rows import Row
@@ -111,7 +112,7 @@ def rows_of_films(
 
 def _parts(media: Media, row: Row, plan: FilmPlan) -> list[Part]:
     if plan.shots:
-        found = find_shots(media, row.start, row.end)
+        found = cached_shots(media, row.start, row.end)
         for gap in found.broken:
             logger.warning("%s: %.0f to %.0f s have no shots: %s", row.path, gap.start, gap.end, gap.reason)
         return found.shots
