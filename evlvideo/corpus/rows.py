@@ -111,6 +111,8 @@ class Rows(Sequence[Row]):
         Raises:
             UserError: an id stands for another row there; the first is named.
         """
+        if not known.num_rows:
+            return self
         place = pc.index_in(self.table["id"], value_set=known["id"])
         shared = self.table.filter(pc.is_valid(place))
         there = known.select(SCHEMA.names).cast(SCHEMA).take(place.drop_null())
@@ -133,7 +135,7 @@ class Rows(Sequence[Row]):
         Raises:
             UserError: as :meth:`beside`.
         """
-        return Rows(pa.concat_tables([self.table, more.beside(self.table).table]))
+        return Rows(pa.concat_tables([self.table, more.beside(self.table).table])) if len(self) else more
 
     def check_unique(self) -> "Rows":
         """Return these rows, if no two have the same id.

@@ -1,6 +1,6 @@
 """Answer questions about every clip of a dataset, in one process or several."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +55,18 @@ class Questionnaire:
         processor: tokenizes them.
         answering: the prompt.
         questions: clip id → its question, as it stands in its file.
+        firsts: the first clip of those that ask about one picture. Defaults to all.
     """
 
-    def __init__(self, processor: EvlVideoProcessor, answering: AnsweringConfig, questions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        processor: EvlVideoProcessor,
+        answering: AnsweringConfig,
+        questions: Mapping[str, str],
+        firsts: Collection[str] | None = None,
+    ) -> None:
         self._processor, self._answering, self._questions = processor, answering, questions
+        self.firsts = questions.keys() if firsts is None else firsts
 
     def ask(self, clip_ids: Sequence[str]) -> dict[str, Tensor]:
         """Tokenize the questions of clips, as :meth:`EvlVideoProcessor.questions` does."""

@@ -3,9 +3,10 @@
 Notation: `B` clips, `k` references of each, `L` text tokens, `P` soft tokens, `E` width of the language model.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import islice
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -52,8 +53,8 @@ class Validation:
     """CIDEr of the captions, as a fraction."""
     loss: float | None
     """Mean cross-entropy over the target tokens of all clips in eval mode. `None` if no clip has a reference."""
-    spread: PromptSpread
-    """Spread of the soft prompts."""
+    spread: PromptSpread | None
+    """Spread of the soft prompts, without those that ask again about a picture; None if there is one picture."""
     accuracy: float | None = None
     """Share of the captions that are right answers; None if they answer no questions."""
 
@@ -61,7 +62,7 @@ class Validation:
         """Return the values of a validation's line in the log, by key. CIDEr and shares are fractions."""
         texts = [caption.text for caption in self.captions.values()]
         loss = {} if self.loss is None else {"validation_loss": self.loss}
-        spread = spread_values(self.spread, len(texts))
+        spread = {"validation_clips": len(texts), **({} if self.spread is None else _spread_values(self.spread))}
         if self.accuracy is not None:
             # Good answers are often equal, unlike good captions, so that signs of collapse would mislead.
             return {"validation_accuracy": self.accuracy, **loss, **spread}
@@ -85,10 +86,9 @@ class Validation:
         )
 
 
-def spread_values(spread: PromptSpread, clips: int) -> dict[str, float]:
-    """Return the log's values of a number of clips' soft prompts."""
+def _spread_values(spread: PromptSpread) -> dict[str, float]:
+    """Return the log's values of a spread."""
     return {
-        "validation_clips": clips,
         "validation_prompt_between": spread.between,
         "validation_prompt_within": spread.within,
         "validation_prompt_norm": spread.norm,
@@ -146,7 +146,8 @@ class Validator:
 
         def observe(batch: EncodedBatch) -> None:
             losses.append(summed_loss(self._captioner, batch.prompt, self._texts(batch.clip_ids)))
-            moments.append(_on_host(token_moments(batch.soft_prompt)))
+            if first := [place for place, clip_id in enumerate(batch.clip_ids) if self._is_first(clip_id)]:
+                moments.append(_on_host(token_moments(batch.soft_prompt[first])))
 
         captions = generate_captions(
             self._captioner,
@@ -161,26 +162,34 @@ class Validator:
         words = self._tokenized.tokenize(texts_of(captions))
         scores = score_tokenized(words, self._tokenized, metrics=("cider",))
         sums, targets = (sum(column) for column in zip(*gather_object(losses), strict=True))
+        of_all = joined_moments(gather_object(moments))
         return Validation(
             captions=captions,
             cider=scores.corpus["cider"],
             loss=sums / targets if targets else None,
-            spread=spread_of(joined_moments(gather_object(moments))),
+            spread=spread_of(of_all) if len(of_all.norm) > 1 else None,
             accuracy=None if self._questionnaire is None else right_share(texts_of(captions), self.references),
         )
 
     def values_at_start(self, dataset: Dataset[dict[str, Any]]) -> dict[str, float]:
-        """Return the log's values of the first few clips' soft prompts, without captioning them."""
+        """Return the log's values of the first few pictures' soft prompts, without captioning them."""
 
         def measure(soft_prompt: Tensor, clip_ids: Sequence[str]) -> list[TokenMoments]:
             return [_on_host(token_moments(clip)) for clip in soft_prompt.split(1)]
 
-        few = Subset(dataset, range(min(START_CLIPS, len(cast(Sized, dataset)))))
+        firsts = (place for place, clip_id in enumerate(self.references) if self._is_first(clip_id))
+        few = Subset(dataset, list(islice(firsts, START_CLIPS)))
         size = min(START_CLIPS, self._generation.batch_size)
         batches = encode_batches(self._captioner, few, measure, batch_size=size, num_workers=self._num_workers)
         mine = [clip.result for batch in batches for clip in batch if clip.result is not None]
         moments = gather_object(mine)
-        return spread_values(spread_of(joined_moments(moments)), len(moments)) if moments else {}
+        if len(moments) < 2:
+            return {}
+        return {"validation_clips": len(moments), **_spread_values(spread_of(joined_moments(moments)))}
+
+    def _is_first(self, clip_id: str) -> bool:
+        """Whether no clip before it has the same picture, so that its soft prompt may differ from theirs."""
+        return self._questionnaire is None or clip_id in self._questionnaire.firsts
 
     def _texts(self, clip_ids: Sequence[str]) -> dict[str, Tensor]:
         """Tokenize the first `k` references of each clip in turn, `(k·B, L)`; missing ones have no targets."""

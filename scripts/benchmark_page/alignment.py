@@ -13,10 +13,7 @@ _START = (
     "`configs/mini/image/alignment.yaml`"
 )
 _ALIKE = "not told apart from"
-_TOO_SMALL = (
-    " Where rows are not told apart, the packaged language model, of a million weights, or the number of seeds may be "
-    "too small to show a difference."
-)
+_TOO_SMALL = " Where rows are not told apart, {} or the number of seeds may be too small to show a difference."
 _NAMES = {"cider": "CIDEr", "accuracy": "accuracy"}
 _MEASURES = {"cider": "CIDEr × 100", "accuracy": "VQA accuracy in percent"}
 _FROZEN, _TRAINED = " (frozen)", " (trained)"
@@ -59,20 +56,22 @@ def alignment(report: dict[str, Any]) -> list[str]:
     """Make the section of a study."""
     title, compared = _STUDIES[report["study"]]
     said, sizes = report["conditions"], report["sizes"]
+    other = sizes["language_model"]
     by_name = _by_name(report["arms"])
     measure = _measure(report["arms"])
     return [
-        f"## {title}",
+        f"## {title}{f', with {other}' if other else ''}",
         "",
-        f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}, batches of "
-        f"{sizes['batch_size']}, seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread"
+        f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}"
+        f"{f', but with the language model {other}' if other else ''}, batches of {sizes['batch_size']}, "
+        f"seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread"
         f"{f', {said}' if said else ''}. Numbers are means over seeds with 95 % intervals (Student's t), and each "
         f"seed's in parentheses; differences are from the first row on the same seed. {_MEASURES[measure]} on the "
         f"{sizes['test_split']} split, greedy; the loss is that of validation in eval mode, after the last step.",
         "",
         *_table(by_name, measure),
         "",
-        *_told(by_name, measure),
+        *_told(by_name, measure, other or "the packaged language model, of a million weights,"),
         *(_trained_against_frozen(by_name) if report["study"] == "questions" else []),
         *(_over_steps(by_name) if report["study"] == "captions" else []),
     ]
@@ -137,9 +136,11 @@ def _table(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> 
     )
 
 
-def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> list[str]:
+def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str, language_model: str) -> list[str]:
     """Say which rows differ from the first one by more than their interval."""
     first, *others = by_name
+    if len(by_name[first]) == 1:
+        return ["One seed says nothing about how far rows lie apart by chance."]
     apart: dict[str, list[str]] = {"above": [], "below": [], _ALIKE: []}
     for name in others:
         found = differences(by_name[name], by_name[first])
@@ -153,7 +154,7 @@ def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> l
     ]
     seeds = len(by_name[first])
     told = f"By these intervals over {seeds} seeds, {'; '.join(said)} in {_NAMES[measure]}."
-    return [f"{told}{_TOO_SMALL if apart[_ALIKE] else ''}"]
+    return [f"{told}{_TOO_SMALL.format(language_model) if apart[_ALIKE] else ''}"]
 
 
 def percents(arms: Sequence[Mapping[str, Any]]) -> list[float]:

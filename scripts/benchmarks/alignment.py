@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path("runs/alignment"), help="of the runs (%(default)s)")
     parser.add_argument("--out", type=Path, help="defaults to docs/benchmarks/alignment-STUDY.json")
     parser.add_argument("--small", action="store_true", help="a few steps and pictures, to try the program")
+    parser.add_argument(
+        "--language-model", type=Path, help="a folder, instead of the packaged model of a million weights"
+    )
+    parser.add_argument("--steps", type=int, help=f"of each arm ({WHOLE.steps})")
+    parser.add_argument("--batch-size", type=int, help=f"of each step ({WHOLE.batch_size})")
     parser.add_argument("--conditions", default="", help="what else ran on the machine, for the page")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -56,12 +61,24 @@ def main() -> None:
     torch.set_num_threads(1)
     out = (options.out or ROOT / "docs" / "benchmarks" / f"alignment-{options.study}.json").resolve()
     directory = options.directory.resolve()
+    sizes = sizes_of(options)
     os.chdir(ROOT)  # the config names its architecture from here
-    report = measure(options.study, options.seeds, directory, SMALL if options.small else WHOLE)
+    report = measure(options.study, options.seeds, directory, sizes)
     write_json(out, {**report, "conditions": options.conditions})
     if options.study == "captions":
         draw_curves(report["arms"], out.with_suffix(".svg"))
     sys.stdout.write(json.dumps(report["arms"], indent=1) + "\n")
+
+
+def sizes_of(options: argparse.Namespace) -> Sizes:
+    """Return the sizes that the options ask for."""
+    sizes = SMALL if options.small else WHOLE
+    asked = {name: value for name in ("steps", "batch_size") if (value := getattr(options, name)) is not None}
+    if options.language_model is not None:
+        asked["language_model"] = str(options.language_model.resolve())
+    if options.steps is not None:
+        asked["eval_steps"] = max(1, options.steps // 4)
+    return replace(sizes, **asked)
 
 
 def measure(study: str, seeds: list[int], directory: Path, sizes: Sizes) -> dict[str, Any]:
@@ -77,7 +94,8 @@ def measure(study: str, seeds: list[int], directory: Path, sizes: Sizes) -> dict
         "versions": versions(),
         "commit": git_commit(),
         "seeds": seeds,
-        "sizes": asdict(sizes),
+        # A folder's name, since others have theirs elsewhere.
+        "sizes": {**asdict(sizes), "language_model": sizes.language_model and Path(sizes.language_model).name},
         "arms": arms,
     }
 

@@ -59,6 +59,14 @@ def test_a_table_names_files_ids_and_times(folder: Path, suffix: str, monkeypatc
     ]
 
 
+@pytest.mark.parametrize(
+    "name", ["a.mp4", "x/y z/ü.mp4", "x/./a", "./a", "x//a", "x/.hidden/a", "x/..a", "a/b:c", "a b", "x/../b"]
+)
+def test_a_path_is_under_the_tables_folder(folder: Path, name: str) -> None:
+    WRITERS[".parquet"](folder / "table.parquet", [{"path": name}])
+    assert [row.path for row in read_sources([folder / "table.parquet"])] == [os.path.normpath(folder / name)]
+
+
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_table_of_paths_alone_will_do(folder: Path, suffix: str) -> None:
     WRITERS[suffix](folder / f"table{suffix}", [{"path": "a.mp4"}, {"path": "b.mp4"}])

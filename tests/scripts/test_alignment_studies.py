@@ -1,10 +1,12 @@
 """The studies of staged alignment: arms have equal budgets, and the page says what they gave."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "scripts" / "benchmarks"), str(ROOT / "scripts")]
@@ -73,6 +75,14 @@ def test_adaptations_differ_in_their_start_and_in_what_is_trained(
     assert multiply_adds(found[0].recipe) < multiply_adds(found[1].recipe)
 
 
+def test_a_folder_replaces_the_packaged_language_model(tmp_path: Path) -> None:
+    found = list(benchmark.STUDIES["masks"](1, tmp_path, replace(WHOLE, language_model="somewhere/smollm2")))
+    architecture = yaml.safe_load(Path(str(found[0].recipe.stages[0].config.architecture)).read_text())
+    assert architecture["language_model"] == "somewhere/smollm2"
+    assert "text_config" not in architecture
+    assert architecture["vision_weights"] == "package:mini/vision_tower/model.safetensors"
+
+
 def arm(name: str, seed: int, cider: float) -> dict[str, Any]:
     return {
         "arm": name,
@@ -91,7 +101,7 @@ def test_the_page_says_what_the_runs_gave() -> None:
         *(arm("full", seed, cider) for seed, cider in ((1, 0.7), (2, 0.81), (3, 0.89))),
         *(arm("other", seed, cider) for seed, cider in ((1, 0.6), (2, 0.5), (3, 0.7))),
     ]
-    sizes = {"batch_size": 16, "test_split": "test"}
+    sizes = {"batch_size": 16, "test_split": "test", "language_model": None}
     lines = page.alignment({"study": "masks", "seeds": [1, 2, 3], "conditions": "", "sizes": sizes, "arms": given})
     # By Student's t with two degrees of freedom: 4.303 × 1 / √3 of standard deviations of 10 and 1.
     assert (
@@ -102,6 +112,15 @@ def test_the_page_says_what_the_runs_gave() -> None:
     assert lines[-1].startswith(f"{told} Where rows are not told apart, ")
 
 
+def test_the_page_names_another_language_model_and_draws_nothing_from_one_seed() -> None:
+    sizes = {"batch_size": 4, "test_split": "test", "language_model": "smollm2"}
+    given = [arm("causal", 1, 0.5), arm("full", 1, 0.7)]
+    lines = page.alignment({"study": "masks", "seeds": [1], "conditions": "", "sizes": sizes, "arms": given})
+    assert lines[0] == "## Alignment: who sees whom, with smollm2"
+    assert "but with the language model smollm2, batches of 4, seeds 1;" in lines[2]
+    assert lines[-1] == "One seed says nothing about how far rows lie apart by chance."
+
+
 def test_the_page_compares_what_is_trained_from_each_stage() -> None:
     values = {"align (frozen)": (0.2, 0.3, 0.1), "align (trained)": (0.4, 0.51, 0.29)}
     given = [
@@ -109,7 +128,7 @@ def test_the_page_compares_what_is_trained_from_each_stage() -> None:
         for name, of_seeds in values.items()
         for seed, found in enumerate(of_seeds)
     ]
-    sizes = {"batch_size": 16, "test_split": "test"}
+    sizes = {"batch_size": 16, "test_split": "test", "language_model": None}
     lines = page.alignment({"study": "questions", "seeds": [0, 1, 2], "conditions": "", "sizes": sizes, "arms": given})
     assert any("VQA accuracy in percent on the test split" in line for line in lines)
     assert lines[-1] == "What training the language model adds to freezing it: align +20.0 ± 2.5 (+20.0, +21.0, +19.0)."

@@ -23,7 +23,9 @@ from evlvideo.evaluation.answer_questions import QuestionSet, answer_questions
 from evlvideo.evaluation.evaluate import evaluate
 from evlvideo.inference.answering import answer_texts, asked
 from evlvideo.models.processing import IGNORED, EvlVideoProcessor
+from evlvideo.models.tokens.prompt_statistics import TokenMoments
 from evlvideo.models.trainable import without_lora
+from evlvideo.training import validation
 from evlvideo.training.run import train
 from evlvideo.training.validation import right_share
 
@@ -220,6 +222,32 @@ def test_a_run_on_questions_alone_validates_by_its_answers(toy: Toy, questions: 
     assert result.scores["exact_match"].value == pytest.approx(best["validation_accuracy"])
     with pytest.raises(UserError, match="was validated on questions, which `evlvideo evaluate-answers"):
         evaluate(run, split="validate")
+
+
+def test_questions_about_one_picture_count_once_in_the_spread(
+    toy: Toy, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, of_prompts = [], validation.token_moments
+
+    def token_moments(soft_prompts: torch.Tensor) -> TokenMoments:
+        measured.append(len(soft_prompts))
+        return of_prompts(soft_prompts)
+
+    monkeypatch.setattr(validation, "token_moments", token_moments)
+    run = train_toy(asking(toy, questions, tmp_path / "run", training={"max_steps": 2, "eval_steps": 2}))
+    pictures = len(list(toy.clips("validate")))
+    # One by one before the first step, then at the validation.
+    assert measured[:pictures] == [1] * pictures
+    assert sum(measured[pictures:]) == pictures
+    line = next(json.loads(line) for line in (run / "log.jsonl").read_text().splitlines() if "accuracy" in line)
+    assert line["validation_clips"] == 2 * pictures
+
+
+def test_questions_about_one_picture_alone_have_no_spread(toy: Toy, questions: Path, tmp_path: Path) -> None:
+    data, training = {"validation_clips": 2}, {"max_steps": 2, "eval_steps": 2}
+    log = (train_toy(asking(toy, questions, tmp_path / "run", data=data, training=training)) / "log.jsonl").read_text()
+    assert "validation_accuracy" in log
+    assert "validation_prompt_between" not in log
 
 
 @pytest.mark.parametrize("lora", [False, True])

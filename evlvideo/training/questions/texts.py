@@ -1,6 +1,6 @@
 """What a run that trains or validates on questions asks, as its config words it."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from functools import partial
 
 from evlvideo.config.data import QUESTIONS
@@ -34,4 +34,9 @@ def questionnaire_of(
     if config.data.kind != QUESTIONS:
         return None
     check_asks(processor, config.answering)
-    return Questionnaire(processor, config.answering, {clip.clip_id: str(clip.question) for clip in clips})
+    clips = list(clips)
+    firsts: dict[Hashable, str] = {}
+    for clip in clips:
+        firsts.setdefault((clip.video, clip.start_seconds, clip.end_seconds), clip.clip_id)
+    questions = {clip.clip_id: str(clip.question) for clip in clips}
+    return Questionnaire(processor, config.answering, questions, frozenset(firsts.values()))

@@ -45,6 +45,8 @@ class Sizes:
     data: Mapping[str, Any]
     """Further keys of `data`."""
     test_split: str
+    language_model: str | None = None
+    """A folder, instead of the packaged model."""
 
 
 WHOLE = Sizes(steps=240, eval_steps=60, batch_size=16, data={"validation_clips": 50}, test_split="test")
@@ -101,9 +103,20 @@ def recipe_of(directory: Path, seed: int, stages: Sequence[Mapping[str, Any]], s
     training = {"eval_steps": sizes.eval_steps, "batch_size": sizes.batch_size}
     for section, keys in {"data": dict(sizes.data), "training": training}.items():
         values[section] |= keys
+    if sizes.language_model is not None:
+        changes = {"architecture": _write_architecture(directory.parent, sizes.language_model), **changes}
     for key, value in changes.items():
         values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
     return write_recipe(directory, seed, {**values, "stages": [_stage(stage, known) for stage in stages]})
+
+
+def _write_architecture(directory: Path, language_model: str) -> str:
+    """Write the architecture of the mini towers with another language model, and return its path."""
+    values = yaml.safe_load((CONFIG.parents[2] / "architectures" / "mini.yaml").read_text(encoding="utf-8"))
+    del values["text_config"]
+    path = directory / "architecture.yaml"
+    write_text(path, yaml.safe_dump({**values, "language_model": language_model}, sort_keys=False))
+    return str(path)
 
 
 def write_recipe(directory: Path, seed: int, values: Mapping[str, Any]) -> Recipe:
