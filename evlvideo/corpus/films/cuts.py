@@ -203,7 +203,8 @@ def _is_same_in_other_light(one: Floats, other: Floats, alike: float) -> bool:
     if _is_black(one) or _is_black(other):
         return False
     dark, bright = sorted((one, other), key=lambda picture: float(picture.sum()))
-    if _difference(dark, bright * (dark @ bright / (bright @ bright))) <= _SAME:
+    share = np.float32(dark @ bright / (bright @ bright))
+    if _difference(dark, bright * share) <= _SAME:
         return True
     return not _is_flat(one) and not _is_flat(other) and float(np.corrcoef(one, other)[0, 1]) >= alike
 

@@ -15,7 +15,7 @@ from evlvideo.corpus.films.shots_cache import cached_shots
 from evlvideo.corpus.films.thumbnails import describe_film
 from evlvideo.corpus.films.windows import Part, check_windows, windows
 from evlvideo.corpus.rows import Row
-from evlvideo.corpus.stages import media_of
+from evlvideo.corpus.sources import media_of
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media
 from evlvideo.errors import UserError

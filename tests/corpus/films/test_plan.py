@@ -1,10 +1,13 @@
 """What of a film becomes a row, by itself and in a captioning job."""
 
+import re
+import shlex
 import shutil
 from pathlib import Path
 
 import av
 import pytest
+import typer
 from tiny_data import render
 from toy_run import Toy
 from typer.testing import CliRunner
@@ -13,11 +16,13 @@ from evlvideo.cli.app import app
 from evlvideo.corpus.films import length
 from evlvideo.corpus.films.length import check_length
 from evlvideo.corpus.films.plan import FilmPlan, film_rows, rows_of_films
+from evlvideo.corpus.films.subtitles import SUBTITLES
 from evlvideo.corpus.job import caption_corpus
 from evlvideo.corpus.output import read_records
 from evlvideo.corpus.rows import Row, row_id
 from evlvideo.errors import UserError
 
+PAGE = (Path(__file__).parents[3] / "docs" / "long_films.md").read_text(encoding="utf-8")
 TWO = FilmPlan(windows=1.0)
 
 
@@ -151,6 +156,14 @@ def test_the_command_cuts_films(captioner: Path, films: Path, tmp_path: Path) ->
     assert result.exit_code == 0, result.output
     assert "6 rows with captions" in result.output
     assert (tmp_path / "out" / "vtt" / "film1.vtt").read_text().startswith("WEBVTT\n\n1\n00:00:00.000 --> ")
+
+
+@pytest.mark.parametrize("line", re.findall(r"^    (evlvideo .+)$", PAGE, re.MULTILINE))
+def test_the_commands_of_the_page_have_their_options(line: str) -> None:
+    name, *words = shlex.split(line)[1:]
+    given = typer.main.get_command(app).commands[name].make_context(name, words).params  # type: ignore[attr-defined]
+    assert given["shots"] or given["windows"]
+    assert set(given["also"].split(",")) <= SUBTITLES.keys()
 
 
 @pytest.mark.parametrize("option", [["--windows", "10"], ["--shots"]])
