@@ -40,9 +40,9 @@ _STUDIES = {
     ),
     "questions": (
         "Alignment: adaptation to questions",
-        "after each of the four stages, and after none, questions about the same pictures are trained on for half of "
-        "the other studies' steps, by `configs/mini/image/questions.yaml`, with the language model frozen and trained. "
-        "The paper finds that the aligned model adapts easily",
+        "after each of the four stages, and after none, questions about the same pictures are trained on for as many "
+        "steps as these have together, by `configs/mini/image/questions.yaml`, with the language model frozen and "
+        "trained. The paper finds that the aligned model adapts easily",
     ),
     "stages": (
         "Alignment: four stages against one",
@@ -56,7 +56,7 @@ def alignment(report: dict[str, Any]) -> list[str]:
     """Make the section of a study."""
     title, compared = _STUDIES[report["study"]]
     said, sizes = report["conditions"], report["sizes"]
-    other = sizes["language_model"]
+    other = sizes.get("language_model")
     by_name = _by_name(report["arms"])
     measure = _measure(report["arms"])
     return [
@@ -64,15 +64,16 @@ def alignment(report: dict[str, Any]) -> list[str]:
         "",
         f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}"
         f"{f', but with the language model {other}' if other else ''}, batches of {sizes['batch_size']}, "
-        f"seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread"
-        f"{f', {said}' if said else ''}. Numbers are means over seeds with 95 % intervals (Student's t), and each "
+        f"seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread "
+        f""
+        f"of {report['machine']['cpus']}{f', {said}' if said else ''}. Numbers are means over seeds with 95 % intervals (Student's t), and each "
         f"seed's in parentheses; differences are from the first row on the same seed. {_MEASURES[measure]} on the "
         f"{sizes['test_split']} split, greedy; the loss is that of validation in eval mode, after the last step.",
         "",
         *_table(by_name, measure),
         "",
         *_told(by_name, measure, other or "the packaged language model, of a million weights,"),
-        *(_trained_against_frozen(by_name) if report["study"] == "questions" else []),
+        *(_trained_against_frozen(by_name, report["blind"]) if report["study"] == "questions" else []),
         *(_over_steps(by_name) if report["study"] == "captions" else []),
     ]
 
@@ -106,14 +107,15 @@ def _by_name(arms: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, A
     return found
 
 
-def _trained_against_frozen(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+def _trained_against_frozen(by_name: Mapping[str, Sequence[Mapping[str, Any]]], blind: float) -> list[str]:
     """Compare the language model's two states from each stage, on the same seeds."""
     starts = [name.removesuffix(_FROZEN) for name in by_name if name.endswith(_FROZEN)]
     found = ((start, differences(by_name[start + _TRAINED], by_name[start + _FROZEN])) for start in starts)
     return [
         "",
         f"What training the language model adds to freezing it: "
-        f"{'; '.join(f'{start} {cell(values, _SIGNED)}' for start, values in found)}.",
+        f"{'; '.join(f'{start} {cell(values, _SIGNED)}' for start, values in found)}. Without a look at the picture, "
+        f"the most frequent answer of each question's type gets {100 * blind:.1f}.",
     ]
 
 
