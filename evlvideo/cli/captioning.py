@@ -1,7 +1,7 @@
 """The command that captions files, one or millions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,8 +30,16 @@ def caption(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="In a captions.jsonl: the clips' split.")] = "train",
+    windows: Annotated[
+        float | None, typer.Option(help="With a directory: caption windows of so many seconds of each film.")
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Seconds that a window shares with the next.")] = 0.0,
+    shots: Annotated[bool, typer.Option("--shots", help="With a directory: caption each shot of each film.")] = False,
     also: Annotated[
-        str, typer.Option(help="With a directory: other forms to write there, of jsonl, webvid and txt, by commas.")
+        str,
+        typer.Option(
+            help="With a directory: other forms to write there, of jsonl, webvid, txt, srt and vtt, by commas."
+        ),
     ] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start a captioning job's own directory anew.")
@@ -45,14 +53,15 @@ def caption(
     """
     if not sources:
         raise UserError("Nothing was given; name at least one file.")
-    if (out is None or _is_dataset(out)) and (also or overwrite):
-        raise UserError("--also and --overwrite need --out DIRECTORY.")
+    films = {"windows": windows, "overlap": overlap, "shots": shots}
+    if (out is None or _is_dataset(out)) and (also or overwrite or any(films.values())):
+        raise UserError("--windows, --overlap, --shots, --also and --overwrite need --out DIRECTORY.")
     if out is None:
         _print(sources, checkpoint, captions, prompt, changes)
     elif _is_dataset(out):
         _write(sources, checkpoint, out, captions, prompt, split, changes)
     else:
-        _fill(sources, checkpoint, out, captions, prompt, split, changes, also, overwrite)
+        _fill(sources, checkpoint, out, captions, prompt, split, changes, also, overwrite, films)
 
 
 def _is_dataset(out: Path) -> bool:
@@ -89,8 +98,10 @@ def _fill(
     changes: list[str] | None,
     also: str,
     overwrite: bool,
+    films: dict[str, Any],
 ) -> None:
     console = prepare(f"{checkpoint}: captioning into {out}")
+    from evlvideo.corpus.films.plan import FilmPlan
     from evlvideo.corpus.job import caption_corpus
     from evlvideo.progress import spelled_seconds
 
@@ -102,6 +113,7 @@ def _fill(
         overrides=changes,
         captions_per_row=captions,
         prompt=prompt,
+        films=FilmPlan(**films),
         also=[form.strip() for form in also.split(",") if form.strip()],
         split=split,
         overwrite=overwrite,

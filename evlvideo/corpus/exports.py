@@ -1,13 +1,16 @@
-"""Write the captions of a job in other forms, from its parts: a dataset of our own, WebVid's csv, text files."""
+"""Write the captions of a job in other forms, from its parts: a dataset of our own, WebVid's csv, texts, subtitles."""
 
 import csv
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evlvideo.corpus.films.of_job import cues_by_film
+from evlvideo.corpus.films.subtitles import SUBTITLES
 from evlvideo.corpus.output import EXPORTS, read_records
 from evlvideo.corpus.sources import IN_SHARD, SHARD_SUFFIX
 from evlvideo.data.video.backends.image import IMAGE_SUFFIXES
@@ -96,28 +99,59 @@ def _write_webvid(directory: Path, file: Path, root: Path, made_by: Mapping[str,
 
 
 def _write_texts(directory: Path, folder: Path, root: Path, made_by: Mapping[str, Any], split: str) -> str:
-    fresh = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
     taken: set[str] = set()
-    with new_directory(fresh) as temporary:
+    with _replaced_folder(folder) as temporary:
         for record in _captioned(directory):
-            path = _as_path(record["path"])
-            # Names in a shard may lead out of it; those of a text stay in the folder.
-            stem = os.path.splitext(os.path.normpath(os.path.join("/", os.path.relpath(path, root))))[0].lstrip("/")  # noqa: PTH118, PTH122
+            stem = _stem(record["path"], root)
             name = f"{stem}.{record['id']}" if _is_part(record) or stem in taken else stem
             taken.add(name)
-            text = temporary / f"{name}.txt"
-            text.parent.mkdir(parents=True, exist_ok=True)
-            text.write_text("".join(f"{caption}\n" for caption in record["captions"]), encoding="utf-8")
+            _write_file(temporary / f"{name}.txt", "".join(f"{caption}\n" for caption in record["captions"]))
+    return f"{folder}: {len(taken):,} text files, named as in {root}."
+
+
+def _write_subtitles(directory: Path, folder: Path, root: Path, made_by: Mapping[str, Any], split: str) -> str:
+    taken: set[str] = set()
+    cues_written = 0
+    with _replaced_folder(folder) as temporary:
+        for path, cues in cues_by_film(directory):
+            stem = _stem(path, root)
+            name = f"{stem}{Path(path).suffix}" if stem in taken else stem
+            taken.add(name)
+            cues_written += len(cues)
+            _write_file(temporary / f"{name}.{folder.name}", SUBTITLES[folder.name](cues))
+    if not taken:
+        return f"{folder}: no subtitles, since no row has times; caption parts of films with --windows or --shots."
+    return f"{folder}: subtitles of {len(taken):,} films with {cues_written:,} cues, named as in {root}."
+
+
+@contextmanager
+def _replaced_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder that takes the place of another, if it becomes whole."""
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with new_directory(fresh) as temporary:
+        yield temporary
     shutil.rmtree(folder, ignore_errors=True)
     fresh.replace(folder)
-    return f"{folder}: {len(taken):,} text files, named as in {root}."
+
+
+def _stem(path: str, root: Path) -> str:
+    """Return a path from a root, without suffix. Names in a shard may lead out of it; these stay inside."""
+    inside = os.path.normpath(os.path.join("/", os.path.relpath(_as_path(path), root)))  # noqa: PTH118
+    return os.path.splitext(inside)[0].lstrip("/")  # noqa: PTH122
+
+
+def _write_file(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 _WRITERS: dict[str, Callable[[Path, Path, Path, Mapping[str, Any], str], str]] = {
     "jsonl": _write_jsonl,
     "webvid": _write_webvid,
     "txt": _write_texts,
+    "srt": _write_subtitles,
+    "vtt": _write_subtitles,
 }
 """By the name of the form: from the job's directory, the place to write, the folder that names are relative to, what
 made the captions, and the split, to a line to tell."""

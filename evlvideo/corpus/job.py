@@ -13,6 +13,7 @@ from evlvideo.assembly.architecture import changed_by_run
 from evlvideo.assembly.models import open_processor
 from evlvideo.config.run import RunConfig
 from evlvideo.corpus.exports import check_forms, export
+from evlvideo.corpus.films.plan import FilmPlan, rows_of_films
 from evlvideo.corpus.local import caption_rows
 from evlvideo.corpus.output import Made, Parts, check_is_job, open_parts
 from evlvideo.corpus.rows import Row, Rows
@@ -32,6 +33,7 @@ from evlvideo.processes import (
 )
 from evlvideo.progress import Progress
 
+WHOLE = FilmPlan()
 PART_ROWS = 1000
 """Rows of a part, rounded up to whole batches."""
 PART_SECONDS = 300.0
@@ -64,6 +66,7 @@ def caption_corpus(
     overrides: list[str] | None = None,
     captions_per_row: int = 1,
     prompt: str | None = None,
+    films: FilmPlan = WHOLE,
     also: Sequence[str] = (),
     split: str = "train",
     overwrite: bool = False,
@@ -83,6 +86,7 @@ def caption_corpus(
         overrides: `key=value` changes to the run's config.
         captions_per_row: captions of each row, the likeliest first; needs at least as many beams, or sampling.
         prompt: text that every caption continues. Defaults to the checkpoint's.
+        films: what of each film is captioned. Defaults to all of it at once, which is refused for long ones.
         also: other forms to write at the end; see :mod:`evlvideo.corpus.exports`.
         split: of the dataset that is written.
         overwrite: start anew, in a directory that is a captioning job's own.
@@ -103,7 +107,7 @@ def caption_corpus(
     directory = checkpoint_directory(checkpoint)
     config = config or checkpoint_config(directory, overrides)
     check_beams(captions_per_row, config.generation)
-    made_by = _makers(checkpoint, directory, config, overrides, captions_per_row, prompt)
+    made_by = {**_makers(checkpoint, directory, config, overrides, captions_per_row, prompt), **films.facts}
     with ExitStack() as held:
         parts: list[Parts] = []  # in the main process, which alone writes
 
@@ -111,7 +115,7 @@ def caption_corpus(
             check_is_job(out)
             rows = read_sources(sources)
             parts.append(held.enter_context(open_parts(out, made_by, overwrite=overwrite)))
-            return _plan(rows, parts[0])
+            return _plan(_cut(rows, films, config.data.num_workers, console), parts[0])
 
         before, todo = on_main_process(plan)
         failed = 0
@@ -204,6 +208,15 @@ def _makers(
         # A batch is drawn as a whole.
         made_by["decoding"]["batch_size"] = config.generation.batch_size
     return made_by
+
+
+def _cut(rows: Rows, films: FilmPlan, num_workers: int, console: Console | None) -> Rows:
+    """Return the parts of films that are captioned."""
+    if not films.cuts_films:
+        return rows
+    processes = min(num_workers, len(rows)) if films.shots and len(rows) > 1 else 0
+    with Progress("cutting", len(rows), console=console, unit="films") as progress:
+        return Rows.of(rows_of_films(rows, films, processes, progress.advance))
 
 
 def _plan(rows: Rows, parts: Parts) -> tuple[Finished, Rows]:

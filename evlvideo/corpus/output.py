@@ -22,7 +22,7 @@ from evlvideo.results.generated_captions import sole_writer
 JOB_NAME = "job.json"
 """Says what made the rows; see :class:`Parts`."""
 PARTS = "part-*.parquet"
-EXPORTS = {"jsonl": "captions.jsonl", "webvid": "webvid.csv", "txt": "txt"}
+EXPORTS = {"jsonl": "captions.jsonl", "webvid": "webvid.csv", "txt": "txt", "srt": "srt", "vtt": "vtt"}
 """Other forms of the captions → their files or folders beside the parts."""
 OUTPUT_SCHEMA = pa.schema(
     [

@@ -8,7 +8,8 @@ anywhere. A member of a tar shard is `SHARD.tar::MEMBER`.
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from evlvideo.corpus.rows import Row, Rows, row_id
 from evlvideo.data.annotation.messages import shown
 from evlvideo.data.annotation.readers.fields import clip_name, media_file
 from evlvideo.data.annotation.readers.text_files import read_json_lines, read_table
+from evlvideo.data.media.errors import DecodeError
+from evlvideo.data.media.media import Media, TarMember
 from evlvideo.data.media.shard_members import list_members
 from evlvideo.data.video.check import SUFFIXES, media_files
 from evlvideo.errors import UserError
@@ -62,6 +65,28 @@ def is_table(source: Path) -> bool:
 def is_shard(source: Path) -> bool:
     """Return whether a file is a tar shard, by its suffix."""
     return source.suffix.lower() == SHARD_SUFFIX and not source.is_dir()
+
+
+def media_of(path: str) -> Media:
+    """Return the file of a row's path, or the member of a shard.
+
+    Raises:
+        DecodeError: the shard cannot be read, or has no such member.
+    """
+    shard, found, member = path.partition(f"{SHARD_SUFFIX}{IN_SHARD}")
+    if not found:
+        return Path(path)
+    try:
+        return _members_of(Path(shard + SHARD_SUFFIX))[member]
+    except (UserError, OSError) as error:
+        raise DecodeError(f"{path} cannot be read: {error}") from error
+    except KeyError:
+        raise DecodeError(f"{shard}{SHARD_SUFFIX} has no member {member}.") from None
+
+
+@lru_cache(maxsize=8)
+def _members_of(shard: Path) -> Mapping[str, TarMember]:
+    return {member.name: member for member in list_members(shard)}
 
 
 def _rows_of(source: Path) -> Iterator[Row]:

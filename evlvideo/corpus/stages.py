@@ -6,8 +6,7 @@ comes out with its error. What is wrong with the machine is raised.
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ import torch
 
 from evlvideo.config.data import DataConfig
 from evlvideo.config.run import RunConfig
+from evlvideo.corpus.films.length import check_length
 from evlvideo.corpus.output import Made
 from evlvideo.corpus.rows import Row
-from evlvideo.corpus.sources import IN_SHARD, SHARD_SUFFIX
+from evlvideo.corpus.sources import media_of
 from evlvideo.data.loading.transforms import eval_transform
 from evlvideo.data.media.errors import DecodeError
-from evlvideo.data.media.media import Media, TarMember
-from evlvideo.data.media.shard_members import list_members
+from evlvideo.data.media.media import TarMember
 from evlvideo.data.video.guarded import decode_frames_guarded
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.errors import UserError
@@ -83,33 +82,15 @@ class DecodeRows:
             if isinstance(media, TarMember) and str(media.shard) in str(error):
                 raise DecodeError(str(error)) from error
             raise
+        if row.start is None or row.end is None:
+            until = decoded.metadata.duration_seconds if row.end is None else row.end
+            if too_long := check_length(row.path, until - (row.start or 0.0)):
+                raise DecodeError(too_long)
         return {"pixel_values": self._transform(decoded.frames), "frames": len(set(decoded.indices))}
 
     def _choose(self, frames: int, seconds: np.ndarray) -> list[int]:
         # Without a generator: no row depends on its place among others.
         return SAMPLERS[self._data.eval_sampling](frames, seconds, self._data.num_frames, None)
-
-
-def media_of(path: str) -> Media:
-    """Return the file of a row's path, or the member of a shard.
-
-    Raises:
-        DecodeError: the shard cannot be read, or has no such member.
-    """
-    shard, found, member = path.partition(f"{SHARD_SUFFIX}{IN_SHARD}")
-    if not found:
-        return Path(path)
-    try:
-        return _members_of(Path(shard + SHARD_SUFFIX))[member]
-    except (UserError, OSError) as error:
-        raise DecodeError(f"{path} cannot be read: {error}") from error
-    except KeyError:
-        raise DecodeError(f"{shard}{SHARD_SUFFIX} has no member {member}.") from None
-
-
-@lru_cache(maxsize=8)
-def _members_of(shard: Path) -> Mapping[str, TarMember]:
-    return {member.name: member for member in list_members(shard)}
 
 
 def collate_items(items: Sequence[Item]) -> dict[str, Any]:

@@ -51,7 +51,10 @@ def test_it_fails_if_no_row_has_a_caption(
         (("clips/clip0.mp4", "--also", "txt"), "--also and --overwrite need --out DIRECTORY."),
         (("clips", "--out", "a.jsonl", "--overwrite"), "--also and --overwrite need --out DIRECTORY."),
         (("table.csv", "--out", "a.jsonl"), "table.csv needs --out DIRECTORY; with --also jsonl"),
-        (("clips", "--out", "out", "--also", "xml"), "The form 'xml' is unknown; allowed: jsonl, webvid, txt."),
+        (
+            ("clips", "--out", "out", "--also", "xml"),
+            "The form 'xml' is unknown; allowed: jsonl, webvid, txt, srt, vtt.",
+        ),
         (("clips", "--out", "out", "--split", "val"), "The split is 'val'; allowed: train, validate, test."),
         (("clips", "--out", "out", "--captions", "0"), "The number of captions a video is 0; it must be at least 1."),
         (("clips", "--out", "out", "--captions", "9"), "9 captions a video need as many beams"),

@@ -76,7 +76,7 @@ def test_each_row_has_a_text_file_that_stays_in_its_folder(tmp_path: Path) -> No
 
 
 def test_an_unknown_form_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="The form 'xml' is unknown; allowed: jsonl, webvid, txt"):
+    with pytest.raises(UserError, match="The form 'xml' is unknown; allowed: jsonl, webvid, txt, srt, vtt"):
         caption_corpus([tmp_path], "mini", tmp_path / "out", also=["jsonl", "xml"])
     assert not (tmp_path / "out").exists()
 
