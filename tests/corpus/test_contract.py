@@ -9,7 +9,7 @@ TESTS = Path(__file__).parents[1]
 
 def test_every_test_that_the_contract_names_exists() -> None:
     text = (TESTS.parent / "docs/captioning_contract.md").read_text(encoding="utf-8")
-    files = {*(TESTS / "corpus").glob("test_*.py"), TESTS / "inference/test_forbidden_words.py"}
+    files = {*(TESTS / "corpus").rglob("test_*.py"), TESTS / "inference/test_forbidden_words.py"}
     trees = {file.name: ast.parse(file.read_text(encoding="utf-8")) for file in files}
     held = {node.name for tree in trees.values() for node in tree.body if isinstance(node, ast.FunctionDef)}
     named = re.findall(r"\b(test_\w+)(?!\.py)\b", re.sub(r"test_\w+\.py", "", text))
