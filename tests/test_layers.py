@@ -39,6 +39,7 @@ FLOORS = (
     ("comparison.page",),
     ("comparison",),
     ("experiments",),
+    ("harness",),
     ("cli",),
     ("__main__",),
 )
