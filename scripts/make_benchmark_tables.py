@@ -8,7 +8,20 @@ The programs in `scripts/benchmarks` write the JSON files; no number is typed by
 import argparse
 from pathlib import Path
 
-from benchmark_page import alignment, connectors, demo, elip, gpu, pruning, scale, self_critical, shards, speed, stages
+from benchmark_page import (
+    alignment,
+    connectors,
+    demo,
+    elip,
+    films,
+    gpu,
+    pruning,
+    scale,
+    self_critical,
+    shards,
+    speed,
+    stages,
+)
 
 from evlvideo.files import read_json, write_text
 
@@ -35,6 +48,7 @@ SECTIONS = {
     "decoding": speed.decoding,
     "video_index": shards.video_index,
     "damage": speed.damage,
+    "shots": films.shots,
     "shards": shards.shards,
     "features": speed.features,
     "captioning": speed.captioning,

@@ -29,6 +29,7 @@ FLOORS = (
     ("results",),
     ("assembly",),
     ("inference",),
+    ("corpus",),
     ("estimate",),
     ("training",),
     ("training.scst",),
@@ -39,7 +40,7 @@ FLOORS = (
     ("comparison.page",),
     ("comparison",),
     ("experiments",),
-    ("harness",),
+    ("app", "harness"),
     ("cli",),
     ("__main__",),
 )

@@ -30,7 +30,19 @@ DOCUMENTS = [
 ]
 HOSTS = {"evlvideo.harness.model": "lmms_eval"}
 """Modules for a program that imports us → its package, which is no dependency."""
-HEAVY = ("torch", "torchvision", "transformers", "timm", "accelerate", "decord", "av", "matplotlib", "pycocoevalcap")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "timm",
+    "accelerate",
+    "decord",
+    "av",
+    "matplotlib",
+    "pyarrow",
+    "pycocoevalcap",
+    "gradio",
+)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -66,7 +66,7 @@ def start_model(
         if config.connector_init is not None and language_model and is_main():
             warn_if_alike(model, config.connector_init)
     else:
-        processor = _open_processor(directory, architecture, config)
+        processor = open_processor(directory, architecture, config)
         with timed(f"the checkpoint {config.init}", logger.info) as outcome:
             # What the first stage does not have is new in the second.
             missing = NEW_IN_SECOND_STAGE if is_first_stage(directory) else frozenset()
@@ -147,7 +147,7 @@ def open_model(
             f"neither captions nor answers. Train stage=caption with init={checkpoint} first."
         )
     architecture = changed_by_run(read_configuration(directory), config)
-    processor = _open_processor(directory, architecture, config)
+    processor = open_processor(directory, architecture, config)
     with timed(f"the checkpoint {checkpoint}", logger.info) as outcome:
         model = EvlVideoForCaptioning.from_pretrained(
             directory,
@@ -167,7 +167,7 @@ def open_model(
     return model, processor
 
 
-def _open_processor(directory: Path, architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoProcessor:
+def open_processor(directory: Path, architecture: EvlVideoConfig, config: RunConfig) -> EvlVideoProcessor:
     """Open a checkpoint's processor with the run's texts; their tokens are set in the architecture."""
     processor = read_processor(directory)
     changes = _text_changes(config)

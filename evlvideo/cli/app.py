@@ -9,6 +9,7 @@ import typer
 from evlvideo.cli.answer_scores import score_answers
 from evlvideo.cli.answering import answer, evaluate_answers
 from evlvideo.cli.captioning import caption
+from evlvideo.cli.checkpoints import app as serve_app
 from evlvideo.cli.checkpoints import convert, inspect
 from evlvideo.cli.comparison import compare, study, sweep
 from evlvideo.cli.data import data
@@ -40,6 +41,7 @@ for command in (
     answer,
     evaluate_answers,
     inspect,
+    serve_app,
     compare,
     study,
     sweep,

@@ -1,14 +1,15 @@
-"""Commands that convert checkpoints, and look into them."""
+"""Commands that convert checkpoints, look into them, and try them on a page."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from evlvideo.cli.options import INCOMPLETE
+from evlvideo.app.serve import LOOPBACK, PORT, UPLOAD_MEGABYTES, check_installed, serve
+from evlvideo.cli.options import INCOMPLETE, Changes
 from evlvideo.errors import UserError
 from evlvideo.processes import is_main
-from evlvideo.terminal import prepare, show
+from evlvideo.terminal import prepare, say, show
 
 
 def convert(
@@ -76,3 +77,31 @@ def inspect(
         found.save(json)
     if found.has_faults:
         raise typer.Exit(INCOMPLETE)
+
+
+def app(
+    checkpoints: Annotated[
+        list[str], typer.Argument(help="Runs, checkpoint directories, hub names, or mini; shown side by side.")
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen at: 127.0.0.1 for this machine alone, 0.0.0.0 for all that reach it.")
+    ] = LOOPBACK[0],
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = PORT,
+    upload_limit: Annotated[int, typer.Option(help="Largest file that is taken, in megabytes.", min=1)] = (
+        UPLOAD_MEGABYTES
+    ),
+    changes: Changes = None,
+) -> None:
+    """Serve a page to try checkpoints on: captions, answers, and which frames and patches counted.
+
+    Runs until Ctrl-C. Uploads are removed at the end, and nothing is loaded from or sent to elsewhere.
+    """
+    check_installed()
+    prepare(f"{', '.join(checkpoints)}: a page to try them on")
+
+    def ready(address: str) -> None:
+        say(f"The page is at {address} until Ctrl-C.")
+        if host not in LOOPBACK:
+            say("Everyone who reaches this machine can use it, without a password.")
+
+    serve(checkpoints, overrides=changes or [], host=host, port=port, upload_megabytes=upload_limit, ready=ready)

@@ -1,7 +1,7 @@
 """Decoding at evaluation: captions, and answers to questions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evlvideo.config.settings import setting
 
@@ -32,11 +32,15 @@ class GenerationConfig:
     repetition_penalty: float = setting(1.0, above=0)
     """Divides the positive logits of tokens that the caption already has, and multiplies the negative ones; above 1
     discourages repetition, 1 does nothing. The published Vicuna models caption and answer with 1.5."""
+    forbidden_words: list[str] = field(default_factory=list)
+    """Words, or several in a row, that no caption holds, in upper or lower case: `[man, "stock photo"]`."""
     batch_size: int = setting(16, least=1)
     """Clips captioned at once."""
 
     def contradictions(self) -> Iterator[str]:
         """Name keys that do not fit together."""
+        if not all(word.strip() for word in self.forbidden_words):
+            yield f"{self._section}.forbidden_words is {self.forbidden_words!r}; a word must not be empty"
         if self.min_new_tokens > self.max_new_tokens:
             yield (
                 f"{self._section}.min_new_tokens is {self.min_new_tokens}, more than {self._section}.max_new_tokens, "

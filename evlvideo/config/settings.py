@@ -116,3 +116,13 @@ def flat_settings(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
         else:
             values[prefix + name] = value
     return values
+
+
+def told_differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name the settings of nested sections that differ, in a line each: what was found, and what is asked for."""
+    found, asked = flat_settings(there), flat_settings(wanted)
+    return [
+        f"  - {key}: {found.get(key)!r} there, {asked.get(key)!r} asked for"
+        for key in [*asked, *(key for key in found if key not in asked)]
+        if found.get(key) != asked.get(key)
+    ]

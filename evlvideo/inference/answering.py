@@ -122,7 +122,7 @@ def answer_batches(
         for batch in batches_of(len(texts), answering.batch_size):
             rows = slice(batch.start, batch.stop)
             given: dict[str, Any] = processor.questions(texts[rows], max_tokens=answering.max_prompt_tokens)
-            given |= decoding_arguments(answering)
+            given |= decoding_arguments(answering, processor.tokenizer)
             tokens = model.generate(prompt=prompt.of_clips(clips[rows]), **given).cpu()
             answers += map(Answer, processor.captions(tokens), processor.ended(tokens))
         found = iter(answers)

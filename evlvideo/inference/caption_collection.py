@@ -91,16 +91,12 @@ def caption_collection(
     directory = checkpoint_directory(checkpoint)
     config = config or checkpoint_config(directory, overrides)
     model, processor = open_captioner(directory, config, captions_per_video, prompt)
-    media_root = _media_root(files, out)
+    media_root = common_root({file.parent for file in files}, out)
     of_names = {os.path.relpath(file, media_root): file for file in files}
     named = {name: file for name, file in of_names.items() if name.isprintable()}
     unnamed = [name.encode("utf-8", "backslashreplace").decode() for name in of_names if name not in named]
     made_by = {
-        "model": Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint,
-        "weights": weights_digest(directory)[:_DIGITS],
-        **_changes(overrides),
-        "text": processor.shown,
-        "decoding": _decoding(config, captions_per_video),
+        **makers(checkpoint, directory, processor, config, overrides, captions_per_video),
         **place_of(media_root, out),
     }
     with ExitStack() as held:
@@ -141,12 +137,39 @@ def find_files(given: Sequence[Path]) -> list[Path]:
     return [Path(path) for path in found]
 
 
-def _media_root(files: Sequence[Path], out: Path) -> Path:
-    """Return the folder of `out` if all files are under it, else the closest that all are under."""
+def common_root(folders: set[Path], out: Path) -> Path:
+    """Return the folder of `out` if all folders are in it, else the closest that all are in."""
     own = Path(os.path.abspath(out.parent))  # noqa: PTH100
-    if all(file.is_relative_to(own) for file in files):
+    if all(folder.is_relative_to(own) for folder in folders):
         return own
-    return Path(os.path.commonpath([file.parent for file in files]))
+    return Path(os.path.commonpath(folders))
+
+
+def makers(
+    checkpoint: str,
+    directory: Path,
+    processor: EvlVideoProcessor,
+    config: RunConfig,
+    overrides: Sequence[str] | None,
+    captions_per_video: int,
+) -> dict[str, Any]:
+    """Return what all captions of a collection depend on, as plain values by name.
+
+    Args:
+        checkpoint: as it was named.
+        directory: where it is.
+        processor: its processor, with the prompt.
+        config: frames and decoding.
+        overrides: changes to the run's config.
+        captions_per_video: captions of each video.
+    """
+    return {
+        "model": Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint,
+        "weights": weights_digest(directory)[:_DIGITS],
+        **_changes(overrides),
+        "text": processor.shown,
+        "decoding": _decoding(config, captions_per_video),
+    }
 
 
 def _changes(overrides: Sequence[str] | None) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from transformers import set_seed
 
 from evlvideo.assembly.datasets import video_dataset
 from evlvideo.assembly.models import open_model
+from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.loading import config_of
 from evlvideo.config.run import RunConfig
 from evlvideo.data.annotation.captioned_clip import CaptionedClip
@@ -92,6 +93,19 @@ def check_captions(captions_per_video: int) -> None:
         raise UserError(f"The number of captions a video is {captions_per_video}; it must be at least 1.")
 
 
+def check_beams(captions_per_video: int, generation: GenerationConfig) -> None:
+    """Check that there are as many beams as captions of each video, or that captions are sampled.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if captions_per_video > generation.num_beams and not generation.do_sample:
+        raise UserError(
+            f"{captions_per_video} captions a video need as many beams, but generation.num_beams is "
+            f"{generation.num_beams}; increase it, or set generation.do_sample=true."
+        )
+
+
 def open_captioner(
     directory: Path, config: RunConfig, captions_per_video: int, prompt: str | None
 ) -> tuple[EvlVideoForCaptioning, EvlVideoProcessor]:
@@ -106,12 +120,7 @@ def open_captioner(
     Raises:
         UserError: there are fewer beams, or the checkpoint cannot be opened.
     """
-    generation = config.generation
-    if captions_per_video > generation.num_beams and not generation.do_sample:
-        raise UserError(
-            f"{captions_per_video} captions a video need as many beams, but generation.num_beams is "
-            f"{generation.num_beams}; increase it, or set generation.do_sample=true."
-        )
+    check_beams(captions_per_video, config.generation)
     model, processor = open_model(directory, config)
     return model, processor if prompt is None else processor.changed(model.config, prompt=prompt)
 

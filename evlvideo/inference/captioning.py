@@ -1,8 +1,9 @@
 """Caption every clip of a dataset, in one process or several."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict
+from functools import partial
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -12,12 +13,14 @@ from accelerate.utils import gather_object
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from evlvideo.config.generation import GenerationConfig
 from evlvideo.config.run import RunConfig
-from evlvideo.data.loading.collate import stack_visual_inputs
+from evlvideo.data.loading.collate import stack_visual_inputs, visual_inputs
 from evlvideo.errors import Interrupted, UserError
 from evlvideo.inference.captions import Caption
+from evlvideo.inference.forbidden_words import ForbiddenWords
 from evlvideo.inference.pipeline import Outcome, batches_of, run_batches
 from evlvideo.inference.scores import mean_log_probabilities
 from evlvideo.models.captioner import EvlVideoForCaptioning
@@ -119,11 +122,6 @@ def stream_captions(
     Yields:
         the captions of each clip, in the order of the dataset, in every process. Only a few batches are in memory.
     """
-
-    def seed(batch: EncodedBatch) -> None:
-        digest = hashlib.sha256(repr([batch_seed, *batch.clip_ids]).encode("utf-8", "surrogateescape")).digest()
-        torch.manual_seed(int.from_bytes(digest[:7], "little"))
-
     mine = _caption_batches(
         model,
         processor,
@@ -131,10 +129,16 @@ def stream_captions(
         generation,
         num_workers=num_workers,
         captions_per_clip=captions_per_clip,
-        observe=None if batch_seed is None else seed,
+        observe=None if batch_seed is None else partial(seed_batch, batch_seed),
         scored=scored,
     )
     yield from gather_stream(mine, dataset, generation.batch_size)
+
+
+def seed_batch(seed: int, batch: EncodedBatch) -> None:
+    """Seed what is sampled for a batch by a seed and its clips."""
+    digest = hashlib.sha256(repr([seed, *batch.clip_ids]).encode("utf-8", "surrogateescape")).digest()
+    torch.manual_seed(int.from_bytes(digest[:7], "little"))
 
 
 def gather_stream(
@@ -165,7 +169,34 @@ def _caption_batches(
     Batches do not depend on the number of processes, so neither do greedy and beam search. Sampled captions depend on
     the batch size, the number of processes and earlier batches, unless `observe` seeds each batch.
     """
-    arguments = {**decoding_arguments(generation), "num_return_sequences": captions_per_clip}
+    caption = caption_prompts(
+        model, processor, generation, captions_per_clip=captions_per_clip, observe=observe, ask=ask, scored=scored
+    )
+    return encode_batches(model, dataset, caption, batch_size=generation.batch_size, num_workers=num_workers)
+
+
+def caption_prompts(
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    generation: GenerationConfig,
+    *,
+    captions_per_clip: int = 1,
+    observe: Callable[[EncodedBatch], None] | None = None,
+    ask: Callable[[Sequence[str]], dict[str, Tensor]] | None = None,
+    scored: bool = False,
+) -> Callable[[Tensor, Sequence[str]], list[list[Caption]]]:
+    """Return a function that captions soft prompts `(B, P, E)` of clips with these ids, each as often as asked.
+
+    Args:
+        model: as in :func:`stream_captions`.
+        processor: as there.
+        generation: as there.
+        captions_per_clip: as there.
+        observe: as in :func:`generate_captions`.
+        ask: as there.
+        scored: as in :func:`stream_captions`.
+    """
+    arguments = {**decoding_arguments(generation, processor.tokenizer), "num_return_sequences": captions_per_clip}
 
     def caption(soft_prompt: Tensor, clip_ids: Sequence[str]) -> list[list[Caption]]:
         prompt = model.read_prompt(soft_prompt)
@@ -179,7 +210,7 @@ def _caption_batches(
         captions = [Caption(text, tuple(found), score) for text, found, score in made]
         return [captions[first : first + captions_per_clip] for first in range(0, len(captions), captions_per_clip)]
 
-    return encode_batches(model, dataset, caption, batch_size=generation.batch_size, num_workers=num_workers)
+    return caption
 
 
 def encode_batches(
@@ -203,24 +234,33 @@ def encode_batches(
     Yields:
         for each batch, the outcome of each clip, in order.
     """
-    device = next(model.language_projection.parameters()).device
-
-    @torch.no_grad()
-    def encode(batch: dict[str, Any]) -> Sequence[Result]:
-        clip_ids = batch.pop("clip_ids")
-        inputs: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        return work(model.encode(**inputs), clip_ids)
-
     mine = share_of(dataset, batch_size)
     was_training = model.training
     model.eval()
     try:
-        yield from run_batches(dataset, mine, encode, collate=_named_inputs, num_workers=num_workers)
+        work_on = partial(encode_and, model, work)
+        yield from run_batches(dataset, mine, work_on, collate=named_inputs, num_workers=num_workers)
     finally:
         model.train(was_training)
 
 
-def _named_inputs(items: list[dict[str, Any]]) -> dict[str, Any]:
+@torch.no_grad()
+def encode_and(
+    model: EvlVideoForCaptioning, work: Callable[[Tensor, Sequence[str]], Sequence[Result]], batch: Mapping[str, Any]
+) -> Sequence[Result]:
+    """Encode a batch of :func:`named_inputs` on the model's device, and hand on the soft prompts.
+
+    Args:
+        model: the captioner; in eval mode.
+        work: as in :func:`encode_batches`.
+        batch: visual inputs and `clip_ids`.
+    """
+    device = next(model.language_projection.parameters()).device
+    inputs: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in visual_inputs(batch).items()}
+    return work(model.encode(**inputs), batch["clip_ids"])
+
+
+def named_inputs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack visual inputs, and name their clips."""
     return {**stack_visual_inputs(items), "clip_ids": [item["clip_id"] for item in items]}
 
@@ -241,11 +281,21 @@ def _in_turn(shares: Sequence[Sequence[list[Outcome[list[Caption]]]]]) -> Iterat
         yield from of_round
 
 
-def decoding_arguments(generation: GenerationConfig) -> dict[str, Any]:
-    """Convert a run's decoding to arguments of :meth:`EvlVideoForCaptioning.generate`."""
+def decoding_arguments(
+    generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase | None = None
+) -> dict[str, Any]:
+    """Convert a run's decoding to arguments of :meth:`EvlVideoForCaptioning.generate`.
+
+    Args:
+        generation: the decoding.
+        tokenizer: the language model's, which only forbidden words need.
+    """
     common: dict[str, Any] = {"max_new_tokens": generation.max_new_tokens, "min_new_tokens": generation.min_new_tokens}
     if generation.repetition_penalty != 1:
         common["repetition_penalty"] = generation.repetition_penalty
+    if generation.forbidden_words:
+        assert tokenizer is not None, "forbidden words need the tokenizer"
+        common["logits_processor"] = [ForbiddenWords(generation.forbidden_words, tokenizer)]
     if generation.do_sample:
         return {**common, "do_sample": True, "top_p": generation.top_p, "temperature": generation.temperature}
     if generation.num_beams > 1:
@@ -257,9 +307,10 @@ def decoding_facts(config: RunConfig) -> dict[str, Any]:
     """Return what captions depend on beside the model. Leaves out the batch size."""
     of_beams, of_sampling = {"num_beams", "length_penalty"}, {"do_sample", "top_p", "temperature"}
     without = {"batch_size"} | (of_beams if config.generation.do_sample else of_sampling)
+    # So that decoding without them compares equal with results from before the keys.
     if config.generation.repetition_penalty == 1:
-        without.add(
-            "repetition_penalty"
-        )  # so that decoding without one compares equal with results from before the key
+        without.add("repetition_penalty")
+    if not config.generation.forbidden_words:
+        without.add("forbidden_words")
     generation = {name: value for name, value in asdict(config.generation).items() if name not in without}
     return {**generation, "num_frames": config.data.num_frames, "sampling": config.data.eval_sampling}

@@ -1,7 +1,7 @@
 """Run a model over batches of clips, for captioning, feature extraction and baselines."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch.utils.data import Dataset
@@ -36,7 +36,7 @@ def run_batches(
     *,
     collate: Callable[[list[dict[str, Any]]], Batch],
     num_workers: int,
-) -> Iterator[list[Outcome[Result]]]:
+) -> Generator[list[Outcome[Result]]]:
     """Decode batches ahead in workers, and run a model on each.
 
     Args:

@@ -1,5 +1,7 @@
 """How likely captions are under the model that generated them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,10 +11,14 @@ from evlvideo.models.processing import EvlVideoProcessor
 
 
 @torch.no_grad()
-def mean_log_probabilities(
-    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, prompt: SoftPrompt, tokens: Tensor
-) -> list[float]:
-    """Average the log-probabilities of generated tokens, by one teacher-forced pass over all of them.
+def log_probabilities(
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    prompt: SoftPrompt,
+    tokens: Tensor,
+    opening_ids: Sequence[int] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Compute the log-probability of each generated token, by one teacher-forced pass over all of them.
 
     They are the model's own, whatever chose the tokens: without temperature, nucleus, penalties and beams.
 
@@ -21,11 +27,14 @@ def mean_log_probabilities(
         processor: its processor.
         prompt: soft prompts of `B` clips, as the language model has read them.
         tokens: new tokens of `k` captions of each clip in turn, `(k·B, L)`.
+        opening_ids: tokens between the soft prompt and every caption, BOS token included. Defaults to the processor's.
 
     Returns:
-        for each caption, the mean over its tokens up to its ending, which is one of them, in nats.
+        log-probabilities in nats, float32 `(k·B, L)`, and booleans of that shape: whether a token is one of the
+        caption, up to its ending, which is one of them.
     """
-    opening = torch.tensor(processor.opening_ids(), dtype=torch.long, device=tokens.device)
+    ids = processor.opening_ids() if opening_ids is None else opening_ids
+    opening = torch.tensor(ids, dtype=torch.long, device=tokens.device)
     ends = tokens == processor.end_token_id
     counted = (ends.cumsum(dim=1) - ends.long()) == 0  # (k·B, L)
     # The last token predicts nothing.
@@ -38,6 +47,13 @@ def mean_log_probabilities(
         logits_to_keep=tokens.shape[1],
         opening_tokens=len(opening),
     ).logits  # (k·B, L, V)
-    chosen = logits.float().log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)  # (k·B, L)
+    return logits.float().log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1), counted
+
+
+def mean_log_probabilities(
+    model: EvlVideoForCaptioning, processor: EvlVideoProcessor, prompt: SoftPrompt, tokens: Tensor
+) -> list[float]:
+    """Average :func:`log_probabilities` over the tokens of each caption, its ending included: `k·B` means, in nats."""
+    chosen, counted = log_probabilities(model, processor, prompt, tokens)
     means: list[float] = (chosen.where(counted, 0).sum(dim=1) / counted.sum(dim=1)).tolist()
     return means

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from evlvideo.config.settings import flat_settings
+from evlvideo.config.settings import told_differences
 from evlvideo.data.annotation.readers.jsonl import FILE
 from evlvideo.errors import UserError
 from evlvideo.files import parse_object
@@ -71,13 +71,7 @@ class GeneratedCaptions:
         made, name = entry.get(GENERATED), entry.get("video", entry.get("image"))
         if not isinstance(made, dict) or not isinstance(name, str) or not isinstance(entry.get("captions"), list):
             raise _not_ours(place)
-        wanted = flat_settings(self._made_by)
-        found = flat_settings({key: value for key, value in made.items() if key != SCORES})
-        differences = [
-            f"  - {key}: {found.get(key)!r} there, {wanted.get(key)!r} asked for"
-            for key in [*wanted, *(key for key in found if key not in wanted)]
-            if found.get(key) != wanted.get(key)
-        ]
+        differences = told_differences({key: value for key, value in made.items() if key != SCORES}, self._made_by)
         if differences:
             raise UserError(
                 f"{place} was made with other settings; name another --out, or remove the file:\n"
@@ -111,9 +105,7 @@ class GeneratedCaptions:
         clip_id = os.path.splitext(name)[0]  # noqa: PTH122
         # A video and an image of one name are two clips.
         own_id = {"id": name} if clip_id in self.ids else {}
-        made = {**self._made_by, SCORES: [round(score, 4) for score in scores]}
-        line = {"image" if image else "video": name, "captions": list(captions), "split": split, **own_id}
-        self._write(self.path, {**line, GENERATED: made})
+        self._write(self.path, line_of(name, self._made_by, image, captions, scores, {"split": split, **own_id}))
         self.ids.add(own_id.get("id", clip_id))
         self.captions[name] = len(captions)
 
@@ -130,6 +122,28 @@ class GeneratedCaptions:
         if self._writes:
             with _told_if_not_written(file), file.open("a", encoding="utf-8") as opened:
                 opened.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def line_of(
+    name: str,
+    made_by: Mapping[str, Any],
+    image: bool,
+    captions: Sequence[str],
+    scores: Sequence[float],
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the object of a file's line.
+
+    Args:
+        name: of the file.
+        made_by: what its captions depend on.
+        image: whether it is one.
+        captions: its captions.
+        scores: of each caption.
+        more: further keys, such as its `split`.
+    """
+    made = {**made_by, SCORES: [round(score, 4) for score in scores]}
+    return {"image" if image else "video": name, "captions": list(captions), **more, GENERATED: made}
 
 
 def place_of(media_root: Path, file: Path) -> dict[str, str]:

@@ -13,10 +13,7 @@ _START = (
     "`configs/mini/image/alignment.yaml`"
 )
 _ALIKE = "not told apart from"
-_TOO_SMALL = (
-    " Where rows are not told apart, the packaged language model, of a million weights, or the number of seeds may be "
-    "too small to show a difference."
-)
+_TOO_SMALL = " Where rows are not told apart, {} or the number of seeds may be too small to show a difference."
 _NAMES = {"cider": "CIDEr", "accuracy": "accuracy"}
 _MEASURES = {"cider": "CIDEr × 100", "accuracy": "VQA accuracy in percent"}
 _FROZEN, _TRAINED = " (frozen)", " (trained)"
@@ -43,9 +40,9 @@ _STUDIES = {
     ),
     "questions": (
         "Alignment: adaptation to questions",
-        "after each of the four stages, and after none, questions about the same pictures are trained on for half of "
-        "the other studies' steps, by `configs/mini/image/questions.yaml`, with the language model frozen and trained. "
-        "The paper finds that the aligned model adapts easily",
+        "after each of the four stages, and after none, questions about the same pictures are trained on for as many "
+        "steps as these have together, by `configs/mini/image/questions.yaml`, with the language model frozen and "
+        "trained. The paper finds that the aligned model adapts easily",
     ),
     "stages": (
         "Alignment: four stages against one",
@@ -59,21 +56,24 @@ def alignment(report: dict[str, Any]) -> list[str]:
     """Make the section of a study."""
     title, compared = _STUDIES[report["study"]]
     said, sizes = report["conditions"], report["sizes"]
+    other = sizes.get("language_model")
     by_name = _by_name(report["arms"])
     measure = _measure(report["arms"])
     return [
-        f"## {title}",
+        f"## {title}{f', with {other}' if other else ''}",
         "",
-        f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}, batches of "
-        f"{sizes['batch_size']}, seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread"
-        f"{f', {said}' if said else ''}. Numbers are means over seeds with 95 % intervals (Student's t), and each "
-        f"seed's in parentheses; differences are from the first row on the same seed. {_MEASURES[measure]} on the "
+        f"`scripts/benchmarks/alignment.py {report['study']}`: {compared}. All {_START}"
+        f"{f', but with the language model {other}' if other else ''}, batches of {sizes['batch_size']}, "
+        f"seeds {', '.join(map(str, report['seeds']))}; one training at a time on one CPU thread "
+        f"of {report['machine']['cpus']}{f', {said}' if said else ''}. Numbers are means over seeds with 95 % "
+        f"intervals (Student's t), and each seed's in parentheses; differences are from the first row on the same "
+        f"seed. {_MEASURES[measure]} on the "
         f"{sizes['test_split']} split, greedy; the loss is that of validation in eval mode, after the last step.",
         "",
         *_table(by_name, measure),
         "",
-        *_told(by_name, measure),
-        *(_trained_against_frozen(by_name) if report["study"] == "questions" else []),
+        *_told(by_name, measure, other or "the packaged language model, of a million weights,"),
+        *(_trained_against_frozen(by_name, report["blind"]) if report["study"] == "questions" else []),
         *(_over_steps(by_name) if report["study"] == "captions" else []),
     ]
 
@@ -107,14 +107,15 @@ def _by_name(arms: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, A
     return found
 
 
-def _trained_against_frozen(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+def _trained_against_frozen(by_name: Mapping[str, Sequence[Mapping[str, Any]]], blind: float) -> list[str]:
     """Compare the language model's two states from each stage, on the same seeds."""
     starts = [name.removesuffix(_FROZEN) for name in by_name if name.endswith(_FROZEN)]
     found = ((start, differences(by_name[start + _TRAINED], by_name[start + _FROZEN])) for start in starts)
     return [
         "",
         f"What training the language model adds to freezing it: "
-        f"{'; '.join(f'{start} {cell(values, _SIGNED)}' for start, values in found)}.",
+        f"{'; '.join(f'{start} {cell(values, _SIGNED)}' for start, values in found)}. Without a look at the picture, "
+        f"the most frequent answer of each question's type gets {100 * blind:.1f}.",
     ]
 
 
@@ -137,9 +138,11 @@ def _table(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> 
     )
 
 
-def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> list[str]:
+def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str, language_model: str) -> list[str]:
     """Say which rows differ from the first one by more than their interval."""
     first, *others = by_name
+    if len(by_name[first]) == 1:
+        return ["One seed says nothing about how far rows lie apart by chance."]
     apart: dict[str, list[str]] = {"above": [], "below": [], _ALIKE: []}
     for name in others:
         found = differences(by_name[name], by_name[first])
@@ -153,7 +156,7 @@ def _told(by_name: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> l
     ]
     seeds = len(by_name[first])
     told = f"By these intervals over {seeds} seeds, {'; '.join(said)} in {_NAMES[measure]}."
-    return [f"{told}{_TOO_SMALL if apart[_ALIKE] else ''}"]
+    return [f"{told}{_TOO_SMALL.format(language_model) if apart[_ALIKE] else ''}"]
 
 
 def percents(arms: Sequence[Mapping[str, Any]]) -> list[float]:

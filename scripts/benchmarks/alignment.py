@@ -27,7 +27,7 @@ from alignment_parts import studies
 from alignment_parts.arms import ROOT, SMALL, WHOLE, Arm, Sizes
 from alignment_parts.captions import captions
 from alignment_parts.curves import draw_curves
-from alignment_parts.questions import questions
+from alignment_parts.questions import blind_accuracy, questions
 
 from evlvideo.files import write_json
 from evlvideo.results.provenance import git_commit, versions
@@ -94,7 +94,9 @@ def measure(study: str, seeds: list[int], directory: Path, sizes: Sizes) -> dict
         "versions": versions(),
         "commit": git_commit(),
         "seeds": seeds,
-        "sizes": asdict(sizes),
+        # A folder's name, since others have theirs elsewhere.
+        "sizes": {**asdict(sizes), "language_model": sizes.language_model and Path(sizes.language_model).name},
+        **({"blind": round(blind_accuracy(sizes.test_split), 4)} if study == "questions" else {}),
         "arms": arms,
     }
 

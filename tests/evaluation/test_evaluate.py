@@ -172,6 +172,13 @@ def test_the_result_names_a_repetition_penalty(toy: Toy) -> None:
     assert decoding_facts(config)["repetition_penalty"] == 1.5
 
 
+def test_the_result_names_forbidden_words(toy: Toy) -> None:
+    config = toy.config(Path("unused"))
+    assert "forbidden_words" not in decoding_facts(config)
+    config.generation.forbidden_words = ["cat"]
+    assert decoding_facts(config)["forbidden_words"] == ["cat"]
+
+
 def test_scores_are_those_of_the_predictions(toy: Toy, run: Path, result: EvaluationResult) -> None:
     predictions = read_predictions(run / "evaluation" / "mini-test" / "predictions.json")
     scores = score_captions(predictions, references_of(toy.clips("test")))

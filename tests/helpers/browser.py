@@ -42,13 +42,13 @@ class Browser:
     def devtools(self, command: str, **parameters: Any) -> Any:
         return self.command("goog/cdp/execute", cmd=command, params=parameters)
 
-    def open(self, page: Path) -> None:
-        """Open a file as if nothing had been open before."""
+    def open(self, page: Path | str) -> None:
+        """Open a file, or an address, as if nothing had been open before."""
         self.devtools("Emulation.clearDeviceMetricsOverride")
         self.devtools("Emulation.setEmulatedMedia", features=[])
         self.command("url", url="about:blank")
         self.problems(), self.requests()
-        self.command("url", url=page.as_uri())
+        self.command("url", url=page if isinstance(page, str) else page.as_uri())
 
     def run(self, script: str) -> Any:
         return self.command("execute/sync", script=script, args=[])
@@ -73,6 +73,11 @@ class Browser:
             f"const c = document.getElementById({control!r}); c.value = {json.dumps(value)};"
             f"c.dispatchEvent(new Event({event!r}))"
         )
+
+    def upload(self, file: Path) -> None:
+        """Choose a file in the page's first field for one."""
+        (found,) = self.command("element", using="css selector", value="input[type=file]").values()
+        self.command(f"element/{found}/value", text=str(file))
 
     def width(self, pixels: int) -> None:
         """Be a phone of this width."""

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,23 @@ def test_nothing_is_drawn_at_random(
     before = torch.get_rng_state()
     generate_captions(model, processor, clips, GENERATION)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("of_search", [{"num_beams": 1}, {"num_beams": 3}, {"do_sample": True, "num_beams": 1}])
+def test_a_forbidden_word_is_in_no_caption(
+    model: EvlVideoForCaptioning,
+    processor: EvlVideoProcessor,
+    clips: Dataset[dict[str, Any]],
+    of_search: dict[str, Any],
+) -> None:
+    torch.manual_seed(0)
+    free = generate_captions(model, processor, clips, GenerationConfig(**of_search))
+    words = sorted({word.strip(".,") for caption in free.values() for word in caption.text.lower().split()} - {""})[:3]
+    forbidding = GenerationConfig(**of_search, forbidden_words=words)
+    torch.manual_seed(0)
+    texts = [caption.text.lower() for caption in generate_captions(model, processor, clips, forbidding).values()]
+    assert words
+    assert not any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) for word in words for text in texts)
 
 
 def test_captions_have_as_many_tokens_as_was_asked_for(

@@ -101,8 +101,10 @@ def test_the_page_says_what_the_runs_gave() -> None:
         *(arm("full", seed, cider) for seed, cider in ((1, 0.7), (2, 0.81), (3, 0.89))),
         *(arm("other", seed, cider) for seed, cider in ((1, 0.6), (2, 0.5), (3, 0.7))),
     ]
-    sizes = {"batch_size": 16, "test_split": "test"}
-    lines = page.alignment({"study": "masks", "seeds": [1, 2, 3], "conditions": "", "sizes": sizes, "arms": given})
+    sizes = {"batch_size": 16, "test_split": "test", "language_model": None}
+    lines = page.alignment(
+        {"study": "masks", "seeds": [1, 2, 3], "conditions": "", "machine": {"cpus": 2}, "sizes": sizes, "arms": given}
+    )
     # By Student's t with two degrees of freedom: 4.303 × 1 / √3 of standard deviations of 10 and 1.
     assert (
         "| causal | align 2 | 2.00 | 60.0 ± 24.8 (50.0, 60.0, 70.0) |  | 1.50 ± 0.00 (1.50, 1.50, 1.50) | 3 |" in lines
@@ -112,6 +114,17 @@ def test_the_page_says_what_the_runs_gave() -> None:
     assert lines[-1].startswith(f"{told} Where rows are not told apart, ")
 
 
+def test_the_page_names_another_language_model_and_draws_nothing_from_one_seed() -> None:
+    sizes = {"batch_size": 4, "test_split": "test", "language_model": "smollm2"}
+    given = [arm("causal", 1, 0.5), arm("full", 1, 0.7)]
+    lines = page.alignment(
+        {"study": "masks", "seeds": [1], "conditions": "", "machine": {"cpus": 2}, "sizes": sizes, "arms": given}
+    )
+    assert lines[0] == "## Alignment: who sees whom, with smollm2"
+    assert "but with the language model smollm2, batches of 4, seeds 1;" in lines[2]
+    assert lines[-1] == "One seed says nothing about how far rows lie apart by chance."
+
+
 def test_the_page_compares_what_is_trained_from_each_stage() -> None:
     values = {"align (frozen)": (0.2, 0.3, 0.1), "align (trained)": (0.4, 0.51, 0.29)}
     given = [
@@ -119,16 +132,27 @@ def test_the_page_compares_what_is_trained_from_each_stage() -> None:
         for name, of_seeds in values.items()
         for seed, found in enumerate(of_seeds)
     ]
-    sizes = {"batch_size": 16, "test_split": "test"}
-    lines = page.alignment({"study": "questions", "seeds": [0, 1, 2], "conditions": "", "sizes": sizes, "arms": given})
+    sizes = {"batch_size": 16, "test_split": "test", "language_model": None}
+    facts = {
+        "study": "questions",
+        "seeds": [0, 1, 2],
+        "conditions": "",
+        "machine": {"cpus": 2},
+        "sizes": sizes,
+        "blind": 0.316,
+    }
+    lines = page.alignment({**facts, "arms": given})
     assert any("VQA accuracy in percent on the test split" in line for line in lines)
-    assert lines[-1] == "What training the language model adds to freezing it: align +20.0 ± 2.5 (+20.0, +21.0, +19.0)."
+    assert lines[-1] == (
+        "What training the language model adds to freezing it: align +20.0 ± 2.5 (+20.0, +21.0, +19.0). Without a look "
+        "at the picture, the most frequent answer of each question's type gets 31.6."
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("study", benchmark.STUDIES)
 def test_a_study_runs_on_a_few_pictures(study: str, tmp_path: Path) -> None:
-    report = {**benchmark.measure(study, [1], tmp_path, SMALL), "conditions": ""}
+    report = {**benchmark.measure(study, [1], tmp_path, SMALL), "conditions": "", "machine": {"cpus": 2}}
     assert all(found["curve"] for found in report["arms"])
     assert page.alignment(report)[0].startswith("## Alignment")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("training.json")}

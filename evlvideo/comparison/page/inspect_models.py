@@ -192,7 +192,7 @@ def _merging(
         encode_png(paint_groups(frame, groups[0 if averaged else index]))
         for index, frame in enumerate(frames[:MOST_FRAMES])
     )
-    return MergingView(tokens.shape[1], merged.shape[1], averaged, painted)
+    return MergingView(tokens.shape[1], merged.shape[1], averaged, painted, np.stack(groups))
 
 
 def _source_of_patches(

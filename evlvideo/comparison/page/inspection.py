@@ -1,6 +1,8 @@
 """Records of what the compared models prune, merge and attend to, ready to be drawn."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from evlvideo.comparison.page.clip_media import PageImage
 
@@ -17,6 +19,8 @@ class MergingView:
     """Whether frames were averaged before, so that all share their groups."""
     painted: tuple[PageImage, ...]
     """Frames in order."""
+    groups: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """Which merged token each patch is in, integers (T or 1, rows, columns) from 0 in the order of appearance."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from evlvideo.data.loading.items import MOST_DRAWS, candidates, clip_item, trans
 from evlvideo.data.loading.transforms import Transform
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.video.decode import decode_frames
+from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.data.video.guarded import TIME_LIMIT_SECONDS, decode_frames_guarded
 from evlvideo.data.video.sampling import SAMPLERS
 from evlvideo.errors import UserError
@@ -146,18 +147,34 @@ class CaptionDataset(Dataset[dict[str, Any]]):
             logger.warning("%s: %s", self.clips[number].clip_id, error)
         self._bad[number] = True
 
-    def _pixel_values(self, clip: CaptionedClip, entropy: list[int]) -> torch.Tensor:
-        sampling_seed, transform_seed = np.random.SeedSequence(entropy).generate_state(2, np.uint64).tolist()
+    def decode(self, index: int) -> DecodedFrames:
+        """Decode the frames of one item as :meth:`item` does on the first walk, with their times, to show them.
 
+        Raises:
+            DecodeError: the clip cannot be decoded; no other replaces it.
+        """
+        sampling_seed, _ = _seeds([self.seed, 0, index % len(self)])
+        return self._frames(self.clips[self._find(index % len(self))[0]], sampling_seed)
+
+    def _pixel_values(self, clip: CaptionedClip, entropy: list[int]) -> torch.Tensor:
+        sampling_seed, transform_seed = _seeds(entropy)
+        return transform_with_seed(self.transform, self._frames(clip, sampling_seed).frames, transform_seed)
+
+    def _frames(self, clip: CaptionedClip, sampling_seed: int) -> DecodedFrames:
         def choose(frames: int, seconds: np.ndarray) -> list[int]:
             generator = torch.Generator().manual_seed(sampling_seed)
             return self._sampler(frames, seconds, self.num_frames, generator)
 
-        frames = self._decode(
+        return self._decode(
             clip.video,
             choose,
             self.image_size,
             start_seconds=clip.start_seconds,
             end_seconds=clip.end_seconds,
-        ).frames
-        return transform_with_seed(self.transform, frames, transform_seed)
+        )
+
+
+def _seeds(entropy: list[int]) -> tuple[int, int]:
+    """Seeds of an item's sampling and transform."""
+    sampling_seed, transform_seed = np.random.SeedSequence(entropy).generate_state(2, np.uint64).tolist()
+    return sampling_seed, transform_seed

@@ -8,17 +8,14 @@ of a machine share it.
 """
 
 import hashlib
-import io
 import os
-import stat
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path, PurePosixPath
-from time import monotonic
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -28,6 +25,7 @@ from safetensors.numpy import save_file
 from evlvideo.cache import cache_directory
 from evlvideo.data.annotation.messages import shown, some
 from evlvideo.data.annotation.readers.fields import all_captions, clip_name
+from evlvideo.data.media.shard_members import MOST_TEXT_BYTES, open_members, state_of_shard
 from evlvideo.errors import UserError
 from evlvideo.files import parse_json, replacing
 
@@ -36,14 +34,8 @@ MEDIA_SUFFIXES = ("jpg", "jpeg", "png", "webp", "mp4", "webm", "mkv", "avi", "mo
 TEXT_SUFFIXES = ("txt", "json")
 """Suffixes of its text: the caption, or an object with `caption` or `captions`. The first suffix wins."""
 
-MOST_SECONDS = 3600.0
-"""Upper bound of the time that a shard may take to index."""
-
-_MOST_TEXT_BYTES = 1 << 20
-"""Upper bound of a sample's text, and of a header of the tar file."""
 _FORMAT = "evlvideo-shard-1"
 _COLUMNS = ("media_kind", "media_offset", "media_bytes", "text_kind", "text_offset", "text_bytes", "key_end")
-_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +116,7 @@ def open_index(shard: Path, index: Path, state: tuple[int, int] | None = None) -
         OSError: the shard or the index cannot be opened.
         UserError: the index cannot be read, or was made from another shard.
     """
-    state = state or _state(shard)
+    state = state or state_of_shard(shard)
     with _opened(shard, index, state, framework="pt") as file:
         # As tensors, columns are views of the file, which is replaced but never changed.
         arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
@@ -139,7 +131,7 @@ def count_samples(shard: Path, index: Path) -> int:
     Raises:
         OSError, UserError: as :func:`open_index`.
     """
-    with _opened(shard, index, _state(shard), framework="np") as file:
+    with _opened(shard, index, state_of_shard(shard), framework="np") as file:
         return int(np.prod(file.get_slice("key_end").get_shape()))
 
 
@@ -150,7 +142,7 @@ def make_index(shard: Path, index: Path) -> ShardIndex:
         OSError: the shard does not exist.
         UserError: the shard cannot be read, or the index cannot be written.
     """
-    size, mtime_ns = _state(shard)
+    size, mtime_ns = state_of_shard(shard)
     built = build_index(shard)
     with replacing(index) as temporary:
         save_file(built.arrays, temporary, metadata={**_facts(size, mtime_ns), "check_sum": _check_sum(built.arrays)})
@@ -162,25 +154,20 @@ def build_index(shard: Path) -> ShardIndex:
 
     Raises:
         UserError: the shard is not a tar file, is compressed or truncated, has a key twice, has no samples, or takes
-            longer than :data:`MOST_SECONDS`.
+            longer than :data:`evlvideo.data.media.shard_members.MOST_SECONDS`.
     """
-    _state(shard)  # Opening something else, such as a pipe, might never return.
     samples: list[Sample] = []
     left_out = 0
     keys: set[str] = set()
-    try:
-        with shard.open("rb") as file, tarfile.open(fileobj=_Headers(file), mode="r:") as archive:
-            for key, group in groupby(_members(archive), key=lambda member: _key(member.name)):
-                if key in keys:
-                    raise UserError(f"{shard} has the key {shown(key)} twice; write a sample's members together.")
-                keys.add(key)
-                members = list(group)
-                found = [_sample(shard, file, *parts) for parts in _split(key, members)]
-                samples += [sample for sample in found if sample is not None]
-                left_out += found.count(None)
-            _check_end(shard, file, archive.offset)
-    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError) as error:
-        raise UserError(f"{shard} cannot be read as an uncompressed tar file: {error}. Get it again.") from error
+    with open_members(shard) as (file, all_members):
+        for key, group in groupby(all_members, key=lambda member: _key(member.name)):
+            if key in keys:
+                raise UserError(f"{shard} has the key {shown(key)} twice; write a sample's members together.")
+            keys.add(key)
+            members = list(group)
+            found = [_sample(shard, file, *parts) for parts in _split(key, members)]
+            samples += [sample for sample in found if sample is not None]
+            left_out += found.count(None)
     if not samples:
         raise UserError(
             f"{shard} has no samples: no images or videos with captions in .txt or .json beside them, one of each."
@@ -205,18 +192,6 @@ def captions_of(place: str, content: bytes, suffix: str) -> tuple[str, ...]:
     if not isinstance(entry, dict):
         raise UserError(f"{place} is {shown(entry)}; it must be an object with 'caption' or 'captions'.")
     return all_captions(place, entry.get("captions", entry.get("caption")))
-
-
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for member in archive:
-        # Links, folders and sparse files cannot be read by offset.
-        if member.isreg() and not member.issparse() and not _is_hidden(member.name):
-            yield member
-
-
-def _is_hidden(name: str) -> bool:
-    """Return whether a member is what systems add on their own: `.DS_Store`, `._000012.jpg`, `__MACOSX/…`."""
-    return any(part == "__MACOSX" or (part[0] == "." and part != "..") for part in PurePosixPath(name).parts)
 
 
 def _key(name: str) -> str:
@@ -254,7 +229,7 @@ def _suffix(name: str) -> str:
 
 def _sample(shard: Path, file: BinaryIO, key: str, members: list[tarfile.TarInfo]) -> Sample | None:
     media, text = _find(members, MEDIA_SUFFIXES), _find(members, TEXT_SUFFIXES)
-    if media is None or text is None or not media[1].size or text[1].size > _MOST_TEXT_BYTES:
+    if media is None or text is None or not media[1].size or text[1].size > MOST_TEXT_BYTES:
         return None
     file.seek(text[1].offset_data)
     content = file.read(text[1].size)
@@ -272,43 +247,6 @@ def _sample(shard: Path, file: BinaryIO, key: str, members: list[tarfile.TarInfo
         text_offset=text[1].offset_data,
         text_bytes=text[1].size,
     )
-
-
-def _check_end(shard: Path, file: BinaryIO, end: int) -> None:
-    # tarfile takes a broken header for the end of the file; the end is a block of zeros.
-    file.seek(end)
-    if file.read(_BLOCK) != bytes(_BLOCK):
-        raise UserError(f"{shard} is truncated or broken at byte {end}; get it again.")
-
-
-class _Headers(io.RawIOBase):
-    """The headers of a tar file. Refuses what would take all memory, or for ever.
-
-    Args:
-        file: the tar file; read at the same time for its members.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._place = file, 0
-        self._deadline = monotonic() + MOST_SECONDS
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _MOST_TEXT_BYTES:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
-        if monotonic() > self._deadline:
-            raise tarfile.ReadError(f"not done after {MOST_SECONDS:g} s")
-        self._file.seek(self._place)
-        content = self._file.read(size)
-        self._place += len(content)
-        return content
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        assert whence == io.SEEK_SET
-        self._place = offset
-        return offset
-
-    def tell(self) -> int:
-        return self._place
 
 
 def _is_whole(arrays: Mapping[str, np.ndarray], size_bytes: int) -> bool:
@@ -367,13 +305,6 @@ def _check_sum(arrays: dict[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         check_sum = zlib.crc32(arrays[name].data, zlib.crc32(f"{name} {arrays[name].dtype}".encode(), check_sum))
     return str(check_sum)
-
-
-def _state(shard: Path) -> tuple[int, int]:
-    status = shard.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{shard} is not a file but a folder, pipe or device; shards are files.")
-    return status.st_size, status.st_mtime_ns
 
 
 def _facts(size: int, mtime_ns: int) -> dict[str, str]:

@@ -58,6 +58,17 @@ class FrameRange:
     """When each of them is shown, from the start of the file, float64 of shape (count,)."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What is known of a file before any of its frames is decoded."""
+
+    metadata: VideoMetadata
+    start_seconds: float
+    """When its first frame is shown, from the start of the file."""
+    seekable: bool
+    """Whether a frame can be decoded without all frames before it."""
+
+
 def decode_frames(
     media: Media,
     choose: Choose,
@@ -133,6 +144,12 @@ class OpenVideo:
     """None for a picture."""
     reader: PacketReader | None
     picture: Picture | None = None
+
+    @property
+    def facts(self) -> FileFacts:
+        """What is known before frames are decoded."""
+        seekable = self.index is None or self.index.by_time
+        return FileFacts(self._listed.metadata, float(self._listed.timestamps_seconds[0]), seekable)
 
     def read(
         self, chosen: Sequence[int], size: int | None = None, *, keep_aspect: bool = False, backend: str = "auto"

@@ -17,7 +17,7 @@ from typing import Any
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media
 from evlvideo.data.media.shard_index import make_index
-from evlvideo.data.video.decode import FrameRange, OpenVideo, check_video, open_video
+from evlvideo.data.video.decode import FileFacts, FrameRange, OpenVideo, check_video, open_video
 from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.data.video.working_time import WorkingTime
 from evlvideo.errors import UserError
@@ -53,6 +53,12 @@ class Server:
             return self._clip.read(chosen, size, keep_aspect=keep_aspect, backend=backend)
         finally:
             self.close()
+
+    def describe(self, media: Media) -> FileFacts:
+        """Index a file; see :mod:`evlvideo.data.video.index_cache`."""
+        self.media = media
+        with open_video(media) as clip:
+            return clip.facts
 
     def check(self, media: Media, frames: int | None) -> int:
         """Decode some or all frames of a file; see :func:`evlvideo.data.video.decode.check_video`."""

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from evlvideo.data.media.errors import DecodeError
 from evlvideo.data.media.media import Media, TarMember
 from evlvideo.data.video.backends.image import is_image
-from evlvideo.data.video.decode import Choose, FrameRange, decode_frames
+from evlvideo.data.video.decode import Choose, FileFacts, FrameRange, decode_frames, open_video
 from evlvideo.data.video.decode_server import receive, send
 from evlvideo.data.video.frames import DecodedFrames
 from evlvideo.data.video.working_time import WorkingTime
@@ -95,6 +95,27 @@ def decode_frames_guarded(
         chosen: Sequence[int] = choose(range_.count, range_.seconds)
         decoded: DecodedFrames = helper.ask(media, "read", (list(chosen), size, keep_aspect, backend), time_left)
     return decoded
+
+
+def describe_guarded(media: Media, *, time_limit_seconds: float = TIME_LIMIT_SECONDS) -> FileFacts:
+    """Index a file in this process's helper, and say what is known of it.
+
+    Args:
+        media: a video or a picture.
+        time_limit_seconds: upper bound. The whole file is read, and of some formats every frame decoded, unless its
+            index is in the cache.
+
+    Raises:
+        DecodeError: as :func:`decode_frames_guarded`.
+        UserError: as there.
+    """
+    if os.name != "posix":
+        with open_video(media) as clip:
+            return clip.facts
+    helper = _helper_of_this_process()
+    with helper.lock:
+        facts: FileFacts = helper.ask(media, "describe", (media,), WorkingTime(time_limit_seconds))
+    return facts
 
 
 class DecodeProcess:

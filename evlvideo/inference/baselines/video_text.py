@@ -182,7 +182,8 @@ class VideoTextModel:
         """
         inputs = self.processor.inputs(clips).to(self.model.device, self.dtype)
         try:
-            tokens = self.model.generate(**self._compressed(inputs), **decoding_arguments(generation))
+            decoding = decoding_arguments(generation, self.processor.processor.tokenizer)
+            tokens = self.model.generate(**self._compressed(inputs), **decoding)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"A batch of {len(clips)} clips does not fit into memory; lower generation.batch_size, and continue "

@@ -77,6 +77,7 @@ MAY_CHANGE: dict[str, str] = {
     "generation.min_new_tokens": _SCORES,
     "generation.length_penalty": _SCORES,
     "generation.repetition_penalty": _SCORES,
+    "generation.forbidden_words": _SCORES,
     # Questions, unless the run trains on them.
     **dict.fromkeys((f"answering.{entry.name}" for entry in fields(AnsweringConfig)), ""),
     # Places, of what is the same elsewhere.

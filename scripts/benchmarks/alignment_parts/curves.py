@@ -23,11 +23,11 @@ def draw_curves(arms: Sequence[dict[str, Any]], path: Path) -> None:
         path: the file.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 3.4), layout="constrained", dpi=150)
+        figure = Figure(figsize=(8.4, 3.7), layout="constrained", dpi=150)
         left, right = figure.subplots(1, 2)
         _panel(left, arms, "loss", 1.0, "validation loss")
         _panel(right, arms, "cider", 100.0, "validation CIDEr")
-        left.legend(frameon=False)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
         with replacing(path) as temporary:
             # No date, so that the same numbers give the same file.
             figure.savefig(temporary, format="svg", metadata={"Date": None})

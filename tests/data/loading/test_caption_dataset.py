@@ -85,6 +85,15 @@ def test_the_sampling_chooses_the_frames(make: Make) -> None:
     assert [index_of(frame) for frame in frames] == [0, 6, 12, 18]
 
 
+@pytest.mark.parametrize("sampling", ["uniform", "headtail"])
+def test_the_frames_of_an_item_come_with_their_times(make: Make, sampling: str) -> None:
+    dataset = make(sampling=sampling, transform=eval_transform(32))
+    decoded = dataset.decode(0)
+    assert torch.equal(dataset.transform(decoded.frames), dataset[0]["pixel_values"])
+    assert [index_of(frame) for frame in decoded.frames] == list(decoded.indices)
+    assert (np.diff(decoded.timestamps_seconds) > 0).all()
+
+
 def test_an_item_is_the_same_whenever_it_is_asked(make: Make) -> None:
     dataset = make()
     forwards = pixels(dataset[index] for index in range(6))

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tiny_shards import picture, samples, write_shard
 
-from evlvideo.data.media import shard_index
+from evlvideo.data.media import shard_index, shard_members
 from evlvideo.data.media.shard_index import (
     ShardIndex,
     build_index,
@@ -214,7 +214,7 @@ def test_headers_of_headers_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_shard_has_its_time(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_index, "MOST_SECONDS", -1.0)
+    monkeypatch.setattr(shard_members, "MOST_SECONDS", -1.0)
     with pytest.raises(UserError, match="not done after -1 s"):
         build_index(shard)
 

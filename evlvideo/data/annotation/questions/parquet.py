@@ -20,15 +20,11 @@ def read_rows(paths: Sequence[Path], columns: tuple[str, ...]) -> Iterator[tuple
     """Yield the place and the values of each row.
 
     Raises:
-        UserError: pyarrow is not installed, a file cannot be read, or has not all columns.
+        UserError: a file cannot be read, or has not all columns.
     """
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise UserError(
-            f"{paths[0]} is a parquet file, which needs pyarrow; get it with `pip install 'evlvideo[parquet]'`."
-        ) from error
+    from pyarrow import ArrowException  # takes a third of a second, and configs read the names of the datasets
+    from pyarrow.parquet import ParquetFile
+
     for path in paths:
         try:
             with ParquetFile(path) as file:

@@ -12,7 +12,8 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from evlvideo.data.media.shard_index import MOST_SECONDS, count_samples, index_file, make_index, open_index
+from evlvideo.data.media.shard_index import count_samples, index_file, make_index, open_index
+from evlvideo.data.media.shard_members import MOST_SECONDS
 from evlvideo.data.video.guarded import DecodeProcess, with_helpers
 from evlvideo.data.video.working_time import WorkingTime
 from evlvideo.errors import UserError

@@ -1,0 +1,1 @@
+"""A page to try checkpoints on: captions, answers, and what is inside."""
