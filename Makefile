@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= $(CORES)
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench mini-checkpoint clean
+.PHONY: help demo test lint format docs bench mini-checkpoint clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ lint: $(INSTALLED) ## Check style, format and types
 format: $(INSTALLED) ## Apply the formatter and safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## Build the documentation as a site in build/site; a broken link fails it
+	$(BIN)/python -c 'import mkdocstrings, zensical' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python scripts/build_docs.py
 
 bench: $(INSTALLED) ## Run the slow tests, then all benchmarks that need no GPU
 	$(BIN)/python -m pytest -m slow $(ARGS) || test $$? -eq 5  # 5: no test is slow

@@ -40,7 +40,7 @@ FLOORS = (
     ("comparison.page",),
     ("comparison",),
     ("experiments",),
-    ("app",),
+    ("app", "harness"),
     ("cli",),
     ("__main__",),
 )

@@ -86,6 +86,6 @@ def test_a_failed_installation_is_tried_again(project: Path, tmp_path: Path) -> 
     assert "pip install" in record.read_text()
 
 
-@pytest.mark.parametrize("verb", ["demo", "test", "lint", "bench", "mini-checkpoint"])
+@pytest.mark.parametrize("verb", ["demo", "test", "lint", "docs", "bench", "mini-checkpoint"])
 def test_help_names_every_verb(project: Path, verb: str) -> None:
     assert f"  make {verb} " in make(project).stdout

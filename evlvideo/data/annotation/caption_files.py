@@ -6,6 +6,7 @@
     {"image_id": "video7010", "caption": "a man runs"}          one a line: JSON Lines
     image_id,caption                                            a csv file with a header, ending in .csv
     video7010 [{"caption": "a man runs"}]                       separated by a tab, or with plain text: .tsv
+    {"filtered_resps": "a man runs", "CIDEr": {"image_id": "video7010", …}, …}        a sample of lmms-eval: .jsonl
 
 :data:`ID_KEYS` and :data:`CAPTION_KEYS` are read alike.
 """
@@ -112,12 +113,26 @@ def _pairs(place: str, content: Any) -> Iterator[tuple[Any, str]]:
 
 
 def _of_entry(place: str, entry: Any) -> Iterator[tuple[Any, str]]:
+    entry = _of_sample(entry)
     keys = _keys(entry)
     if keys is None:
         raise UserError(f"{place} is {shown(entry)}; {_FORM}.")
     id_key, caption_key = keys
     for caption in _captions(place, entry[id_key], entry[caption_key]):
         yield entry[id_key], caption
+
+
+def _of_sample(entry: Any) -> Any:
+    """Return the id and the caption of one of lmms-eval's samples, and anything else as it is.
+
+    Of the document, a sample has only what its metrics kept, such as `{"CIDEr": {"image_id": …, …}}`.
+    """
+    if not isinstance(entry, dict) or "filtered_resps" not in entry:
+        return entry
+    for kept in entry.values():
+        if isinstance(kept, dict) and (id_key := next((key for key in ID_KEYS if key in kept), None)):
+            return {id_key: kept[id_key], "caption": entry["filtered_resps"]}
+    return entry
 
 
 def _keys(entry: Any) -> tuple[str, str] | None:
