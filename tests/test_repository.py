@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,12 @@ def test_help_is_shown_within_half_a_second() -> None:
             break
     assert "Usage" in shown.stdout
     assert best_seconds < 0.5
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    # pytest imports one of two files of a name, and stops at the other.
+    counts = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in counts.items() if count > 1] == []
 
 
 def test_the_package_does_not_print() -> None:

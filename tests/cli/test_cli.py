@@ -188,7 +188,7 @@ class TestBadInput:
 
     def test_an_empty_video_list(self, evlvideo: Command, finished: Path) -> None:
         said = message(evlvideo("caption", "--checkpoint", finished))
-        assert said == "No videos were given; name at least one file."
+        assert said == "Nothing was given; name at least one file."
 
     def test_a_video_that_is_not_there(self, evlvideo: Command, finished: Path) -> None:
         said = message(evlvideo("caption", "none.mp4", "--checkpoint", finished))
