@@ -17,16 +17,16 @@ from toy_run import ROOT, environment, start
 from evlvideo.corpus.job import caption_corpus
 from evlvideo.corpus.output import read_records
 
-# Batches are captioned slowly enough to be killed among them, and noted.
+# Batches are noted, and captioned slowly enough to be killed among them; the one that is waited for takes a minute.
 SETUP = """
-import time
+import os, time
 from evlvideo.corpus import job, stages
 job.caption_corpus.__kwdefaults__["part_rows"] = {part_rows}
 caption = stages.CaptionBatches.__call__
 def slowly(self, batch):
     with open({note!r}, "a") as file:
         file.write("x")
-    time.sleep(0.3)
+    time.sleep(60 if os.path.getsize({note!r}) == {batches} else 0.3)
     return caption(self, batch)
 stages.CaptionBatches.__call__ = slowly
 """
@@ -53,7 +53,7 @@ def outcomes(out: Path) -> list[dict[str, Any]]:
 def begin(captioner: Path, source: Path, out: Path, part_rows: int = 2, batches: int = 0) -> subprocess.Popen[str]:
     """Start the command, and wait until it has begun as many batches."""
     note = out.with_name("note")
-    setup = SETUP.format(part_rows=part_rows, note=str(note))
+    setup = SETUP.format(part_rows=part_rows, note=str(note), batches=batches)
     process = start(*command(captioner, source, out), setup=setup)
     deadline = time.monotonic() + 120
     while batches and (not note.exists() or note.stat().st_size < batches):
