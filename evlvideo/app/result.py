@@ -97,7 +97,8 @@ def _template(name: str) -> Template:
 def _images(found: Explanation) -> list[tuple[PageImage, float]]:
     """Encode frames, with their times in seconds; an image once."""
     shown = found.frames[: 1 if found.file.frames == 1 else None]
-    return [(encode_jpeg(frame, _FRAME_SIDE), time) for frame, time in zip(shown, found.seconds.tolist(), strict=False)]
+    seconds = found.seconds[: len(shown)].tolist()
+    return [(encode_jpeg(frame, _FRAME_SIDE), time) for frame, time in zip(shown, seconds, strict=True)]
 
 
 def _percent(share: float) -> str:

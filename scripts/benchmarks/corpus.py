@@ -18,7 +18,6 @@ plan again with half of the rows done, with the CPU seconds of planning; and pea
 """
 
 import argparse
-import multiprocessing
 import os
 import platform
 import resource
@@ -32,6 +31,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 from accelerate import PartialState
+from process_parts.fork import in_process
 from pyarrow.parquet import write_table
 
 from evlvideo.config.run import RunConfig
@@ -79,18 +79,6 @@ def main() -> None:
     }
     write_json(options.out, report)
     print("\n".join(summary(report)))
-
-
-def in_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Call a function in a fork of this process, which has imported everything but computed nothing."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe()
-    process = context.Process(target=lambda: sender.send(function(*arguments)))
-    process.start()
-    sender.close()  # so that the end of a process that fails is an error here
-    found: dict[str, Any] = receiver.recv()
-    process.join()
-    return found
 
 
 def speed(clips: int, rounds: int, workers: int) -> dict[str, Any]:

@@ -15,7 +15,6 @@ it read anything, and of a worker between its first batch and the end of the epo
 import argparse
 import io
 import json
-import multiprocessing
 import os
 import platform
 import resource
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from process_parts.fork import in_process
 from torch.utils.data import DataLoader, SequentialSampler
 
 from evlvideo.assembly import clips as assembly
@@ -88,18 +88,6 @@ def of_both_starts(form: str, size: int, videos: Path, most_items: int) -> dict[
         source = SourceConfig(dataset=form, root=str(directory / "data"), video_root=str(videos))
         first, second = (in_process(measure, source, items) for items in (BATCH, most_items))
     return {"first_start": first, "second_start": second}
-
-
-def in_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Call a function in a fork of this process, which has imported everything but read nothing."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe()
-    process = context.Process(target=lambda: sender.send(function(*arguments)))
-    process.start()
-    sender.close()  # so that the end of a process that fails is an error here
-    found: dict[str, Any] = receiver.recv()
-    process.join()
-    return found
 
 
 def measure(source: SourceConfig, most_items: int) -> dict[str, Any]:
