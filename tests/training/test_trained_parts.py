@@ -158,6 +158,26 @@ def test_a_finished_run_holds_what_it_trained_and_is_evaluated_from_it(toy: Toy,
     assert result.trained_parameters == summary["trained_parameters"]
 
 
+def test_a_step_of_a_hundred_thousandth_moves_weights_of_a_run_in_half_precision(toy: Toy, tmp_path: Path) -> None:
+    rates = LearningRatesConfig(language_model=1e-6, vision_tower=1e-6)
+    constant = {"learning_rate": 1e-2, "min_learning_rate": 1e-2, "warmup_steps": 0}
+    training = {**constant, "learning_rates": rates, "max_steps": 1, "precision": "bf16", "weight_decay": 0.0}
+    config = config_of(toy, tmp_path / "run", training)
+    before = weights(start_model(config, tower_dtype=torch.bfloat16)[0])
+    saved = weights_of_run(quietly(config))
+    opened = weights(open_model(tmp_path / "run", config)[0])
+    for part in ("language_model", "vision_tower"):
+        moved: list[float] = []
+        for name in (name for name in saved if trained_part(name) == part):
+            # Adam's first step is the rate: of a weight of 0.1, 1e-5 of itself, which bfloat16 would round away.
+            large = (before[name].abs() > 0.05) & (before[name].abs() < 0.12)
+            shares = ((saved[name] - before[name]).abs() / before[name].abs())[large]
+            assert torch.equal(saved[name], opened[name].float())
+            moved += shares[shares > 0].tolist()
+        assert len(moved) > 10
+        assert max(moved) < 2.1e-5 and sorted(moved)[len(moved) // 2] > 0.8e-5, part
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_interrupted_run_equals_one_that_was_not(toy: Toy, tmp_path: Path, precision: str) -> None:
     training = {**BOTH, "precision": precision}
